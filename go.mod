@@ -1,0 +1,3 @@
+module github.com/senbonzakura/senbonzakura
+
+go 1.26

@@ -1,0 +1,69 @@
+package atomicfile
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func TestWrite(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "out")
+	for _, want := range []string{"first", "second, longer"} {
+		err := Write(t.Context(), path, 0o644, func(w io.Writer) error {
+			_, err := io.WriteString(w, want)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(path)
+		if err != nil || string(got) != want {
+			t.Fatalf("got %q, %v, want %q", got, err, want)
+		}
+	}
+	onlyTarget(t, path)
+}
+
+func TestWriteLeavesTheOldFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "out")
+	if err := os.WriteFile(path, []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	broken := errors.New("broken")
+	err := Write(t.Context(), path, 0o644, func(w io.Writer) error {
+		if _, err := w.Write(make([]byte, 1<<20)); err != nil {
+			t.Error(err)
+		}
+		return broken
+	})
+	if !errors.Is(err, broken) {
+		t.Errorf("got error %v, want the callback's", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	err = Write(ctx, path, 0o644, func(w io.Writer) error {
+		cancel()
+		_, err := w.Write(make([]byte, 1<<20))
+		return err
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got error %v, want context.Canceled", err)
+	}
+	if got, _ := os.ReadFile(path); string(got) != "old" {
+		t.Errorf("got %d bytes, want the old file", len(got))
+	}
+	onlyTarget(t, path)
+}
+
+func onlyTarget(t *testing.T, path string) {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(entries) != 1 {
+		t.Errorf("directory holds %v, want only the target", entries)
+	}
+}

@@ -1,0 +1,382 @@
+package lzma
+
+import (
+	"errors"
+	"fmt"
+	"io"
+)
+
+// Limits of one LZMA2 chunk.
+const (
+	chunkPlain  = 2 << 20 // bytes of content in a compressed chunk
+	chunkPacked = 1 << 16 // bytes of a compressed chunk, and of content in a stored one
+
+	// What one symbol can need at most: 4 bits with a model for what it is, at most 11
+	// bits each where the model is badly wrong, up to 10 bits of length, 6+26+4 of
+	// distance. 48 bytes are more than that comes to.
+	symbolMax = 48
+)
+
+// MaxDictSize is the largest dictionary the encoder takes, which is also the largest that
+// Mozilla's updater accepts.
+const MaxDictSize = 64 << 20
+
+// EncoderOptions are the settings of an Encoder. All of them change the bytes it writes.
+// The zero value is valid.
+type EncoderOptions struct {
+	// DictSize is how far back a match may reach, in bytes; 0 is 8 MiB, more than
+	// MaxDictSize is refused. A decoder must be told at least this size. It need not be
+	// larger than the content.
+	DictSize int
+	// LC, LP and PB are the literal context bits, literal position bits and position
+	// bits, LC+LP at most 4 and PB at most 4. Zero means zero: xz's default is 3, 0, 2.
+	LC, LP, PB int
+	// NiceLen is the match length from which on a match is taken without looking for
+	// anything better, 5 to 273; 0 is 273.
+	NiceLen int
+	// Depth is how many candidates the match finder looks at for a position; 0 is
+	// derived from NiceLen.
+	Depth int
+}
+
+var (
+	errClosed = errors.New("lzma: encoder is closed")
+	errProps  = errors.New("lzma: lc, lp and pb are out of range")
+)
+
+// An Encoder compresses to a sequence of LZMA2 chunks. It keeps a window of one and a half
+// dictionaries and writes to the underlying writer chunk by chunk. The bytes it writes
+// depend on its options, on the content and on where SetProps was called, and on nothing
+// else: not on how the content was cut into Writes.
+//
+// An Encoder is not safe for concurrent use.
+type Encoder struct {
+	w   io.Writer
+	err error
+
+	buf    []byte // window: what a match may refer to, then what is not encoded yet
+	pos    uint32 // index in buf of the next byte to encode
+	start  uint32 // index in buf of the first byte of the chunk that is open
+	head   uint32 // index in buf of the next byte to enter into the finder
+	base   uint32 // position of buf[0] in the finder's tables
+	dict   uint32
+	keep   uint32 // capacity of buf when it is at its largest
+	nice   uint32
+	finder *treeFinder
+
+	lc, lp, pb uint
+	state      uint32
+	reps       [4]uint32
+	models     encModels
+	rc         rangeEncoder
+
+	needDict  bool // next chunk is the first
+	needProps bool // next compressed chunk must name lc, lp and pb
+	needState bool // next compressed chunk must start with fresh models
+
+	parser parser
+}
+
+// NewEncoder returns an encoder that writes raw LZMA2 chunks to w.
+func NewEncoder(w io.Writer, o EncoderOptions) (*Encoder, error) {
+	if o.DictSize == 0 {
+		o.DictSize = 8 << 20
+	}
+	if o.DictSize < 0 || o.DictSize > MaxDictSize {
+		return nil, fmt.Errorf("lzma: dictionary of %d bytes: at most %d", o.DictSize, MaxDictSize)
+	}
+	o.DictSize = max(o.DictSize, 4096)
+	if o.NiceLen == 0 {
+		o.NiceLen = maxMatch
+	}
+	if o.NiceLen < 5 || o.NiceLen > maxMatch {
+		return nil, fmt.Errorf("lzma: nice length %d: 5 to %d", o.NiceLen, maxMatch)
+	}
+	if o.Depth == 0 {
+		o.Depth = 16 + o.NiceLen/2
+	}
+	if o.Depth < 0 {
+		return nil, fmt.Errorf("lzma: depth %d is negative", o.Depth)
+	}
+	if !validProps(o.LC, o.LP, o.PB) {
+		return nil, errProps
+	}
+	e := &Encoder{
+		w:         w,
+		dict:      uint32(o.DictSize),
+		nice:      uint32(o.NiceLen),
+		lc:        uint(o.LC),
+		lp:        uint(o.LP),
+		pb:        uint(o.PB),
+		needDict:  true,
+		needProps: true,
+		needState: true,
+	}
+	e.keep = max(e.dict, chunkPlain) + max(e.dict/2, 1<<18) + lookahead
+	e.finder = newTreeFinder(o.DictSize, o.NiceLen, o.Depth)
+	e.base = e.finder.cyclic
+	e.rc.out = make([]byte, 0, chunkPacked)
+	return e, nil
+}
+
+func validProps(lc, lp, pb int) bool {
+	return lc >= 0 && lp >= 0 && lc+lp <= 4 && pb >= 0 && pb <= 4
+}
+
+// lookahead is how many bytes must stand behind a position for it to be encoded as it would
+// be if all of the content were there already: a whole parse with its longest match.
+const lookahead = parseMax + 3*maxMatch
+
+// Write compresses p. It keeps no reference to p.
+func (e *Encoder) Write(p []byte) (int, error) {
+	if e.err != nil {
+		return 0, e.err
+	}
+	n := 0
+	for len(p) > 0 {
+		room := int(e.keep) - len(e.buf)
+		if room == 0 {
+			if e.encode(uint32(len(e.buf)) - lookahead); e.err != nil {
+				return n, e.err
+			}
+			e.slide()
+			continue
+		}
+		k := min(room, len(p))
+		e.buf = append(e.buf, p[:k]...)
+		p = p[k:]
+		n += k
+	}
+	return n, nil
+}
+
+// slide drops from the window what is out of reach.
+func (e *Encoder) slide() {
+	if e.pos <= e.dict {
+		return
+	}
+	// Some bytes more than the dictionary stay, so that a literal's context and the
+	// position's place in a word need no special case.
+	drop := min(e.pos-e.dict, e.start) &^ 15
+	n := copy(e.buf, e.buf[drop:])
+	e.buf = e.buf[:n]
+	e.pos -= drop
+	e.head -= drop
+	e.start -= drop
+	e.base += drop
+	if e.base >= 1<<31 {
+		sub := e.base - e.finder.cyclic
+		e.finder.rebase(sub)
+		e.base -= sub
+	}
+}
+
+// SetProps ends what was written so far and sets lc, lp and pb for what follows. The
+// dictionary is kept; the models start anew, which costs some hundred bytes.
+func (e *Encoder) SetProps(lc, lp, pb int) error {
+	if e.err != nil {
+		return e.err
+	}
+	if !validProps(lc, lp, pb) {
+		return errProps
+	}
+	if e.finish(); e.err != nil {
+		return e.err
+	}
+	if uint(lc) == e.lc && uint(lp) == e.lp && uint(pb) == e.pb {
+		return nil
+	}
+	e.lc, e.lp, e.pb = uint(lc), uint(lp), uint(pb)
+	e.needProps, e.needState = true, true
+	return nil
+}
+
+// Close writes what is left and the end marker. It does not close the underlying writer.
+// Closing twice is fine.
+func (e *Encoder) Close() error {
+	if errors.Is(e.err, errClosed) {
+		return nil
+	}
+	if e.err == nil {
+		e.finish()
+	}
+	if e.err == nil {
+		_, e.err = e.w.Write([]byte{0})
+	}
+	err := e.err
+	if err == nil {
+		e.err = errClosed
+	}
+	e.buf, e.finder = nil, nil
+	return err
+}
+
+// finish encodes all that was written and ends the open chunk.
+func (e *Encoder) finish() {
+	if e.encode(uint32(len(e.buf))); e.pos > e.start {
+		e.endChunk()
+	}
+}
+
+// encode encodes everything before buf[end], and writes the chunks that become full. The
+// last symbol before end may reach beyond it, except when end is the end of buf.
+func (e *Encoder) encode(end uint32) {
+	for e.pos < end && e.err == nil {
+		if e.pos == e.start {
+			e.beginChunk()
+		}
+		for e.pos < end && e.pos-e.start <= chunkPlain-maxMatch && e.rc.size() <= chunkPacked-symbolMax {
+			if e.parser.next == len(e.parser.path) {
+				e.parse()
+			}
+			s := e.parser.path[e.parser.next]
+			e.parser.next++
+			e.symbol(s)
+			e.pos += s.length
+		}
+		if e.pos < end {
+			e.endChunk()
+		}
+	}
+}
+
+func (e *Encoder) beginChunk() {
+	e.rc.reset()
+	if e.needState {
+		e.models.reset(int(e.lc + e.lp))
+		e.state = 0
+		e.reps = [4]uint32{}
+		e.parser.restart(e)
+	}
+}
+
+// endChunk writes the open chunk, compressed if that makes it smaller.
+func (e *Encoder) endChunk() {
+	e.rc.flush()
+	plain, packed := e.pos-e.start, uint32(len(e.rc.out))
+	if packed >= plain {
+		e.stored()
+		return
+	}
+	head := [6]byte{
+		byte(0x80 | (plain-1)>>16), byte((plain - 1) >> 8), byte(plain - 1),
+		byte((packed - 1) >> 8), byte(packed - 1),
+		byte((e.pb*5+e.lp)*9 + e.lc),
+	}
+	h := head[:5]
+	switch {
+	case e.needDict:
+		h = head[:6]
+		h[0] |= 3 << 5
+	case e.needProps:
+		h = head[:6]
+		h[0] |= 2 << 5
+	case e.needState:
+		h[0] |= 1 << 5
+	}
+	e.needDict, e.needProps, e.needState = false, false, false
+	e.write(h)
+	e.write(e.rc.out)
+	e.start = e.pos
+}
+
+// stored writes the open chunk as it is, up to where the parser has already looked.
+// What the parser had planned refers to a state that will not be, and the finder cannot go
+// back.
+func (e *Encoder) stored() {
+	e.pos = e.head
+	for e.start < e.pos {
+		n := min(e.pos-e.start, chunkPacked)
+		control := byte(2)
+		if e.needDict {
+			control = 1
+		}
+		e.needDict = false
+		e.write([]byte{control, byte((n - 1) >> 8), byte(n - 1)})
+		e.write(e.buf[e.start : e.start+n])
+		e.start += n
+	}
+	e.needState = true
+}
+
+func (e *Encoder) write(p []byte) {
+	if e.err == nil {
+		if _, err := e.w.Write(p); err != nil {
+			e.err = fmt.Errorf("lzma: write chunk: %w", err)
+		}
+	}
+}
+
+// literalProbs returns the models for a literal at position p behind byte prev.
+func (e *Encoder) literalProbs(p uint32, prev byte) []uint16 {
+	ctx := (p&(1<<e.lp-1))<<e.lc | uint32(prev)>>(8-e.lc)
+	i := ctx * literalSize
+	return e.models.literal[i : i+literalSize : i+literalSize]
+}
+
+func (e *Encoder) prev(i uint32) byte {
+	if i == 0 {
+		return 0
+	}
+	return e.buf[i-1]
+}
+
+// symbol codes one step of the parse at e.pos. LZMA counts positions, of which some bits are
+// context, from the start of the stream; slide moves by multiples of 16, so an index in buf
+// has the same bits.
+func (e *Encoder) symbol(s step) {
+	m, rc := &e.models, &e.rc
+	pos := e.pos
+	ps := pos & (1<<e.pb - 1)
+	st := e.state
+	if s.back == backLiteral {
+		rc.bit(&m.isMatch[st][ps], 0)
+		p := e.literalProbs(pos, e.prev(e.pos))
+		if st < firstMatchState {
+			rc.literal(p, e.buf[e.pos])
+		} else {
+			rc.matchedLiteral(p, e.buf[e.pos], e.buf[e.pos-e.reps[0]-1])
+		}
+		e.state = uint32(stateLiteral[st])
+		return
+	}
+	rc.bit(&m.isMatch[st][ps], 1)
+	if s.back >= 4 {
+		dist := s.back - 4
+		rc.bit(&m.isRep[st], 0)
+		rc.length(&m.matchLen, s.length, ps)
+		rc.distance(m, dist, s.length)
+		e.reps = [4]uint32{dist, e.reps[0], e.reps[1], e.reps[2]}
+		e.state = uint32(stateMatch[st])
+		e.parser.usedMatch(ps, dist)
+		return
+	}
+	rc.bit(&m.isRep[st], 1)
+	if s.back == 0 {
+		rc.bit(&m.isRepG0[st], 0)
+		if s.length == 1 {
+			rc.bit(&m.isRep0Long[st][ps], 0)
+			e.state = uint32(stateShortRep[st])
+			return
+		}
+		rc.bit(&m.isRep0Long[st][ps], 1)
+	} else {
+		dist := e.reps[s.back]
+		rc.bit(&m.isRepG0[st], 1)
+		if s.back == 1 {
+			rc.bit(&m.isRepG1[st], 0)
+		} else {
+			rc.bit(&m.isRepG1[st], 1)
+			rc.bit(&m.isRepG2[st], s.back-2)
+			if s.back == 3 {
+				e.reps[3] = e.reps[2]
+			}
+			e.reps[2] = e.reps[1]
+		}
+		e.reps[1] = e.reps[0]
+		e.reps[0] = dist
+	}
+	rc.length(&m.repLen, s.length, ps)
+	e.state = uint32(stateRep[st])
+	e.parser.usedRep(ps)
+}

@@ -1,0 +1,89 @@
+package partial
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// A Kind names what a Finding is about. The set is closed; new ones may be added.
+type Kind string
+
+// What Build and Pack find in their inputs.
+const (
+	KindFileToDirectory Kind = "file-to-directory" // a file's path becomes a directory: clients fail with error 7
+	KindDirectoryToFile Kind = "directory-to-file" // a directory's path becomes a file: a stale backup stays behind
+	KindName            Kind = "name"              // the updater, or a platform, cannot take the name
+	KindPathLength      Kind = "path-length"       // the path is too long for the updater's buffers or for a file system
+	KindCase            Kind = "case"              // two names differ only in case
+	KindItem            Kind = "item"              // a file has the name of another file's patch
+	KindMode            Kind = "mode"              // a change of the executable bit is lost
+	KindModeBits        Kind = "mode-bits"         // bits of the mode are not part of an update
+	KindSymlink         Kind = "symlink"           // a symbolic link, or another file that is not regular
+	KindEmptyDirectory  Kind = "empty-directory"   // a directory without files
+	KindEmptyMember     Kind = "empty-member"      // a member of no bytes: the updater fails with error 40
+	KindMember          Kind = "member"            // a member that the installed updater cannot decompress
+	KindSize            Kind = "size"              // a file or the archive is too large
+	KindDowngrade       Kind = "downgrade"         // TO is older than FROM: the updater fails with error 23
+	KindPrecomplete     Kind = "precomplete"       // TO has no precomplete
+	KindRemovedFiles    Kind = "removed-files"     // a line of removed-files that breaks or undoes the update
+	KindManifest        Kind = "manifest"          // a file that packaging leaves out because it is named like a manifest
+	KindDifferent       Kind = "different"         // the update gives something else than TO
+)
+
+// A Severity says what a Finding means for whoever wants to ship the update.
+type Severity string
+
+// The severities, from harmless to fatal.
+const (
+	Note     Severity = "note"     // worth knowing; nothing is lost
+	Repaired Severity = "repaired" // the scripts would have got it wrong; what was built is right
+	Broken   Severity = "broken"   // clients fail, or end up with something else than TO
+)
+
+// A Finding is something in the inputs that Mozilla's packaging scripts pass over in silence. With the default
+// rules one of severity Broken makes Build refuse; with those of the scripts it is only reported.
+type Finding struct {
+	Kind     Kind     `json:"kind"`
+	Severity Severity `json:"severity"`
+	Path     string   `json:"path,omitempty"`
+	Other    string   `json:"other,omitempty"`   // the second path, where two are involved
+	Message  string   `json:"message"`           // what is wrong, and what comes of it
+	WayOut   string   `json:"way_out,omitempty"` // what to do about it
+	Code     Code     `json:"code,omitempty"`    // the number with which the updater fails, 0 for none
+}
+
+// String returns path, message and way out in one line.
+func (f Finding) String() string {
+	var b strings.Builder
+	if f.Path != "" {
+		fmt.Fprintf(&b, "%q ", f.Path)
+	}
+	b.WriteString(f.Message)
+	if f.WayOut != "" {
+		b.WriteString(" (" + f.WayOut + ")")
+	}
+	return b.String()
+}
+
+// findings collects what was found, in the order in which it was looked for.
+type findings []Finding
+
+func (l *findings) add(f Finding) { *l = append(*l, f) }
+
+func (l findings) broken() []Finding {
+	var out []Finding
+	for _, f := range l {
+		if f.Severity == Broken {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// explains reports whether a finding says why a path may differ from TO.
+func (l findings) explains(path string) bool {
+	return slices.ContainsFunc(l, func(f Finding) bool {
+		return f.Severity == Broken && (f.Path == "" || f.Path == path || f.Other == path)
+	})
+}

@@ -1,0 +1,265 @@
+package xz
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"hash/crc32"
+	"io"
+
+	ulzma "github.com/ulikunitz/xz/lzma"
+)
+
+// Level says how hard the encoder tries.
+type Level string
+
+// The levels. They are names, not a scale: what they stand for may get better, and ID changes when it does.
+const (
+	Fast   Level = "fast" // for results that are not kept
+	Best   Level = "best" // for patches: longest matches, optimal parsing
+	Level6 Level = "6"    // for full members: about the strength of the xz program's level 6
+)
+
+// Default dictionary sizes.
+const (
+	defaultDict = 8 << 20
+	minDict     = 4 << 10
+)
+
+// Encoder writes raw LZMA2: chunks, and the end marker when it is closed.
+type Encoder interface {
+	io.WriteCloser
+	// SetProps sets the numbers of literal context bits, literal position bits and position bits for all that is
+	// written afterwards. lc+lp is at most 4, each and pb at most 4.
+	SetProps(lc, lp, pb int) error
+}
+
+// WriterOptions say how a Writer compresses. The zero value is level Fast, CRC64, no filter, 8 MiB.
+type WriterOptions struct {
+	Level    Level
+	Filter   Filter
+	Check    Check
+	DictSize int // in bytes; 0 means 8 MiB. Rounded up to what the format can say
+}
+
+// ID names the encoder and every setting that changes what is written.
+func (o WriterOptions) ID() string {
+	o = o.filled()
+	return fmt.Sprintf("xz/%s/%s/%s/%d", encoderID(o.Level), o.Filter, o.Check, o.DictSize)
+}
+
+func encoderID(l Level) string {
+	return "ulikunitz-0.5.17:" + string(l)
+}
+
+func (o WriterOptions) filled() WriterOptions {
+	if o.Level == "" {
+		o.Level = Fast
+	}
+	if o.DictSize == 0 {
+		o.DictSize = defaultDict
+	}
+	if o.DictSize >= minDict && int64(o.DictSize) <= DefaultDict {
+		o.DictSize = int(dictSize(dictByte(int64(o.DictSize))))
+	}
+	return o
+}
+
+func (o WriterOptions) valid() error {
+	switch {
+	case o.Level != Fast && o.Level != Best && o.Level != Level6:
+		return fmt.Errorf("xz: no level %q", string(o.Level))
+	case int(o.Filter) >= len(filterNames):
+		return fmt.Errorf("xz: no filter %d", o.Filter)
+	case o.Check > CheckNone:
+		return fmt.Errorf("xz: no check %d", o.Check)
+	case o.DictSize < minDict || int64(o.DictSize) > DefaultDict:
+		return fmt.Errorf("xz: a dictionary of %d bytes, not between 4 KiB and 64 MiB", o.DictSize)
+	}
+	return nil
+}
+
+// Writer compresses into one stream of one block. Everything streams: the memory it needs depends on the level
+// and the dictionary, not on what is written. The same bytes and options always give the same file, however
+// they are cut into writes. It is not safe for concurrent use.
+type Writer struct {
+	w      io.Writer
+	o      WriterOptions
+	off    int64
+	enc    Encoder
+	filter *convertWriter
+	in     io.Writer // filter or enc
+	digest hash.Hash
+	plain  int64
+	err    error
+}
+
+var errWriterClosed = errors.New("xz: write after Close")
+
+// NewWriter returns a Writer to w and writes the stream header. opts may be nil. Close must be called to end
+// the file; without it the file is cut off and no reader takes it.
+func NewWriter(w io.Writer, opts *WriterOptions) (*Writer, error) {
+	if opts == nil {
+		opts = &WriterOptions{}
+	}
+	z := &Writer{w: w, o: opts.filled()}
+	if err := z.o.valid(); err != nil {
+		return nil, err
+	}
+	z.digest = z.o.Check.digest()
+	if err := z.emit(z.streamHeader()); err != nil {
+		return nil, err
+	}
+	return z, nil
+}
+
+// emit writes finished bytes and counts them.
+func (z *Writer) emit(b []byte) error {
+	n, err := z.w.Write(b)
+	z.off += int64(n)
+	if err == nil && n < len(b) {
+		err = io.ErrShortWrite
+	}
+	if err != nil {
+		return fmt.Errorf("write xz data at offset %d: %w", z.off, err)
+	}
+	return nil
+}
+
+// emitter is what the encoder writes to.
+type emitter struct{ z *Writer }
+
+func (e emitter) Write(p []byte) (int, error) {
+	if err := e.z.emit(p); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+func (z *Writer) streamHeader() []byte {
+	flags := []byte{0, z.o.Check.id()}
+	b := append([]byte(headerMagic), flags...)
+	return binary.LittleEndian.AppendUint32(b, crc32.ChecksumIEEE(flags))
+}
+
+// blockHeader has no sizes: they are not known yet.
+func (z *Writer) blockHeader() []byte {
+	b := []byte{0, 0}
+	if z.o.Filter != None {
+		b[1] = 1
+		b = append(b, byte(z.o.Filter.id()), 0)
+	}
+	b = append(b, idLZMA2, 1, dictByte(int64(z.o.DictSize)))
+	for len(b)%4 != 0 {
+		b = append(b, 0)
+	}
+	b[0] = byte(len(b) / 4)
+	return binary.LittleEndian.AppendUint32(b, crc32.ChecksumIEEE(b))
+}
+
+// start begins the block, with the first byte that is written: a file of no bytes has no block.
+func (z *Writer) start() error {
+	if err := z.emit(z.blockHeader()); err != nil {
+		return err
+	}
+	enc, err := newEncoder(emitter{z}, z.o)
+	if err != nil {
+		return err
+	}
+	z.enc, z.in = enc, enc
+	if z.o.Filter != None {
+		z.filter = newConvertWriter(enc, newCode(z.o.Filter, true))
+		z.in = z.filter
+	}
+	return nil
+}
+
+// Write compresses p. After an error every further call fails with it.
+func (z *Writer) Write(p []byte) (int, error) {
+	if z.err != nil {
+		return 0, z.err
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if z.enc == nil {
+		if z.err = z.start(); z.err != nil {
+			return 0, z.err
+		}
+	}
+	n, err := z.in.Write(p)
+	if z.digest != nil {
+		z.digest.Write(p[:n])
+	}
+	z.plain += int64(n)
+	z.err = err
+	return n, err
+}
+
+// Close ends the file. It does not close the underlying writer. A second call does nothing.
+func (z *Writer) Close() error {
+	if z.err == errWriterClosed {
+		return nil
+	}
+	if z.err != nil {
+		return z.err
+	}
+	if z.err = z.finish(); z.err != nil {
+		return z.err
+	}
+	z.err = errWriterClosed
+	return nil
+}
+
+func (z *Writer) finish() error {
+	index := []byte{0}
+	if z.enc == nil {
+		index = appendVLI(index, 0)
+	} else {
+		if z.filter != nil {
+			if err := z.filter.flush(); err != nil {
+				return err
+			}
+		}
+		if err := z.enc.Close(); err != nil {
+			return err
+		}
+		unpadded := z.off - edgeSize + int64(z.o.Check.size())
+		tail := make([]byte, padding(z.off))
+		if err := z.emit(append(tail, z.o.Check.sum(z.digest)...)); err != nil {
+			return err
+		}
+		index = appendVLI(index, 1)
+		index = appendVLI(index, uint64(unpadded))
+		index = appendVLI(index, uint64(z.plain))
+	}
+	for len(index)%4 != 0 {
+		index = append(index, 0)
+	}
+	index = binary.LittleEndian.AppendUint32(index, crc32.ChecksumIEEE(index))
+	foot := binary.LittleEndian.AppendUint32(nil, uint32(len(index)/4-1))
+	foot = append(foot, 0, z.o.Check.id())
+	index = binary.LittleEndian.AppendUint32(index, crc32.ChecksumIEEE(foot))
+	index = append(index, foot...)
+	return z.emit(append(index, footerMagic...))
+}
+
+// newEncoder makes the encoder of a level.
+func newEncoder(w io.Writer, o WriterOptions) (Encoder, error) {
+	enc, err := ulzma.Writer2Config{DictCap: o.DictSize}.NewWriter2(w)
+	if err != nil {
+		return nil, fmt.Errorf("make an LZMA2 encoder: %w", err)
+	}
+	return fastEncoder{enc}, nil
+}
+
+// fastEncoder keeps lc 3, lp 0, pb 2.
+type fastEncoder struct{ *ulzma.Writer2 }
+
+func (fastEncoder) SetProps(lc, lp, pb int) error {
+	if lc != 3 || lp != 0 || pb != 2 {
+		return errors.New("xz: level fast cannot change lc, lp and pb")
+	}
+	return nil
+}

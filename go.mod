@@ -3,7 +3,5 @@ module github.com/senbonzakura/senbonzakura
 go 1.26
 
 require github.com/ulikunitz/xz v0.5.17
-require (
-	github.com/dsnet/compress v0.0.1
-	github.com/ulikunitz/xz v0.5.17
-)
+
+require github.com/dsnet/compress v0.0.1

@@ -1,0 +1,3 @@
+// Package mar reads, writes, signs, verifies and lints MAR archives, the container of Mozilla's application
+// updates.
+package mar

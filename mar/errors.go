@@ -45,11 +45,12 @@ const (
 	// CodeLimit: a number in the file is larger than the limits allow. Such errors match ErrLimit.
 	CodeLimit Code = "limit"
 	// CodeSize: the total size that the file declares is not the size it has. May be allowed: Mozilla's
-	// reader and updater never look at the field, so bytes cut or added by transport go unseen there. No
-	// published archive is known to need it; it is for looking at damaged ones.
+	// reader and updater never look at the field, so bytes cut or added by transport go unseen there.
+	// manipulated_signed.mar in the tests of Mozilla's libmar needs it; no published archive is known to.
 	CodeSize Code = "size"
 	// CodeTrailing: bytes follow the index. May be allowed: every known writer puts the index last, but
-	// Mozilla's reader does not ask for it. No published archive is known to need it.
+	// Mozilla's reader does not ask for it. manipulated_signed.mar in the tests of libmar needs it; no
+	// published archive is known to.
 	CodeTrailing Code = "trailing"
 	// CodeIndex: the index stands inside the header, or an entry in it is cut off.
 	CodeIndex Code = "index"

@@ -98,6 +98,8 @@ type FormatError struct {
 	Offset int64  // where in the file the offending field stands, in bytes
 	Name   string // entry concerned, "" where none is
 	Detail string // what is wrong, for people
+
+	accepted bool // Mozilla's updater takes no notice, although it does of other problems with this code
 }
 
 func (e *FormatError) Error() string {

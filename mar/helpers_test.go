@@ -12,56 +12,56 @@ import (
 	"github.com/senbonzakura/senbonzakura/internal/testkit"
 )
 
-func shared(t testing.TB, elem ...string) []byte {
-	t.Helper()
-	data, err := os.ReadFile(testkit.Shared(t, append([]string{"testdata"}, elem...)...))
+func shared(tb testing.TB, elem ...string) []byte {
+	tb.Helper()
+	data, err := os.ReadFile(testkit.Shared(tb, append([]string{"testdata"}, elem...)...))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return data
 }
 
-func parse(t testing.TB, data []byte, allow ...Code) *Reader {
-	t.Helper()
+func parse(tb testing.TB, data []byte, allow ...Code) *Reader {
+	tb.Helper()
 	r, err := NewReader(bytes.NewReader(data), int64(len(data)), &ReaderOptions{Allow: allow})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return r
 }
 
-func key(t testing.TB, elem ...string) crypto.PublicKey {
-	t.Helper()
-	k, err := ParsePublicKey(shared(t, elem...))
+func key(tb testing.TB, elem ...string) crypto.PublicKey {
+	tb.Helper()
+	k, err := ParsePublicKey(shared(tb, elem...))
 	if err != nil {
-		t.Fatalf("%s: %v", filepath.Join(elem...), err)
+		tb.Fatalf("%s: %v", filepath.Join(elem...), err)
 	}
 	return k
 }
 
-func content(t testing.TB, f *File) []byte {
-	t.Helper()
+func content(tb testing.TB, f *File) []byte {
+	tb.Helper()
 	rc, err := f.Open()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer rc.Close()
 	data, err := io.ReadAll(rc)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return data
 }
 
-func write(t testing.TB, w io.WriterTo) []byte {
-	t.Helper()
+func write(tb testing.TB, w io.WriterTo) []byte {
+	tb.Helper()
 	var b bytes.Buffer
 	n, err := w.WriteTo(&b)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if n != int64(b.Len()) {
-		t.Errorf("WriteTo says %d bytes, wrote %d", n, b.Len())
+		tb.Errorf("WriteTo says %d bytes, wrote %d", n, b.Len())
 	}
 	return b.Bytes()
 }

@@ -77,12 +77,17 @@ func (s *scanner) problem(code Code, offset int64, name, format string, args ...
 	return s.report(&FormatError{Code: code, Offset: offset, Name: name, Detail: fmt.Sprintf(format, args...)})
 }
 
+// unnoticed reports a problem that Mozilla's updater does not see, although it sees others with this code.
+func (s *scanner) unnoticed(code Code, offset int64, name, format string, args ...any) error {
+	return s.report(&FormatError{Code: code, Offset: offset, Name: name, Detail: fmt.Sprintf(format, args...), accepted: true})
+}
+
+// stop ends the scan behind a problem that report let pass.
+func stop(err error) error { return cmp.Or(err, errStop) }
+
 // fatal reports a problem behind which nothing can be read.
 func (s *scanner) fatal(code Code, offset int64, format string, args ...any) error {
-	if err := s.problem(code, offset, "", format, args...); err != nil {
-		return err
-	}
-	return errStop
+	return stop(s.problem(code, offset, "", format, args...))
 }
 
 // read fills p from offset, which the caller has checked against the size.
@@ -136,7 +141,7 @@ func (s *scanner) scan() error {
 // scanIndex reads the index into one buffer whose size was checked before.
 func (s *scanner) scanIndex() error {
 	if s.indexOffset < originalHeader {
-		return s.fatal(CodeIndex, 4, "index offset %d is inside the header", s.indexOffset)
+		return stop(s.unnoticed(CodeIndex, 4, "", "index offset %d is inside the header", s.indexOffset))
 	}
 	if s.indexOffset > s.size-4 {
 		return s.fatal(CodeTruncated, 4, "index offset %d is behind the end of the file at %d", s.indexOffset, s.size)
@@ -151,7 +156,7 @@ func (s *scanner) scanIndex() error {
 	case n > s.size-start:
 		return s.fatal(CodeTruncated, s.indexOffset, "index of %d bytes reaches behind the end of the file at %d", n, s.size)
 	case n > s.limits.IndexSize:
-		return s.fatal(CodeLimit, s.indexOffset, "index has %d bytes, limit is %d", n, s.limits.IndexSize)
+		return stop(s.unnoticed(CodeLimit, s.indexOffset, "", "index has %d bytes, limit is %d", n, s.limits.IndexSize))
 	}
 	s.indexEnd = start + n
 	if s.indexEnd < s.size {
@@ -171,9 +176,16 @@ func (s *scanner) scanIndex() error {
 
 func (s *scanner) parseIndex(raw []byte, start int64) error {
 	all := string(raw) // names are parts of this one string
+	var slab []File
+	defer func() {
+		s.files = make([]*File, len(slab))
+		for i := range slab {
+			s.files[i] = &slab[i]
+		}
+	}()
 	for pos := 0; pos < len(raw); {
-		if len(s.files) == s.limits.Entries {
-			return s.fatal(CodeLimit, start+int64(pos), "index has more than %d entries", s.limits.Entries)
+		if len(slab) == s.limits.Entries {
+			return stop(s.unnoticed(CodeLimit, start+int64(pos), "", "index has more than %d entries", s.limits.Entries))
 		}
 		if len(raw)-pos < entryHeader+1 {
 			return s.fatal(CodeIndex, start+int64(pos), "%d bytes at the end of the index are no entry", len(raw)-pos)
@@ -190,7 +202,7 @@ func (s *scanner) parseIndex(raw []byte, start int64) error {
 			return s.fatal(CodeIndex, start+int64(pos), "name is not ended by a zero byte")
 		}
 		from := pos + entryHeader
-		s.files = append(s.files, &File{
+		slab = append(slab, File{
 			Header: Header{
 				Name: all[from : from+end],
 				Size: int64(be.Uint32(raw[pos+4:])),
@@ -221,7 +233,7 @@ func (s *scanner) scanHeader(head [header]byte) error {
 		return nil
 	}
 	if s.indexOffset < header {
-		return s.fatal(CodeIndex, 4, "index offset %d is inside the header", s.indexOffset)
+		return stop(s.unnoticed(CodeIndex, 4, "", "index offset %d is inside the header", s.indexOffset))
 	}
 	s.declared = be.Uint64(head[8:])
 	if s.declared != uint64(s.size) {
@@ -289,7 +301,7 @@ func (s *scanner) scanSections(pos, boundary int64) error {
 	}
 	count := be.Uint32(field[:])
 	if int64(count) > int64(s.limits.Sections) {
-		return s.fatal(CodeLimit, pos, "file has %d sections, limit is %d", count, s.limits.Sections)
+		return stop(s.unnoticed(CodeLimit, pos, "", "file has %d sections, limit is %d", count, s.limits.Sections))
 	}
 	pos += 4
 	for i := range count {
@@ -352,21 +364,27 @@ func parseProduct(raw []byte) (Product, string) {
 	return Product{Channel: string(channel), Version: string(version)}, ""
 }
 
+// span is a range of bytes of the file.
+type span struct {
+	start, end int64
+	name       string
+	pos        int64 // where it is said
+}
+
+func sortSpans(spans []span) {
+	slices.SortStableFunc(spans, func(a, b span) int { return cmp.Compare(a.start, b.start) })
+}
+
 // checkRanges looks at where contents stand: behind the header, inside the file, apart from each other and
 // from the index.
 func (s *scanner) checkRanges() error {
-	type span struct {
-		start, end int64
-		name       string
-		pos        int64
-	}
 	spans := make([]span, 0, len(s.files)+1)
 	spans = append(spans, span{s.indexOffset, s.indexEnd, "", s.indexOffset})
 	for i, f := range s.files {
 		end := f.Offset + f.Size // both have 32 bits, the sum has 64
 		switch {
 		case f.Offset < s.dataStart:
-			if err := s.problem(CodeRange, s.positions[i], f.Name, "content at offset %d is inside the header, which ends at %d", f.Offset, s.dataStart); err != nil {
+			if err := s.unnoticed(CodeRange, s.positions[i], f.Name, "content at offset %d is inside the header, which ends at %d", f.Offset, s.dataStart); err != nil {
 				return err
 			}
 		case end > s.size:
@@ -378,19 +396,21 @@ func (s *scanner) checkRanges() error {
 			spans = append(spans, span{f.Offset, end, f.Name, s.positions[i]})
 		}
 	}
-	slices.SortStableFunc(spans, func(a, b span) int { return cmp.Compare(a.start, b.start) })
+	sortSpans(spans)
 	far := spans[0] // the one that reaches farthest so far
 	for _, sp := range spans[1:] {
 		if sp.start < far.end {
 			a, b := sp, far
-			if a.name == "" { // the index: report it as the other one
+			if a.pos == s.indexOffset { // the index: report it as the other one
 				a, b = b, a
 			}
-			with := "the index"
-			if b.name != "" {
-				with = fmt.Sprintf("that of %q", b.name)
+			var err error
+			if b.pos == s.indexOffset {
+				err = s.unnoticed(CodeOverlap, a.pos, a.name, "content shares bytes with the index")
+			} else {
+				err = s.problem(CodeOverlap, a.pos, a.name, "content shares bytes with that of %q", b.name)
 			}
-			if err := s.problem(CodeOverlap, a.pos, a.name, "content shares bytes with %s", with); err != nil {
+			if err != nil {
 				return err
 			}
 		}
@@ -404,7 +424,7 @@ func (s *scanner) checkRanges() error {
 // checkNames looks at names and flags, and sorts the files.
 func (s *scanner) checkNames() error {
 	s.sorted = make([]*File, 0, len(s.files))
-	at := make(map[*File]int64)
+	var at map[*File]int64
 	for i, f := range s.files {
 		if reason := nameProblem(f.Name); reason != "" {
 			if err := s.problem(CodeName, s.positions[i], f.Name, "%s", reason); err != nil {
@@ -421,7 +441,8 @@ func (s *scanner) checkNames() error {
 	}
 	slices.SortStableFunc(s.sorted, func(a, b *File) int { return strings.Compare(a.Name, b.Name) })
 	position := func(f *File) int64 {
-		if len(at) == 0 { // only archives with problems pay for this
+		if at == nil { // only archives with problems pay for this
+			at = make(map[*File]int64, len(s.files))
 			for i, f := range s.files {
 				at[f] = s.positions[i]
 			}

@@ -1,0 +1,129 @@
+package bsdiff
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"runtime"
+
+	"github.com/senbonzakura/senbonzakura/internal/match"
+)
+
+// Match is a way of finding in the old file what the new one is made of.
+type Match uint8
+
+const (
+	// Default finds what makes the smallest patches; what it finds may change from version to version of
+	// this package, and then [Differ.ID] changes as well.
+	Default Match = iota
+	// Compatible finds what Mozilla's mbsdiff finds: the patch is the same byte for byte. With [BSDIFF40] it
+	// finds what bsdiff 4.3 finds.
+	Compatible
+)
+
+// String returns the name of the way: "default" or "compatible".
+func (m Match) String() string {
+	switch m {
+	case Default:
+		return "default"
+	case Compatible:
+		return "compatible"
+	}
+	return fmt.Sprintf("Match(%d)", uint8(m))
+}
+
+// Options for [New]. The zero value makes the smallest patch that Mozilla's updater applies.
+type Options struct {
+	Match  Match
+	Format Format
+	// Workers is how many goroutines look for matches, zero means one for each CPU. The patch is the same
+	// for any number.
+	Workers int
+	// Progress, if not nil, is told from time to time how many units of work of how many are done, in
+	// rising order, from one goroutine at a time. It must return quickly.
+	Progress func(done, total int64)
+}
+
+// Differ makes patches. It is safe for concurrent use.
+type Differ struct {
+	o Options
+}
+
+// New returns a Differ with the given options. Options that do not exist are reported by [Differ.Diff].
+func New(o Options) *Differ {
+	if o.Workers <= 0 {
+		o.Workers = runtime.GOMAXPROCS(0)
+	}
+	return &Differ{o: o}
+}
+
+// ID names everything that decides which bytes [Differ.Diff] writes: two Differs of the same ID, also of
+// different versions of this package, make the same patch of the same files.
+func (d *Differ) ID() string {
+	id := "bsdiff/" + d.o.Format.String() + "/" + d.o.Match.String()
+	if d.o.Match == Default {
+		id += defaultVersion
+	}
+	return id
+}
+
+// defaultVersion changes whenever the default matching finds anything else than before.
+const defaultVersion = "-1"
+
+// Diff writes a patch that turns old into new. The patch is not compressed, except that BSDIFF40 compresses
+// by itself. It goes out in pieces of at most 128 KiB as it is made: neither the difference nor the extra
+// block exists whole. After an error what was written is worthless.
+//
+// Files of 2 GiB and more, and patches of that size, are refused with [ErrTooLarge]: neither mbsdiff nor the
+// updater can handle them. Diff returns soon after ctx ends.
+func (d *Differ) Diff(ctx context.Context, patch io.Writer, old, new []byte) error {
+	if d.o.Match > Compatible || d.o.Format > BSDIFF40 {
+		return fmt.Errorf("bsdiff: %v, %v: %w", d.o.Match, d.o.Format, ErrUnsupported)
+	}
+	if len(old) >= maxSize || len(new) >= maxSize {
+		return fmt.Errorf("bsdiff: old file of %d bytes and new file of %d bytes: %w (the limit is %d)", len(old), len(new), ErrTooLarge, maxSize-1)
+	}
+	// Matching counts for seven eighths of the work, or rather less; writing for the rest.
+	report := d.o.Progress
+	if report == nil {
+		report = func(_, _ int64) {}
+	}
+	total := 8 * int64(len(new))
+	done := int64(0)
+	triples, err := d.match(ctx, old, new, func(part, whole int64) {
+		if whole > 0 {
+			done = max(done, int64(float64(part)/float64(whole)*float64(7*int64(len(new)))))
+			report(done, total)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	done = 7 * int64(len(new))
+	b := &blocks{old: old, new: new, triples: triples, progress: func(n int) {
+		done += int64(n)
+		report(done, total)
+	}}
+	if err := b.check(); err != nil {
+		return err
+	}
+	if d.o.Format == BSDIFF40 {
+		return b.writeBS(ctx, patch)
+	}
+	return b.writeMB(ctx, patch)
+}
+
+func (d *Differ) match(ctx context.Context, old, new []byte, progress func(done, total int64)) ([]Triple, error) {
+	o := match.Options{Workers: d.o.Workers, Progress: progress}
+	sc := scoringMB
+	if d.o.Format == BSDIFF40 {
+		sc = scoringBS
+	}
+	return compatible(ctx, old, new, sc, o)
+}
+
+// PeakMemory returns how many bytes of memory [Differ.Diff] needs at most for files of the given sizes, beyond
+// the files themselves.
+func (d *Differ) PeakMemory(oldSize, newSize int64) int64 {
+	return 5*oldSize + 1<<20
+}

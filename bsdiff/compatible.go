@@ -1,0 +1,490 @@
+package bsdiff
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/senbonzakura/senbonzakura/internal/match"
+	"github.com/senbonzakura/senbonzakura/internal/suffix"
+)
+
+// scoring is what differs between the programs that scan in bsdiff's way.
+type scoring struct {
+	margin     int   // a new place must be better than the current one by more than this many bytes
+	gain, loss int64 // of an equal byte, and of every byte, when a match is extended
+}
+
+var (
+	scoringMB = scoring{margin: 10, gain: 3, loss: 2} // mbsdiff
+	scoringBS = scoring{margin: 8, gain: 2, loss: 1}  // bsdiff 4.3
+)
+
+// scanChunk is how much of the new file one worker looks at on its own.
+const scanChunk = 64 << 10
+
+// hit is the answer to one search: at which place of the old file, and for how many bytes, it is like the
+// new file at j.
+type hit struct{ j, length, pos int32 }
+
+// chunk is what a worker found in one part of the new file.
+type chunk struct {
+	start, end int
+	hits       []hit
+	done       chan struct{} // closed when hits are there
+}
+
+// scanner walks over the new file as mbsdiff does.
+type scanner struct {
+	ctx     context.Context //nolint:containedctx // a scanner lives as long as one call
+	scoring scoring
+	ix      *index
+	new     []byte
+	own     *finder
+	chunks  chan *chunk
+	current *chunk
+	next    int // first hit of current that was not yet passed
+	steps   int
+}
+
+// compatible returns the steps that mbsdiff, or bsdiff 4.3, would take to make new from old.
+func compatible(ctx context.Context, old, new []byte, sc scoring, o match.Options) ([]Triple, error) {
+	ix, err := newIndex(ctx, old, len(new))
+	if err != nil {
+		return nil, err
+	}
+	progress := o.Progress
+	if progress == nil {
+		progress = func(_, _ int64) {}
+	}
+	s := &scanner{ctx: ctx, scoring: sc, ix: ix, new: new, own: newFinder(ix, new)}
+	if o.Workers < 2 || len(new) <= scanChunk {
+		return s.scan(progress)
+	}
+	// Workers run ahead of the scan, each on its own part, and do the searches that it will probably ask
+	// for. What they find does not depend on when or where it is looked for.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	g, ctx := errgroup.WithContext(ctx)
+	s.ctx = ctx
+	s.chunks = make(chan *chunk, 4*o.Workers)
+	jobs := make(chan *chunk)
+	g.Go(func() error {
+		defer close(jobs)
+		defer close(s.chunks)
+		for start := 0; start < len(new); start += scanChunk {
+			c := &chunk{start: start, end: min(start+scanChunk, len(new)), done: make(chan struct{})}
+			select {
+			case s.chunks <- c:
+			case <-ctx.Done():
+				return nil
+			}
+			select {
+			case jobs <- c:
+			case <-ctx.Done():
+				return nil
+			}
+		}
+		return nil
+	})
+	for range o.Workers {
+		g.Go(func() error {
+			f := newFinder(ix, new)
+			for c := range jobs {
+				if err := f.explore(ctx, sc, c); err != nil {
+					return err
+				}
+				close(c.done)
+			}
+			return nil
+		})
+	}
+	triples, err := s.scan(progress)
+	cancel()
+	if werr := g.Wait(); err == nil && werr != nil && !isCancel(werr) {
+		err = werr
+	}
+	return triples, err
+}
+
+// explore does the searches that a scan over the chunk would do if it started there.
+func (f *finder) explore(ctx context.Context, sc scoring, c *chunk) error {
+	old, new := f.ix.old, f.new
+	n := len(old)
+	length, oldscore := 0, 0
+	offset, known := 0, false
+	counted := c.start
+	for scan := c.start; scan < c.end; {
+		if len(c.hits)&0xFF == 0 {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+		}
+		l, p := f.search(scan)
+		length = int(l)
+		c.hits = append(c.hits, hit{int32(scan), l, p})
+		if known {
+			if end := min(scan+length, n-offset); counted < end {
+				oldscore += equalBytes(old[counted+offset:end+offset], new[counted:end])
+			}
+		}
+		counted = max(counted, scan+length)
+		if length == oldscore && length != 0 || length > oldscore+sc.margin {
+			if length != oldscore {
+				offset, known = int(p)-scan, true
+			}
+			scan += length
+			counted, oldscore = scan, 0
+			continue
+		}
+		if known && scan+offset < n && old[scan+offset] == new[scan] {
+			oldscore--
+		}
+		scan++
+	}
+	return nil
+}
+
+// search returns the place in the old file that mbsdiff's search gives for the new file at j. The scan asks
+// for rising j only.
+func (s *scanner) search(j int) (length, pos int, err error) {
+	s.steps++
+	if s.steps&0xFF == 0 {
+		if err := s.ctx.Err(); err != nil {
+			return 0, 0, err
+		}
+	}
+	for s.chunks != nil && (s.current == nil || s.current.end <= j) {
+		s.next = 0
+		select {
+		case s.current = <-s.chunks:
+			if s.current == nil {
+				s.chunks = nil
+			}
+		case <-s.ctx.Done():
+			return 0, 0, s.ctx.Err()
+		}
+	}
+	if c := s.current; c != nil && c.start <= j && j < c.end {
+		select {
+		case <-c.done:
+		case <-s.ctx.Done():
+			return 0, 0, s.ctx.Err()
+		}
+		for s.next < len(c.hits) && int(c.hits[s.next].j) < j {
+			s.next++
+		}
+		if s.next < len(c.hits) && int(c.hits[s.next].j) == j {
+			h := c.hits[s.next]
+			return int(h.length), int(h.pos), nil
+		}
+	}
+	l, p := s.own.search(j)
+	return int(l), int(p), nil
+}
+
+// scan is the main loop of mbsdiff.
+func (s *scanner) scan(progress func(done, total int64)) ([]Triple, error) {
+	old, new := s.ix.old, s.new
+	n, m := len(old), len(new)
+	var triples []Triple
+	var scan, length, pos, lastScan, lastPos, lastOffset int
+	reported := 0
+	for scan < m {
+		oldscore := 0
+		scan += length
+		counted := scan
+		for ; scan < m; scan++ {
+			var err error
+			if length, pos, err = s.search(scan); err != nil {
+				return nil, err
+			}
+			// Bytes of this match that are right without it, at the current place.
+			if end := min(scan+length, n-lastOffset); counted < end {
+				oldscore += equalBytes(old[counted+lastOffset:end+lastOffset], new[counted:end])
+			}
+			counted = max(counted, scan+length)
+			if length == oldscore && length != 0 || length > oldscore+s.scoring.margin {
+				break
+			}
+			if scan+lastOffset < n && old[scan+lastOffset] == new[scan] {
+				oldscore--
+			}
+		}
+		if scan-reported >= 1<<20 {
+			reported = scan
+			progress(int64(scan), int64(m))
+		}
+		if length == oldscore && scan != m {
+			continue
+		}
+		forward := s.scoring.forward(old[lastPos:], new[lastScan:scan])
+		backward := 0
+		if scan < m {
+			backward = s.scoring.backward(old[:pos], new[lastScan:scan])
+		}
+		if overlap := lastScan + forward - (scan - backward); overlap > 0 {
+			at := scan - backward
+			keep := split(old[lastPos+at-lastScan:][:overlap], old[pos-backward:][:overlap], new[at:at+overlap])
+			forward += keep - overlap
+			backward -= keep
+		}
+		triples = append(triples, Triple{
+			Add:  int32(forward),
+			Copy: int32(scan - backward - (lastScan + forward)),
+			Seek: int32(pos - backward - (lastPos + forward)),
+		})
+		lastScan, lastPos, lastOffset = scan-backward, pos-backward, pos-scan
+		if err := s.ctx.Err(); err != nil {
+			return nil, err
+		}
+	}
+	progress(int64(m), int64(m))
+	return triples, nil
+}
+
+// forward returns how far the current place in old is worth following: the shortest prefix of the highest
+// score.
+func (sc scoring) forward(old, new []byte) int {
+	n := min(len(old), len(new))
+	var score, best int64
+	length := 0
+	for i := 0; i < n; {
+		if i+8 <= n {
+			d := differing(binary.LittleEndian.Uint64(old[i:]), binary.LittleEndian.Uint64(new[i:]))
+			if d == 0 {
+				i += 8
+				if score += 8 * (sc.gain - sc.loss); score > best {
+					best, length = score, i
+				}
+				continue
+			}
+		}
+		score -= sc.loss
+		if old[i] == new[i] {
+			score += sc.gain
+		}
+		i++
+		if score > best {
+			best, length = score, i
+		}
+	}
+	return length
+}
+
+// backward returns how far the bytes before a match are worth taking from before it.
+func (sc scoring) backward(old, new []byte) int {
+	n := min(len(old), len(new))
+	old, new = old[len(old)-n:], new[len(new)-n:]
+	var score, best int64
+	length := 0
+	for i := 0; i < n; {
+		if i+8 <= n {
+			d := differing(binary.LittleEndian.Uint64(old[n-i-8:]), binary.LittleEndian.Uint64(new[n-i-8:]))
+			if d == 0 {
+				i += 8
+				if score += 8 * (sc.gain - sc.loss); score > best {
+					best, length = score, i
+				}
+				continue
+			}
+		}
+		i++
+		score -= sc.loss
+		if old[n-i] == new[n-i] {
+			score += sc.gain
+		}
+		if score > best {
+			best, length = score, i
+		}
+	}
+	return length
+}
+
+// split returns how many bytes of new the first place serves better than the second.
+func split(first, second, new []byte) int {
+	score, best, length := 0, 0, 0
+	for i := 0; i < len(new); {
+		if i+8 <= len(new) && binary.LittleEndian.Uint64(first[i:]) == binary.LittleEndian.Uint64(second[i:]) {
+			i += 8
+			continue
+		}
+		if first[i] == new[i] {
+			score++
+		}
+		if second[i] == new[i] {
+			score--
+		}
+		i++
+		if score > best {
+			best, length = score, i
+		}
+	}
+	return length
+}
+
+// index answers which suffixes of the old file are near a part of the new one.
+//
+// mbsdiff numbers the suffixes of old in lexical order, the empty one first. Here a rank is such a number, and
+// the empty suffix, which has rank 0, is not in the array.
+type index struct {
+	old    []byte
+	sa     []int32
+	bucket []int32 // for each pair of bytes where in sa the suffixes start that start with it or are larger
+}
+
+func newIndex(ctx context.Context, old []byte, _ int) (*index, error) {
+	ix := &index{old: old, sa: make([]int32, len(old)), bucket: make([]int32, 1<<16+1)}
+	suffix.Sort(ix.sa, old)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if len(old) == 0 {
+		return ix, nil
+	}
+	counts := make([]int32, 1<<16)
+	for i := 0; i+1 < len(old); i++ {
+		counts[int(old[i])<<8|int(old[i+1])]++
+	}
+	// The last byte alone comes before the pairs that start with it.
+	sum := int32(0)
+	for p, c := range counts {
+		if p == int(old[len(old)-1])<<8 {
+			sum++
+		}
+		ix.bucket[p] = sum
+		sum += c
+	}
+	ix.bucket[1<<16] = sum
+	return ix, nil
+}
+
+// finder searches in an index. It is not safe for concurrent use; the index is.
+type finder struct {
+	ix  *index
+	new []byte
+}
+
+func newFinder(ix *index, new []byte) *finder { return &finder{ix: ix, new: new} }
+
+// locate returns the number of suffixes of old, the empty one included, that are smaller than new from j on,
+// and how many bytes it has in common with the last of those and with the first of the others.
+func (f *finder) locate(j int) (rank, before, after int) {
+	sa, old, part := f.ix.sa, f.ix.old, f.new[j:]
+	if len(old) == 0 {
+		return 1, 0, 0
+	}
+	lo, hi := f.ix.pair(part)
+	first, last := lo, hi
+	before, after = 2, 2 // in the bucket
+	for lo < hi {
+		mid := int(uint(lo+hi) >> 1)
+		s := old[sa[mid]:]
+		l := min(before, after)
+		l += commonPrefix(s[l:], part[l:])
+		if l < len(part) && (l == len(s) || s[l] < part[l]) {
+			lo, before = mid+1, l
+		} else {
+			hi, after = mid, l
+		}
+	}
+	if lo == first {
+		before = 0
+		if lo > 0 {
+			before = commonPrefix(old[sa[lo-1]:], part)
+		}
+	}
+	if lo == last {
+		after = 0
+		if lo < len(sa) {
+			after = commonPrefix(old[sa[lo]:], part)
+		}
+	}
+	return lo + 1, before, after
+}
+
+// pair returns the range of sa whose suffixes start with the first two bytes of part; where part has one byte
+// only, the empty range before all suffixes that start with it.
+func (ix *index) pair(part []byte) (lo, hi int) {
+	last := int(ix.old[len(ix.old)-1])
+	p := int(part[0]) << 8
+	if len(part) == 1 {
+		lo = int(ix.bucket[p])
+		if last == int(part[0]) {
+			lo--
+		}
+		return lo, lo
+	}
+	p |= int(part[1])
+	lo, hi = int(ix.bucket[p]), int(ix.bucket[p+1])
+	if p++; p == last<<8 {
+		hi-- // the last byte alone
+	}
+	return lo, hi
+}
+
+// search returns what mbsdiff's search returns for new from j on: the length of the match and its place.
+//
+// mbsdiff halves the range of ranks from 0 to n until two neighbours are left and takes the one with the
+// longer match, the second if they are equal. A suffix is taken for smaller only if it differs: one that is
+// whole a prefix of the new part, and therefore smaller, sends the search to the left. So the result is the
+// two neighbours of the new part in lexical order unless the search meets such a suffix: then it ends
+// with the last one it met.
+func (f *finder) search(j int) (length, pos int32) {
+	rank, before, after := f.locate(j)
+	sa := f.ix.sa
+	n := len(sa)
+	if before > 0 && f.meetsEnd(j, before) {
+		found := 0
+		for lo, hi := 0, n; hi-lo >= 2; {
+			mid := lo + (hi-lo)/2
+			switch {
+			case mid >= rank:
+				hi = mid
+			case f.isEnd(j, int(sa[mid-1]), before):
+				hi, found = mid, mid
+			default:
+				lo = mid
+			}
+		}
+		if found > 0 {
+			p := sa[found-1]
+			return int32(n) - p, p
+		}
+	}
+	switch {
+	case rank > n && n > 0: // rank n is never compared
+		return int32(before), sa[n-1]
+	case rank > n:
+		return 0, 0
+	case before > after:
+		return int32(before), sa[rank-2]
+	}
+	return int32(after), sa[rank-1]
+}
+
+// isEnd tells whether the suffix of old from p on is a prefix of new from j on, which shares at most limit
+// bytes with any smaller suffix.
+func (f *finder) isEnd(j, p, limit int) bool {
+	l := len(f.ix.old) - p
+	return l <= limit && bytes.Equal(f.ix.old[p:], f.new[j:j+l])
+}
+
+// meetsEnd tells whether isEnd may hold for any suffix: it never says no where it should say yes.
+func (f *finder) meetsEnd(j, limit int) bool {
+	old := f.ix.old
+	part := f.new[j : j+limit]
+	for l := 1; l <= min(len(old), limit, 4); l++ {
+		if bytes.Equal(old[len(old)-l:], part[:l]) {
+			return true
+		}
+	}
+	return limit > 4 && len(old) > 4 && bytes.Contains(part[1:], old[len(old)-4:])
+}
+
+func isCancel(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}

@@ -1,0 +1,88 @@
+package bsdiff
+
+import (
+	"bytes"
+	"io"
+	"math/rand/v2"
+	"testing"
+	"testing/iotest"
+)
+
+// memory is an io.WriterAt.
+type memory struct{ b []byte }
+
+func (m *memory) WriteAt(b []byte, at int64) (int, error) {
+	if need := int(at) + len(b); need > len(m.b) {
+		m.b = append(m.b, make([]byte, need-len(m.b))...)
+	}
+	return copy(m.b[at:], b), nil
+}
+
+// ways are all the ways to apply a patch.
+var ways = []struct {
+	name  string
+	apply func(t testing.TB, old, patch []byte, o *PatchOptions) ([]byte, error)
+}{
+	{"random access", func(t testing.TB, old, patch []byte, o *PatchOptions) ([]byte, error) {
+		t.Helper()
+		var b bytes.Buffer
+		n, err := Patch(t.Context(), &b, bytes.NewReader(old), int64(len(old)), bytes.NewReader(patch), o)
+		if n != int64(b.Len()) {
+			t.Errorf("Patch says %d bytes, wrote %d", n, b.Len())
+		}
+		return b.Bytes(), err
+	}},
+	{"stream", func(t testing.TB, old, patch []byte, o *PatchOptions) ([]byte, error) {
+		t.Helper()
+		var b bytes.Buffer
+		_, err := Patch(t.Context(), &b, bytes.NewReader(old), int64(len(old)), iotest.HalfReader(bytes.NewReader(patch)), o)
+		return b.Bytes(), err
+	}},
+	{"one byte", func(t testing.TB, old, patch []byte, o *PatchOptions) ([]byte, error) {
+		t.Helper()
+		var b bytes.Buffer
+		_, err := Patch(t.Context(), &b, bytes.NewReader(old), int64(len(old)), iotest.DataErrReader(iotest.OneByteReader(bytes.NewReader(patch))), o)
+		return b.Bytes(), err
+	}},
+	{"to", func(t testing.TB, old, patch []byte, o *PatchOptions) ([]byte, error) {
+		t.Helper()
+		var m memory
+		n, err := PatchTo(t.Context(), &m, bytes.NewReader(old), int64(len(old)), io.MultiReader(bytes.NewReader(patch)), o)
+		if err == nil && n != int64(len(m.b)) {
+			t.Errorf("PatchTo says %d bytes, wrote %d", n, len(m.b))
+		}
+		return m.b, err
+	}},
+	{"bytes", func(t testing.TB, old, patch []byte, o *PatchOptions) ([]byte, error) {
+		t.Helper()
+		dirty := bytes.Repeat([]byte{0xAA}, 1000)
+		return PatchBytes(t.Context(), dirty, old, io.MultiReader(bytes.NewReader(patch)), o)
+	}},
+}
+
+func TestPatchRoundTrip(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(400) {
+		r := rand.New(rand.NewPCG(seed, 2))
+		size := 2000
+		if seed%40 == 0 {
+			size = 20_000
+		}
+		old, new := randomPair(r, size)
+		for _, o := range []Options{{}, {Match: Compatible}} {
+			patch := diff(t, o, old, new)
+			for _, way := range ways {
+				if size > 2000 && way.name == "one byte" {
+					continue
+				}
+				got, err := way.apply(t, old, patch, nil)
+				if err != nil {
+					t.Fatalf("seed %d, %v, %s: %v", seed, o.Match, way.name, err)
+				}
+				if !bytes.Equal(got, new) {
+					t.Fatalf("seed %d, %v, %s: result differs at byte %d of %d", seed, o.Match, way.name, commonPrefix(got, new), len(new))
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,248 @@
+package cache
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"sync"
+)
+
+// Adopter is implemented by the writer that [Layered.GetOrFill] hands to fill.
+type Adopter interface {
+	// Adopt makes the bytes of a file the whole value, instead of writing them: without copying where the file is
+	// on the file system of a [Disk] among the tiers, best in its TempDir. Nothing must have been written
+	// before, and nothing after. The file must be complete and nobody may write to it any more. After success
+	// it is gone from its name; after failure it is where it was.
+	Adopt(name string) error
+}
+
+// fillWriter collects a value: in the first tier on disk while that works, else in memory, then in a temporary
+// file.
+type fillWriter struct {
+	ctx context.Context // the fill's; Adopt and Write have none of their own
+	l   *Layered
+	key Key
+
+	mu    sync.Mutex
+	done  bool
+	tier  int // of pend
+	pend  *pendingFile
+	spool *spool
+}
+
+func (l *Layered) newFillWriter(ctx context.Context, k Key) *fillWriter {
+	w := &fillWriter{ctx: ctx, l: l, key: k, tier: -1}
+	for i, t := range l.tiers {
+		d, ok := t.(*Disk)
+		if !ok {
+			continue
+		}
+		p, err := d.create(ctx, k, -1)
+		if err == nil {
+			w.pend, w.tier = p, i
+			return w
+		}
+		w.complain(i, err)
+	}
+	w.spool = newSpool(l.o)
+	return w
+}
+
+func (w *fillWriter) complain(tier int, err error) {
+	w.l.o.Log.Warn("cache tier failed", "tier", w.l.names[tier], "op", "put", "key", w.key.String(), "err", err)
+}
+
+var errDone = errors.New("cache: the value is finished, its writer cannot be used any more")
+
+// Write appends to the value. It does not fail because a tier does.
+func (w *fillWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.done:
+		return 0, errDone
+	case w.ctx.Err() != nil:
+		return 0, context.Cause(w.ctx)
+	}
+	written := 0
+	if w.pend != nil {
+		n, err := w.pend.Write(p)
+		if err == nil {
+			return n, nil
+		}
+		if err := w.migrate(err); err != nil {
+			return 0, err
+		}
+		written = n
+	}
+	n, err := w.spool.Write(p[written:])
+	return written + n, err
+}
+
+// migrate moves what was written from the tier, which failed for cause, to the spool.
+func (w *fillWriter) migrate(cause error) error {
+	w.complain(w.tier, cause)
+	p := w.pend
+	defer func() {
+		p.abort()
+		w.pend, w.tier = nil, -1
+	}()
+	w.spool = newSpool(w.l.o)
+	if _, err := io.Copy(w.spool, io.NewSectionReader(p.f, 0, p.size)); err != nil {
+		return errors.Join(cause, err)
+	}
+	if !bytes.Equal(w.spool.hash.Sum(nil), p.hash.Sum(nil)) || w.spool.size != p.size {
+		return errors.Join(cause, fmt.Errorf("%w: what was written reads back differently", ErrCorrupt))
+	}
+	return nil
+}
+
+// Adopt implements [Adopter].
+func (w *fillWriter) Adopt(name string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.done:
+		return errDone
+	case w.pend != nil && w.pend.size > 0, w.spool != nil && w.spool.size > 0:
+		return errors.New("cache: a value that was begun cannot adopt a file")
+	}
+	if w.pend != nil {
+		p, err := w.pend.d.adopt(w.ctx, w.key, name)
+		if err == nil {
+			w.pend.abort()
+			w.pend = p
+			return nil
+		}
+		if w.ctx.Err() != nil {
+			return context.Cause(w.ctx)
+		}
+		w.complain(w.tier, err)
+		w.pend.abort()
+		w.pend, w.tier = nil, -1
+		w.spool = newSpool(w.l.o)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := io.Copy(w.spool, withContext(w.ctx, f)); err != nil {
+		return err
+	}
+	return os.Remove(name)
+}
+
+// finish returns the value, read back and verified, and the tier that has it, or -1.
+func (w *fillWriter) finish(ctx context.Context) (*Entry, int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.done = true
+	if w.pend != nil {
+		e, err := w.pend.commit(ctx, true)
+		if err == nil {
+			w.pend.disown()
+			w.pend = nil
+			return e, w.tier, nil
+		}
+		if ctx.Err() != nil {
+			return nil, -1, context.Cause(ctx)
+		}
+		// An adopted file has not been written by us, but its hash is known as well.
+		w.pend.from = ""
+		if err := w.migrate(err); err != nil {
+			return nil, -1, err
+		}
+	}
+	e, err := w.spool.finish(ctx, w.key)
+	if err != nil {
+		return nil, -1, err
+	}
+	w.spool = nil
+	return e, -1, nil
+}
+
+// close throws away what was not finished.
+func (w *fillWriter) close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.done = true
+	if w.pend != nil {
+		w.pend.abort()
+		w.pend = nil
+	}
+	if w.spool != nil {
+		w.spool.close()
+		w.spool = nil
+	}
+}
+
+// spool holds a value outside of any tier.
+type spool struct {
+	limit int64
+	dir   string
+	hash  hash.Hash
+	size  int64
+	mem   bytes.Buffer
+	f     *os.File // once it is longer than limit
+}
+
+func newSpool(o LayeredOptions) *spool {
+	return &spool{limit: o.SpoolMemory, dir: o.SpoolDir, hash: sha256.New()}
+}
+
+func (s *spool) Write(p []byte) (int, error) {
+	if s.f == nil && s.size+int64(len(p)) > s.limit {
+		f, err := os.CreateTemp(s.dir, "senbonzakura-*")
+		if err != nil {
+			return 0, fmt.Errorf("spool: %w", err)
+		}
+		s.f = f
+		if _, err := f.Write(s.mem.Bytes()); err != nil {
+			return 0, fmt.Errorf("spool: %w", err)
+		}
+		s.mem = bytes.Buffer{}
+	}
+	var n int
+	var err error
+	if s.f != nil {
+		n, err = s.f.WriteAt(p, s.size)
+	} else {
+		n, err = s.mem.Write(p)
+	}
+	s.hash.Write(p[:n])
+	s.size += int64(n)
+	if err != nil {
+		return n, fmt.Errorf("spool: %w", err)
+	}
+	return n, nil
+}
+
+func (s *spool) finish(ctx context.Context, k Key) (*Entry, error) {
+	info := Info{Key: k, Size: s.size}
+	s.hash.Sum(info.SHA256[:0])
+	if s.f == nil {
+		return NewEntry(info, bytes.NewReader(s.mem.Bytes()), nil), nil
+	}
+	sum, err := hashFile(ctx, s.f, s.size)
+	if err != nil {
+		return nil, fmt.Errorf("spool: %w", err)
+	}
+	if sum != info.SHA256 {
+		return nil, fmt.Errorf("spool: %w: what was written reads back differently", ErrCorrupt)
+	}
+	f := s.f
+	return NewEntry(info, f, func() error { return errors.Join(f.Close(), os.Remove(f.Name())) }), nil
+}
+
+func (s *spool) close() {
+	if s.f != nil {
+		s.f.Close()
+		os.Remove(s.f.Name())
+	}
+}

@@ -1,0 +1,7 @@
+//go:build !(darwin || dragonfly || freebsd || linux || netbsd || openbsd || illumos || windows)
+
+package filelock
+
+import "os"
+
+func tryLock(*os.File) (bool, error) { return true, nil }

@@ -1,0 +1,7 @@
+//go:build unix
+
+package osfs
+
+import "syscall"
+
+const noFollow = syscall.O_NOFOLLOW

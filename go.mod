@@ -8,6 +8,7 @@ require github.com/dsnet/compress v0.0.1
 
 require (
 	github.com/dgraph-io/ristretto/v2 v2.4.2
+	github.com/google/go-cmp v0.7.0
 	golang.org/x/sync v0.24.0
 	golang.org/x/sys v0.36.0
 )

@@ -1,0 +1,478 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/senbonzakura/senbonzakura/mar"
+)
+
+func (a *app) marCommands() []*cobra.Command {
+	return []*cobra.Command{a.listCommand(), a.extractCommand(), a.createCommand(), a.infoCommand(), a.lintCommand()}
+}
+
+// allowFlag adds --allow, which loosens the reader.
+func allowFlag(cmd *cobra.Command, allow *[]string) {
+	cmd.Flags().StringSliceVar(allow, "allow", nil,
+		"kinds of problems to accept when reading, as lint names them (for example overlap,duplicate)")
+}
+
+func readerOptions(allow []string) *mar.ReaderOptions {
+	opts := &mar.ReaderOptions{}
+	for _, code := range allow {
+		opts.Allow = append(opts.Allow, mar.Code(code))
+	}
+	return opts
+}
+
+type signatureInfo struct {
+	Algorithm uint32 `json:"algorithm"`
+	Name      string `json:"name"`
+	Size      int    `json:"size"`
+}
+
+type entryInfo struct {
+	Name   string `json:"name"`
+	Size   int64  `json:"size"`
+	Mode   string `json:"mode"`
+	Offset int64  `json:"offset"`
+	Format string `json:"format"`
+}
+
+type marInfo struct {
+	File       string          `json:"file"`
+	Size       int64           `json:"size"`
+	Layout     string          `json:"layout"`
+	Product    *mar.Product    `json:"product,omitempty"`
+	Signatures []signatureInfo `json:"signatures"`
+	Entries    []entryInfo     `json:"entries,omitempty"`
+}
+
+func describe(name string, r *mar.Reader) marInfo {
+	info := marInfo{File: name, Size: r.Size(), Layout: r.Layout().String(), Signatures: []signatureInfo{}}
+	if product, ok := r.Product(); ok {
+		info.Product = &product
+	}
+	for _, s := range r.Signatures() {
+		info.Signatures = append(info.Signatures, signatureInfo{uint32(s.Algorithm), s.Algorithm.String(), len(s.Bytes)})
+	}
+	return info
+}
+
+func (i *marInfo) head(w io.Writer) {
+	fmt.Fprintf(w, "%s: %s, layout %s\n", i.File, size(i.Size), i.Layout)
+	if i.Product != nil {
+		fmt.Fprintf(w, "channel %q, version %q\n", i.Product.Channel, i.Product.Version)
+	} else {
+		fmt.Fprintln(w, "no product information")
+	}
+	if len(i.Signatures) == 0 {
+		fmt.Fprintln(w, "not signed")
+	}
+	for n, s := range i.Signatures {
+		fmt.Fprintf(w, "signature %d: %s, %d bytes\n", n, s.Name, s.Size)
+	}
+}
+
+func (a *app) listCommand() *cobra.Command {
+	var allow []string
+	cmd := &cobra.Command{
+		Use:     "list FILE",
+		Aliases: []string{"ls"},
+		Short:   "List the entries of a MAR file",
+		Example: `  marctl list update.mar
+  marctl list --json update.mar | jq '.entries[].name'`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			r, err := openMAR(args[0], readerOptions(allow))
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			info := describe(args[0], r.Reader)
+			for _, f := range r.Files() {
+				format, err := memberFormat(f)
+				if err != nil {
+					return named(args[0], err)
+				}
+				info.Entries = append(info.Entries, entryInfo{f.Name, f.Size, fmt.Sprintf("%04o", uint32(f.Mode)), f.Offset, format.String()})
+			}
+			return a.print(info, func(w io.Writer) {
+				info.head(w)
+				table(w, func(row func(...any)) {
+					row("MODE", "SIZE", "FORMAT", "NAME")
+					for _, e := range info.Entries {
+						row(e.Mode, e.Size, e.Format, e.Name)
+					}
+				})
+			})
+		},
+	}
+	allowFlag(cmd, &allow)
+	return cmd
+}
+
+func (a *app) extractCommand() *cobra.Command {
+	var raw bool
+	var allow []string
+	cmd := &cobra.Command{
+		Use:   "extract FILE DIR [NAME…]",
+		Short: "Write the entries of a MAR file into a directory, decompressed",
+		Long: `extract writes the entries of a MAR file into a directory, which is made if it is absent. Nothing is
+written outside of it, whatever the names in the file say, and no existing file is replaced. With names only
+those entries are written.`,
+		Example: `  marctl extract update.mar update/
+  marctl extract --raw update.mar update/ updatev3.manifest`,
+		Args: cobra.MinimumNArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := openMAR(args[0], readerOptions(allow))
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			for _, name := range args[2:] {
+				if r.Lookup(name) == nil {
+					return fmt.Errorf("%s: no entry %q (see marctl list)", args[0], name)
+				}
+			}
+			p := a.newProgress("extract")
+			defer p.end()
+			written, err := a.extract(cmd.Context(), r.Reader, args[1], args[2:], raw, p)
+			if err != nil {
+				return named(args[0], err)
+			}
+			return a.summary(struct {
+				Files int    `json:"files"`
+				Bytes int64  `json:"bytes"`
+				Dir   string `json:"dir"`
+			}{written.files, written.bytes, args[1]}, func(w io.Writer) {
+				fmt.Fprintf(w, "%d files, %s written to %s\n", written.files, size(written.bytes), args[1])
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&raw, "raw", false, "write the stored bytes without decompressing them")
+	allowFlag(cmd, &allow)
+	return cmd
+}
+
+type extracted struct {
+	files int
+	bytes int64
+}
+
+// extract writes the entries into dir and takes back what it wrote if one of them cannot be had, so that a damaged
+// archive or an interrupt leaves nothing behind.
+func (a *app) extract(ctx context.Context, r *mar.Reader, dir string, names []string, raw bool, p *progress) (done extracted, err error) {
+	made := false
+	if err := os.Mkdir(dir, 0o755); err == nil {
+		made = true
+	} else if !errors.Is(err, fs.ErrExist) {
+		return done, err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return done, err
+	}
+	defer root.Close()
+	var undo []string
+	defer func() {
+		if err == nil {
+			return
+		}
+		for _, name := range slices.Backward(undo) {
+			root.Remove(name)
+		}
+		if made {
+			os.Remove(dir)
+		}
+	}()
+	var total, sofar int64
+	files := slices.DeleteFunc(r.Files(), func(f *mar.File) bool { return len(names) > 0 && !slices.Contains(names, f.Name) })
+	for _, f := range files {
+		total += f.Size
+	}
+	for _, f := range files {
+		if err := ctx.Err(); err != nil {
+			return done, err
+		}
+		p.set(f.Name, sofar, total)
+		n, err := extractFile(ctx, root, f, raw, &undo)
+		if err != nil {
+			return done, err
+		}
+		done.files++
+		done.bytes += n
+		sofar += f.Size
+	}
+	return done, nil
+}
+
+// extractFile writes one entry; undo lists what was made, in order.
+func extractFile(ctx context.Context, root *os.Root, f *mar.File, raw bool, undo *[]string) (int64, error) {
+	if !fs.ValidPath(f.Name) || f.Name == "." {
+		return 0, fmt.Errorf("entry %q: its name is not a plain relative path, so it is not written", f.Name)
+	}
+	dir := ""
+	for part := range strings.SplitSeq(filepath.ToSlash(filepath.Dir(filepath.FromSlash(f.Name))), "/") {
+		if part == "." {
+			break
+		}
+		dir = filepath.Join(dir, part)
+		switch err := root.Mkdir(dir, 0o755); {
+		case err == nil:
+			*undo = append(*undo, dir)
+		case !errors.Is(err, fs.ErrExist):
+			return 0, err
+		}
+	}
+	var in io.ReadCloser
+	var err error
+	if raw {
+		in, err = f.Open()
+	} else {
+		in, err = openMember(f)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("entry %q: %w", f.Name, err)
+	}
+	defer in.Close()
+	name := filepath.FromSlash(f.Name)
+	out, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return 0, err
+	}
+	*undo = append(*undo, name)
+	n, err := io.Copy(contextWriter{ctx, out}, in)
+	if err != nil {
+		out.Close()
+		return n, fmt.Errorf("entry %q: %w", f.Name, err)
+	}
+	if err := out.Close(); err != nil {
+		return n, err
+	}
+	if f.Mode.Perm()&0o111 != 0 {
+		return n, root.Chmod(name, 0o755)
+	}
+	return n, root.Chmod(name, 0o644)
+}
+
+type contextWriter struct {
+	ctx context.Context
+	w   io.Writer
+}
+
+func (c contextWriter) Write(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.w.Write(p)
+}
+
+func (a *app) createCommand() *cobra.Command {
+	var channel, productVersion, dir string
+	var exact bool
+	cmd := &cobra.Command{
+		Use:   "create OUT FILE…",
+		Short: "Make a MAR file of files as they are, in the order given",
+		Long: `create stores files as they are, without compressing them, in the order given: the counterpart of
+"mar -c". To make a complete update of a tree use pack.`,
+		Example: `  marctl create --channel release --product-version 153.6.0 -C dir out.mar updatev3.manifest a.txt`,
+		Args:    cobra.MinimumNArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			archive := &mar.Archive{ExactProduct: exact}
+			if channel != "" || productVersion != "" {
+				archive.Product = &mar.Product{Channel: channel, Version: productVersion}
+			}
+			for _, name := range args[1:] {
+				entry, err := fileEntry(dir, name)
+				if err != nil {
+					return err
+				}
+				archive.Entries = append(archive.Entries, entry)
+			}
+			var n int64
+			err := a.writeFile(cmd.Context(), args[0], func(w io.Writer) (err error) {
+				n, err = archive.WriteTo(w)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			return a.wrote(args[0], n)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVarP(&dir, "directory", "C", ".", "where the files are; names are relative to it")
+	flags.StringVarP(&channel, "channel", "H", "", "MAR channel of the product block")
+	flags.StringVarP(&productVersion, "product-version", "V", "", "version of the product block")
+	flags.BoolVar(&exact, "exact-product", false, "make the product block as short as it can be, not padded to 104 bytes")
+	return cmd
+}
+
+// wrote is the summary of commands that make one file.
+func (a *app) wrote(name string, n int64) error {
+	if name == "-" {
+		return nil
+	}
+	return a.summary(struct {
+		File string `json:"file"`
+		Size int64  `json:"size"`
+	}{name, n}, func(w io.Writer) { fmt.Fprintf(w, "%s: %d bytes\n", name, n) })
+}
+
+func fileEntry(dir, name string) (mar.Entry, error) {
+	file := filepath.Join(dir, name)
+	info, err := os.Stat(file)
+	if err != nil {
+		return mar.Entry{}, err
+	}
+	if !info.Mode().IsRegular() {
+		return mar.Entry{}, fmt.Errorf("%s: not a regular file", file)
+	}
+	return mar.Entry{
+		Header: mar.Header{Name: filepath.ToSlash(name), Size: info.Size(), Mode: info.Mode().Perm()},
+		Open:   func() (io.ReadCloser, error) { return os.Open(file) },
+	}, nil
+}
+
+func (a *app) infoCommand() *cobra.Command {
+	show := func(cmd *cobra.Command, args []string) error {
+		r, err := openMAR(args[0], nil)
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		info := describe(args[0], r.Reader)
+		return a.print(info, func(w io.Writer) { info.head(w) })
+	}
+	cmd := &cobra.Command{
+		Use:   "info FILE",
+		Short: "Show or refresh the product block of a MAR file",
+		Example: `  marctl info update.mar
+  marctl info refresh update.mar out.mar --channel release --product-version 153.6.0`,
+		Args: cobra.ExactArgs(1),
+		RunE: show,
+	}
+	cmd.AddCommand(&cobra.Command{
+		Use:     "show FILE",
+		Short:   "Show product block, layout and signatures",
+		Example: "  marctl info show --json update.mar",
+		Args:    cobra.ExactArgs(1),
+		RunE:    show,
+	})
+	var channel, productVersion string
+	refresh := &cobra.Command{
+		Use:   "refresh FILE OUT",
+		Short: "Write a copy with another channel or version in the product block",
+		Long: `refresh writes a copy of a MAR file in which only the product block changed. A signed file is
+refused, since its signatures would not verify any more: strip it first.`,
+		Example: "  marctl info refresh update.mar out.mar --product-version 153.6.1",
+		Args:    cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !cmd.Flags().Changed("channel") && !cmd.Flags().Changed("product-version") {
+				return usagef("nothing to change: give --channel, --product-version or both")
+			}
+			r, err := openMAR(args[0], nil)
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			product, _ := r.Product()
+			if cmd.Flags().Changed("channel") {
+				product.Channel = channel
+			}
+			if cmd.Flags().Changed("product-version") {
+				product.Version = productVersion
+			}
+			edited, err := r.WithProduct(product)
+			if err != nil {
+				return named(args[0], err)
+			}
+			return a.edit(cmd.Context(), args[0], args[1], edited.WriteTo)
+		},
+	}
+	refresh.Flags().StringVarP(&channel, "channel", "H", "", "MAR channel to write")
+	refresh.Flags().StringVarP(&productVersion, "product-version", "V", "", "version to write")
+	cmd.AddCommand(refresh)
+	return cmd
+}
+
+// edit writes a changed copy of the MAR file in to out, which may be the same file.
+func (a *app) edit(ctx context.Context, in, out string, write func(w io.Writer) (int64, error)) error {
+	var n int64
+	err := a.writeFile(ctx, out, func(w io.Writer) (err error) {
+		if n, err = write(w); err != nil {
+			return named(in, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return a.wrote(out, n)
+}
+
+func (a *app) lintCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "lint FILE…",
+		Short: "Say everything that readers or updaters would refuse or lose",
+		Long: `lint reports every problem of a MAR file, not the first: what readers refuse, what the updater refuses
+or crashes on, and what other readers lose. The exit code is 1 where there is one.`,
+		Example: `  marctl lint update.mar
+  marctl lint --json *.mar`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			type result struct {
+				File     string        `json:"file"`
+				Problems []mar.Problem `json:"problems"`
+			}
+			var results []result
+			bad := false
+			for _, name := range args {
+				problems, err := lintFile(name)
+				if err != nil {
+					return err
+				}
+				bad = bad || len(problems) > 0
+				results = append(results, result{name, slices.Clip(append([]mar.Problem{}, problems...))})
+			}
+			err := a.print(results, func(w io.Writer) {
+				for _, r := range results {
+					for _, p := range r.Problems {
+						fmt.Fprintf(w, "%s: %s\n", r.File, p)
+					}
+					if len(r.Problems) == 0 && !a.quiet {
+						fmt.Fprintf(w, "%s: no problems\n", r.File)
+					}
+				}
+			})
+			if err == nil && bad {
+				err = answerNo
+			}
+			return err
+		},
+	}
+	return cmd
+}
+
+func lintFile(name string) ([]mar.Problem, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	return mar.Lint(f, info.Size(), nil), nil
+}

@@ -1,0 +1,335 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/senbonzakura/senbonzakura/bsdiff"
+	"github.com/senbonzakura/senbonzakura/internal/xz"
+)
+
+func (a *app) patchCommands() []*cobra.Command {
+	return []*cobra.Command{a.diffCommand(), a.patchCommand(), a.xzCommand()}
+}
+
+// maxPatchInput is the size in bytes from which on files cannot be diffed: MBDIFF10 has 32-bit numbers.
+const maxPatchInput = 1<<31 - 1
+
+// readWhole reads a file that a diff needs in memory.
+func readWhole(name string) ([]byte, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: not a regular file", name)
+	}
+	if info.Size() > maxPatchInput {
+		return nil, fmt.Errorf("%s: %d bytes, patches end at 2 GiB", name, info.Size())
+	}
+	return os.ReadFile(name)
+}
+
+func (a *app) diffCommand() *cobra.Command {
+	var match, format string
+	var compress bool
+	cmd := &cobra.Command{
+		Use:   "diff OLD NEW PATCH",
+		Short: "Make a binary patch that turns one file into another",
+		Long: `diff makes a patch in MBDIFF10, the format of Mozilla's updates, or in BSDIFF40. The default matching makes
+the smallest patches; compatible makes the very bytes that mbsdiff makes. An MBDIFF10 patch is not compressed by
+itself: --xz does that, as it is stored in an update.`,
+		Example: `  marctl diff libxul.so.old libxul.so.new libxul.so.patch --xz
+  marctl diff --match compatible old new patch
+  marctl diff --format bsdiff40 old new patch`,
+		Args: cobra.ExactArgs(3),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p := a.newProgress("diff")
+			defer p.end()
+			opts := bsdiff.Options{Workers: a.workers, Progress: func(done, total int64) { p.set("diff", done, total) }}
+			switch match {
+			case "default":
+			case "compatible":
+				opts.Match = bsdiff.Compatible
+			default:
+				return usagef("--match %q: want default or compatible", match)
+			}
+			switch format {
+			case "mbdiff10":
+			case "bsdiff40":
+				opts.Format = bsdiff.BSDIFF40
+			default:
+				return usagef("--format %q: want mbdiff10 or bsdiff40", format)
+			}
+			if compress && opts.Format == bsdiff.BSDIFF40 {
+				return usagef("--xz makes no sense for bsdiff40, which is compressed by itself")
+			}
+			oldData, err := readWhole(args[0])
+			if err != nil {
+				return err
+			}
+			newData, err := readWhole(args[1])
+			if err != nil {
+				return err
+			}
+			var n counter
+			err = a.writeFile(cmd.Context(), args[2], func(w io.Writer) error {
+				n.w = w
+				out := io.WriteCloser(nopCloser{&n})
+				if compress {
+					if out, err = xz.NewWriter(&n, &xz.WriterOptions{Level: xz.Best}); err != nil {
+						return err
+					}
+				}
+				if err := bsdiff.New(opts).Diff(cmd.Context(), out, oldData, newData); err != nil {
+					return err
+				}
+				return out.Close()
+			})
+			if err != nil {
+				return err
+			}
+			p.end()
+			return a.wrote(args[2], n.n)
+		},
+	}
+	cmd.Flags().StringVar(&match, "match", "default", "matching: default or compatible")
+	cmd.Flags().StringVar(&format, "format", "mbdiff10", "format: mbdiff10 or bsdiff40")
+	cmd.Flags().BoolVar(&compress, "xz", false, "compress the patch as updates store it")
+	return cmd
+}
+
+type counter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
+}
+
+type nopCloser struct{ io.Writer }
+
+func (nopCloser) Close() error { return nil }
+
+// openPatch opens a patch file and unpacks it where it is compressed as in an update.
+func openPatch(name string) (io.ReadCloser, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	head := make([]byte, 6)
+	n, err := f.ReadAt(head, 0)
+	if err != nil && err != io.EOF {
+		f.Close()
+		return nil, err
+	}
+	var in io.ReadCloser
+	switch xz.Sniff(head[:n]) {
+	case xz.FormatXZ:
+		in, err = xz.NewReader(f, &xz.Limits{Output: 3 * maxPatchInput})
+	case xz.FormatBzip2:
+		in = xz.NewBzip2Reader(f, &xz.Limits{Output: 3 * maxPatchInput})
+	default:
+		return f, nil
+	}
+	if err != nil {
+		f.Close()
+		return nil, named(name, err)
+	}
+	return unpacked{in, f}, nil
+}
+
+type unpacked struct {
+	io.ReadCloser
+	file *os.File
+}
+
+func (u unpacked) Close() error {
+	err := u.ReadCloser.Close()
+	if closeErr := u.file.Close(); err == nil {
+		err = closeErr
+	}
+	return err
+}
+
+func (a *app) patchCommand() *cobra.Command {
+	var lenient bool
+	cmd := &cobra.Command{
+		Use:   "patch OLD PATCH NEW",
+		Short: "Apply a binary patch, plain or compressed with xz",
+		Long: `patch applies a patch of either format. It refuses what Mozilla's updater refuses, and what the updater
+takes although it is wrong: results that are shorter or longer than the patch declares, and unused bytes. With
+--lenient the latter is done as the updater does it.`,
+		Example: `  marctl patch old libxul.so.patch new`,
+		Args:    cobra.ExactArgs(3),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			old, err := os.Open(args[0])
+			if err != nil {
+				return err
+			}
+			defer old.Close()
+			info, err := old.Stat()
+			if err != nil {
+				return err
+			}
+			patch, err := openPatch(args[1])
+			if err != nil {
+				return err
+			}
+			defer patch.Close()
+			if sameFile(args[0], args[2]) {
+				return usagef("OLD and NEW are the same file")
+			}
+			var n int64
+			err = a.writeFile(cmd.Context(), args[2], func(w io.Writer) (err error) {
+				n, err = a.apply(cmd.Context(), w, old, info.Size(), patch, &bsdiff.PatchOptions{Lenient: lenient})
+				if err != nil {
+					return withUpdaterCode(named(args[1], err))
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+			return a.wrote(args[2], n)
+		},
+	}
+	cmd.Flags().BoolVar(&lenient, "lenient", false, "do what the updater does with wrong results instead of refusing them")
+	return cmd
+}
+
+// apply applies a patch. Files of a usual size are patched in memory, which is the fastest way.
+func (a *app) apply(ctx context.Context, w io.Writer, old *os.File, oldSize int64, patch io.Reader, opts *bsdiff.PatchOptions) (int64, error) {
+	return bsdiff.Patch(ctx, w, old, oldSize, patch, opts)
+}
+
+// withUpdaterCode adds the number that Mozilla's updater would report for the same failure.
+func withUpdaterCode(err error) error {
+	if code := bsdiff.UpdaterCode(err); code != 0 {
+		return fmt.Errorf("%w (the updater fails with error %d)", err, code)
+	}
+	return err
+}
+
+func (a *app) xzCommand() *cobra.Command {
+	var decompress, check bool
+	var level, filter string
+	cmd := &cobra.Command{
+		Use:   "xz FILE OUT",
+		Short: "Compress or decompress a file as members of updates are",
+		Long: `xz compresses a file as a member of an update: one xz stream with CRC-64, with a branch filter where
+--filter names one. --decompress does the reverse for xz and bzip2; --check says whether an installed updater would
+take the file (exit code 1 and the reason where it would not).`,
+		Example: `  marctl xz --level 6 --filter x86 libxul.so libxul.so.xz
+  marctl xz --decompress member out
+  marctl xz --check member`,
+		Args: cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if check {
+				return a.checkMember(args)
+			}
+			if len(args) != 2 {
+				return usagef("want FILE and OUT")
+			}
+			if decompress {
+				return a.decompress(cmd.Context(), args[0], args[1])
+			}
+			opts := &xz.WriterOptions{Level: xz.Level(level)}
+			switch filter {
+			case "":
+			case "x86":
+				opts.Filter = xz.X86
+			default:
+				return usagef("--filter %q: updaters take x86 or none", filter)
+			}
+			if opts.Level != xz.Fast && opts.Level != xz.Best && opts.Level != xz.Level6 {
+				return usagef("--level %q: want %s, %s or %s", level, xz.Fast, xz.Level6, xz.Best)
+			}
+			in, err := os.Open(args[0])
+			if err != nil {
+				return err
+			}
+			defer in.Close()
+			var n counter
+			err = a.writeFile(cmd.Context(), args[1], func(w io.Writer) error {
+				n.w = w
+				z, err := xz.NewWriter(&n, opts)
+				if err != nil {
+					return err
+				}
+				if _, err := io.Copy(z, in); err != nil {
+					return named(args[0], err)
+				}
+				return z.Close()
+			})
+			if err != nil {
+				return err
+			}
+			return a.wrote(args[1], n.n)
+		},
+	}
+	flags := cmd.Flags()
+	flags.BoolVarP(&decompress, "decompress", "d", false, "decompress xz or bzip2")
+	flags.BoolVar(&check, "check", false, "would an installed updater take this member?")
+	flags.StringVar(&level, "level", string(xz.Level6), "how hard to try: fast, 6 or best")
+	flags.StringVar(&filter, "filter", "", "branch filter: x86 or none")
+	return cmd
+}
+
+func (a *app) decompress(ctx context.Context, name, out string) error {
+	in, err := openPatch(name)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	var n counter
+	err = a.writeFile(ctx, out, func(w io.Writer) error {
+		n.w = w
+		if _, err := io.Copy(&n, in); err != nil {
+			return named(name, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return a.wrote(out, n.n)
+}
+
+func (a *app) checkMember(args []string) error {
+	if len(args) != 1 {
+		return usagef("--check wants one FILE")
+	}
+	f, err := os.Open(args[0])
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	refused := xz.UpdaterAccepts(f)
+	result := struct {
+		File    string `json:"file"`
+		Accepts bool   `json:"accepts"`
+		Reason  string `json:"reason,omitempty"`
+	}{File: args[0], Accepts: refused == nil}
+	if refused != nil {
+		result.Reason = refused.Error()
+	}
+	err = a.print(result, func(w io.Writer) {
+		if refused == nil {
+			fmt.Fprintf(w, "%s: an installed updater takes it\n", args[0])
+		} else {
+			fmt.Fprintf(w, "%s: an installed updater refuses it: %v\n", args[0], refused)
+		}
+	})
+	if err == nil && refused != nil {
+		err = answerNo
+	}
+	return err
+}

@@ -1,0 +1,339 @@
+package main
+
+import (
+	"context"
+	"crypto"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/senbonzakura/senbonzakura/mar"
+)
+
+func (a *app) signCommands() []*cobra.Command {
+	return []*cobra.Command{a.verifyCommand(), a.signCommand(), a.stripCommand(), a.signatureCommand(), a.digestCommand()}
+}
+
+func (a *app) verifyCommand() *cobra.Command {
+	var keys []string
+	var anyKey, updater bool
+	cmd := &cobra.Command{
+		Use:   "verify FILE --key KEY…",
+		Short: "Verify the signatures of a MAR file with the keys given",
+		Long: `verify asks whether a MAR file is signed by the keys given. The rule is that of Mozilla's own tool: as
+many signatures as keys, each verified with the key at its place. With --any one signature that one of the keys
+verifies is enough; with --updater the rule is the updater's: exactly one signature, of SHA-384, by one of the keys.
+
+A key is a DER certificate, a PEM certificate or public key, or the name of a built-in key of Mozilla.
+The exit code is 1 where the answer is no.`,
+		Example: `  marctl verify update.mar --key release-primary
+  marctl verify update.mar --updater --key release-primary --key release-secondary
+  marctl verify update.mar --key mycert.der`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(keys) == 0 {
+				return usagef("no key given: --key FILE, or --key with one of %v", mar.BuiltinKeys())
+			}
+			if anyKey && updater {
+				return usagef("--any and --updater exclude each other")
+			}
+			public, err := publicKeys(keys)
+			if err != nil {
+				return err
+			}
+			r, err := openMAR(args[0], nil)
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			matched, err := verify(cmd.Context(), r.Reader, public, anyKey, updater)
+			if err != nil && !errors.Is(err, mar.ErrSignature) {
+				return named(args[0], err)
+			}
+			result := struct {
+				File     string   `json:"file"`
+				Verified bool     `json:"verified"`
+				Keys     []string `json:"keys"`
+				Reason   string   `json:"reason,omitempty"`
+			}{File: args[0], Verified: err == nil, Keys: keys}
+			if err != nil {
+				result.Reason = err.Error()
+			} else if matched >= 0 {
+				result.Keys = keys[matched : matched+1]
+			}
+			printed := a.print(result, func(w io.Writer) {
+				if result.Verified {
+					fmt.Fprintf(w, "%s: verified with %v\n", args[0], result.Keys)
+				} else {
+					fmt.Fprintf(w, "%s: NOT verified: %s\n", args[0], result.Reason)
+				}
+			})
+			if printed != nil {
+				return printed
+			}
+			if !result.Verified {
+				return answerNo
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringArrayVarP(&keys, "key", "k", nil, "key to verify with; repeat it in the order of the signatures")
+	cmd.Flags().BoolVar(&anyKey, "any", false, "one signature by any of the keys is enough")
+	cmd.Flags().BoolVar(&updater, "updater", false, "verify as an installed updater would")
+	return cmd
+}
+
+// verify returns which key verified where only one had to, else -1.
+func verify(ctx context.Context, r *mar.Reader, keys []crypto.PublicKey, anyKey, updater bool) (int, error) {
+	switch {
+	case anyKey:
+		match, err := r.VerifyAny(ctx, keys...)
+		return match.Key, err
+	case updater:
+		return r.VerifyUpdater(ctx, keys...)
+	}
+	return -1, r.Verify(ctx, keys...)
+}
+
+func (a *app) signCommand() *cobra.Command {
+	var pemFiles []string
+	var sha1 bool
+	cmd := &cobra.Command{
+		Use:   "sign FILE OUT",
+		Short: "Write a signed copy of a MAR file",
+		Long: `sign writes a copy of an unsigned MAR file with one signature per key, in the order given. Each signature
+is verified before anything is written. Installed updaters accept exactly one signature, of RSA-4096 with SHA-384.
+
+Keys are RSA private keys in PEM files (PKCS#8 or PKCS#1).`,
+		Example: `  marctl sign update.mar signed.mar --pem release.pem`,
+		Args:    cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(pemFiles) == 0 {
+				return usagef("no key given: --pem FILE")
+			}
+			alg := mar.RSAPKCS1SHA384
+			if sha1 {
+				alg = mar.RSAPKCS1SHA1
+			}
+			r, err := openMAR(args[0], nil)
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			signers, err := pemSigners(pemFiles, alg)
+			if err != nil {
+				return err
+			}
+			return a.edit(cmd.Context(), args[0], args[1], func(w io.Writer) (int64, error) {
+				return r.WriteSigned(cmd.Context(), w, signers...)
+			})
+		},
+	}
+	cmd.Flags().StringArrayVar(&pemFiles, "pem", nil, "RSA private key in a PEM file")
+	cmd.Flags().BoolVar(&sha1, "sha1", false, "sign with SHA-1, which only updaters older than 56 accept")
+	return cmd
+}
+
+// pemSigners makes a signer of each key file.
+func pemSigners(files []string, alg mar.Algorithm) ([]mar.Signer, error) {
+	signers := make([]mar.Signer, len(files))
+	for i, name := range files {
+		key, err := privateKey(name)
+		if err != nil {
+			return nil, err
+		}
+		if signers[i], err = mar.CryptoSigner(key, alg); err != nil {
+			return nil, named(name, err)
+		}
+	}
+	return signers, nil
+}
+
+// privateKey reads an RSA private key from a PEM file.
+func privateKey(name string) (*rsa.PrivateKey, error) {
+	data, err := readSmall(name, 1<<16)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(data)
+	if block == nil {
+		return nil, fmt.Errorf("%s: not a PEM file", name)
+	}
+	if key, err := x509.ParsePKCS1PrivateKey(block.Bytes); err == nil {
+		return key, nil
+	}
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("%s: PEM block %q is not an unencrypted private key: %w", name, block.Type, err)
+	}
+	private, ok := key.(*rsa.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("%s: the key is %T, MAR files are signed with RSA", name, key)
+	}
+	return private, nil
+}
+
+func (a *app) stripCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "strip FILE OUT",
+		Short:   "Write a copy without signatures: the file as it was before signing, byte for byte",
+		Example: "  marctl strip signed.mar unsigned.mar",
+		Args:    cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := openMAR(args[0], nil)
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			return a.edit(cmd.Context(), args[0], args[1], r.Strip().WriteTo)
+		},
+	}
+}
+
+func (a *app) signatureCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "signature",
+		Short: "Take single signatures out of a MAR file, or put them in",
+		Example: `  marctl signature extract signed.mar 0 sig.b64
+  marctl signature import reserved.mar 0 sig.b64 signed.mar`,
+	}
+	cmd.AddCommand(&cobra.Command{
+		Use:     "extract FILE INDEX OUT",
+		Short:   "Write signature number INDEX (from 0) as base64, in lines as NSS writes them",
+		Example: "  marctl signature extract signed.mar 0 sig.b64",
+		Args:    cobra.ExactArgs(3),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			index, err := signatureIndex(args[1])
+			if err != nil {
+				return err
+			}
+			r, err := openMAR(args[0], nil)
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			text, err := r.ExtractSignature(index)
+			if err != nil {
+				return named(args[0], err)
+			}
+			return a.writeFile(cmd.Context(), args[2], func(w io.Writer) error {
+				_, err := w.Write(text)
+				return err
+			})
+		},
+	}, &cobra.Command{
+		Use:   "import FILE INDEX SIGNATURE OUT",
+		Short: "Write a copy in which signature number INDEX (from 0) is the one in a base64 file",
+		Long: `import replaces a signature by one that was made elsewhere. It must have the length of the one it
+replaces, since the length is part of what is signed.`,
+		Example: "  marctl signature import reserved.mar 0 sig.b64 signed.mar",
+		Args:    cobra.ExactArgs(4),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			index, err := signatureIndex(args[1])
+			if err != nil {
+				return err
+			}
+			text, err := readSmall(args[2], 1<<16)
+			if err != nil {
+				return err
+			}
+			r, err := openMAR(args[0], nil)
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			edited, err := r.ImportSignature(index, text)
+			if err != nil {
+				return named(args[0], err)
+			}
+			return a.edit(cmd.Context(), args[0], args[3], edited.WriteTo)
+		},
+	})
+	return cmd
+}
+
+func signatureIndex(s string) (int, error) {
+	index, err := strconv.Atoi(s)
+	if err != nil || index < 0 || index >= mar.MaxSignatures {
+		return 0, usagef("signature %q: want a number from 0 to %d", s, mar.MaxSignatures-1)
+	}
+	return index, nil
+}
+
+func (a *app) digestCommand() *cobra.Command {
+	var sha1 bool
+	var reserve string
+	cmd := &cobra.Command{
+		Use:   "digest FILE",
+		Short: "Print the digest that signatures of a MAR file are made of",
+		Long: `digest prints, in hexadecimal, the hash of the bytes that signatures cover. Since the place of the
+signatures is covered too, a file without any is hashed as if it had one; --reserve writes that file, with zeros
+where the signature belongs, for "signature import".`,
+		Example: `  marctl digest signed.mar
+  marctl digest unsigned.mar --reserve reserved.mar`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			info := mar.SignerInfo{Algorithm: mar.RSAPKCS1SHA384, SignatureSize: 512}
+			if sha1 {
+				info = mar.SignerInfo{Algorithm: mar.RSAPKCS1SHA1, SignatureSize: 256}
+			}
+			r, err := openMAR(args[0], nil)
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			var digest []byte
+			if len(r.Signatures()) > 0 {
+				if reserve != "" {
+					return named(args[0], fmt.Errorf("%w: --reserve wants an unsigned file, see marctl strip", mar.ErrSigned))
+				}
+				digest, err = r.Digest(ctx, info.Algorithm)
+			} else {
+				digest, err = a.reserve(ctx, r.Reader, reserve, info)
+			}
+			if err != nil {
+				return named(args[0], err)
+			}
+			return a.print(struct {
+				File      string `json:"file"`
+				Algorithm string `json:"algorithm"`
+				Digest    string `json:"digest"`
+			}{args[0], info.Algorithm.String(), hex.EncodeToString(digest)}, func(w io.Writer) {
+				fmt.Fprintln(w, hex.EncodeToString(digest))
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&sha1, "sha1", false, "the digest for SHA-1 signatures")
+	cmd.Flags().StringVar(&reserve, "reserve", "", "write the file with room for one signature here")
+	return cmd
+}
+
+// reserve returns the digest of an unsigned archive with room for one signature, and writes it where out says.
+func (a *app) reserve(ctx context.Context, r *mar.Reader, out string, info mar.SignerInfo) ([]byte, error) {
+	digests, err := r.Archive().Digest(ctx, info)
+	if err != nil {
+		return nil, err
+	}
+	if out != "" {
+		edited, err := r.Reserve(info)
+		if err != nil {
+			return nil, err
+		}
+		err = a.writeFile(ctx, out, func(w io.Writer) error {
+			_, err := edited.WriteTo(w)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return digests[0], nil
+}

@@ -116,7 +116,7 @@ type decoder struct {
 
 // chunk decodes one chunk to dst[pos:pos+c.plain]; what stands before pos is the dictionary.
 // Bytes of dst behind the chunk may be overwritten with anything.
-func (d *decoder) chunk(dst []byte, pos int, c chunk, packed []byte) error {
+func (d *decoder) chunk(dst []byte, pos int, c chunk, packed *packedChunk) error {
 	if err := d.next(c); err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func (d *decoder) chunk(dst []byte, pos int, c chunk, packed []byte) error {
 		d.base = pos
 	}
 	if c.control < 0x80 {
-		copy(dst[pos:pos+c.plain], packed)
+		copy(dst[pos:pos+c.plain], packed[:c.packed])
 		return nil
 	}
 	if c.control >= 0xC0 {
@@ -135,7 +135,7 @@ func (d *decoder) chunk(dst []byte, pos int, c chunk, packed []byte) error {
 	if c.control >= 0xA0 {
 		d.m.reset()
 	}
-	return d.m.run(dst, pos, pos+c.plain, d.base, d.dictSize, packed)
+	return d.m.run(dst, pos, pos+c.plain, d.base, d.dictSize, packed, c.packed)
 }
 
 // DecodeInto decodes a whole LZMA2 stream, to its end marker, from the start of src straight into dst: what has
@@ -147,6 +147,7 @@ func (d *decoder) chunk(dst []byte, pos int, c chunk, packed []byte) error {
 // then tell the last chunk that was whole. DecodeInto is safe for concurrent use on different destinations.
 func DecodeInto(dst, src []byte, dictSize int) (n, consumed int, err error) {
 	d := decoder{dictSize: dictSize}
+	var last *packedChunk // for the chunks near the end of src
 	for {
 		if consumed >= len(src) {
 			return n, consumed, io.ErrUnexpectedEOF
@@ -165,7 +166,17 @@ func DecodeInto(dst, src []byte, dictSize int) (n, consumed int, err error) {
 		if c.plain > len(dst)-n {
 			return n, consumed, ErrShort
 		}
-		if err := d.chunk(dst, n, c, src[consumed+h:consumed+h+c.packed]); err != nil {
+		var packed *packedChunk
+		if at := src[consumed+h:]; len(at) >= maxChunkPacked {
+			packed = (*packedChunk)(at)
+		} else {
+			if last == nil {
+				last = new(packedChunk)
+			}
+			copy(last[:], at[:c.packed])
+			packed = last
+		}
+		if err := d.chunk(dst, n, c, packed); err != nil {
 			return n, consumed, err
 		}
 		n += c.plain
@@ -225,7 +236,7 @@ type Decoder struct {
 	pos    int    // end of what is decoded
 	out    int    // end of what was handed out
 	in     int64
-	packed []byte
+	packed *packedChunk
 	err    error
 }
 
@@ -269,17 +280,16 @@ func (d *Decoder) more() error {
 	if c.control == 0 {
 		return io.EOF
 	}
-	if cap(d.packed) < c.packed {
-		d.packed = make([]byte, maxChunkPacked)
+	if d.packed == nil {
+		d.packed = new(packedChunk)
 	}
-	packed := d.packed[:c.packed]
-	n, err := io.ReadFull(d.r, packed)
+	n, err := io.ReadFull(d.r, d.packed[:c.packed])
 	d.in += int64(n)
 	if err != nil {
 		return noEOF(err)
 	}
 	d.room(c.plain)
-	if err := d.d.chunk(d.window, d.pos, c, packed); err != nil {
+	if err := d.d.chunk(d.window, d.pos, c, d.packed); err != nil {
 		return err
 	}
 	d.pos += c.plain

@@ -8,8 +8,8 @@ import (
 type decLen struct {
 	choice  uint16
 	choice2 uint16
-	low     [16 << 3]uint16
-	mid     [16 << 3]uint16
+	low     [16][8]uint16
+	mid     [16][8]uint16
 	high    [256]uint16
 }
 
@@ -28,9 +28,9 @@ type decModel struct {
 	isRepG0    [16]uint16
 	isRepG1    [16]uint16
 	isRepG2    [16]uint16
-	slot       [4 << 6]uint16 // by length
+	slot       [4][64]uint16 // by length
 	special    [128]uint16
-	alignSpace [128]uint16 // the first 16: the lowest four bits of far distances
+	align      [128]uint16 // the first 16: the lowest four bits of far distances
 	matchLen   decLen
 	repLen     decLen
 	lit        [0x300 << 4]uint16
@@ -44,8 +44,10 @@ func decFill(p []uint16) {
 
 func (l *decLen) reset() {
 	l.choice, l.choice2 = 1<<10, 1<<10
-	decFill(l.low[:])
-	decFill(l.mid[:])
+	for i := range l.low {
+		decFill(l.low[i][:])
+		decFill(l.mid[i][:])
+	}
 	decFill(l.high[:])
 }
 
@@ -58,18 +60,14 @@ func (m *decModel) reset() {
 	decFill(m.isRepG0[:])
 	decFill(m.isRepG1[:])
 	decFill(m.isRepG2[:])
-	decFill(m.slot[:])
+	for i := range m.slot {
+		decFill(m.slot[i][:])
+	}
 	decFill(m.special[:])
-	decFill(m.alignSpace[:16])
+	decFill(m.align[:16])
 	m.matchLen.reset()
 	m.repLen.reset()
 	decFill(m.lit[:0x300*m.litUsed])
-}
-
-// decRange is the state of the range decoder between two calls of symbols.
-type decRange struct {
-	rng, code uint32
-	sp        int
 }
 
 const (
@@ -78,371 +76,416 @@ const (
 	decReach = 24
 )
 
-// run decodes one chunk to dst[pos:limit]. base is where the dictionary begins.
-func (m *decModel) run(dst []byte, pos, limit, base, dictSize int, src []byte) error {
-	if len(src) < 5 || src[0] != 0 {
+// packedChunk is a chunk's compressed bytes and what happens to stand behind them. Its size is what a 16-bit
+// index reaches: reading it needs no check.
+type packedChunk [maxChunkPacked]byte
+
+// run decodes one chunk of n compressed bytes to dst[pos:limit]. base is where the dictionary begins.
+func (m *decModel) run(dst []byte, pos, limit, base, dictSize int, src *packedChunk, n int) error {
+	code := uint64(binary.BigEndian.Uint32(src[1:]))
+	if n < 5 || src[0] != 0 || code == 0xFFFFFFFF {
 		return corrupt("the range coder's start")
 	}
-	rc := decRange{rng: 0xFFFFFFFF, code: binary.BigEndian.Uint32(src[1:]), sp: 5}
-	pos, ok := m.symbols(&rc, dst, pos, limit, base, dictSize, src, len(src)-decReach)
-	if !ok {
-		return corrupt("a match reaches behind the dictionary or the chunk's end")
-	}
-	// The rest again, from a copy with zeros behind it, so that the loop never looks whether input is left.
-	var tail [4 * decReach]byte
-	n := copy(tail[:2*decReach], src[min(rc.sp, len(src)):])
-	if rc.sp+n < len(src) {
-		return corrupt("bytes are left over in a chunk")
-	}
-	rc.sp = 0
-	pos, ok = m.symbols(&rc, dst, pos, limit, base, dictSize, tail[:], n)
-	if !ok {
-		return corrupt("a match reaches behind the dictionary or the chunk's end")
-	}
-	if rc.rng < decTop {
-		rc.rng <<= 8
-		rc.code = rc.code<<8 | uint32(tail[rc.sp])
-		rc.sp++
-	}
-	if pos != limit || rc.sp != n || rc.code != 0 {
-		return corrupt("a chunk does not end where it says")
-	}
-	return nil
-}
-
-// symbols decodes symbols until dst[:limit] is full or src is read beyond safe. It reports false where a symbol
-// makes no sense.
-func (m *decModel) symbols(rc *decRange, dst []byte, pos, limit, base, dictSize int, src []byte, safe int) (int, bool) {
 	var (
-		rng, code, sp          = rc.rng, rc.code, rc.sp
+		rng                    = uint64(0xFFFFFFFF)
+		sp                     = uint(5)
 		state                  = m.state
 		rep0, rep1, rep2, rep3 = m.rep0, m.rep1, m.rep2, m.rep3
-		prev                   uint32
+		prev                   byte
+		p, bound               uint64
 	)
 	if pos > base {
-		prev = uint32(dst[pos-1])
+		prev = dst[pos-1]
 	}
-	for pos < limit && sp <= safe {
+	for pos < limit {
 		at := uint(pos - base)
-		posState := uint32(at & m.pbMask)
-
+		posState := uint32(at&m.pbMask) & 15
 		if rng < decTop {
-			rng = rng << 8
-			code = code<<8 | uint32(src[sp])
-			sp++
+			rng, code, sp = rng<<8, code<<8|uint64(src[uint16(sp)]), sp+1
 		}
-		pp := &m.isMatch[(state<<4|posState)&0xFF]
-		p := uint32(*pp)
-		bound := (rng >> 11) * p
+
+		kind := &m.isMatch[(state<<4|posState)&255]
+		p = uint64(*kind)
+		bound = (rng >> 11) * p
 		if code < bound {
 			rng = bound
-			*pp = uint16(p + (2048-p)>>5)
-			ctx := (at&m.lpMask)<<m.lc | uint(prev)>>(8-m.lc)
-			lit := (*[0x300]uint16)(m.lit[0x300*ctx:])
-			sym := uint32(1)
+			*kind = uint16(p + (2048-p)>>5)
+
+			lit := (*[0x300]uint16)(m.lit[0x300*((at&m.lpMask)<<(m.lc&7)|uint(prev)>>((8-m.lc)&15)):])
+			var sym uint64
 			if state < 7 {
-				for sym < 0x100 {
-					if rng < decTop {
-						rng = rng << 8
-						code = code<<8 | uint32(src[sp])
-						sp++
-					}
-					pp := &lit[sym]
-					p := uint32(*pp)
-					bound := (rng >> 11) * p
-					mask := uint32(int64(uint64(code)-uint64(bound)) >> 63)
-					rng -= bound
-					rng ^= (rng ^ bound) & mask
-					code -= bound &^ mask
-					*pp = uint16(p - uint32(int32(p-mask&(2048-31))>>5))
-					sym = sym<<1 + 1 + mask
-				}
+				sym, rng, code, sp = decLiteral(lit, src, rng, code, sp)
 			} else {
-				match := uint32(dst[pos-int(rep0)-1])
-				offs := uint32(0x100)
-				for sym < 0x100 {
-					if rng < decTop {
-						rng = rng << 8
-						code = code<<8 | uint32(src[sp])
-						sp++
-					}
-					match <<= 1
-					bit := match & offs
-					pp := &lit[offs+bit+sym]
-					p := uint32(*pp)
-					bound := (rng >> 11) * p
-					mask := uint32(int64(uint64(code)-uint64(bound)) >> 63)
-					rng -= bound
-					rng ^= (rng ^ bound) & mask
-					code -= bound &^ mask
-					*pp = uint16(p - uint32(int32(p-mask&(2048-31))>>5))
-					sym = sym<<1 + 1 + mask
-					offs &= bit ^ mask
-				}
+				sym, rng, code, sp = decMatchedLiteral(lit, src, rng, code, sp, uint64(dst[pos-int(rep0)-1]))
 			}
-			prev = sym & 0xFF
-			dst[pos] = byte(sym)
+			prev = byte(sym)
+			dst[pos] = prev
 			pos++
 			state = decAfterLiteral[state&15]
 			continue
 		}
-		rng -= bound
-		code -= bound
-		*pp = uint16(p - p>>5)
+		rng, code = rng-bound, code-bound
+		*kind = uint16(p - p>>5)
 
 		if rng < decTop {
-			rng = rng << 8
-			code = code<<8 | uint32(src[sp])
-			sp++
+			rng, code, sp = rng<<8, code<<8|uint64(src[uint16(sp)]), sp+1
 		}
-		pp = &m.isRep[state&15]
-		p = uint32(*pp)
+		p = uint64(m.isRep[state&15])
 		bound = (rng >> 11) * p
-		var lens *decLen
+
+		lens := &m.matchLen
 		rep := code >= bound
 		if !rep {
 			rng = bound
-			*pp = uint16(p + (2048-p)>>5)
+			m.isRep[state&15] = uint16(p + (2048-p)>>5)
+
 			rep3, rep2, rep1 = rep2, rep1, rep0
-			lens = &m.matchLen
 		} else {
-			rng -= bound
-			code -= bound
-			*pp = uint16(p - p>>5)
+			rng, code = rng-bound, code-bound
+			m.isRep[state&15] = uint16(p - p>>5)
+
 			lens = &m.repLen
 			if rng < decTop {
-				rng = rng << 8
-				code = code<<8 | uint32(src[sp])
-				sp++
+				rng, code, sp = rng<<8, code<<8|uint64(src[uint16(sp)]), sp+1
 			}
-			pp = &m.isRepG0[state&15]
-			p = uint32(*pp)
+			p = uint64(m.isRepG0[state&15])
 			bound = (rng >> 11) * p
+
 			if code < bound {
 				rng = bound
-				*pp = uint16(p + (2048-p)>>5)
+				m.isRepG0[state&15] = uint16(p + (2048-p)>>5)
+
+				long := &m.isRep0Long[(state<<4|posState)&255]
 				if rng < decTop {
-					rng = rng << 8
-					code = code<<8 | uint32(src[sp])
-					sp++
+					rng, code, sp = rng<<8, code<<8|uint64(src[uint16(sp)]), sp+1
 				}
-				pp = &m.isRep0Long[(state<<4|posState)&0xFF]
-				p = uint32(*pp)
+				p = uint64(*long)
 				bound = (rng >> 11) * p
+
 				if code < bound {
 					rng = bound
-					*pp = uint16(p + (2048-p)>>5)
-					if uint(rep0) >= at || int(rep0) >= dictSize {
-						return pos, false
+					*long = uint16(p + (2048-p)>>5)
+
+					if uint(rep0) >= at || uint(rep0) >= uint(dictSize) {
+						return errDistance
 					}
-					b := dst[pos-int(rep0)-1]
-					prev = uint32(b)
-					dst[pos] = b
+					prev = dst[pos-int(rep0)-1]
+					dst[pos] = prev
 					pos++
 					state = decAfterShort[state&15]
 					continue
 				}
-				rng -= bound
-				code -= bound
-				*pp = uint16(p - p>>5)
+				rng, code = rng-bound, code-bound
+				*long = uint16(p - p>>5)
+
 			} else {
-				rng -= bound
-				code -= bound
-				*pp = uint16(p - p>>5)
+				rng, code = rng-bound, code-bound
+				m.isRepG0[state&15] = uint16(p - p>>5)
+
 				if rng < decTop {
-					rng = rng << 8
-					code = code<<8 | uint32(src[sp])
-					sp++
+					rng, code, sp = rng<<8, code<<8|uint64(src[uint16(sp)]), sp+1
 				}
-				pp = &m.isRepG1[state&15]
-				p = uint32(*pp)
+				p = uint64(m.isRepG1[state&15])
 				bound = (rng >> 11) * p
+
 				if code < bound {
 					rng = bound
-					*pp = uint16(p + (2048-p)>>5)
+					m.isRepG1[state&15] = uint16(p + (2048-p)>>5)
+
 					rep0, rep1 = rep1, rep0
 				} else {
-					rng -= bound
-					code -= bound
-					*pp = uint16(p - p>>5)
+					rng, code = rng-bound, code-bound
+					m.isRepG1[state&15] = uint16(p - p>>5)
+
 					if rng < decTop {
-						rng = rng << 8
-						code = code<<8 | uint32(src[sp])
-						sp++
+						rng, code, sp = rng<<8, code<<8|uint64(src[uint16(sp)]), sp+1
 					}
-					pp = &m.isRepG2[state&15]
-					p = uint32(*pp)
+					p = uint64(m.isRepG2[state&15])
 					bound = (rng >> 11) * p
+
 					if code < bound {
 						rng = bound
-						*pp = uint16(p + (2048-p)>>5)
+						m.isRepG2[state&15] = uint16(p + (2048-p)>>5)
+
 						rep0, rep1, rep2 = rep2, rep0, rep1
 					} else {
-						rng -= bound
-						code -= bound
-						*pp = uint16(p - p>>5)
+						rng, code = rng-bound, code-bound
+						m.isRepG2[state&15] = uint16(p - p>>5)
+
 						rep0, rep1, rep2, rep3 = rep3, rep0, rep1, rep2
 					}
 				}
 			}
 		}
 
-		// The length.
-		var length uint32
-		var tree []uint16
+		// The length: three bits, three bits more, or eight.
+		var sym uint64
+		var length int
 		if rng < decTop {
-			rng = rng << 8
-			code = code<<8 | uint32(src[sp])
-			sp++
+			rng, code, sp = rng<<8, code<<8|uint64(src[uint16(sp)]), sp+1
 		}
-		p = uint32(lens.choice)
+		p = uint64(lens.choice)
 		bound = (rng >> 11) * p
-		end := uint32(8)
+
 		if code < bound {
 			rng = bound
 			lens.choice = uint16(p + (2048-p)>>5)
-			tree = lens.low[posState<<3:][:8]
-			length = ^uint32(5) // 2 - 8
+
+			sym, rng, code, sp = decTree3(&lens.low[posState], src, rng, code, sp)
+			length = int(sym) + 2 - 8
 		} else {
-			rng -= bound
-			code -= bound
+			rng, code = rng-bound, code-bound
 			lens.choice = uint16(p - p>>5)
+
 			if rng < decTop {
-				rng = rng << 8
-				code = code<<8 | uint32(src[sp])
-				sp++
+				rng, code, sp = rng<<8, code<<8|uint64(src[uint16(sp)]), sp+1
 			}
-			p = uint32(lens.choice2)
+			p = uint64(lens.choice2)
 			bound = (rng >> 11) * p
+
 			if code < bound {
 				rng = bound
 				lens.choice2 = uint16(p + (2048-p)>>5)
-				tree = lens.mid[posState<<3:][:8]
-				length = 10 - 8
+
+				sym, rng, code, sp = decTree3(&lens.mid[posState], src, rng, code, sp)
+				length = int(sym) + 10 - 8
 			} else {
-				rng -= bound
-				code -= bound
+				rng, code = rng-bound, code-bound
 				lens.choice2 = uint16(p - p>>5)
-				tree = lens.high[:]
-				end = 256
-				length = ^uint32(237) // 18 - 256
+
+				sym, rng, code, sp = decTree8(&lens.high, src, rng, code, sp)
+				length = int(sym) + 18 - 256
 			}
 		}
-		sym := uint32(1)
-		for sym < end {
-			if rng < decTop {
-				rng = rng << 8
-				code = code<<8 | uint32(src[sp])
-				sp++
-			}
-			pp := &tree[sym]
-			p := uint32(*pp)
-			bound := (rng >> 11) * p
-			mask := uint32(int64(uint64(code)-uint64(bound)) >> 63)
-			rng -= bound
-			rng ^= (rng ^ bound) & mask
-			code -= bound &^ mask
-			*pp = uint16(p - uint32(int32(p-mask&(2048-31))>>5))
-			sym = sym<<1 + 1 + mask
-		}
-		length += sym
 
 		if rep {
 			state = decAfterRep[state&15]
 		} else {
 			state = decAfterMatch[state&15]
-			slots := (*[64]uint16)(m.slot[min(length-2, 3)<<6:])
-			sym := uint32(1)
-			for sym < 64 {
-				if rng < decTop {
-					rng = rng << 8
-					code = code<<8 | uint32(src[sp])
-					sp++
-				}
-				pp := &slots[sym]
-				p := uint32(*pp)
-				bound := (rng >> 11) * p
-				mask := uint32(int64(uint64(code)-uint64(bound)) >> 63)
-				rng -= bound
-				rng ^= (rng ^ bound) & mask
-				code -= bound &^ mask
-				*pp = uint16(p - uint32(int32(p-mask&(2048-31))>>5))
-				sym = sym<<1 + 1 + mask
-			}
-			slot := sym - 64
-			rep0 = slot
-			if slot >= 4 {
-				n := slot>>1 - 1
-				rep0 = (2 | slot&1) << n
-				var bits *[128]uint16
-				var from uint32
-				if slot < 14 {
-					bits = &m.special
-					from = rep0 - slot
-				} else {
-					// Direct bits, all but the last four.
-					var v uint32
-					for range n - 4 {
-						if rng < decTop {
-							rng = rng << 8
-							code = code<<8 | uint32(src[sp])
-							sp++
-						}
-						rng >>= 1
-						code -= rng
-						mask := uint32(int32(code) >> 31)
-						code += rng & mask
-						v = v<<1 + 1 + mask
-					}
-					rep0 += v << 4
-					bits = &m.alignSpace
-					n = 4
-				}
-				sym := uint32(1)
-				for i := range n {
-					if rng < decTop {
-						rng = rng << 8
-						code = code<<8 | uint32(src[sp])
-						sp++
-					}
-					pp := &bits[(from+sym)&127]
-					p := uint32(*pp)
-					bound := (rng >> 11) * p
-					mask := uint32(int64(uint64(code)-uint64(bound)) >> 63)
-					rng -= bound
-					rng ^= (rng ^ bound) & mask
-					code -= bound &^ mask
-					*pp = uint16(p - uint32(int32(p-mask&(2048-31))>>5))
-					sym = sym<<1 + 1 + mask
-					rep0 += (1 + mask) << i
-				}
+			sym, rng, code, sp = decTree6(&m.slot[min(length-2, 3)], src, rng, code, sp)
+			rep0 = uint32(sym) - 64
+			if rep0 >= 4 {
+				sym, rng, code, sp = m.distance(sym-64, src, rng, code, sp)
+				rep0 = uint32(sym)
 			}
 		}
 
-		if uint(rep0) >= at || uint(rep0) >= uint(dictSize) || int(length) > limit-pos {
-			return pos, false
+		if uint(rep0) >= at || uint(rep0) >= uint(dictSize) || length > limit-pos {
+			return errDistance
 		}
-		dist := int(rep0) + 1
-		copyMatch(dst, pos, dist, int(length))
-		pos += int(length)
-		prev = uint32(dst[pos-1])
+		from, end := pos-int(rep0)-1, pos+length
+		if length <= 16 && int(rep0) >= length-1 && pos+16 <= len(dst) {
+			*(*[16]byte)(dst[pos:]) = *(*[16]byte)(dst[from:])
+			pos = end
+		} else {
+			for pos < end {
+				pos += copy(dst[pos:end], dst[from:pos])
+			}
+		}
+		prev = dst[pos-1]
+		if sp > uint(n) {
+			break
+		}
 	}
-	rc.rng, rc.code, rc.sp = rng, code, sp
+	if rng < decTop {
+		rng, code, sp = rng<<8, code<<8|uint64(src[uint16(sp)]), sp+1
+	}
+
+	if pos != limit || sp != uint(n) || code != 0 {
+		return corrupt("a chunk does not end where it says")
+	}
 	m.state = state
 	m.rep0, m.rep1, m.rep2, m.rep3 = rep0, rep1, rep2, rep3
-	return pos, true
+	return nil
 }
 
-// copyMatch copies n bytes to dst[pos:] from dist bytes before; what it writes may be what it reads.
-func copyMatch(dst []byte, pos, dist, n int) {
-	if dist >= n {
-		copy(dst[pos:pos+n], dst[pos-dist:])
-		return
-	}
-	for from, end := pos-dist, pos+n; pos < end; {
-		pos += copy(dst[pos:end], dst[from:pos])
-	}
+// The functions that follow decode values of several bits. They take the range decoder's state and hand it
+// back, all in registers, and are small enough for the compiler to keep it there. They decode without
+// branches, because these bits cannot be predicted, and load the probabilities of both outcomes before the
+// outcome is known. The value has a 1 above its highest bit.
+
+// decBit decodes one bit with the probability p that it is 0. The mask it returns is all ones for a 0 and 0
+// for a 1.
+func decBit(rng, code, p uint64) (rng1, code1, mask uint64) {
+	bound := (rng >> 11) * p
+	code -= bound
+	mask = uint64(int64(code) >> 63)
+	rng -= bound
+	return rng ^ (rng^bound)&mask, code + bound&mask, mask
 }
+
+// decAdapt moves a probability towards the bit that came.
+func decAdapt(p, mask uint64) uint16 { return uint16(p - uint64(int64(p-mask&(2048-31))>>5)) }
+
+func decLiteral(t *[0x300]uint16, src *packedChunk, rng, code uint64, sp uint) (v, rng1, code1 uint64, sp1 uint) {
+	var mask uint64
+
+	p, sym := uint64(t[1]), uint64(1)
+	for sym < 128 {
+		if rng < decTop {
+			rng, code, sp = rng<<8, code<<8|uint64(src[uint16(sp)]), sp+1
+		}
+
+		p0, p1 := uint64(t[2*sym]), uint64(t[2*sym+1])
+		rng, code, mask = decBit(rng, code, p)
+
+		t[sym] = decAdapt(p, mask)
+		sym = sym<<1 + 1 + mask
+		p = p1 ^ (p0^p1)&mask
+	}
+	if rng < decTop {
+		rng, code, sp = rng<<8, code<<8|uint64(src[uint16(sp)]), sp+1
+	}
+
+	rng, code, mask = decBit(rng, code, p)
+
+	t[sym&255] = decAdapt(p, mask)
+	return sym<<1 + 1 + mask, rng, code, sp
+}
+
+func decTree8(t *[256]uint16, src *packedChunk, rng, code uint64, sp uint) (v, rng1, code1 uint64, sp1 uint) {
+	var mask uint64
+
+	p, sym := uint64(t[1]), uint64(1)
+	for sym < 128 {
+		if rng < decTop {
+			rng, code, sp = rng<<8, code<<8|uint64(src[uint16(sp)]), sp+1
+		}
+
+		p0, p1 := uint64(t[2*sym]), uint64(t[2*sym+1])
+		rng, code, mask = decBit(rng, code, p)
+
+		t[sym] = decAdapt(p, mask)
+		sym = sym<<1 + 1 + mask
+		p = p1 ^ (p0^p1)&mask
+	}
+	if rng < decTop {
+		rng, code, sp = rng<<8, code<<8|uint64(src[uint16(sp)]), sp+1
+	}
+
+	rng, code, mask = decBit(rng, code, p)
+
+	t[sym&255] = decAdapt(p, mask)
+	return sym<<1 + 1 + mask, rng, code, sp
+}
+
+func decTree6(t *[64]uint16, src *packedChunk, rng, code uint64, sp uint) (v, rng1, code1 uint64, sp1 uint) {
+	var mask uint64
+
+	p, sym := uint64(t[1]), uint64(1)
+	for sym < 32 {
+		if rng < decTop {
+			rng, code, sp = rng<<8, code<<8|uint64(src[uint16(sp)]), sp+1
+		}
+
+		p0, p1 := uint64(t[2*sym]), uint64(t[2*sym+1])
+		rng, code, mask = decBit(rng, code, p)
+
+		t[sym] = decAdapt(p, mask)
+		sym = sym<<1 + 1 + mask
+		p = p1 ^ (p0^p1)&mask
+	}
+	if rng < decTop {
+		rng, code, sp = rng<<8, code<<8|uint64(src[uint16(sp)]), sp+1
+	}
+
+	rng, code, mask = decBit(rng, code, p)
+
+	t[sym&63] = decAdapt(p, mask)
+	return sym<<1 + 1 + mask, rng, code, sp
+}
+
+func decTree3(t *[8]uint16, src *packedChunk, rng, code uint64, sp uint) (v, rng1, code1 uint64, sp1 uint) {
+	var mask uint64
+
+	p, sym := uint64(t[1]), uint64(1)
+	for sym < 4 {
+		if rng < decTop {
+			rng, code, sp = rng<<8, code<<8|uint64(src[uint16(sp)]), sp+1
+		}
+
+		p0, p1 := uint64(t[2*sym]), uint64(t[2*sym+1])
+		rng, code, mask = decBit(rng, code, p)
+
+		t[sym] = decAdapt(p, mask)
+		sym = sym<<1 + 1 + mask
+		p = p1 ^ (p0^p1)&mask
+	}
+	if rng < decTop {
+		rng, code, sp = rng<<8, code<<8|uint64(src[uint16(sp)]), sp+1
+	}
+
+	rng, code, mask = decBit(rng, code, p)
+
+	t[sym&7] = decAdapt(p, mask)
+	return sym<<1 + 1 + mask, rng, code, sp
+}
+
+// decMatchedLiteral decodes a literal behind a match: as long as its bits are those of the byte that would
+// have continued the match, that byte's next bit chooses the probability.
+func decMatchedLiteral(t *[0x300]uint16, src *packedChunk, rng, code uint64, sp uint, match uint64) (v, rng1, code1 uint64, sp1 uint) {
+	offs, sym := uint64(0x100), uint64(1)
+	for sym < 0x100 {
+		if rng < decTop {
+			rng, code, sp = rng<<8, code<<8|uint64(src[uint16(sp)]), sp+1
+		}
+
+		match <<= 1
+		bit := match & offs
+		at := offs + bit + sym
+		p := uint64(t[at])
+		var mask uint64
+		rng, code, mask = decBit(rng, code, p)
+
+		t[at] = decAdapt(p, mask)
+		sym = sym<<1 + 1 + mask
+		offs &= bit ^ mask
+	}
+	return sym, rng, code, sp
+}
+
+// distance decodes the rest of a distance whose slot is 4 or more.
+func (m *decModel) distance(slot uint64, src *packedChunk, rng, code uint64, sp uint) (v, rng1, code1 uint64, sp1 uint) {
+	n := slot>>1 - 1
+	dist := (2 | slot&1) << (n & 31)
+	t := &m.special
+	from := dist - slot
+	if slot >= 14 {
+		// Direct bits, all but the last four.
+		v := uint64(0)
+		for range n - 4 {
+			if rng < decTop {
+				rng, code, sp = rng<<8, code<<8|uint64(src[uint16(sp)]), sp+1
+			}
+
+			rng >>= 1
+			code -= rng
+			mask := uint64(int64(code) >> 63)
+			code += rng & mask
+			v = v<<1 + 1 + mask
+		}
+		dist += v << 4
+		t, from, n = &m.align, 0, 4
+	}
+	sym := uint64(1)
+	for i := range n {
+		if rng < decTop {
+			rng, code, sp = rng<<8, code<<8|uint64(src[uint16(sp)]), sp+1
+		}
+
+		at := (from + sym) & 127
+		p := uint64(t[at])
+		var mask uint64
+		rng, code, mask = decBit(rng, code, p)
+
+		t[at] = decAdapt(p, mask)
+		sym = sym<<1 + 1 + mask
+		dist += (1 + mask) << (i & 31)
+	}
+	return dist, rng, code, sp
+}
+
+var errDistance = corrupt("a match reaches behind the dictionary or the chunk's end")
 
 // States after a symbol; the seven lowest stand behind a literal.
 var (

@@ -7,8 +7,11 @@ import (
 	"hash"
 	"hash/crc32"
 	"io"
+	"slices"
 
 	ulzma "github.com/ulikunitz/xz/lzma"
+
+	"github.com/senbonzakura/senbonzakura/internal/lzma"
 )
 
 // Level says how hard the encoder tries.
@@ -21,10 +24,17 @@ const (
 	Level6 Level = "6"    // for full members: about the strength of the xz program's level 6
 )
 
-// Default dictionary sizes.
+// Dictionary sizes: the default is that of the xz program's level 6.
 const (
 	defaultDict = 8 << 20
 	minDict     = 4 << 10
+)
+
+// Names of the encoders, for ID. A change to an encoder that changes what it writes must change its name; a test
+// with the hash of its output notices.
+const (
+	fastEncoderID = "ulikunitz-0.5.17"
+	ownEncoderID  = "lzma-1"
 )
 
 // Encoder writes raw LZMA2: chunks, and the end marker when it is closed.
@@ -35,22 +45,46 @@ type Encoder interface {
 	SetProps(lc, lp, pb int) error
 }
 
+// Block is a range of what is written that is compressed with LZMA2 properties of its own: literal context bits,
+// literal position bits and position bits. LC+LP is at most 4, PB at most 4. The dictionary goes on over all ranges.
+type Block struct {
+	Size       int64
+	LC, LP, PB int
+}
+
+// plain are the properties that the xz program has for everything.
+var plain = Block{LC: 3, LP: 0, PB: 2}
+
 // WriterOptions say how a Writer compresses. The zero value is level Fast, CRC64, no filter, 8 MiB.
 type WriterOptions struct {
 	Level    Level
 	Filter   Filter
 	Check    Check
 	DictSize int // in bytes; 0 means 8 MiB. Rounded up to what the format can say
+	// Blocks are consecutive ranges from the start; what comes behind them has LC 3, LP 0, PB 2. Not with level
+	// Fast, which cannot change properties, and not with a filter.
+	Blocks []Block
+	// Patch gives the three blocks of a patch, which the writer recognises by its first 32 bytes as MBDIFF10, the properties
+	// that suit each. Everything else, and everything at level Fast, is written as without it. Not with a filter or
+	// Blocks.
+	Patch bool
 }
 
 // ID names the encoder and every setting that changes what is written.
 func (o WriterOptions) ID() string {
 	o = o.filled()
-	return fmt.Sprintf("xz/%s/%s/%s/%d", encoderID(o.Level), o.Filter, o.Check, o.DictSize)
-}
-
-func encoderID(l Level) string {
-	return "ulikunitz-0.5.17:" + string(l)
+	encoder := ownEncoderID
+	if o.Level == Fast {
+		encoder = fastEncoderID
+	}
+	id := fmt.Sprintf("xz/%s:%s/%s/%s/%d", encoder, o.Level, o.Filter, o.Check, o.DictSize)
+	for _, b := range o.Blocks {
+		id += fmt.Sprintf("/%d:%d%d%d", b.Size, b.LC, b.LP, b.PB)
+	}
+	if o.Patch {
+		id += "/patch:" + patchID
+	}
+	return id
 }
 
 func (o WriterOptions) filled() WriterOptions {
@@ -60,7 +94,7 @@ func (o WriterOptions) filled() WriterOptions {
 	if o.DictSize == 0 {
 		o.DictSize = defaultDict
 	}
-	if o.DictSize >= minDict && int64(o.DictSize) <= DefaultDict {
+	if o.DictSize >= minDict && o.DictSize <= lzma.MaxDictSize {
 		o.DictSize = int(dictSize(dictByte(int64(o.DictSize))))
 	}
 	return o
@@ -74,8 +108,19 @@ func (o WriterOptions) valid() error {
 		return fmt.Errorf("xz: no filter %d", o.Filter)
 	case o.Check > CheckNone:
 		return fmt.Errorf("xz: no check %d", o.Check)
-	case o.DictSize < minDict || int64(o.DictSize) > DefaultDict:
+	case o.DictSize < minDict || o.DictSize > lzma.MaxDictSize:
 		return fmt.Errorf("xz: a dictionary of %d bytes, not between 4 KiB and 64 MiB", o.DictSize)
+	case o.Filter != None && (o.Patch || len(o.Blocks) > 0):
+		return errors.New("xz: a filter goes neither with Blocks nor with Patch")
+	case o.Patch && len(o.Blocks) > 0:
+		return errors.New("xz: Blocks do not go with Patch")
+	case o.Level == Fast && len(o.Blocks) > 0:
+		return errors.New("xz: level fast has no Blocks")
+	}
+	for _, b := range o.Blocks {
+		if b.Size < 0 || b.LC < 0 || b.LP < 0 || b.PB < 0 || b.LC+b.LP > 4 || b.PB > 4 {
+			return fmt.Errorf("xz: block of %d bytes with lc=%d, lp=%d, pb=%d", b.Size, b.LC, b.LP, b.PB)
+		}
 	}
 	return nil
 }
@@ -84,15 +129,18 @@ func (o WriterOptions) valid() error {
 // and the dictionary, not on what is written. The same bytes and options always give the same file, however
 // they are cut into writes. It is not safe for concurrent use.
 type Writer struct {
-	w      io.Writer
-	o      WriterOptions
-	off    int64
-	enc    Encoder
-	filter *convertWriter
-	in     io.Writer // filter or enc
-	digest hash.Hash
-	plain  int64
-	err    error
+	w       io.Writer
+	o       WriterOptions
+	off     int64
+	enc     Encoder
+	filter  *convertWriter
+	in      io.Writer // filter or enc
+	head    []byte    // of what may be a patch, until it is known whether it is
+	waiting bool
+	blocks  []Block // that are still to come, the current one first, its Size what is left of it
+	digest  hash.Hash
+	plain   int64
+	err     error
 }
 
 var errWriterClosed = errors.New("xz: write after Close")
@@ -108,6 +156,8 @@ func NewWriter(w io.Writer, opts *WriterOptions) (*Writer, error) {
 		return nil, err
 	}
 	z.digest = z.o.Check.digest()
+	z.blocks = slices.Clone(z.o.Blocks)
+	z.waiting = z.o.Patch && z.o.Level != Fast
 	if err := z.emit(z.streamHeader()); err != nil {
 		return nil, err
 	}
@@ -163,7 +213,11 @@ func (z *Writer) start() error {
 	if err := z.emit(z.blockHeader()); err != nil {
 		return err
 	}
-	enc, err := newEncoder(emitter{z}, z.o)
+	first := plain
+	if len(z.blocks) > 0 {
+		first = z.blocks[0]
+	}
+	enc, err := newEncoder(emitter{z}, z.o, first)
 	if err != nil {
 		return err
 	}
@@ -180,21 +234,69 @@ func (z *Writer) Write(p []byte) (int, error) {
 	if z.err != nil {
 		return 0, z.err
 	}
-	if len(p) == 0 {
-		return 0, nil
-	}
-	if z.enc == nil {
-		if z.err = z.start(); z.err != nil {
+	n := 0
+	if z.waiting {
+		n = min(patchHeader-len(z.head), len(p))
+		z.head = append(z.head, p[:n]...)
+		if len(z.head) < patchHeader {
+			return n, nil
+		}
+		if z.err = z.begin(); z.err != nil {
 			return 0, z.err
 		}
 	}
-	n, err := z.in.Write(p)
-	if z.digest != nil {
-		z.digest.Write(p[:n])
-	}
-	z.plain += int64(n)
+	m, err := z.write(p[n:])
 	z.err = err
-	return n, err
+	return n + m, err
+}
+
+// begin writes the first bytes, which were held back, and by which the blocks of a patch are known.
+func (z *Writer) begin() error {
+	z.waiting = false
+	z.blocks = patchBlocks(z.head)
+	_, err := z.write(z.head)
+	return err
+}
+
+// write compresses p, block by block.
+func (z *Writer) write(p []byte) (int, error) {
+	done := 0
+	for done < len(p) {
+		for len(z.blocks) > 0 && z.blocks[0].Size == 0 {
+			z.blocks = z.blocks[1:]
+			next := plain
+			if len(z.blocks) > 0 {
+				next = z.blocks[0]
+			}
+			if z.enc != nil {
+				if err := z.enc.SetProps(next.LC, next.LP, next.PB); err != nil {
+					return done, err
+				}
+			}
+		}
+		if z.enc == nil {
+			if err := z.start(); err != nil {
+				return done, err
+			}
+		}
+		part := p[done:]
+		if len(z.blocks) > 0 {
+			part = part[:min(int64(len(part)), z.blocks[0].Size)]
+		}
+		n, err := z.in.Write(part)
+		if z.digest != nil {
+			z.digest.Write(part[:n])
+		}
+		z.plain += int64(n)
+		done += n
+		if len(z.blocks) > 0 {
+			z.blocks[0].Size -= int64(n)
+		}
+		if err != nil {
+			return done, err
+		}
+	}
+	return done, nil
 }
 
 // Close ends the file. It does not close the underlying writer. A second call does nothing.
@@ -213,6 +315,11 @@ func (z *Writer) Close() error {
 }
 
 func (z *Writer) finish() error {
+	if z.waiting && len(z.head) > 0 {
+		if err := z.begin(); err != nil {
+			return err
+		}
+	}
 	index := []byte{0}
 	if z.enc == nil {
 		index = appendVLI(index, 0)
@@ -246,12 +353,19 @@ func (z *Writer) finish() error {
 }
 
 // newEncoder makes the encoder of a level.
-func newEncoder(w io.Writer, o WriterOptions) (Encoder, error) {
-	enc, err := ulzma.Writer2Config{DictCap: o.DictSize}.NewWriter2(w)
-	if err != nil {
-		return nil, fmt.Errorf("make an LZMA2 encoder: %w", err)
+func newEncoder(w io.Writer, o WriterOptions, first Block) (Encoder, error) {
+	if o.Level == Fast {
+		enc, err := ulzma.Writer2Config{DictCap: o.DictSize}.NewWriter2(w)
+		if err != nil {
+			return nil, fmt.Errorf("make an LZMA2 encoder: %w", err)
+		}
+		return fastEncoder{enc}, nil
 	}
-	return fastEncoder{enc}, nil
+	e := lzma.EncoderOptions{DictSize: o.DictSize, LC: first.LC, LP: first.LP, PB: first.PB, NiceLen: 273}
+	if o.Level == Level6 {
+		e.NiceLen = 64
+	}
+	return lzma.NewEncoder(w, e)
 }
 
 // fastEncoder keeps lc 3, lp 0, pb 2.

@@ -1,7 +1,6 @@
 package bsdiff
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -9,7 +8,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/senbonzakura/senbonzakura/internal/match"
-	"github.com/senbonzakura/senbonzakura/internal/suffix"
 )
 
 // scoring is what differs between the programs that scan in bsdiff's way.
@@ -52,7 +50,7 @@ type scanner struct {
 
 // compatible returns the steps that mbsdiff, or bsdiff 4.3, would take to make new from old.
 func compatible(ctx context.Context, old, new []byte, sc scoring, o match.Options) ([]Triple, error) {
-	ix, err := newIndex(ctx, old, len(new))
+	ix, err := newIndex(ctx, old, new)
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +58,7 @@ func compatible(ctx context.Context, old, new []byte, sc scoring, o match.Option
 	if progress == nil {
 		progress = func(_, _ int64) {}
 	}
-	s := &scanner{ctx: ctx, scoring: sc, ix: ix, new: new, own: newFinder(ix, new)}
+	s := &scanner{ctx: ctx, scoring: sc, ix: ix, new: new, own: newFinder(ix)}
 	if o.Workers < 2 || len(new) <= scanChunk {
 		return s.scan(progress)
 	}
@@ -92,7 +90,7 @@ func compatible(ctx context.Context, old, new []byte, sc scoring, o match.Option
 	})
 	for range o.Workers {
 		g.Go(func() error {
-			f := newFinder(ix, new)
+			f := newFinder(ix)
 			for c := range jobs {
 				if err := f.explore(ctx, sc, c); err != nil {
 					return err
@@ -112,7 +110,7 @@ func compatible(ctx context.Context, old, new []byte, sc scoring, o match.Option
 
 // explore does the searches that a scan over the chunk would do if it started there.
 func (f *finder) explore(ctx context.Context, sc scoring, c *chunk) error {
-	old, new := f.ix.old, f.new
+	old, new := f.ix.old, f.ix.new
 	n := len(old)
 	length, oldscore := 0, 0
 	offset, known := 0, false
@@ -123,7 +121,10 @@ func (f *finder) explore(ctx context.Context, sc scoring, c *chunk) error {
 				return err
 			}
 		}
-		l, p := f.search(scan)
+		l, p, err := f.search(ctx, scan)
+		if err != nil {
+			return err
+		}
 		length = int(l)
 		c.hits = append(c.hits, hit{int32(scan), l, p})
 		if known {
@@ -182,8 +183,8 @@ func (s *scanner) search(j int) (length, pos int, err error) {
 			return int(h.length), int(h.pos), nil
 		}
 	}
-	l, p := s.own.search(j)
-	return int(l), int(p), nil
+	l, p, err := s.own.search(s.ctx, j)
+	return int(l), int(p), err
 }
 
 // scan is the main loop of mbsdiff.
@@ -324,165 +325,6 @@ func split(first, second, new []byte) int {
 		}
 	}
 	return length
-}
-
-// index answers which suffixes of the old file are near a part of the new one.
-//
-// mbsdiff numbers the suffixes of old in lexical order, the empty one first. Here a rank is such a number, and
-// the empty suffix, which has rank 0, is not in the array.
-type index struct {
-	old    []byte
-	sa     []int32
-	bucket []int32 // for each pair of bytes where in sa the suffixes start that start with it or are larger
-}
-
-func newIndex(ctx context.Context, old []byte, _ int) (*index, error) {
-	ix := &index{old: old, sa: make([]int32, len(old)), bucket: make([]int32, 1<<16+1)}
-	suffix.Sort(ix.sa, old)
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	if len(old) == 0 {
-		return ix, nil
-	}
-	counts := make([]int32, 1<<16)
-	for i := 0; i+1 < len(old); i++ {
-		counts[int(old[i])<<8|int(old[i+1])]++
-	}
-	// The last byte alone comes before the pairs that start with it.
-	sum := int32(0)
-	for p, c := range counts {
-		if p == int(old[len(old)-1])<<8 {
-			sum++
-		}
-		ix.bucket[p] = sum
-		sum += c
-	}
-	ix.bucket[1<<16] = sum
-	return ix, nil
-}
-
-// finder searches in an index. It is not safe for concurrent use; the index is.
-type finder struct {
-	ix  *index
-	new []byte
-}
-
-func newFinder(ix *index, new []byte) *finder { return &finder{ix: ix, new: new} }
-
-// locate returns the number of suffixes of old, the empty one included, that are smaller than new from j on,
-// and how many bytes it has in common with the last of those and with the first of the others.
-func (f *finder) locate(j int) (rank, before, after int) {
-	sa, old, part := f.ix.sa, f.ix.old, f.new[j:]
-	if len(old) == 0 {
-		return 1, 0, 0
-	}
-	lo, hi := f.ix.pair(part)
-	first, last := lo, hi
-	before, after = 2, 2 // in the bucket
-	for lo < hi {
-		mid := int(uint(lo+hi) >> 1)
-		s := old[sa[mid]:]
-		l := min(before, after)
-		l += commonPrefix(s[l:], part[l:])
-		if l < len(part) && (l == len(s) || s[l] < part[l]) {
-			lo, before = mid+1, l
-		} else {
-			hi, after = mid, l
-		}
-	}
-	if lo == first {
-		before = 0
-		if lo > 0 {
-			before = commonPrefix(old[sa[lo-1]:], part)
-		}
-	}
-	if lo == last {
-		after = 0
-		if lo < len(sa) {
-			after = commonPrefix(old[sa[lo]:], part)
-		}
-	}
-	return lo + 1, before, after
-}
-
-// pair returns the range of sa whose suffixes start with the first two bytes of part; where part has one byte
-// only, the empty range before all suffixes that start with it.
-func (ix *index) pair(part []byte) (lo, hi int) {
-	last := int(ix.old[len(ix.old)-1])
-	p := int(part[0]) << 8
-	if len(part) == 1 {
-		lo = int(ix.bucket[p])
-		if last == int(part[0]) {
-			lo--
-		}
-		return lo, lo
-	}
-	p |= int(part[1])
-	lo, hi = int(ix.bucket[p]), int(ix.bucket[p+1])
-	if p++; p == last<<8 {
-		hi-- // the last byte alone
-	}
-	return lo, hi
-}
-
-// search returns what mbsdiff's search returns for new from j on: the length of the match and its place.
-//
-// mbsdiff halves the range of ranks from 0 to n until two neighbours are left and takes the one with the
-// longer match, the second if they are equal. A suffix is taken for smaller only if it differs: one that is
-// whole a prefix of the new part, and therefore smaller, sends the search to the left. So the result is the
-// two neighbours of the new part in lexical order unless the search meets such a suffix: then it ends
-// with the last one it met.
-func (f *finder) search(j int) (length, pos int32) {
-	rank, before, after := f.locate(j)
-	sa := f.ix.sa
-	n := len(sa)
-	if before > 0 && f.meetsEnd(j, before) {
-		found := 0
-		for lo, hi := 0, n; hi-lo >= 2; {
-			mid := lo + (hi-lo)/2
-			switch {
-			case mid >= rank:
-				hi = mid
-			case f.isEnd(j, int(sa[mid-1]), before):
-				hi, found = mid, mid
-			default:
-				lo = mid
-			}
-		}
-		if found > 0 {
-			p := sa[found-1]
-			return int32(n) - p, p
-		}
-	}
-	switch {
-	case rank > n && n > 0: // rank n is never compared
-		return int32(before), sa[n-1]
-	case rank > n:
-		return 0, 0
-	case before > after:
-		return int32(before), sa[rank-2]
-	}
-	return int32(after), sa[rank-1]
-}
-
-// isEnd tells whether the suffix of old from p on is a prefix of new from j on, which shares at most limit
-// bytes with any smaller suffix.
-func (f *finder) isEnd(j, p, limit int) bool {
-	l := len(f.ix.old) - p
-	return l <= limit && bytes.Equal(f.ix.old[p:], f.new[j:j+l])
-}
-
-// meetsEnd tells whether isEnd may hold for any suffix: it never says no where it should say yes.
-func (f *finder) meetsEnd(j, limit int) bool {
-	old := f.ix.old
-	part := f.new[j : j+limit]
-	for l := 1; l <= min(len(old), limit, 4); l++ {
-		if bytes.Equal(old[len(old)-l:], part[:l]) {
-			return true
-		}
-	}
-	return limit > 4 && len(old) > 4 && bytes.Contains(part[1:], old[len(old)-4:])
 }
 
 func isCancel(err error) bool {

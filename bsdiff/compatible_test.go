@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"testing"
@@ -227,6 +228,40 @@ func read(t testing.TB, name string) []byte {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// Searches that start with the tables for costly files find the same as those that start without, and both
+// what the reference finds.
+func TestDeepSearch(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(3000) {
+		r := rand.New(rand.NewPCG(seed, 3))
+		size := 300
+		if seed%20 == 0 {
+			size = 3000
+		}
+		old, new := randomPair(r, size)
+		for _, sc := range []scoring{scoringMB, scoringBS} {
+			ix, err := newIndex(t.Context(), old, new)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(old) > 0 {
+				ix.allowance = -1
+			}
+			s := &scanner{ctx: t.Context(), scoring: sc, ix: ix, new: new, own: newFinder(ix)}
+			got, err := s.scan(func(_, _ int64) {})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(old) > 0 && len(new) > 0 && s.own.deep == nil {
+				t.Fatal("searched without the tables")
+			}
+			if want := slow(old, new, sc); !slices.Equal(got, want) {
+				t.Fatalf("seed %d (%d to %d bytes), margin %d: got %v, want %v", seed, len(old), len(new), sc.margin, got, want)
+			}
+		}
+	}
 }
 
 func TestCompatibleIsReference(t *testing.T) {

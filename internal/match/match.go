@@ -1,18 +1,162 @@
-// Package match finds, for a new file, the places of an old file that its parts were made from.
+// Package match finds, for every part of a new file, the part of the old file it is best made from.
+//
+// The result is the control block of a patch in MBDIFF10 or BSDIFF40 form: a list of steps, each of
+// which adds differences to old bytes, copies new ones, and moves in the old file. What the steps
+// cost is what is left of the differences, the copied bytes and the steps themselves after
+// compression with xz, and that is what Default keeps low: not the number of bytes that differ.
 package match
 
-// Triple is one step of a patch: Add bytes of the new file are the old file's next bytes plus a
-// difference, the Copy bytes after them are given as they are, and then the place in the old file moves
-// by Seek. Add and Copy are never negative.
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Version names the way Default chooses. It changes whenever Default returns other steps than
+// before for any input.
+const Version = "1"
+
+// ErrTooLarge is returned for files that steps of 32 bits cannot describe.
+var ErrTooLarge = errors.New("file of 2 GiB or more")
+
+// Triple is one step of making the new file: Add bytes are the old ones at the current position
+// plus a difference each, then Copy bytes are new, then the position in the old file, which has
+// advanced by Add, moves by Seek.
 type Triple struct {
 	Add, Copy, Seek int32
 }
 
-// Options say how a search is done, never what it finds.
+// Options are what may differ between runs that return the same steps.
 type Options struct {
-	// Workers is the number of goroutines that search; zero means one for each CPU.
+	// Workers is the number of goroutines that search at the same time; zero means GOMAXPROCS.
 	Workers int
-	// Progress, if not nil, is told from time to time how many units of work of how many are done.
-	// Calls do not overlap.
+	// Progress, if not nil, is told how many of the new file's bytes are done. It is called from
+	// several goroutines, one at a time, with rising numbers.
 	Progress func(done, total int64)
+}
+
+// chunkLen is the size of the parts of the new file that are searched independently of each other.
+// It is a constant so that the result does not depend on the number of workers.
+const chunkLen = 1 << 21
+
+// Default returns steps that make new from old. They are valid for every reader of MBDIFF10: at no
+// point, nor at the end, is the position outside of the old file. The same files give the same
+// steps, whatever the options and the machine. The time it takes is proportional to the sizes, whatever
+// the content. When ctx ends Default returns its error within some milliseconds.
+//
+// Default keeps neither old nor new, and does not change them. It is safe for concurrent use.
+func Default(ctx context.Context, old, new []byte, o Options) ([]Triple, error) {
+	if int64(len(old)) > math.MaxInt32 || int64(len(new)) > math.MaxInt32 {
+		return nil, fmt.Errorf("match %d with %d bytes: %w", len(new), len(old), ErrTooLarge)
+	}
+	segments, err := search(ctx, old, new, o)
+	if err != nil {
+		return nil, err
+	}
+	return steps(segments, len(new)), nil
+}
+
+// PeakMemory returns how many bytes Default uses at most beside the two files, given their sizes.
+func PeakMemory(oldSize, newSize int64) int64 {
+	stride, hashBits := indexShape(oldSize)
+	const chunk = 4 << 20
+	return oldSize/int64(stride)*4 + 4<<hashBits + newSize/16 + chunk
+}
+
+func search(ctx context.Context, old, new []byte, o Options) ([]segment, error) {
+	x, err := newIndex(ctx, old)
+	if err != nil {
+		return nil, err
+	}
+	workers := o.Workers
+	if workers <= 0 {
+		workers = runtime.GOMAXPROCS(0)
+	}
+	chunks := (len(new) + chunkLen - 1) / chunkLen
+	results := make([][]segment, chunks)
+	var next atomic.Int64
+	var mu sync.Mutex
+	done := int64(0)
+	g, ctx := errgroup.WithContext(ctx)
+	for range min(workers, chunks) {
+		g.Go(func() error {
+			s := newSearcher(x, new)
+			for {
+				c := int(next.Add(1)) - 1
+				if c >= chunks {
+					return nil
+				}
+				from, to := c*chunkLen, min(len(new), (c+1)*chunkLen)
+				r, err := s.chunk(ctx, from, to)
+				if err != nil {
+					return err
+				}
+				results[c] = r
+				if o.Progress != nil {
+					mu.Lock()
+					done += int64(to - from)
+					o.Progress(done, int64(len(new)))
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	var all []segment
+	for _, r := range results {
+		for _, s := range r {
+			if n := len(all); n > 0 && all[n-1].offset == s.offset {
+				continue
+			}
+			all = append(all, s)
+		}
+	}
+	return all, nil
+}
+
+// literal is the offset of a segment whose bytes are not made from old ones.
+const literal = math.MinInt32
+
+// segment is a part of the new file, up to the next segment's start, made from the old bytes at its
+// own position plus offset.
+type segment struct {
+	start  int32
+	offset int32
+}
+
+// steps turns segments, which cover a new file of n bytes without a gap, into triples.
+func steps(segments []segment, n int) []Triple {
+	var out []Triple
+	var cur Triple
+	pos := int32(0) // in the old file, after cur.Add
+	for i, s := range segments {
+		end := int32(n)
+		if i+1 < len(segments) {
+			end = segments[i+1].start
+		}
+		length := end - s.start
+		if s.offset == literal {
+			cur.Copy += length
+			continue
+		}
+		at := s.start + s.offset
+		if cur != (Triple{}) || at != pos {
+			cur.Seek = at - pos
+			out = append(out, cur)
+		}
+		cur = Triple{Add: length}
+		pos = at + length
+	}
+	if cur != (Triple{}) {
+		out = append(out, cur)
+	}
+	return out
 }

@@ -62,13 +62,13 @@ func New(o Options) *Differ {
 func (d *Differ) ID() string {
 	id := "bsdiff/" + d.o.Format.String() + "/" + d.o.Match.String()
 	if d.o.Match == Default {
-		id += defaultVersion
+		id += "-" + match.Version
+	}
+	if d.o.Format == BSDIFF40 {
+		id += "/" + bzip2Version
 	}
 	return id
 }
-
-// defaultVersion changes whenever the default matching finds anything else than before.
-const defaultVersion = "-1"
 
 // Diff writes a patch that turns old into new. The patch is not compressed, except that BSDIFF40 compresses
 // by itself. It goes out in pieces of at most 128 KiB as it is made: neither the difference nor the extra
@@ -115,15 +115,29 @@ func (d *Differ) Diff(ctx context.Context, patch io.Writer, old, new []byte) err
 
 func (d *Differ) match(ctx context.Context, old, new []byte, progress func(done, total int64)) ([]Triple, error) {
 	o := match.Options{Workers: d.o.Workers, Progress: progress}
-	sc := scoringMB
-	if d.o.Format == BSDIFF40 {
-		sc = scoringBS
+	switch {
+	case d.o.Match == Default:
+		return match.Default(ctx, old, new, o)
+	case d.o.Format == BSDIFF40:
+		return compatible(ctx, old, new, scoringBS, o)
 	}
-	return compatible(ctx, old, new, sc, o)
+	return compatible(ctx, old, new, scoringMB, o)
 }
 
 // PeakMemory returns how many bytes of memory [Differ.Diff] needs at most for files of the given sizes, beyond
-// the files themselves.
+// the files themselves. For [Default] it is nearly what is needed. For [Compatible] it covers files that are made
+// of long repetitions; others need half of it.
 func (d *Differ) PeakMemory(oldSize, newSize int64) int64 {
-	return 5*oldSize + 1<<20
+	const buffers = 4 << 20
+	n := int64(buffers)
+	if d.o.Match == Compatible {
+		// Suffix array and, in the worst case, tables of six times the old file; one step for 64 bytes.
+		n += 10*oldSize + newSize/4 + int64(d.o.Workers)*24*scanChunk
+	} else {
+		n += match.PeakMemory(oldSize, newSize)
+	}
+	if d.o.Format == BSDIFF40 {
+		n += newSize // the compressed control and difference blocks
+	}
+	return n
 }

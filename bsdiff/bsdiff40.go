@@ -5,10 +5,60 @@ import (
 	"bytes"
 	"compress/bzip2"
 	"context"
+	"fmt"
 	"io"
+
+	"github.com/senbonzakura/senbonzakura/internal/xz"
 )
 
-func (s *blocks) writeBS(_ context.Context, _ io.Writer) error { return ErrUnsupported }
+// bzip2Version names the compressor. It changes whenever that writes other bytes than before.
+const bzip2Version = "bzip2-1"
+
+// writeBS writes a whole BSDIFF40 patch. The sizes of the compressed control and difference blocks stand in
+// front of them, so these two are kept; the extra block goes straight out.
+func (s *blocks) writeBS(ctx context.Context, w io.Writer) error {
+	control, err := compress(new(bytes.Buffer), func(w io.Writer) error {
+		return s.writeControl(ctx, w, func(b []byte, t Triple) []byte {
+			b = appendSignMagnitude(b, int64(t.Add))
+			b = appendSignMagnitude(b, int64(t.Copy))
+			return appendSignMagnitude(b, int64(t.Seek))
+		})
+	})
+	if err != nil {
+		return err
+	}
+	difference, err := compress(new(bytes.Buffer), func(w io.Writer) error { return s.writeDifference(ctx, w) })
+	if err != nil {
+		return err
+	}
+	head := []byte(magicBS)
+	head = appendSignMagnitude(head, int64(control.Len()))
+	head = appendSignMagnitude(head, int64(difference.Len()))
+	head = appendSignMagnitude(head, int64(len(s.new)))
+	for _, b := range [][]byte{head, control.Bytes(), difference.Bytes()} {
+		if _, err := w.Write(b); err != nil {
+			return fmt.Errorf("write patch: %w", err)
+		}
+	}
+	_, err = compress(w, func(w io.Writer) error { return s.writeExtra(ctx, w) })
+	return err
+}
+
+// compress lets fill write one block and puts it into w compressed.
+func compress[W io.Writer](w W, fill func(io.Writer) error) (W, error) {
+	z, err := xz.NewBzip2Writer(w)
+	if err != nil {
+		return w, err
+	}
+	if err := fill(z); err != nil {
+		z.Close()
+		return w, err
+	}
+	if err := z.Close(); err != nil {
+		return w, fmt.Errorf("compress block: %w", err)
+	}
+	return w, nil
+}
 
 // inStepBS applies a BSDIFF40 patch, whose three blocks are compressed one by one.
 func (p *applying) inStepBS(ctx context.Context, out *bufio.Writer) error {

@@ -210,6 +210,8 @@ func checkEntries(entries []Entry) error {
 		switch {
 		case len(e.Name) > maxNameLength:
 			return fmt.Errorf("%w: name of %d bytes, limit is %d: %.64q…", ErrLimit, len(e.Name), maxNameLength, e.Name)
+		case strings.Count(e.Name, "/") >= maxDepth:
+			return fmt.Errorf("%w: entry %q: name has %d elements, limit is %d", ErrLimit, e.Name, strings.Count(e.Name, "/")+1, maxDepth)
 		case e.Mode&^fs.ModePerm != 0:
 			return fmt.Errorf("%w: entry %q: mode %#o has bits other than permissions", ErrArchive, e.Name, uint32(e.Mode))
 		case e.Size < 0:

@@ -104,7 +104,7 @@ type FormatError struct {
 
 func (e *FormatError) Error() string {
 	if e.Name != "" {
-		return fmt.Sprintf("mar: offset %d: entry %q: %s", e.Offset, e.Name, e.Detail)
+		return fmt.Sprintf("mar: offset %d: entry %.200q: %s", e.Offset, e.Name, e.Detail)
 	}
 	return fmt.Sprintf("mar: offset %d: %s", e.Offset, e.Detail)
 }

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/senbonzakura/senbonzakura/internal/testkit"
@@ -75,3 +78,15 @@ type fixedSigner struct {
 
 func (s fixedSigner) Info() SignerInfo                             { return s.info }
 func (s fixedSigner) Sign(context.Context, []byte) ([]byte, error) { return s.sig, s.err }
+
+// testKey returns a key that all tests share, as making one takes time.
+func testKey(tb testing.TB) *rsa.PrivateKey {
+	tb.Helper()
+	k, err := sharedKey()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return k
+}
+
+var sharedKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })

@@ -20,6 +20,8 @@ const (
 
 	// maxNameLength is Linux' PATH_MAX less the final NUL: the updater copies names into buffers of that size.
 	maxNameLength = 4095
+	// maxDepth is far above what a release has (ten), and bounds what walking and extracting cost.
+	maxDepth = 100
 	// maxEntries is far above what a release has (a few hundred) and bounds what a hostile index costs.
 	maxEntries = 1 << 17
 	// maxIndexSize bounds the one buffer that is allocated for an index.
@@ -35,6 +37,7 @@ type Limits struct {
 	IndexSize     int64 // size of the index in bytes, default 32 MiB
 	Entries       int   // entries in the index, default 131072
 	NameLength    int   // length of a name in bytes, default 4095
+	Depth         int   // elements of a name, default 100
 	Signatures    int   // signatures, default MaxSignatures
 	SignatureSize int   // length of a signature in bytes, default MaxSignatureSize
 	Sections      int   // additional sections, default 64
@@ -42,7 +45,7 @@ type Limits struct {
 
 // withDefaults fills in the defaults.
 func (l Limits) withDefaults() (Limits, error) {
-	if l.FileSize < 0 || l.IndexSize < 0 || l.Entries < 0 || l.NameLength < 0 || l.Signatures < 0 || l.SignatureSize < 0 || l.Sections < 0 {
+	if l.FileSize < 0 || l.IndexSize < 0 || l.Entries < 0 || l.NameLength < 0 || l.Depth < 0 || l.Signatures < 0 || l.SignatureSize < 0 || l.Sections < 0 {
 		return l, fmt.Errorf("mar: negative limit in %+v", l)
 	}
 	if l.FileSize == 0 {
@@ -54,6 +57,7 @@ func (l Limits) withDefaults() (Limits, error) {
 	l.IndexSize = min(l.IndexSize, math.MaxInt32) // one buffer, also where int has 32 bits
 	l.Entries = orDefault(l.Entries, maxEntries)
 	l.NameLength = orDefault(l.NameLength, maxNameLength)
+	l.Depth = orDefault(l.Depth, maxDepth)
 	l.Signatures = orDefault(l.Signatures, MaxSignatures)
 	l.SignatureSize = orDefault(l.SignatureSize, MaxSignatureSize)
 	l.Sections = orDefault(l.Sections, maxSections)

@@ -426,6 +426,11 @@ func (s *scanner) checkNames() error {
 	s.sorted = make([]*File, 0, len(s.files))
 	var at map[*File]int64
 	for i, f := range s.files {
+		if n := strings.Count(f.Name, "/") + 1; n > s.limits.Depth {
+			if err := s.unnoticed(CodeLimit, s.positions[i], f.Name, "name has %d elements, limit is %d", n, s.limits.Depth); err != nil {
+				return err
+			}
+		}
 		if reason := nameProblem(f.Name); reason != "" {
 			if err := s.problem(CodeName, s.positions[i], f.Name, "%s", reason); err != nil {
 				return err

@@ -60,14 +60,29 @@ func compress[W io.Writer](w W, fill func(io.Writer) error) (W, error) {
 	return w, nil
 }
 
-// inStepBS applies a BSDIFF40 patch, whose three blocks are compressed one by one.
-func (p *applying) inStepBS(ctx context.Context, out *bufio.Writer) error {
+// packed is a BSDIFF40 patch on its way: its three blocks, decompressed as they are read.
+type packed struct {
+	control, difference, extra io.Reader
+
+	lenient bool
+	limit   int64 // of the control block
+	oldSize int64
+	newSize int64
+	steps   int64
+	oldPos  int64
+	newPos  int64
+	buf     [tripleSizeBS]byte
+}
+
+// unpack gives access to the blocks. Where the patch is a stream the compressed control and difference blocks
+// are kept.
+func (p *applying) unpack(ctx context.Context) (*packed, error) {
 	h := p.header
-	var blocks [3]io.Reader
+	var stored [3]io.Reader
 	if p.whole != nil {
 		start := int64(headerSize)
 		for i, size := range []int64{h.Control, h.Difference, p.size - headerSize - h.Control - h.Difference} {
-			blocks[i] = bufio.NewReaderSize(io.NewSectionReader(p.whole, start, size), 16<<10)
+			stored[i] = bufio.NewReaderSize(io.NewSectionReader(p.whole, start, size), 16<<10)
 			start += size
 		}
 	} else {
@@ -76,75 +91,92 @@ func (p *applying) inStepBS(ctx context.Context, out *bufio.Writer) error {
 			kept := new(bytes.Buffer)
 			for left := size; left > 0; {
 				if err := ctx.Err(); err != nil {
-					return err
+					return nil, err
 				}
 				n, err := io.CopyN(kept, p.stream, min(left, 1<<20))
 				if err != nil {
-					return readError(err, start+size-left)
+					return nil, readError(err, start+size-left)
 				}
 				left -= n
 			}
 			start += size
-			blocks[i] = kept
+			stored[i] = kept
 		}
-		blocks[2] = p.stream
+		stored[2] = p.stream
 	}
-	for i := range blocks {
-		blocks[i] = bzip2.NewReader(blocks[i])
+	return &packed{
+		control:    bufio.NewReaderSize(bzip2.NewReader(stored[0]), 16<<10),
+		difference: bzip2.NewReader(stored[1]),
+		extra:      bzip2.NewReader(stored[2]),
+		lenient:    p.opts.Lenient, limit: p.opts.Limits.control(), oldSize: p.old.size, newSize: h.NewSize,
+	}, nil
+}
+
+// next returns the next step, until the new file is complete.
+func (b *packed) next(ctx context.Context) (step, bool, error) {
+	if b.newPos == b.newSize {
+		return step{}, false, nil
 	}
-	control := bufio.NewReaderSize(blocks[0], 16<<10)
-	p.result, p.made = h.NewSize, h.NewSize
-	newPos, oldPos, used := int64(0), int64(0), int64(0)
-	buf := make([]byte, tripleSizeBS)
-	err := p.run(ctx, out, blocks[1], blocks[2], func() (step, bool, error) {
-		if newPos == h.NewSize {
-			return step{}, false, nil
-		}
-		if used++; used*tripleSizeBS > p.opts.Limits.control() {
-			return step{}, false, tooLarge(headerSize, codePatch, "control block of more than %d bytes", p.opts.Limits.control())
-		}
-		if used%1024 == 0 {
-			if err := ctx.Err(); err != nil {
-				return step{}, false, err
-			}
-		}
-		if _, err := io.ReadFull(control, buf); err != nil {
-			return step{}, false, readError(err, headerSize)
-		}
-		s := step{signMagnitude(buf), signMagnitude(buf[8:]), signMagnitude(buf[16:])}
-		left := h.NewSize - newPos
-		if s.add < 0 || s.copied < 0 || s.add > left || s.copied > left-s.add {
-			return step{}, false, malformed(headerSize, "step of %d and %d bytes, %d are left of the new file", s.add, s.copied, left)
-		}
-		// Far outside of the old file nothing can overflow, and nothing is added.
-		const far = 1 << 40
-		lowest, highest := int64(0), p.old.size
-		if p.opts.Lenient {
-			lowest, highest = -far, far
-		}
-		if oldPos+s.add > highest {
-			return step{}, false, malformed(headerSize, "step adds to %d bytes of the old file, %d are left", s.add, p.old.size-oldPos)
-		}
-		oldPos += s.add
-		if s.seek < lowest-oldPos || s.seek > highest-oldPos {
-			return step{}, false, malformed(headerSize, "step moves by %d from byte %d of the old file of %d", s.seek, oldPos, p.old.size)
-		}
-		oldPos += s.seek
-		newPos += s.add + s.copied
-		return s, true, nil
-	})
-	if err != nil || p.opts.Lenient {
-		return err
+	if b.steps++; b.steps*tripleSizeBS > b.limit {
+		return step{}, false, tooLarge(headerSize, codePatch, "control block of more than %d bytes, the limit", b.limit)
 	}
-	for i, r := range []io.Reader{control, blocks[1], blocks[2]} {
-		switch _, err := io.ReadFull(r, buf[:1]); {
+	if b.steps%1024 == 0 {
+		if err := ctx.Err(); err != nil {
+			return step{}, false, err
+		}
+	}
+	if _, err := io.ReadFull(b.control, b.buf[:]); err != nil {
+		return step{}, false, readError(err, headerSize)
+	}
+	s := step{signMagnitude(b.buf[:]), signMagnitude(b.buf[8:]), signMagnitude(b.buf[16:])}
+	left := b.newSize - b.newPos
+	if s.add < 0 || s.copied < 0 || s.add > left || s.copied > left-s.add {
+		return step{}, false, malformed(headerSize, "step %d of %d and %d bytes, %d are left of the new file", b.steps-1, s.add, s.copied, left)
+	}
+	// Far outside of the old file nothing can overflow, and nothing is added.
+	const far = 1 << 40
+	lowest, highest := int64(0), b.oldSize
+	if b.lenient {
+		lowest, highest = -far, far
+	}
+	if s.add > highest-b.oldPos {
+		return step{}, false, malformed(headerSize, "step %d adds to %d bytes of the old file, %d are left", b.steps-1, s.add, b.oldSize-b.oldPos)
+	}
+	b.oldPos += s.add
+	if s.seek < lowest-b.oldPos || s.seek > highest-b.oldPos {
+		return step{}, false, malformed(headerSize, "step %d moves by %d from byte %d of the old file of %d", b.steps-1, s.seek, b.oldPos, b.oldSize)
+	}
+	b.oldPos += s.seek
+	b.newPos += s.add + s.copied
+	return s, true, nil
+}
+
+// end makes sure that nothing is left in the blocks.
+func (b *packed) end() error {
+	for i, r := range []io.Reader{b.control, b.difference, b.extra} {
+		switch _, err := io.ReadFull(r, b.buf[:1]); {
 		case err == nil:
-			e := contradiction(-1, "bytes of the %s block are not used", [...]string{"control", "difference", "extra"}[i]).(*PatchError) //nolint:errorlint // just made
-			e.Code = codePatch
-			return e
+			return &PatchError{
+				Err: ErrCorrupt, Detail: "bytes of the " + [...]string{"control", "difference", "extra"}[i] + " block are not used",
+				Offset: -1, Code: codePatch,
+			}
 		case err != io.EOF: //nolint:errorlint // a wrapped one is the reader's own trouble
 			return readError(err, -1)
 		}
 	}
 	return nil
+}
+
+// inStepBS applies a BSDIFF40 patch.
+func (p *applying) inStepBS(ctx context.Context, out *bufio.Writer) error {
+	b, err := p.unpack(ctx)
+	if err != nil {
+		return err
+	}
+	p.result, p.made = b.newSize, b.newSize
+	err = p.run(ctx, out, b.difference, b.extra, func() (step, bool, error) { return b.next(ctx) })
+	if err != nil || p.opts.Lenient {
+		return err
+	}
+	return b.end()
 }

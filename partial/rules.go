@@ -224,25 +224,24 @@ func checkName(name, platform string, scripts bool) []Finding {
 	case path.Clean(name) != name || name == ".":
 		broken(KindName, 0, "the path is not in its shortest form")
 	}
-	unknown := platform == ""
-	if windows := platform == PlatformWindows; windows || unknown {
-		why := "on Windows"
-		if unknown {
-			why = "on Windows, and nothing says that this is not for Windows"
-		}
+	switch {
+	case strings.ContainsRune(name, '\\'):
+		broken(KindName, CodeParse, "a backslash separates directories on Windows")
+	case strings.ContainsFunc(name, unicode.IsControl):
+		broken(KindName, CodeWrite, "a control character in a name is not allowed on Windows, and shell scripts mishandle it")
+	case !utf8.ValidString(name):
+		broken(KindName, CodeWrite, "the name is not UTF-8: Windows cannot take it, and release services lose this entry and all behind it")
+	}
+	if windows := platform == PlatformWindows; windows || platform == "" {
 		switch {
-		case strings.ContainsRune(name, '\\'):
-			broken(KindName, CodeParse, "a backslash separates directories "+why)
 		case len(name) > 1 && name[1] == ':':
-			broken(KindName, CodeParse, "a colon behind the first letter means a drive "+why)
+			broken(KindName, CodeParse, "a colon behind the first letter means a drive on Windows")
 		case windows && strings.ContainsAny(name, `<>:"|?*`):
-			broken(KindName, CodeWrite, "a sign in the name is not allowed "+why)
-		case windows && strings.ContainsFunc(name, unicode.IsControl):
-			broken(KindName, CodeWrite, "a control character in the name is not allowed "+why)
+			broken(KindName, CodeWrite, "a sign in the name is not allowed on Windows")
 		}
 		for part := range strings.SplitSeq(name, "/") {
 			if windows && part != strings.TrimRight(part, ". ") {
-				broken(KindName, CodeWrite, "a dot or blank at the end of a name is lost "+why)
+				broken(KindName, CodeWrite, "a dot or blank at the end of a name is lost on Windows")
 				break
 			}
 		}
@@ -266,13 +265,7 @@ func checkName(name, platform string, scripts bool) []Finding {
 	if first, _, _ := strings.Cut(name, "/"); strings.EqualFold(first, workDir) {
 		broken(KindName, 0, "the name is that of the directory in which Apply prepares an update")
 	}
-	switch {
-	case !utf8.ValidString(name):
-		list.add(Finding{
-			Kind: KindName, Severity: Note, Path: name,
-			Message: "the name is not UTF-8: Windows cannot take it, and release services lose this entry and all behind it",
-		})
-	case strings.ContainsFunc(name, func(r rune) bool { return r > unicode.MaxASCII }):
+	if strings.ContainsFunc(name, func(r rune) bool { return r > unicode.MaxASCII }) {
 		list.add(Finding{
 			Kind: KindName, Severity: Note, Path: name,
 			Message: "the name is not ASCII: some release services lose this entry and all behind it",

@@ -1,0 +1,122 @@
+package partial
+
+import (
+	"cmp"
+	"context"
+	"runtime"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
+)
+
+// DefaultMemory is the bound, in bytes, on what the files in work may take together where none is given. The
+// largest file of a Firefox release needs about this much on its own.
+const DefaultMemory = 1 << 30
+
+// Memory bounds, in bytes, what all jobs that share it hold at one time. What a job needs is declared before it
+// starts; one that needs more than there is runs alone. Jobs wait in the order in which they asked. Safe for
+// concurrent use; share one between all Builds of a process.
+type Memory struct {
+	size int64
+	sem  *semaphore.Weighted
+}
+
+// NewMemory returns a bound of that many bytes. It panics if bytes is not positive.
+func NewMemory(bytes int64) *Memory {
+	if bytes <= 0 {
+		panic("partial: NewMemory needs a positive number of bytes")
+	}
+	return &Memory{size: bytes, sem: semaphore.NewWeighted(bytes)}
+}
+
+// Size returns the bound in bytes.
+func (m *Memory) Size() int64 { return m.size }
+
+// A reservation is a share of a Memory. It is not safe for concurrent use.
+type reservation struct {
+	m     *Memory
+	held  int64
+	freed chan<- struct{} // told, without waiting, whenever some is given back
+}
+
+// keep gives back all but n bytes.
+func (r *reservation) keep(n int64) {
+	if n = max(n, 0); n >= r.held {
+		return
+	}
+	r.m.sem.Release(r.held - n)
+	r.held = n
+	select {
+	case r.freed <- struct{}{}:
+	default:
+	}
+}
+
+// A job is a piece of work that holds memory.
+type job struct {
+	memory int64 // bytes it holds at most
+	order  int64 // larger ones start first
+	run    func(ctx context.Context, r *reservation) error
+}
+
+// runJobs runs jobs, the largest first, on at most workers goroutines and within mem. Where the next one does not
+// fit, smaller ones that do go first. It returns the first error, after all that were started have ended.
+func runJobs(ctx context.Context, workers int, mem *Memory, jobs []job) error {
+	pending := slices.Clone(jobs)
+	slices.SortStableFunc(pending, func(a, b job) int { return cmp.Compare(b.order, a.order) })
+	g, ctx := errgroup.WithContext(ctx)
+	done := make(chan struct{}, len(jobs))
+	freed := make(chan struct{}, 1)
+	running := 0
+	for len(pending) > 0 && ctx.Err() == nil {
+		started := false
+		if running < workers {
+			for i, j := range pending {
+				need := min(max(j.memory, 1), mem.size)
+				if !mem.sem.TryAcquire(need) {
+					if i > 0 || running > 0 {
+						continue
+					}
+					// nothing of ours will give any back: stand in line
+					if mem.sem.Acquire(ctx, need) != nil {
+						break
+					}
+				}
+				pending = slices.Delete(pending, i, i+1)
+				running++
+				started = true
+				g.Go(func() error {
+					r := &reservation{m: mem, held: need, freed: freed}
+					defer func() {
+						r.keep(0)
+						done <- struct{}{}
+					}()
+					return j.run(ctx, r)
+				})
+				break
+			}
+		}
+		if started {
+			continue
+		}
+		select {
+		case <-done:
+			running--
+		case <-freed:
+		case <-ctx.Done():
+		}
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return ctx.Err()
+}
+
+// workerCount returns how many goroutines to use where an option says n.
+func workerCount(n int) int {
+	if n > 0 {
+		return n
+	}
+	return runtime.GOMAXPROCS(0)
+}

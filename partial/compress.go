@@ -1,0 +1,229 @@
+package partial
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/senbonzakura/senbonzakura/internal/xz"
+)
+
+// A MemberFormat is how the members of an update are compressed.
+type MemberFormat string
+
+// The formats that updaters have known.
+const (
+	FormatXZ    MemberFormat = "xz"    // since Firefox 56
+	FormatBzip2 MemberFormat = "bzip2" // before
+)
+
+// Content says what a Compressor is given.
+type Content struct {
+	Kind ContentKind
+	Size int64  // in bytes, or -1 where it is not known beforehand
+	Arch string // of the recipe: decides which filter suits executables
+}
+
+// A ContentKind is a sort of content.
+type ContentKind string
+
+// The sorts of content.
+const (
+	ContentFile     ContentKind = "file"     // a whole file
+	ContentManifest ContentKind = "manifest" // an update's manifest
+	ContentPatch    ContentKind = "patch"    // a patch, which no filter makes smaller
+)
+
+// A Compressor compresses members. What it writes must be readable by the updater that the recipe is for, and
+// must be the same for the same content; Build checks the first for everything that goes into an archive.
+// Implementations must be safe for concurrent use.
+type Compressor interface {
+	// ID names the program, its version and every setting that changes the bytes it writes.
+	ID() string
+	// NewWriter returns a writer that compresses to w what is written to it. Close ends the member and must not
+	// close w. A writer that is not closed must hold nothing that the garbage collector does not free.
+	NewWriter(w io.Writer, c Content) (io.WriteCloser, error)
+}
+
+// A compressor that knows how much memory one of its writers holds, in bytes.
+type memoryCompressor interface {
+	PeakMemory(c Content) int64
+}
+
+// A Level says how hard XZ tries.
+type Level string
+
+// The levels of XZ.
+const (
+	LevelFast Level = "fast" // for results that are not kept
+	Level6    Level = "6"    // about the strength of the xz program's level 6, which Mozilla ships
+	LevelBest Level = "best" // the smallest
+)
+
+// XZ compresses as Mozilla's scripts do: one stream, one block, CRC64; files and manifests behind the filter of
+// the architecture (x86 for x86 and x86_64, none for others), patches behind none. At LevelBest a patch's blocks are
+// compressed each with the properties that suit it, within what every updater since Firefox 56 takes.
+type XZ struct {
+	Level Level // "" means LevelBest
+}
+
+func (x XZ) options(c Content) xz.WriterOptions {
+	o := xz.WriterOptions{Level: xz.Level(x.Level), DictSize: 8 << 20}
+	if x.Level == "" {
+		o.Level = xz.Best
+	}
+	if c.Kind != ContentPatch {
+		o.Filter = filterFor(c.Arch)
+	}
+	return o
+}
+
+// filterFor returns the filter that suits an architecture's executables, as the scripts choose it.
+func filterFor(arch string) xz.Filter {
+	switch arch {
+	case "x86", "x86_64":
+		return xz.X86
+	}
+	return xz.None
+}
+
+// ID names the encoder, its level and the layout of patches.
+func (x XZ) ID() string { return x.options(Content{Kind: ContentPatch}).ID() + "/patch-1" }
+
+// NewWriter returns a writer of one xz stream.
+func (x XZ) NewWriter(w io.Writer, c Content) (io.WriteCloser, error) {
+	o := x.options(c)
+	z, err := xz.NewWriter(w, &o)
+	if err != nil {
+		return nil, fmt.Errorf("compress with xz: %w", err)
+	}
+	return z, nil
+}
+
+// PeakMemory returns how many bytes a writer holds at most.
+func (x XZ) PeakMemory(c Content) int64 {
+	if x.Level == LevelFast {
+		return 32 << 20
+	}
+	return 128 << 20
+}
+
+// Bzip2 compresses for updaters before Firefox 56.
+type Bzip2 struct{}
+
+// ID names the encoder.
+func (Bzip2) ID() string { return "bzip2/dsnet-9" }
+
+// NewWriter returns a writer of one bzip2 stream.
+func (Bzip2) NewWriter(w io.Writer, _ Content) (io.WriteCloser, error) {
+	z, err := xz.NewBzip2Writer(w)
+	if err != nil {
+		return nil, fmt.Errorf("compress with bzip2: %w", err)
+	}
+	return z, nil
+}
+
+// PeakMemory returns how many bytes a writer holds at most.
+func (Bzip2) PeakMemory(Content) int64 { return 16 << 20 }
+
+// Compression says how members are compressed, and with what. The zero value means xz.
+type Compression struct {
+	// Format is what the updater of FROM reads; "" means FormatXZ. Members of TO that are in another one are
+	// compressed again.
+	Format MemberFormat
+	// Patches compresses patches; nil means XZ at LevelBest, or Bzip2.
+	Patches Compressor
+	// Files compresses whole files (where TO's own member cannot be taken) and manifests; nil means XZ at Level6,
+	// or Bzip2.
+	Files Compressor
+}
+
+func (c Compression) withDefaults() Compression {
+	if c.Format == "" {
+		c.Format = FormatXZ
+	}
+	if c.Patches == nil {
+		if c.Patches = (XZ{Level: LevelBest}); c.Format == FormatBzip2 {
+			c.Patches = Bzip2{}
+		}
+	}
+	if c.Files == nil {
+		if c.Files = (XZ{Level: Level6}); c.Format == FormatBzip2 {
+			c.Files = Bzip2{}
+		}
+	}
+	return c
+}
+
+// peakMemory asks a compressor what it needs.
+func peakMemory(c Compressor, content Content) int64 {
+	if m, ok := c.(memoryCompressor); ok {
+		return m.PeakMemory(content)
+	}
+	return 64 << 20
+}
+
+// compress compresses data in one go.
+func compress(c Compressor, content Content, data []byte) ([]byte, error) {
+	var buf bytes.Buffer
+	content.Size = int64(len(data))
+	w, err := c.NewWriter(&buf, content)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := w.Write(data); err != nil {
+		return nil, err
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return buf.Bytes(), nil
+}
+
+// errUnusable says why the updater cannot unpack a member.
+type unusableError struct{ why error }
+
+func (e *unusableError) Error() string { return e.why.Error() }
+func (e *unusableError) Unwrap() error { return e.why }
+
+// accepted returns nil if an updater for the given format unpacks a member, an *unusableError if it does not.
+func accepted(m *member, format MemberFormat) error {
+	if m.size == 0 {
+		return &unusableError{errors.New("the member has no bytes")}
+	}
+	f, err := m.format()
+	if err != nil {
+		return err
+	}
+	switch {
+	case format == FormatXZ && f == xz.FormatXZ:
+		err := xz.UpdaterAccepts(m.at())
+		var xe *xz.Error
+		if errors.As(err, &xe) {
+			return &unusableError{err}
+		}
+		return err
+	case format == FormatBzip2 && f == xz.FormatBzip2:
+		return nil
+	}
+	return &unusableError{fmt.Errorf("the member is %s, the updater reads %s", f, format)}
+}
+
+// Patch formats by their first bytes.
+const (
+	magicMBDIFF = "MBDIFF10"
+	magicZucc   = "Zucc"
+)
+
+// patchSource checks a patch's magic and returns the size it declares for the old file and for the new one.
+func patchSizes(head []byte) (oldSize, newSize int64, err error) {
+	switch {
+	case len(head) >= 32 && string(head[:8]) == magicMBDIFF:
+		return int64(binary.BigEndian.Uint32(head[8:])), int64(binary.BigEndian.Uint32(head[16:])), nil
+	case len(head) >= 4 && string(head[:4]) == magicZucc:
+		return 0, 0, fmt.Errorf("%w: Zucchini (%s)", ErrPatchFormat, magicZucc)
+	}
+	return 0, 0, errors.New("not a patch: it starts with neither MBDIFF10 nor Zucc")
+}

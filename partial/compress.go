@@ -2,11 +2,11 @@ package partial
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 
+	"github.com/senbonzakura/senbonzakura/bsdiff"
 	"github.com/senbonzakura/senbonzakura/internal/xz"
 )
 
@@ -217,13 +217,15 @@ const (
 	magicZucc   = "Zucc"
 )
 
-// patchSource checks a patch's magic and returns the size it declares for the old file and for the new one.
-func patchSizes(head []byte) (oldSize, newSize int64, err error) {
+// checkPatch looks at the first bytes of a patch: only MBDIFF10 is supported.
+func checkPatch(head []byte) error {
 	switch {
-	case len(head) >= 32 && string(head[:8]) == magicMBDIFF:
-		return int64(binary.BigEndian.Uint32(head[8:])), int64(binary.BigEndian.Uint32(head[16:])), nil
-	case len(head) >= 4 && string(head[:4]) == magicZucc:
-		return 0, 0, fmt.Errorf("%w: Zucchini (%s)", ErrPatchFormat, magicZucc)
+	case bytes.HasPrefix(head, []byte(magicMBDIFF)):
+		return nil
+	case bytes.HasPrefix(head, []byte(magicZucc)):
+		return fmt.Errorf("%w: Zucchini (%s)", ErrPatchFormat, magicZucc)
+	case len(head) < 32:
+		return &bsdiff.PatchError{Err: bsdiff.ErrFormat, Detail: fmt.Sprintf("%d bytes are no patch", len(head)), Offset: 0, Code: int(CodeRead)}
 	}
-	return 0, 0, errors.New("not a patch: it starts with neither MBDIFF10 nor Zucc")
+	return &bsdiff.PatchError{Err: bsdiff.ErrFormat, Detail: "it starts with neither MBDIFF10 nor Zucc", Offset: 0, Code: int(CodePatchFormat)}
 }

@@ -18,6 +18,7 @@ const (
 	CodeParse         Code = 5  // the manifest cannot be parsed
 	CodeRead          Code = 6  // an item or a file cannot be read
 	CodeWrite         Code = 7  // a file cannot be written
+	CodeNoProduct     Code = 21 // the archive has no product information
 	CodeDowngrade     Code = 23 // the update is for an older version than the installed one
 	CodeXZ            Code = 39 // an item cannot be decompressed
 	CodeEntry         Code = 40 // an item has no bytes

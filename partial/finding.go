@@ -27,6 +27,7 @@ const (
 	KindDowngrade       Kind = "downgrade"         // TO is older than FROM: the updater fails with error 23
 	KindPrecomplete     Kind = "precomplete"       // TO has no precomplete
 	KindRemovedFiles    Kind = "removed-files"     // a line of removed-files that breaks or undoes the update
+	KindProduct         Kind = "product"           // no channel and version: the updater fails with error 21
 	KindManifest        Kind = "manifest"          // a file that packaging leaves out because it is named like a manifest
 	KindDifferent       Kind = "different"         // the update gives something else than TO
 )

@@ -65,7 +65,8 @@ type job struct {
 func runJobs(ctx context.Context, workers int, mem *Memory, jobs []job) error {
 	pending := slices.Clone(jobs)
 	slices.SortStableFunc(pending, func(a, b job) int { return cmp.Compare(b.order, a.order) })
-	g, ctx := errgroup.WithContext(ctx)
+	outer := ctx
+	g, ctx := errgroup.WithContext(outer)
 	done := make(chan struct{}, len(jobs))
 	freed := make(chan struct{}, 1)
 	running := 0
@@ -110,7 +111,7 @@ func runJobs(ctx context.Context, workers int, mem *Memory, jobs []job) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	return ctx.Err()
+	return outer.Err()
 }
 
 // workerCount returns how many goroutines to use where an option says n.

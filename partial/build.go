@@ -1,0 +1,754 @@
+package partial
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/senbonzakura/senbonzakura/mar"
+)
+
+// BuildOptions change how Build works, not what it gives. The zero value is fine.
+type BuildOptions struct {
+	// Workers is how many files are worked on at a time; 0 means one for each CPU.
+	Workers int
+	// Memory bounds what they hold together; nil means DefaultMemory for this call alone. A file that needs more
+	// is worked on alone.
+	Memory *Memory
+	// Limits bound what compressed members may cost.
+	Limits Limits
+	// NoVerify leaves out the proof. Patches made without it are not put into the cache.
+	NoVerify bool
+	// AllowDowngrade lets TO be older than FROM.
+	AllowDowngrade bool
+	// Patches and Digests keep results between builds; either may be nil.
+	Patches PatchCache
+	Digests DigestCache
+	// CacheMinimum is the size in bytes below which a new file is not looked up in Patches: making such a patch
+	// is faster than asking. 0 means 16 KiB.
+	CacheMinimum int64
+	// Progress is told how far the work is, never from two goroutines at once; it must return quickly.
+	Progress func(Event)
+}
+
+const defaultCacheMinimum = 16 << 10
+
+// Build makes the partial update that turns FROM into TO, both complete updates, by the given recipe. The archive that it
+// returns reads TO's members when it is written: both readers must stay open, and unchanged, until then.
+//
+// Unless told otherwise it proves the result, on the bytes that will be written, as Verify does. A patch is applied
+// right after it was made, while both files are in memory, so the proof costs little.
+//
+// What is wrong with the inputs gives a *RefusedError with all reasons under strict rules; under those of the scripts
+// it is only listed in the report, whose Broken method then returns something. Where the proof fails for another reason
+// than those listed, the error is a *VerifyError or an *UpdateError and there is no archive.
+//
+// The report is returned with a *RefusedError and a *VerifyError as well. Build may be called from several goroutines.
+func Build(ctx context.Context, from, to *mar.Reader, r Recipe, opts *BuildOptions) (*mar.Archive, *Report, error) {
+	start := time.Now()
+	if opts == nil {
+		opts = &BuildOptions{}
+	}
+	r, err := r.withDefaults()
+	if err != nil {
+		return nil, nil, err
+	}
+	b := &builder{recipe: r, opts: *opts, lim: opts.Limits.withDefaults(), workers: workerCount(opts.Workers)}
+	b.caches.patches, b.caches.digests = opts.Patches, opts.Digests
+	if b.opts.Memory == nil {
+		b.opts.Memory = NewMemory(DefaultMemory)
+	}
+	if b.opts.CacheMinimum <= 0 {
+		b.opts.CacheMinimum = defaultCacheMinimum
+	}
+	scripts := r.Rules == RulesScripts
+	if b.from, err = openRelease("FROM", from, b.lim, scripts); err != nil {
+		return nil, nil, err
+	}
+	if b.to, err = openRelease("TO", to, b.lim, scripts); err != nil {
+		return nil, nil, err
+	}
+	a, err := b.build(ctx)
+	b.report.Elapsed = time.Since(start)
+	b.report.Findings = b.checks.findings
+	b.report.Cache = b.caches.stats
+	if err != nil {
+		if errors.Is(err, ErrRefused) || errors.Is(err, ErrDifferent) {
+			return nil, &b.report, err
+		}
+		return nil, nil, err
+	}
+	return a, &b.report, nil
+}
+
+type builder struct {
+	recipe   Recipe
+	opts     BuildOptions
+	lim      Limits
+	workers  int
+	from, to *release
+	checks   *checks
+	caches   caches
+	report   Report
+	steps    []*step
+	groups   []*group
+	total    *progress
+	// what making the update has shown already: see prover
+	facts map[string]bool
+	sound map[string]bool
+}
+
+// A step is a file of TO on its way into the update.
+type step struct {
+	name     string
+	from, to *member // from is nil for a new file
+	why      string
+	compare  bool // whether the content decides
+	action   Action
+	item     string  // name of the patch's entry
+	patch    []byte  // compressed
+	whole    *member // the file, as it goes in whole
+	verified bool    // the patch was applied, and gave TO's file
+	equal    bool    // the file in FROM has the same content
+	unusable string  // why TO's own member cannot be taken
+	report   FileReport
+}
+
+// A group is steps with the same old and the same new member: one patch serves all.
+type group struct {
+	steps    []*step
+	old, new [sha256.Size]byte // sums of the compressed members, where there is more than one step or a cache
+}
+
+func (b *builder) scripts() bool { return b.recipe.Rules == RulesScripts }
+
+func (b *builder) build(ctx context.Context) (*mar.Archive, error) {
+	rep := &b.report
+	rep.Recipe, rep.RecipeID = b.recipe.Name, b.recipe.ID()
+	var err error
+	if rep.From, err = b.from.identity(); err != nil {
+		return nil, err
+	}
+	if rep.To, err = b.to.identity(); err != nil {
+		return nil, err
+	}
+	rep.Complete = rep.To.Size
+	product := b.recipe.Product
+	if p, ok := b.to.mar.Product(); ok && product == nil {
+		product = &p
+	}
+	removedText, err := b.to.first(removedFilesNames[:]...)
+	if err != nil {
+		return nil, err
+	}
+
+	b.checks = newChecks(b.from, b.to, b.recipe)
+	c := b.checks
+	c.names()
+	c.fileOrDirectory()
+	c.precomplete()
+	version := ""
+	if product != nil {
+		version = product.Version
+	} else {
+		c.add(Finding{
+			Kind: KindProduct, Severity: Broken, Code: CodeNoProduct,
+			Message: "neither TO nor the recipe has product information: every client would refuse the update",
+			WayOut:  "set the recipe's product",
+		})
+	}
+	c.versions(rep.From, rep.To, version, b.opts.AllowDowngrade)
+	removedLines := c.removedFiles(removedText)
+	b.plan()
+	if err := b.refuse(); err != nil {
+		return nil, err
+	}
+	if err := b.findChanges(ctx); err != nil {
+		return nil, err
+	}
+	if err := b.makePatches(ctx); err != nil {
+		return nil, err
+	}
+	if err := b.refuse(); err != nil {
+		return nil, err
+	}
+	members, instructions := b.assemble(removedLines)
+	manifests, err := b.manifests(instructions)
+	if err != nil {
+		return nil, err
+	}
+	members = append(manifests, members...)
+	a := &mar.Archive{Product: product}
+	names := make(map[string]bool, len(members))
+	for _, m := range members {
+		if names[m.name] {
+			return nil, &RefusedError{Findings: []Finding{{
+				Kind: KindItem, Severity: Broken, Path: m.name, Code: CodePatchFormat,
+				Message: "is the name of a file and of another file's patch: the archive would hold two entries of one name",
+				WayOut:  "use the strict rules, which give the patch another name",
+			}}}
+		}
+		names[m.name] = true
+		a.Entries = append(a.Entries, m.entry())
+	}
+	rep.Size = a.Size()
+	if rep.Size < 0 {
+		// describe why, in the writer's words
+		if _, err := a.WriteTo(io.Discard); errors.Is(err, mar.ErrLimit) {
+			return nil, &RefusedError{Findings: []Finding{{
+				Kind: KindSize, Severity: Broken, Code: CodeRead, Message: err.Error(), WayOut: "ship a complete update, or several",
+			}}}
+		} else if err != nil {
+			return nil, fmt.Errorf("lay out the archive: %w", err)
+		}
+	}
+	if rep.Complete > 0 {
+		rep.Saved = max(0, 1-float64(rep.Size)/float64(rep.Complete))
+	}
+	if rep.Size >= rep.Complete {
+		c.add(Finding{Kind: KindSize, Severity: Note, Message: fmt.Sprintf("the update has %d bytes, the complete one %d", rep.Size, rep.Complete)})
+	}
+	if !b.opts.NoVerify {
+		if err := b.prove(ctx, members); err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
+}
+
+// refuse returns what was found, where it must not go on.
+func (b *builder) refuse() error {
+	if broken := b.checks.broken(); len(broken) > 0 && !b.scripts() {
+		return &RefusedError{Findings: broken}
+	}
+	return nil
+}
+
+// plan lists the files of TO in the scripts' order, with what the rules say about each.
+func (b *builder) plan() {
+	add := func(s *step) {
+		s.to = b.to.files[s.name]
+		s.report = FileReport{Path: s.name, OldSize: -1, FullSize: s.to.size}
+		if s.from != nil {
+			s.report.OldSize = 0
+		}
+		b.steps = append(b.steps, s)
+	}
+	for _, n := range b.from.names {
+		if b.to.files[n] == nil {
+			continue
+		}
+		s := &step{name: n, from: b.from.files[n], action: ActionAdd}
+		why, force := forced(n, b.recipe.Force)
+		switch {
+		case addIfNot(n):
+			s.why = "channel settings are only installed where there are none"
+		case force:
+			s.why = why
+		default:
+			s.compare = true
+		}
+		add(s)
+	}
+	for _, n := range b.to.names {
+		if b.from.files[n] == nil {
+			add(&step{name: n, action: ActionAdd, why: "new in TO"})
+		}
+	}
+}
+
+// findChanges compares stored bytes, groups what changed by content, and prepares the members that may go in whole.
+func (b *builder) findChanges(ctx context.Context) error {
+	b.facts, b.sound = make(map[string]bool), make(map[string]bool)
+	var total int64
+	for _, s := range b.steps {
+		total += s.to.size
+	}
+	steps := newProgress(StepCompare, total, b.opts.Progress)
+	jobs := make([]job, 0, len(b.steps))
+	for _, s := range b.steps {
+		jobs = append(jobs, job{memory: 256 << 10, order: s.to.size, run: func(ctx context.Context, r *reservation) error {
+			if s.compare {
+				same, err := sameBytes(ctx, s.from, s.to)
+				if err != nil {
+					return err
+				}
+				s.equal = same
+			}
+			steps.add(s.name, s.to.size)
+			return nil
+		}})
+	}
+	if err := runJobs(ctx, b.workers, b.opts.Memory, jobs); err != nil {
+		return err
+	}
+	sums := b.caches.patches != nil
+	type sizes struct{ old, new int64 }
+	count := make(map[sizes]int)
+	for _, s := range b.steps {
+		if s.compare && !s.equal {
+			count[sizes{s.from.size, s.to.size}]++
+		}
+	}
+	byContent := make(map[[2][sha256.Size]byte]*group)
+	for _, s := range b.steps {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		moded := s.from != nil && s.from.executable() != s.to.executable()
+		switch {
+		case s.equal && !moded:
+			s.action, s.why = ActionSame, "same bytes in both releases"
+			continue
+		case s.compare && moded && !b.scripts():
+			s.compare = false
+			s.why = "the executable bit changed, which only a whole file carries"
+			b.checks.repaired(Finding{Kind: KindMode, Path: s.name, Message: "the executable bit changed"}, "the file goes in whole")
+		case s.equal:
+			s.action, s.why = ActionSame, "same bytes in both releases"
+			continue
+		}
+		if err := b.prepareWhole(ctx, s); err != nil {
+			return err
+		}
+		if !s.compare {
+			continue
+		}
+		g := &group{}
+		if sums || count[sizes{s.from.size, s.to.size}] > 1 {
+			var err error
+			if g.old, err = s.from.sum(); err != nil {
+				return err
+			}
+			if g.new, err = s.to.sum(); err != nil {
+				return err
+			}
+			key := [2][sha256.Size]byte{g.old, g.new}
+			if first := byContent[key]; first != nil {
+				first.steps = append(first.steps, s)
+				s.report.SharedWith = first.steps[0].name
+				continue
+			}
+			byContent[key] = g
+		}
+		g.steps = append(g.steps, s)
+		b.groups = append(b.groups, g)
+	}
+	return nil
+}
+
+func (b *builder) lostMode(s *step) {
+	b.checks.repaired(Finding{
+		Kind: KindMode, Path: s.name,
+		Message: "the executable bit changed, which the update does not deliver",
+	}, "")
+}
+
+// prepareWhole finds the bytes with which a file would go in whole: TO's own, if the updater can take them.
+func (b *builder) prepareWhole(ctx context.Context, s *step) error {
+	mode := normalMode(s.to.executable())
+	whole := *s.to
+	whole.mode = mode
+	s.whole = &whole
+	err := accepted(s.to, b.recipe.Compression.Format)
+	var unusable *unusableError
+	switch {
+	case err == nil:
+	case errors.As(err, &unusable):
+		data, cerr := s.to.content(ctx, b.lim)
+		if cerr != nil {
+			return fmt.Errorf("TO: %w", cerr)
+		}
+		packed, cerr := compress(b.recipe.Compression.Files, Content{Kind: ContentFile, Arch: b.recipe.Arch}, data)
+		if cerr != nil {
+			return fmt.Errorf("compress %q: %w", s.name, cerr)
+		}
+		s.whole = newMember(s.name, mode, packed)
+		s.report.Recompressed = true
+		s.unusable = unusable.Error()
+		s.report.FullSize = s.whole.size
+	default:
+		return err
+	}
+	return nil
+}
+
+// makePatches works on all groups.
+func (b *builder) makePatches(ctx context.Context) error {
+	var total int64
+	jobs := make([]job, 0, len(b.groups))
+	for _, g := range b.groups {
+		s := g.steps[0]
+		oldSize, err := s.from.contentSize(b.lim)
+		if err != nil {
+			return fmt.Errorf("FROM: %w", err)
+		}
+		newSize, err := s.to.contentSize(b.lim)
+		if err != nil {
+			return fmt.Errorf("TO: %w", err)
+		}
+		// behind the search: the encoder, then the patched file and a decoder
+		packing := max(peakMemory(b.recipe.Compression.Patches, Content{Kind: ContentPatch, Size: newSize}), newSize+16<<20)
+		work := max(s.from.size, s.to.size, packing)
+		if d, ok := b.recipe.Differ.(memoryDiffer); ok {
+			work = max(work, d.PeakMemory(oldSize, newSize))
+		} else {
+			work = max(work, 9*oldSize)
+		}
+		total += newSize
+		jobs = append(jobs, job{memory: oldSize + newSize + work, order: oldSize + newSize, run: func(ctx context.Context, r *reservation) error {
+			err := b.makePatch(ctx, g, func() { r.keep(oldSize + newSize + packing) })
+			b.total.add(s.name, newSize)
+			return err
+		}})
+	}
+	b.total = newProgress(StepDiff, total, b.opts.Progress)
+	return runJobs(ctx, b.workers, b.opts.Memory, jobs)
+}
+
+// makePatch decides about one group. matched is called when the differ's search is over.
+func (b *builder) makePatch(ctx context.Context, g *group, matched func()) error {
+	start := time.Now()
+	res, err := b.decide(ctx, g, matched)
+	if err != nil {
+		return fmt.Errorf("%q: %w", g.steps[0].name, err)
+	}
+	seconds := time.Since(start).Seconds()
+	for i, s := range g.steps {
+		s.report.Cached = res.cached
+		s.report.OldSize, s.report.NewSize = res.oldSize, res.newSize
+		if i == 0 {
+			s.report.Seconds = seconds
+		}
+		switch {
+		case res.equal:
+			s.equal, s.action, s.why = true, ActionSame, "same content, compressed in another way"
+		case res.patch != nil:
+			s.action, s.patch, s.verified = ActionPatch, res.patch, res.verified
+			s.why = fmt.Sprintf("the patch is smaller: %d bytes instead of %d", len(res.patch), s.whole.size)
+		default:
+			s.why = fmt.Sprintf("no patch is smaller than the whole file's %d bytes", s.whole.size)
+		}
+	}
+	return nil
+}
+
+type decision struct {
+	equal            bool
+	patch            []byte // nil: the whole file
+	verified         bool
+	cached           bool
+	oldSize, newSize int64
+}
+
+// decide finds the patch of a group, in the cache or by making it.
+func (b *builder) decide(ctx context.Context, g *group, matched func()) (decision, error) {
+	s := g.steps[0]
+	limit := s.whole.size
+	key := PatchKey{Recipe: b.recipe.PatchID()}
+	asked := false
+	if b.caches.patches != nil {
+		was, ok1 := b.caches.digest(ctx, g.old)
+		is, ok2 := b.caches.digest(ctx, g.new)
+		if ok1 && ok2 {
+			res := decision{oldSize: was.Size, newSize: is.Size, verified: true, cached: true}
+			if was == is {
+				res.equal = true
+				return res, nil
+			}
+			key.Old, key.New = was.SHA256, is.SHA256
+			if is.Size >= b.opts.CacheMinimum {
+				asked = true
+				if patch, known := b.caches.get(ctx, key, limit); known {
+					res.patch = patch
+					return res, nil
+				}
+			}
+		}
+	}
+	old, err := s.from.content(ctx, b.lim)
+	if err != nil {
+		return decision{}, fmt.Errorf("FROM: %w", err)
+	}
+	new, err := s.to.content(ctx, b.lim)
+	if err != nil {
+		return decision{}, fmt.Errorf("TO: %w", err)
+	}
+	res := decision{oldSize: int64(len(old)), newSize: int64(len(new))}
+	cached := b.caches.patches != nil && res.newSize >= b.opts.CacheMinimum
+	if cached {
+		key.Old, key.New = sha256.Sum256(old), sha256.Sum256(new)
+		b.caches.putDigest(ctx, g.old, Digest{key.Old, res.oldSize})
+		b.caches.putDigest(ctx, g.new, Digest{key.New, res.newSize})
+	}
+	if bytes.Equal(old, new) {
+		res.equal = true
+		return res, nil
+	}
+	if cached && !asked {
+		if patch, known := b.caches.get(ctx, key, limit); known {
+			res.patch, res.verified, res.cached = patch, true, true
+			return res, nil
+		}
+	}
+	patch, err := b.diff(ctx, old, new, limit, matched)
+	if err != nil {
+		return res, err
+	}
+	if patch == nil {
+		if cached && !b.opts.NoVerify {
+			b.caches.put(ctx, key, valueTooLong, limit, nil)
+		}
+		return res, nil
+	}
+	res.patch = patch
+	if b.opts.NoVerify {
+		return res, nil
+	}
+	if err := b.verifyPatch(ctx, s, old, new, patch); err != nil {
+		return res, err
+	}
+	res.verified = true
+	if cached {
+		b.caches.put(ctx, key, valuePatch, int64(len(patch)), patch)
+	}
+	return res, nil
+}
+
+// diff makes a compressed patch. It returns nil for one that would have limit bytes or more.
+func (b *builder) diff(ctx context.Context, old, new []byte, limit int64, matched func()) ([]byte, error) {
+	if int64(len(old)) >= maxPatchFile || int64(len(new)) >= maxPatchFile {
+		return nil, nil // the format, and the updater, end here
+	}
+	out := &limitedBuffer{limit: limit}
+	w, err := b.recipe.Compression.Patches.NewWriter(out, Content{Kind: ContentPatch, Size: -1, Arch: b.recipe.Arch})
+	if err == nil {
+		err = b.recipe.Differ.Diff(ctx, &firstWrite{w: w, call: matched}, old, new)
+		if err == nil {
+			err = w.Close()
+		}
+	}
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case out.over:
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("make a patch with %s: %w", b.recipe.Differ.ID(), err)
+	}
+	return out.data, nil
+}
+
+// maxPatchFile is the size in bytes from which on files cannot be patched.
+const maxPatchFile = 1<<31 - 1
+
+// verifyPatch applies a compressed patch and compares what it gives.
+func (b *builder) verifyPatch(ctx context.Context, s *step, old, new, patch []byte) error {
+	m := newMember(s.name+".patch", 0o644, patch)
+	if err := accepted(m, b.recipe.Compression.Format); err != nil {
+		return fmt.Errorf("the patch made by %s: %w", b.recipe.PatchID(), err)
+	}
+	got, err := patchBytes(ctx, old, m, b.lim)
+	if err != nil {
+		return fmt.Errorf("the patch made by %s does not apply: %w", b.recipe.Differ.ID(), err)
+	}
+	if at := difference(got, new); at < len(new) || len(got) != len(new) {
+		return &VerifyError{Differences: []Difference{{
+			Path: s.name, Kind: DiffersContent, Offset: int64(at), GotSize: int64(len(got)), WantSize: int64(len(new)),
+			Instruction: patchInstruction(s.name, m.name).String(),
+		}}}
+	}
+	return nil
+}
+
+// A limitedBuffer takes fewer bytes than its limit.
+type limitedBuffer struct {
+	data  []byte
+	limit int64
+	over  bool
+}
+
+var errNotSmaller = errors.New("the patch is not smaller than the whole file")
+
+func (l *limitedBuffer) Write(p []byte) (int, error) {
+	if l.over || int64(len(l.data)+len(p)) >= l.limit {
+		l.over, l.data = true, nil
+		return 0, errNotSmaller
+	}
+	l.data = append(l.data, p...)
+	return len(p), nil
+}
+
+// A firstWrite tells when something is written for the first time.
+type firstWrite struct {
+	w    io.Writer
+	call func()
+}
+
+func (f *firstWrite) Write(p []byte) (int, error) {
+	if f.call != nil {
+		f.call()
+		f.call = nil
+	}
+	return f.w.Write(p)
+}
+
+// assemble lists entries and instructions in the scripts' order, and fills the report's list of files.
+func (b *builder) assemble(removedLines []Instruction) ([]*member, []Instruction) {
+	var members []*member
+	var list []Instruction
+	rep := &b.report
+	var same []FileReport
+	taken := make(map[string]bool)
+	for _, n := range b.to.names {
+		taken[n] = true
+	}
+	for _, s := range b.steps {
+		r := s.report
+		r.Action, r.Why = s.action, s.why
+		switch s.action {
+		case ActionSame:
+			if s.from.executable() != s.to.executable() {
+				b.lostMode(s)
+			}
+			b.facts[fact(&blob{file: s.name}, s.name)] = true
+			same = append(same, r)
+			continue
+		case ActionPatch:
+			s.item = b.itemName(s.name, taken)
+			m := newMember(s.item, 0o644, s.patch)
+			members = append(members, m)
+			ins := patchInstruction(s.name, s.item)
+			list = append(list, ins)
+			r.Size, r.Instruction = m.size, ins.String()
+			if s.verified {
+				b.facts[fact(&blob{item: s.item, base: &blob{file: s.name}}, s.name)] = true
+				b.sound[s.item] = true
+			}
+			if s.from.executable() != s.to.executable() {
+				b.lostMode(s)
+			}
+		default:
+			b.noteWhole(s)
+			members = append(members, s.whole)
+			ins := addInstruction(s.name)
+			list = append(list, ins)
+			r.Size, r.Instruction = s.whole.size, ins.String()
+		}
+		rep.Files = append(rep.Files, r)
+	}
+	for _, n := range b.from.names {
+		if b.to.files[n] == nil {
+			ins := Instruction{Op: OpRemove, Path: n}
+			list = append(list, ins)
+			rep.Files = append(rep.Files, FileReport{Path: n, Action: ActionRemove, Why: "not in TO", Instruction: ins.String(), NewSize: -1})
+		}
+	}
+	list = append(list, removedLines...)
+	for _, d := range directories(b.from.names) {
+		if !b.checks.dirs[d] {
+			list = append(list, Instruction{Op: OpRmdir, Path: d + "/"})
+		}
+	}
+	rep.Files = append(rep.Files, same...)
+	for _, n := range b.to.excluded {
+		rep.Files = append(rep.Files, FileReport{Path: n, Action: ActionLeftOut, Why: "named like a manifest", OldSize: -1})
+	}
+	return members, list
+}
+
+// noteWhole says what is not as it was about a file that goes in whole.
+func (b *builder) noteWhole(s *step) {
+	if s.unusable != "" {
+		f := Finding{
+			Kind: KindMember, Severity: Repaired, Path: s.name,
+			Message: fmt.Sprintf("TO's own member cannot be taken: %s; it is compressed again", s.unusable),
+		}
+		if s.to.size == 0 {
+			f.Kind = KindEmptyMember
+		}
+		b.checks.add(f)
+	}
+	if was, is := s.to.mode.Perm(), s.whole.mode; was != is {
+		b.checks.add(Finding{
+			Kind: KindModeBits, Severity: Note, Path: s.name,
+			Message: fmt.Sprintf("has mode %04o in TO and is delivered with %04o, as packaging does", was, is),
+		})
+	}
+}
+
+// itemName returns the name of a patch's entry: the scripts' one, or under strict rules another where a file has it.
+func (b *builder) itemName(name string, taken map[string]bool) string {
+	item := name + ".patch"
+	if b.scripts() {
+		return item
+	}
+	for i := 1; taken[item]; i++ {
+		if i == 1 {
+			b.checks.repaired(Finding{Kind: KindItem, Path: name, Other: item, Message: "its patch would have the name of a file"}, "it has another")
+		}
+		item = fmt.Sprintf("%s.%d.patch", name, i)
+	}
+	taken[item] = true
+	return item
+}
+
+// manifests compresses the manifests that the recipe asks for.
+func (b *builder) manifests(list []Instruction) ([]*member, error) {
+	out := make([]*member, 0, len(b.recipe.Manifests))
+	reports := make([]FileReport, 0, len(b.recipe.Manifests))
+	for _, v := range b.recipe.Manifests {
+		m := &Manifest{Type: "partial", Instructions: list}
+		if v == ManifestV2 {
+			m.Instructions = versionTwo(list, false)
+		}
+		text := m.String()
+		data, err := compress(b.recipe.Compression.Files, Content{Kind: ContentManifest, Arch: b.recipe.Arch}, []byte(text))
+		if err != nil {
+			return nil, fmt.Errorf("compress %s: %w", v.Name(), err)
+		}
+		out = append(out, newMember(v.Name(), 0o644, data))
+		reports = append(reports, FileReport{
+			Path: v.Name(), Action: ActionManifest, Why: "what the updater does", OldSize: -1, NewSize: int64(len(text)),
+			FullSize: int64(len(data)), Size: int64(len(data)),
+		})
+	}
+	b.report.Files = append(reports, b.report.Files...)
+	return out, nil
+}
+
+// prove follows the finished update on FROM.
+func (b *builder) prove(ctx context.Context, members []*member) error {
+	p := &prover{
+		from: b.from, to: b.to, lim: b.lim, format: b.recipe.Compression.Format, entries: make(map[string]*member, len(members)),
+		workers: b.workers, memory: b.opts.Memory, progress: b.opts.Progress, facts: b.facts, sound: b.sound,
+	}
+	for _, m := range members {
+		p.entries[m.name] = m
+	}
+	proof, err := p.prove(ctx)
+	if err != nil {
+		var ue *UpdateError
+		if b.scripts() && errors.As(err, &ue) && b.checks.explains(ue.Path) {
+			b.report.Failure = err.Error()
+			return nil
+		}
+		return fmt.Errorf("prove the update: %w", err)
+	}
+	b.report.Proof = proof
+	var unexplained []Difference
+	for _, d := range proof.Differences {
+		if !b.scripts() || !b.checks.explains(d.Path) {
+			unexplained = append(unexplained, d)
+		}
+	}
+	if len(unexplained) > 0 {
+		return &VerifyError{Differences: unexplained}
+	}
+	b.report.Verified = len(proof.Differences) == 0
+	return nil
+}

@@ -1,0 +1,130 @@
+package partial
+
+import (
+	"bytes"
+	"os"
+	"slices"
+	"testing"
+
+	"github.com/senbonzakura/senbonzakura/internal/testkit"
+	"github.com/senbonzakura/senbonzakura/mar"
+)
+
+func openMAR(t testing.TB, elem ...string) *mar.Reader {
+	t.Helper()
+	r, err := mar.OpenFile(testkit.Shared(t, elem...), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	return r.Reader
+}
+
+func writeMAR(t testing.TB, a *mar.Archive) *mar.Reader {
+	t.Helper()
+	var buf bytes.Buffer
+	if _, err := a.WriteTo(&buf); err != nil {
+		t.Fatal(err)
+	}
+	r, err := mar.NewReader(bytes.NewReader(buf.Bytes()), int64(buf.Len()), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// decompressed returns what the entry of an archive holds.
+func decompressed(t testing.TB, r *mar.Reader, name string) []byte {
+	t.Helper()
+	f := r.Lookup(name)
+	if f == nil {
+		t.Fatalf("no entry %q", name)
+	}
+	data, err := memberOf(f).content(t.Context(), Limits{}.withDefaults())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func names(r *mar.Reader) []string {
+	var out []string
+	for _, f := range r.Files() {
+		out = append(out, f.Name)
+	}
+	return out
+}
+
+// sameAsReference holds a partial against one made by Mozilla's scripts: manifest text, names and order of
+// entries, modes, and content after decompression.
+func sameAsReference(t *testing.T, got, want *mar.Reader) {
+	t.Helper()
+	if g, w := names(got), names(want); !slices.Equal(g, w) {
+		t.Fatalf("got entries %q, want %q", g, w)
+	}
+	for _, f := range want.Files() {
+		if g := got.Lookup(f.Name); g.Mode != f.Mode {
+			t.Errorf("%s: got mode %o, want %o", f.Name, g.Mode, f.Mode)
+		}
+		if g, w := decompressed(t, got, f.Name), decompressed(t, want, f.Name); !bytes.Equal(g, w) {
+			if isManifestName(f.Name) {
+				t.Errorf("%s: got\n%s\nwant\n%s", f.Name, g, w)
+			} else {
+				t.Errorf("%s: got %d bytes, want %d other ones", f.Name, len(g), len(w))
+			}
+		}
+	}
+}
+
+func TestMozillaRecipePackaging(t *testing.T) {
+	t.Parallel()
+	from := openMAR(t, "testdata", "packaging", "update-packaging-from.complete.mar")
+	to := openMAR(t, "testdata", "packaging", "update-packaging-to.complete.mar")
+	want := openMAR(t, "testdata", "packaging", "update-packaging-partial.mar")
+	r := MozillaRecipe()
+	r.Arch = "x86"
+	a, rep, err := Build(t.Context(), from, to, r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !rep.Verified || len(rep.Broken()) > 0 {
+		t.Errorf("got verified=%v and findings %v", rep.Verified, rep.Broken())
+	}
+	got := writeMAR(t, a)
+	sameAsReference(t, got, want)
+	if p, _ := got.Product(); p != (mar.Product{Channel: "test-channel", Version: "2.0"}) {
+		t.Errorf("got product %v", p)
+	}
+}
+
+func TestMozillaRecipeFirefoxSmall(t *testing.T) {
+	t.Parallel()
+	from := openMAR(t, "corpus", "firefox-small", "from.mar")
+	to := openMAR(t, "corpus", "firefox-small", "to.mar")
+	want := openMAR(t, "corpus", "firefox-small", "reference.partial.mar")
+	for _, r := range []Recipe{MozillaRecipe(), DefaultRecipe()} {
+		a, rep, err := Build(t.Context(), from, to, r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !rep.Verified || len(rep.Broken()) > 0 {
+			t.Errorf("got verified=%v and findings %v", rep.Verified, rep.Broken())
+		}
+		got := writeMAR(t, a)
+		if r.Name == "mozilla" {
+			sameAsReference(t, got, want)
+		}
+		t.Logf("%s: %d bytes, Mozilla %d, %v", r.Name, got.Size(), want.Size(), rep.Elapsed)
+		if dir := os.Getenv("SENBON_KEEP"); dir != "" {
+			f, err := os.Create(dir + "/" + r.Name + ".mar")
+			if err != nil {
+				t.Fatal(err)
+			}
+			a.WriteTo(f)
+			f.Close()
+		}
+		if err := Verify(t.Context(), from, got, to, nil); err != nil {
+			t.Error(err)
+		}
+	}
+}

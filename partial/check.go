@@ -1,0 +1,216 @@
+package partial
+
+import (
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/senbonzakura/senbonzakura/internal/version"
+)
+
+// checks finds what is wrong with two releases before anything is made of them.
+type checks struct {
+	findings
+	from, to *release
+	platform string
+	scripts  bool
+	dirs     map[string]bool // directories of TO
+	oldDirs  map[string]bool // directories of FROM
+}
+
+func newChecks(from, to *release, r Recipe) *checks {
+	c := &checks{from: from, to: to, platform: r.Platform, scripts: r.Rules == RulesScripts}
+	if c.platform == "" {
+		c.platform = detectPlatform(to.names)
+	}
+	c.dirs, c.oldDirs = dirSet(to.names), dirSet(from.names)
+	return c
+}
+
+func dirSet(names []string) map[string]bool {
+	set := make(map[string]bool)
+	for _, d := range directories(names) {
+		set[d] = true
+	}
+	return set
+}
+
+// repaired adds a finding that is repaired by the strict rules and breaks the update by the scripts' ones.
+func (c *checks) repaired(f Finding, how string) {
+	f.Severity = Repaired
+	if c.scripts {
+		f.Severity, f.WayOut = Broken, "use the strict rules"
+	} else {
+		f.Message += "; " + how
+		f.Code = 0
+	}
+	c.add(f)
+}
+
+func (c *checks) names() {
+	for _, n := range c.to.names {
+		c.findings = append(c.findings, checkName(n, c.platform, c.scripts)...)
+	}
+	folded := make(map[string]string, len(c.to.names))
+	for _, n := range c.to.names {
+		folded[fold(n)] = n
+	}
+	for _, n := range c.from.names {
+		if c.to.files[n] != nil {
+			continue
+		}
+		for _, f := range checkName(n, c.platform, c.scripts) {
+			if f.Severity == Broken {
+				f.Message = "cannot be removed: " + f.Message
+				f.WayOut = "ship a complete update"
+				c.add(f)
+			}
+		}
+		if other, ok := folded[fold(n)]; ok && c.platform != PlatformLinux {
+			c.add(Finding{
+				Kind: KindCase, Severity: Broken, Path: other, Other: n,
+				Message: fmt.Sprintf("was %q, which differs only in case: on Windows and macOS removing the old name removes the new file", n),
+				WayOut:  "keep the old name, or set the recipe's platform to linux",
+			})
+		}
+	}
+	c.findings = append(c.findings, checkCase(c.to.names, c.platform)...)
+	for _, n := range c.to.excluded {
+		c.add(Finding{
+			Kind: KindManifest, Severity: Broken, Path: n, Message: "is left out because it is named like a manifest",
+			WayOut: "rename the file, or use the strict rules",
+		})
+	}
+}
+
+func (c *checks) fileOrDirectory() {
+	for _, n := range c.from.names {
+		if c.dirs[n] {
+			c.add(Finding{
+				Kind: KindFileToDirectory, Severity: Broken, Path: n, Code: CodeWrite,
+				Message: "is a file in FROM and a directory in TO: every client would fail",
+				WayOut:  "use another name, ship a complete update, or go through a release that has neither",
+			})
+		}
+	}
+	for _, n := range c.to.names {
+		if c.oldDirs[n] {
+			c.add(Finding{
+				Kind: KindDirectoryToFile, Severity: Broken, Path: n,
+				Message: fmt.Sprintf("is a directory in FROM and a file in TO: clients would keep a stale %q", n+backupSuffix),
+				WayOut:  "use another name, ship a complete update, or go through a release that has neither",
+			})
+		}
+	}
+}
+
+func (c *checks) precomplete() {
+	for _, n := range precompleteNames {
+		if c.to.files[n] != nil {
+			return
+		}
+	}
+	f := Finding{
+		Kind: KindPrecomplete, Severity: Note,
+		Message: "TO has no precomplete: a later complete update will leave files behind that it should remove",
+		WayOut:  "let Pack make one",
+	}
+	if c.scripts {
+		f.Severity, f.Message = Broken, "TO has no precomplete: the scripts refuse to run"
+	}
+	c.add(f)
+}
+
+// versions compares what the releases call themselves with the order of versions.
+func (c *checks) versions(from, to ReleaseInfo, product string, allowed bool) {
+	severity := Broken
+	if allowed {
+		severity = Note
+	}
+	older := func(v, what string) bool {
+		if v == "" || from.Version == "" || version.Compare(v, from.Version) >= 0 {
+			return false
+		}
+		c.add(Finding{
+			Kind: KindDowngrade, Severity: severity, Code: CodeDowngrade,
+			Message: fmt.Sprintf("%s %s is older than FROM's %s: clients refuse to go back", what, v, from.Version),
+			WayOut:  "swap FROM and TO, or allow the downgrade",
+		})
+		return true
+	}
+	if older(to.Version, "TO's version") {
+		return
+	}
+	older(product, "the update's version")
+	if to.Version == from.Version && to.BuildID != "" && from.BuildID != "" && to.BuildID < from.BuildID {
+		c.add(Finding{Kind: KindDowngrade, Severity: Note, Message: fmt.Sprintf("TO's build %s is older than FROM's %s, of the same version", to.BuildID, from.BuildID)})
+	}
+	if from.Name != "" && to.Name != "" && from.Name != to.Name {
+		c.add(Finding{Kind: KindDowngrade, Severity: Note, Message: fmt.Sprintf("FROM calls itself %q, TO %q", from.Name, to.Name)})
+	}
+}
+
+// removedFiles turns TO's removed-files into instructions. Lines that break the update, or undo a part of it, are
+// left out by the strict rules.
+func (c *checks) removedFiles(text []byte) []Instruction {
+	var kept []Instruction
+	for _, ins := range removedFiles(text) {
+		found := len(c.findings)
+		c.removedLine(ins)
+		if c.scripts || len(c.findings) == found {
+			kept = append(kept, ins)
+		}
+	}
+	return kept
+}
+
+func (c *checks) removedLine(ins Instruction) {
+	line := ins.Path
+	if ins.Op == OpRmrfdir {
+		line += "*"
+	}
+	report := func(p string, code Code, message string) {
+		c.repaired(Finding{Kind: KindRemovedFiles, Path: p, Other: line, Code: code, Message: message}, "the line is left out")
+	}
+	why := refusedPath(ins.Path, ins.Op != OpRemove)
+	switch {
+	case why != "":
+		report("", CodeParse, fmt.Sprintf("removed-files has the line %q, which %s", line, why))
+		return
+	case strings.ContainsAny(ins.Path, "\"\x00"):
+		report("", CodeParse, fmt.Sprintf("removed-files has the line %q, which cannot be written in a manifest", line))
+		return
+	case len(ins.Path) >= maxPathLen:
+		report("", CodeCrash, "removed-files has a line that does not fit the updater's buffers")
+		return
+	}
+	key := path.Clean(ins.Path)
+	switch ins.Op {
+	case OpRemove:
+		switch {
+		case c.to.files[key] != nil && c.from.files[key] != nil:
+			report(key, 0, "is listed in removed-files: it would be removed after it was updated")
+		case c.to.files[key] != nil:
+			report(key, 0, "is listed in removed-files: where it is installed it would be removed after it was updated")
+		case c.oldDirs[key] || c.dirs[key]:
+			report(key, CodeExpectedFile, "is listed in removed-files as a file, but is a directory")
+		}
+	case OpRmdir:
+		if c.to.files[key] != nil || c.from.files[key] != nil {
+			report(key, CodeExpectedDir, "is listed in removed-files as a directory, but is a file")
+		}
+	case OpRmrfdir:
+		if c.from.files[key] != nil {
+			report(key, CodeFileOperation, "is listed in removed-files as a directory, but is a file")
+			return
+		}
+		for _, n := range c.to.names {
+			if key == "." || strings.HasPrefix(n, key+"/") {
+				report(n, 0, fmt.Sprintf("is below a directory that removed-files removes with all it holds (%s)", line))
+				if !c.scripts {
+					return // one is enough to leave the line out
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,665 @@
+package partial
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+
+	"github.com/senbonzakura/senbonzakura/bsdiff"
+	"github.com/senbonzakura/senbonzakura/internal/xz"
+	"github.com/senbonzakura/senbonzakura/mar"
+)
+
+// A DifferenceKind says how a file of an updated tree differs from TO's.
+type DifferenceKind string
+
+// The ways to differ.
+const (
+	DiffersMissing    DifferenceKind = "missing"    // TO has the file, the updated tree has not
+	DiffersExtra      DifferenceKind = "extra"      // the updated tree has a file that TO has not
+	DiffersContent    DifferenceKind = "content"    // the bytes differ
+	DiffersExecutable DifferenceKind = "executable" // the executable bit differs
+)
+
+// A Difference is one file in which an updated tree differs from TO.
+type Difference struct {
+	Manifest string         `json:"manifest"` // by which the tree was updated
+	Path     string         `json:"path"`
+	Kind     DifferenceKind `json:"kind"`
+	// Offset is that of the first differing byte, and the sizes are those of the two files, where the content
+	// differs. A file that is a prefix of the other differs at its own end.
+	Offset   int64 `json:"offset,omitempty"`
+	GotSize  int64 `json:"got_size,omitempty"`
+	WantSize int64 `json:"want_size,omitempty"`
+	// Instruction is the one that last touched the file, "" where none did.
+	Instruction string `json:"instruction,omitempty"`
+	// Why says which rule makes the difference one that is meant to be; "" where none does.
+	Why string `json:"why,omitempty"`
+}
+
+// String describes the difference in one line.
+func (d Difference) String() string {
+	s := fmt.Sprintf("%q ", d.Path)
+	switch d.Kind {
+	case DiffersMissing:
+		s += "is missing"
+	case DiffersExtra:
+		s += "is not in TO"
+	case DiffersExecutable:
+		s += "has another executable bit"
+	default:
+		s += fmt.Sprintf("differs from byte %d on (%d bytes instead of %d)", d.Offset, d.GotSize, d.WantSize)
+	}
+	if d.Instruction != "" {
+		s += " after " + d.Instruction
+	}
+	if d.Why != "" {
+		s += ": " + d.Why
+	}
+	return s
+}
+
+// A Proof says what applying a partial update to FROM, in memory, gave. The counts are those of the newest manifest.
+type Proof struct {
+	Manifests []string `json:"manifests"` // that were followed, the newest first
+	Files     int      `json:"files"`     // of TO
+	Same      int      `json:"same"`      // files left as they were
+	Patched   int      `json:"patched"`
+	Added     int      `json:"added"`
+	Removed   int      `json:"removed"`
+	// Skipped counts instructions whose condition does not hold in FROM.
+	Skipped int `json:"skipped"`
+	// Expected are differences that the packaging rules make on purpose: the user's own channel settings stay, and
+	// extensions that are not installed are not added.
+	Expected []Difference `json:"expected,omitempty"`
+	// Differences are all others. A partial update with any of them must not be shipped.
+	Differences []Difference `json:"differences,omitempty"`
+}
+
+// A VerifyError says that a partial update does not turn FROM into TO.
+type VerifyError struct {
+	Differences []Difference
+}
+
+// Error describes every difference, up to ten.
+func (e *VerifyError) Error() string {
+	s := fmt.Sprintf("%v in %d files", ErrDifferent, len(e.Differences))
+	if len(e.Differences) == 1 {
+		s = ErrDifferent.Error()
+	}
+	for i, d := range e.Differences {
+		if i == 10 {
+			s += fmt.Sprintf("; and %d more", len(e.Differences)-i)
+			break
+		}
+		sep := "; "
+		if i == 0 {
+			sep = ": "
+		}
+		s += sep + d.String()
+	}
+	return s
+}
+
+// Is makes errors.Is(err, ErrDifferent) true.
+func (e *VerifyError) Is(target error) bool { return target == ErrDifferent }
+
+// VerifyOptions change how Verify and Prove work. The zero value is fine.
+type VerifyOptions struct {
+	// Workers is how many files are worked on at a time; 0 means one for each CPU.
+	Workers int
+	// Memory bounds what they hold together; nil means DefaultMemory for this call alone.
+	Memory *Memory
+	// Limits bound what compressed members may cost.
+	Limits Limits
+	// Format is what the updater of FROM reads; "" means what FROM's own members are.
+	Format MemberFormat
+	// Progress is told how far the work is, never from two goroutines at once; it must return quickly.
+	Progress func(Event)
+}
+
+// Verify proves that partial turns FROM into TO, in memory: it follows each of its manifests as the updater would, applies
+// every patch to the file in FROM, and compares names, bytes and executable bits with TO. Differences that the packaging
+// rules make on purpose are accepted; Prove lists them.
+//
+// It returns nil, a *VerifyError with all differences, an *UpdateError where the updater would fail, crash or, against
+// its own interest, not notice that something is wrong, or the error of reading. All three readers may be shared and
+// must not change.
+func Verify(ctx context.Context, from, partial, to *mar.Reader, opts *VerifyOptions) error {
+	p, err := Prove(ctx, from, partial, to, opts)
+	if err != nil {
+		return err
+	}
+	if len(p.Differences) > 0 {
+		return &VerifyError{Differences: p.Differences}
+	}
+	return nil
+}
+
+// Prove does what Verify does and says what it found. Differences are no error here.
+func Prove(ctx context.Context, from, partial, to *mar.Reader, opts *VerifyOptions) (*Proof, error) {
+	if opts == nil {
+		opts = &VerifyOptions{}
+	}
+	lim := opts.Limits.withDefaults()
+	old, err := openRelease("FROM", from, lim, false)
+	if err != nil {
+		return nil, err
+	}
+	target, err := openRelease("TO", to, lim, false)
+	if err != nil {
+		return nil, err
+	}
+	p := &prover{
+		from: old, to: target, lim: lim, format: opts.Format, entries: make(map[string]*member),
+		workers: workerCount(opts.Workers), memory: opts.Memory, progress: opts.Progress,
+	}
+	for _, f := range partial.Files() {
+		if p.entries[f.Name] == nil {
+			p.entries[f.Name] = memberOf(f)
+		}
+	}
+	return p.prove(ctx)
+}
+
+// A prover follows the manifests of an update.
+type prover struct {
+	from, to *release
+	entries  map[string]*member // of the update
+	lim      Limits
+	format   MemberFormat
+	workers  int
+	memory   *Memory
+	progress func(Event)
+	// facts are comparisons (see fact) that need not be made again.
+	facts map[string]bool
+	// sound are entries that are known to unpack.
+	sound map[string]bool
+
+	mu    sync.Mutex
+	diffs []Difference
+}
+
+// fact names the finding that a blob equals a file of TO.
+func fact(b *blob, to string) string { return b.String() + "\x00" + to }
+
+// String names a blob.
+func (b *blob) String() string {
+	switch {
+	case b.base != nil:
+		return "patch " + b.item + "\x00" + b.base.String()
+	case b.item != "":
+		return "item " + b.item
+	}
+	return "file " + b.file
+}
+
+// A comparison is a blob that has to be held against a file of TO.
+type comparison struct {
+	blob     *blob
+	to       *member
+	manifest string
+	by       string // instruction
+	why      string // the rule that allows a difference
+}
+
+func (p *prover) prove(ctx context.Context) (*Proof, error) {
+	if p.memory == nil {
+		p.memory = NewMemory(DefaultMemory)
+	}
+	if p.format == "" {
+		var err error
+		if p.format, err = formatOf(p.from); err != nil {
+			return nil, err
+		}
+	}
+	proof := &Proof{Files: len(p.to.files)}
+	var todo []comparison
+	needed := make(map[string]Instruction)
+	for v := ManifestV3; v >= ManifestV2; v-- {
+		m := p.entries[v.Name()]
+		if m == nil {
+			if v == ManifestV3 && p.entries[ManifestV2.Name()] == nil {
+				return nil, &UpdateError{Code: CodeCrash, Path: v.Name(), Err: errors.New("the archive has no manifest")}
+			}
+			continue
+		}
+		if err := p.usable(m, Instruction{Path: m.name}); err != nil {
+			return nil, err
+		}
+		text, err := m.content(ctx, Limits{Member: manifestLimit, Ratio: p.lim.Ratio})
+		if err != nil {
+			return nil, &UpdateError{Code: CodeXZ, Path: m.name, Err: err}
+		}
+		man, err := ParseManifest(text)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", m.name, err)
+		}
+		list, err := p.follow(v, man, proof, len(proof.Manifests) == 0, needed)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", m.name, err)
+		}
+		proof.Manifests = append(proof.Manifests, m.name)
+		todo = append(todo, list...)
+	}
+	if err := p.run(ctx, todo, needed); err != nil {
+		return nil, err
+	}
+	slices.SortFunc(p.diffs, compareDifferences)
+	for _, d := range p.diffs {
+		if d.Why != "" {
+			proof.Expected = append(proof.Expected, d)
+		} else {
+			proof.Differences = append(proof.Differences, d)
+		}
+	}
+	return proof, nil
+}
+
+func compareDifferences(a, b Difference) int {
+	// the newest manifest first, then by path
+	for _, c := range [...]int{-bytes.Compare([]byte(a.Manifest), []byte(b.Manifest)), bytes.Compare([]byte(a.Path), []byte(b.Path)), bytes.Compare([]byte(a.Kind), []byte(b.Kind))} {
+		if c != 0 {
+			return c
+		}
+	}
+	return 0
+}
+
+// formatOf says what the updater of a release reads: what its own members are.
+func formatOf(r *release) (MemberFormat, error) {
+	for _, n := range r.names {
+		f, err := r.files[n].format()
+		if err != nil {
+			return "", err
+		}
+		if f == xz.FormatBzip2 {
+			return FormatBzip2, nil
+		}
+		if f == xz.FormatXZ {
+			return FormatXZ, nil
+		}
+	}
+	return FormatXZ, nil
+}
+
+// follow works out what a manifest does to FROM, reports differences in names and modes, and returns what has to be
+// compared. needed gets the items that are used.
+func (p *prover) follow(v ManifestVersion, man *Manifest, proof *Proof, count bool, needed map[string]Instruction) ([]comparison, error) {
+	before := newMemoryTree(p.from.files, p.from.text)
+	plan, err := simulate(man, before, func(name string) (item, bool) {
+		m := p.entries[name]
+		if m == nil {
+			return item{}, false
+		}
+		return item{size: m.size, mode: m.mode}, true
+	})
+	if err != nil {
+		return nil, err
+	}
+	for name, ins := range plan.used {
+		needed[name] = ins
+	}
+	if count {
+		proof.Skipped = len(plan.skipped)
+	}
+	report := func(d Difference) {
+		d.Manifest = v.Name()
+		d.Why = p.expected(v, d, before, plan)
+		p.diffs = append(p.diffs, d)
+	}
+	var todo []comparison
+	for _, n := range p.to.names {
+		want := p.to.files[n]
+		c, touched := plan.changes[n]
+		var b *blob
+		executable, by := false, ""
+		switch {
+		case touched && c.blob != nil:
+			b, by, executable = c.blob, c.by.String(), c.mode&0o100 != 0
+			if !c.moded {
+				executable = p.from.files[n].executable()
+			}
+		case !touched && p.from.files[n] != nil:
+			b, executable = &blob{file: n}, p.from.files[n].executable()
+		default:
+			if touched {
+				by = c.by.String()
+			}
+			report(Difference{Path: n, Kind: DiffersMissing, WantSize: 0, Instruction: by})
+			continue
+		}
+		if count {
+			switch {
+			case b.base != nil:
+				proof.Patched++
+			case b.item != "":
+				proof.Added++
+			default:
+				proof.Same++
+			}
+		}
+		if executable != want.executable() {
+			report(Difference{Path: n, Kind: DiffersExecutable, Instruction: by})
+		}
+		if p.facts[fact(b, n)] {
+			continue
+		}
+		todo = append(todo, comparison{
+			blob: b, to: want, manifest: v.Name(), by: by,
+			why: p.expected(v, Difference{Path: n, Kind: DiffersContent}, before, plan),
+		})
+	}
+	for _, n := range p.from.names {
+		if p.to.files[n] != nil {
+			continue
+		}
+		if c, touched := plan.changes[n]; touched && c.blob == nil {
+			if count {
+				proof.Removed++
+			}
+			continue
+		}
+		report(Difference{Path: n, Kind: DiffersExtra})
+	}
+	for _, n := range plan.order {
+		if c := plan.changes[n]; c.blob != nil && p.to.files[n] == nil && p.from.files[n] == nil {
+			report(Difference{Path: n, Kind: DiffersExtra, Instruction: c.by.String()})
+		}
+	}
+	return todo, nil
+}
+
+// expected says which packaging rule makes a difference one that is meant to be.
+func (p *prover) expected(v ManifestVersion, d Difference, before *memoryTree, plan *plan) string {
+	c, touched := plan.changes[d.Path]
+	if addIfNot(d.Path) && !touched {
+		switch {
+		case v < ManifestV3:
+			return "updatev2.manifest does not touch channel settings"
+		case p.from.files[d.Path] != nil && d.Kind != DiffersExtra:
+			return "the installed channel settings are kept (add-if-not)"
+		}
+	}
+	if dir, ok := extensionDir(d.Path); ok && d.Kind == DiffersMissing && !before.dirs[dir] && (!touched || c.blob != nil) {
+		return fmt.Sprintf("%q is not installed, so nothing is added to it (add-if)", dir)
+	}
+	return ""
+}
+
+// usable checks that the updater can unpack an entry, as far as its headers tell.
+func (p *prover) usable(m *member, ins Instruction) error {
+	err := accepted(m, p.format)
+	var unusable *unusableError
+	if errors.As(err, &unusable) {
+		code := CodeXZ
+		if m.size == 0 {
+			code = CodeEntry
+		}
+		return &UpdateError{Code: code, Line: ins.Line, Op: ins.Op, Path: m.name, Err: err}
+	}
+	return err
+}
+
+// run makes the comparisons and unpacks every entry that is used.
+func (p *prover) run(ctx context.Context, todo []comparison, needed map[string]Instruction) error {
+	var jobs []job
+	var total int64
+	steps := &progress{step: StepVerify, call: p.progress}
+	addJob := func(memory, size int64, name string, run func(ctx context.Context) error) {
+		total += size
+		jobs = append(jobs, job{memory: memory, order: memory, run: func(ctx context.Context, _ *reservation) error {
+			if err := run(ctx); err != nil {
+				return err
+			}
+			steps.add(name, size)
+			return nil
+		}})
+	}
+	// Comparisons of one blob with one member, asked for by several manifests, are made once.
+	type key struct{ blob, to string }
+	same := make(map[key][]comparison)
+	var keys []key
+	read := make(map[string]bool) // items that a comparison unpacks
+	for _, c := range todo {
+		k := key{c.blob.String(), c.to.name}
+		if same[k] == nil {
+			keys = append(keys, k)
+		}
+		same[k] = append(same[k], c)
+	}
+	for _, k := range keys {
+		c := same[k][0]
+		equal, err := p.sameStored(ctx, c)
+		if err != nil {
+			return err
+		}
+		if equal {
+			continue // an item still has to be unpacked, once, below
+		}
+		size, err := c.to.contentSize(p.lim)
+		if err != nil {
+			return err
+		}
+		memory := int64(96 << 20) // two decoders as they may declare themselves
+		for b := c.blob; b != nil; b = b.base {
+			m := p.member(b)
+			n := m.size + size // a patched file is about as large as it is to be
+			if b.base == nil {
+				if n, err = m.contentSize(p.lim); err != nil {
+					return p.blame(m, needed, err)
+				}
+				n += m.size
+			}
+			memory += n
+			if b.item != "" {
+				read[b.item] = true
+			}
+		}
+		addJob(memory, size, c.to.name, func(ctx context.Context) error {
+			return p.compare(ctx, same[k], needed)
+		})
+	}
+	for name, ins := range needed {
+		m := p.entries[name]
+		if p.sound[name] {
+			continue
+		}
+		if err := p.usable(m, ins); err != nil {
+			return err
+		}
+		if read[name] {
+			continue
+		}
+		addJob(16<<20, m.size, name, func(ctx context.Context) error { return p.unpack(ctx, m, ins) })
+	}
+	steps.total = total
+	steps.add("", 0)
+	return runJobs(ctx, p.workers, p.memory, jobs)
+}
+
+func (p *prover) member(b *blob) *member {
+	if b.item != "" {
+		return p.entries[b.item]
+	}
+	return p.from.files[b.file]
+}
+
+// sameStored reports whether a whole file is stored as the same bytes in TO.
+func (p *prover) sameStored(ctx context.Context, c comparison) (bool, error) {
+	if c.blob.base != nil {
+		return false, nil
+	}
+	return sameBytes(ctx, p.member(c.blob), c.to)
+}
+
+// unpack reads an entry to its end.
+func (p *prover) unpack(ctx context.Context, m *member, ins Instruction) error {
+	r, err := m.open(&xz.Limits{Output: p.lim.Member, Ratio: -1})
+	if err == nil {
+		defer r.Close()
+		_, err = io.Copy(io.Discard, contextReader{ctx, r})
+	}
+	if err != nil && ctx.Err() == nil {
+		return &UpdateError{Code: CodeXZ, Line: ins.Line, Op: ins.Op, Path: m.name, Err: err}
+	}
+	return err
+}
+
+// blame turns the error of unpacking a member into the updater's, where it is one of the update's entries.
+func (p *prover) blame(m *member, needed map[string]Instruction, err error) error {
+	if ins, ok := needed[m.name]; ok && p.entries[m.name] == m {
+		return &UpdateError{Code: CodeXZ, Line: ins.Line, Op: ins.Op, Path: m.name, Err: err}
+	}
+	return err
+}
+
+// compare works out a blob and holds it against a file of TO.
+func (p *prover) compare(ctx context.Context, same []comparison, needed map[string]Instruction) error {
+	c := same[0]
+	got, err := p.materialize(ctx, c.blob, needed)
+	if err != nil {
+		return err
+	}
+	want, err := c.to.open(p.lim.xz())
+	if err != nil {
+		return fmt.Errorf("TO: %w", err)
+	}
+	defer want.Close()
+	first, wantSize, err := compareStream(ctx, got, want)
+	if err != nil {
+		if ctx.Err() == nil {
+			err = fmt.Errorf("TO: %w", c.to.failed(err))
+		}
+		return err
+	}
+	if first < 0 {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range same {
+		p.diffs = append(p.diffs, Difference{
+			Manifest: c.manifest, Path: c.to.name, Kind: DiffersContent, Instruction: c.by, Why: c.why,
+			Offset: first, GotSize: int64(len(got)), WantSize: wantSize,
+		})
+	}
+	return nil
+}
+
+// compareStream returns the offset of the first byte in which got differs from what is read, or -1, and the size of what
+// is read.
+func compareStream(ctx context.Context, got []byte, want io.Reader) (first, size int64, err error) {
+	first = -1
+	buf := make([]byte, 256<<10)
+	for {
+		if err := ctx.Err(); err != nil {
+			return 0, 0, err
+		}
+		n, err := want.Read(buf)
+		if first < 0 {
+			if at := difference(got[min(size, int64(len(got))):], buf[:n]); at < n {
+				first = size + int64(at)
+			}
+		}
+		size += int64(n)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return 0, 0, err
+		}
+	}
+	if first < 0 && int64(len(got)) > size {
+		first = size
+	}
+	return first, size, nil
+}
+
+// difference returns the index of the first byte of b that is not the same in a, or len(b).
+func difference(a, b []byte) int {
+	if len(a) >= len(b) && bytes.Equal(a[:len(b)], b) {
+		return len(b)
+	}
+	for i := range b {
+		if i >= len(a) || a[i] != b[i] {
+			return i
+		}
+	}
+	return len(b)
+}
+
+// materialize works out a blob in memory.
+func (p *prover) materialize(ctx context.Context, b *blob, needed map[string]Instruction) ([]byte, error) {
+	m := p.member(b)
+	if b.base == nil {
+		data, err := m.content(ctx, p.lim)
+		if err != nil {
+			return nil, p.blame(m, needed, err)
+		}
+		return data, nil
+	}
+	old, err := p.materialize(ctx, b.base, needed)
+	if err != nil {
+		return nil, err
+	}
+	got, err := patchBytes(ctx, old, m, p.lim)
+	if err != nil {
+		return nil, patchError(needed[m.name], m.name, err)
+	}
+	return got, nil
+}
+
+// patchBytes applies the patch in a member to old.
+func patchBytes(ctx context.Context, old []byte, m *member, lim Limits) (got []byte, err error) {
+	err = withPatch(ctx, m, lim, func(patch io.Reader, opts *bsdiff.PatchOptions) error {
+		got, err = bsdiff.PatchBytes(ctx, nil, old, patch, opts)
+		return err
+	})
+	return got, err
+}
+
+// withPatch opens the patch in a member. What is done with it is strict: what the updater would accept although it gives
+// something else than the patch says is refused.
+func withPatch(ctx context.Context, m *member, lim Limits, do func(patch io.Reader, opts *bsdiff.PatchOptions) error) error {
+	// A patch is about as long as what it gives, and at times nothing but zeros: it is bounded by sizes, not by a
+	// ratio. 12 bytes of control for each new byte is more than any differ makes.
+	r, err := m.open(&xz.Limits{Output: 32 + 13*lim.Member, Ratio: -1})
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	in := contextReader{ctx, r}
+	head, err := io.ReadAll(io.LimitReader(in, 32))
+	if err != nil {
+		return err
+	}
+	if err := checkPatch(head); err != nil {
+		return err
+	}
+	return do(io.MultiReader(bytes.NewReader(head), in), &bsdiff.PatchOptions{Limits: bsdiff.Limits{New: lim.Member}})
+}
+
+// patchError says what the updater reports where a patch cannot be applied.
+func patchError(ins Instruction, name string, err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	e := &UpdateError{Code: Code(bsdiff.UpdaterCode(err)), Line: ins.Line, Op: ins.Op, Path: ins.Path, Err: fmt.Errorf("patch %q: %w", name, err)}
+	var pe *bsdiff.PatchError
+	var xe *xz.Error
+	switch {
+	case errors.As(err, &xe):
+		e.Code = CodeXZ
+	case errors.As(err, &pe):
+	case errors.Is(err, ErrPatchFormat), errors.Is(err, ErrLimit):
+		e.Code = 0
+	default:
+		e.Code = CodePatchFormat
+	}
+	return e
+}

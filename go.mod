@@ -7,6 +7,8 @@ require github.com/ulikunitz/xz v0.5.17
 require github.com/dsnet/compress v0.0.1
 
 require (
+	code.dny.dev/ssrf v0.3.0
+	github.com/cenkalti/backoff/v5 v5.0.3
 	github.com/dgraph-io/ristretto/v2 v2.4.2
 	github.com/rogpeppe/go-internal v1.16.0
 	github.com/schollz/progressbar/v3 v3.19.1

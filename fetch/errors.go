@@ -1,0 +1,192 @@
+package fetch
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// Error is what [Client.Fetch] returns when no URL gave the file. It unwraps to the last error of each URL, so
+// that [errors.As] finds a *StatusError, *SizeError, *DigestError, *StallError, *AddressError or
+// *NotAllowedError. No text of it holds a URL's user, password, query or fragment.
+type Error struct {
+	Tries []Try // one for each URL that was tried, in order
+}
+
+// Try says what happened with one URL.
+type Try struct {
+	URL      string // without credentials
+	Attempts int    // how many times it was asked; 0 when it was refused before
+	Resumed  int    // how many of these went on where the one before ended
+	Bytes    int64  // received in all
+	Err      error  // how the last attempt ended
+}
+
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString("fetch ")
+	for i, t := range e.Tries {
+		if i > 0 {
+			b.WriteString("; then ")
+		}
+		b.WriteString(t.URL)
+		switch t.Attempts {
+		case 0:
+			b.WriteString(" (not asked)")
+		case 1:
+			b.WriteString(" (1 attempt)")
+		default:
+			fmt.Fprintf(&b, " (%d attempts)", t.Attempts)
+		}
+		fmt.Fprintf(&b, ": %v", t.Err)
+	}
+	return b.String()
+}
+
+// Unwrap returns the last error of each URL.
+func (e *Error) Unwrap() []error {
+	errs := make([]error, len(e.Tries))
+	for i, t := range e.Tries {
+		errs[i] = t.Err
+	}
+	return errs
+}
+
+// StatusError is an answer that is not the file.
+type StatusError struct {
+	Code       int           // HTTP status
+	RetryAfter time.Duration // how long the server asks to wait; zero when it does not
+}
+
+func (e *StatusError) Error() string {
+	s := fmt.Sprintf("status %d %s", e.Code, http.StatusText(e.Code))
+	if e.RetryAfter > 0 {
+		s += fmt.Sprintf(", to be asked again after %v", e.RetryAfter)
+	}
+	return strings.TrimSpace(s)
+}
+
+// temporary says whether asking again may help.
+func (e *StatusError) temporary() bool {
+	switch e.Code {
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests,
+		http.StatusRequestedRangeNotSatisfiable:
+		return true
+	case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported:
+		return false
+	}
+	return e.Code >= 500
+}
+
+// SizeError is a file that is longer or shorter than it must be.
+type SizeError struct {
+	Want  int64 // bytes; the limit if Limit is set
+	Got   int64 // bytes, announced or received; where the file is too long, maybe only those up to there
+	Limit bool  // no size was given, and the largest allowed is exceeded
+}
+
+func (e *SizeError) Error() string {
+	if e.Limit {
+		return fmt.Sprintf("%d bytes or more, at most %d are allowed", e.Got, e.Want)
+	}
+	return fmt.Sprintf("%d bytes, want %d", e.Got, e.Want)
+}
+
+// DigestError is a file that is not the one that was asked for.
+type DigestError struct {
+	Algorithm Algorithm
+	Want, Got []byte
+}
+
+func (e *DigestError) Error() string {
+	return fmt.Sprintf("%s is %x, want %x", e.Algorithm, e.Got, e.Want)
+}
+
+// StallError is a server that sends nothing, or too slowly.
+type StallError struct {
+	After time.Duration // the limit that was exceeded
+	Bytes int64         // received within that time
+}
+
+func (e *StallError) Error() string {
+	if e.Bytes == 0 {
+		return fmt.Sprintf("stalled: no byte in %v", e.After)
+	}
+	return fmt.Sprintf("stalled: only %d bytes in %v", e.Bytes, e.After)
+}
+
+// AddressError is a connection that was refused because of the address it leads to.
+type AddressError struct {
+	Host    string // as the URL says
+	Address string // what it resolved to, with the port
+	Reason  string
+}
+
+func (e *AddressError) Error() string {
+	return fmt.Sprintf("connection to %s (%s) is refused: %s", e.Host, e.Address, e.Reason)
+}
+
+// NotAllowedError is a URL that the client may not ask.
+type NotAllowedError struct {
+	URL    string // without credentials
+	Hop    int    // how many redirects led to it
+	Reason Reason
+}
+
+// Reason says why a URL is not allowed.
+type Reason string
+
+// The reasons.
+const (
+	ReasonScheme    Reason = "scheme is not allowed"
+	ReasonInsecure  Reason = "http is not allowed, only https"
+	ReasonDowngrade Reason = "redirect from https to http"
+	ReasonRedirects Reason = "too many redirects"
+	ReasonLoop      Reason = "redirects go in a circle"
+	ReasonPrefix    Reason = "not below an allowed prefix"
+	ReasonFile      Reason = "files are not allowed"
+	ReasonMalformed Reason = "malformed URL"
+)
+
+func (e *NotAllowedError) Error() string {
+	if e.Hop > 0 {
+		return fmt.Sprintf("redirect %d to %s: %s", e.Hop, e.URL, e.Reason)
+	}
+	return string(e.Reason)
+}
+
+// localError is a failure of this machine's disk: no other URL can help.
+type localError struct{ err error }
+
+func (e *localError) Error() string { return "store what was fetched: " + e.err.Error() }
+func (e *localError) Unwrap() error { return e.err }
+
+// permanentError is one that asking the same URL again will not mend.
+type permanentError struct{ err error }
+
+func (e *permanentError) Error() string { return e.err.Error() }
+func (e *permanentError) Unwrap() error { return e.err }
+
+func permanent(err error) bool {
+	var (
+		status     *StatusError
+		size       *SizeError
+		digest     *DigestError
+		address    *AddressError
+		notAllowed *NotAllowedError
+		local      *localError
+		marked     *permanentError
+	)
+	switch {
+	case errors.As(err, &marked):
+		return true
+	case errors.As(err, &status):
+		return !status.temporary()
+	case errors.As(err, &size):
+		return size.Limit || size.Got > size.Want
+	}
+	return errors.As(err, &digest) || errors.As(err, &address) || errors.As(err, &notAllowed) ||
+		errors.As(err, &local)
+}

@@ -12,6 +12,11 @@
 // short substrings at most as much again as a quarter of the array.
 package suffix
 
+import (
+	"context"
+	"slices"
+)
+
 // MaxLen is the length of the longest text that can be sorted: starts are kept in 32 bits.
 const MaxLen = 1<<31 - 2
 
@@ -20,12 +25,22 @@ const MaxLen = 1<<31 - 2
 // panics otherwise. What sa held before does not matter. Sort is safe for concurrent use on
 // different arrays.
 func Sort(sa []int32, text []byte) {
+	// Without an end of the context there is no error.
+	_ = SortContext(context.Background(), sa, text)
+}
+
+// SortContext is like [Sort], but gives up soon after ctx ends: then sa holds nothing of use, and the error
+// is that of ctx.
+func SortContext(ctx context.Context, sa []int32, text []byte) error {
 	if len(sa) != len(text) || len(text) > MaxLen {
 		panic("suffix: array and text differ in length, or the text is too long")
 	}
 	var space [512]int32
-	sortText(sa, text, 256, space[:])
+	return sortText(ctx, sa, text, 256, space[:])
 }
+
+// sweepBlock is how many entries a sweep handles between two looks at the context.
+const sweepBlock = 1 << 20
 
 // symbol is a letter of a text: a byte of the input, or in the recursion the rank of a substring.
 type symbol interface{ byte | int32 }
@@ -37,14 +52,14 @@ type symbol interface{ byte | int32 }
 // the last one has type L, for the end is smaller than every symbol. LMS positions are those of type
 // S with an L before them. Once the LMS suffixes are sorted the order of all others follows from two
 // sweeps over the array (induce).
-func sortText[T symbol](sa []int32, text []T, k int, space []int32) {
+func sortText[T symbol](ctx context.Context, sa []int32, text []T, k int, space []int32) error {
 	n := len(text)
 	switch n {
 	case 0:
-		return
+		return nil
 	case 1:
 		sa[0] = 0
-		return
+		return nil
 	}
 	var counts, bounds []int32
 	switch {
@@ -75,9 +90,13 @@ func sortText[T symbol](sa []int32, text []T, k int, space []int32) {
 	})
 	if m > 1 {
 		b.starts()
-		reduceL(sa, text, bounds)
+		if err := reduceL(ctx, sa, text, bounds); err != nil {
+			return err
+		}
 		b.ends()
-		reduceS(sa, text, bounds)
+		if err := reduceS(ctx, sa, text, bounds); err != nil {
+			return err
+		}
 		at := 0
 		for _, j := range sa {
 			if j < 0 {
@@ -88,7 +107,9 @@ func sortText[T symbol](sa []int32, text []T, k int, space []int32) {
 		names := rankSubstrings(sa, text, m)
 		ranks := sa[n-m:]
 		if names < m {
-			sortText(sa[:m:m], ranks, names, sa[m:n-m:n-m])
+			if err := sortText(ctx, sa[:m:m], ranks, names, sa[m:n-m:n-m]); err != nil {
+				return err
+			}
 		} else {
 			for i, r := range ranks {
 				sa[r] = int32(i)
@@ -114,9 +135,11 @@ func sortText[T symbol](sa []int32, text []T, k int, space []int32) {
 		}
 	}
 	b.starts()
-	induceL(sa, text, bounds)
+	if err := induceL(ctx, sa, text, bounds); err != nil {
+		return err
+	}
 	b.ends()
-	induceS(sa, text, bounds)
+	return induceS(ctx, sa, text, bounds)
 }
 
 // buckets computes where the bucket of each symbol, the suffixes that begin with it, starts and ends.
@@ -224,7 +247,7 @@ func rankSubstrings[T symbol](sa []int32, text []T, m int) int {
 
 // reduceL enters the suffixes of type L, given those at LMS positions, and drops what it has used:
 // what remains are L suffixes preceded by type S. Suffix 0 precedes nothing, 0 means empty.
-func reduceL[T symbol](sa []int32, text []T, bounds []int32) {
+func reduceL[T symbol](ctx context.Context, sa []int32, text []T, bounds []int32) error {
 	enter := func(j int32) {
 		c := text[j]
 		v := j
@@ -236,47 +259,59 @@ func reduceL[T symbol](sa []int32, text []T, bounds []int32) {
 		sa[p] = v
 	}
 	enter(int32(len(text) - 1))
-	for i, j := range sa {
-		if j > 0 {
-			sa[i] = 0
-			j--
-			c := text[j]
-			v := j
-			if j > 0 && text[j-1] < c {
-				v = ^j
+	for part := range slices.Chunk(sa, sweepBlock) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		for i, j := range part {
+			if j > 0 {
+				part[i] = 0
+				j--
+				c := text[j]
+				v := j
+				if j > 0 && text[j-1] < c {
+					v = ^j
+				}
+				p := bounds[c]
+				bounds[c] = p + 1
+				sa[p] = v
+			} else if j < 0 {
+				part[i] = ^j
 			}
-			p := bounds[c]
-			bounds[c] = p + 1
-			sa[p] = v
-		} else if j < 0 {
-			sa[i] = ^j
 		}
 	}
+	return nil
 }
 
 // reduceS enters the suffixes of type S, given what reduceL leaves: what remains are those at LMS
 // positions, complemented.
-func reduceS[T symbol](sa []int32, text []T, bounds []int32) {
-	for i := len(sa) - 1; i >= 0; i-- {
-		j := sa[i]
-		if j <= 0 {
-			continue
+func reduceS[T symbol](ctx context.Context, sa []int32, text []T, bounds []int32) error {
+	for end := len(sa); end > 0; end -= min(end, sweepBlock) {
+		if err := ctx.Err(); err != nil {
+			return err
 		}
-		sa[i] = 0
-		j--
-		c := text[j]
-		v := j
-		if j > 0 && text[j-1] > c {
-			v = ^j
+		for i := end - 1; i >= max(end-sweepBlock, 0); i-- {
+			j := sa[i]
+			if j <= 0 {
+				continue
+			}
+			sa[i] = 0
+			j--
+			c := text[j]
+			v := j
+			if j > 0 && text[j-1] > c {
+				v = ^j
+			}
+			p := bounds[c] - 1
+			bounds[c] = p
+			sa[p] = v
 		}
-		p := bounds[c] - 1
-		bounds[c] = p
-		sa[p] = v
 	}
+	return nil
 }
 
 // induceL enters the suffixes of type L, given the sorted ones at LMS positions.
-func induceL[T symbol](sa []int32, text []T, bounds []int32) {
+func induceL[T symbol](ctx context.Context, sa []int32, text []T, bounds []int32) error {
 	last := int32(len(text) - 1)
 	c := text[last]
 	v := last
@@ -285,38 +320,50 @@ func induceL[T symbol](sa []int32, text []T, bounds []int32) {
 	}
 	sa[bounds[c]] = v
 	bounds[c]++
-	for i, j := range sa {
-		sa[i] = ^j
-		if j > 0 {
-			j--
-			c := text[j]
-			v := j
-			if j > 0 && text[j-1] < c {
-				v = ^j
+	for part := range slices.Chunk(sa, sweepBlock) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		for i, j := range part {
+			part[i] = ^j
+			if j > 0 {
+				j--
+				c := text[j]
+				v := j
+				if j > 0 && text[j-1] < c {
+					v = ^j
+				}
+				p := bounds[c]
+				bounds[c] = p + 1
+				sa[p] = v
 			}
-			p := bounds[c]
-			bounds[c] = p + 1
-			sa[p] = v
 		}
 	}
+	return nil
 }
 
 // induceS enters the suffixes of type S, given those of type L, and clears all marks.
-func induceS[T symbol](sa []int32, text []T, bounds []int32) {
-	for i := len(sa) - 1; i >= 0; i-- {
-		j := sa[i]
-		if j <= 0 {
-			sa[i] = ^j
-			continue
+func induceS[T symbol](ctx context.Context, sa []int32, text []T, bounds []int32) error {
+	for end := len(sa); end > 0; end -= min(end, sweepBlock) {
+		if err := ctx.Err(); err != nil {
+			return err
 		}
-		j--
-		c := text[j]
-		v := j
-		if j == 0 || text[j-1] > c {
-			v = ^j
+		for i := end - 1; i >= max(end-sweepBlock, 0); i-- {
+			j := sa[i]
+			if j <= 0 {
+				sa[i] = ^j
+				continue
+			}
+			j--
+			c := text[j]
+			v := j
+			if j == 0 || text[j-1] > c {
+				v = ^j
+			}
+			p := bounds[c] - 1
+			bounds[c] = p
+			sa[p] = v
 		}
-		p := bounds[c] - 1
-		bounds[c] = p
-		sa[p] = v
 	}
+	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -43,6 +44,7 @@ type scanner struct {
 	new     []byte
 	own     *finder
 	chunks  chan *chunk
+	passed  atomic.Int64 // nothing before this place of the new file will be asked for
 	current *chunk
 	next    int // first hit of current that was not yet passed
 	steps   int
@@ -92,7 +94,7 @@ func compatible(ctx context.Context, old, new []byte, sc scoring, o match.Option
 		g.Go(func() error {
 			f := newFinder(ix)
 			for c := range jobs {
-				if err := f.explore(ctx, sc, c); err != nil {
+				if err := f.explore(ctx, sc, c, int(s.passed.Load())); err != nil {
 					return err
 				}
 				close(c.done)
@@ -108,14 +110,15 @@ func compatible(ctx context.Context, old, new []byte, sc scoring, o match.Option
 	return triples, err
 }
 
-// explore does the searches that a scan over the chunk would do if it started there.
-func (f *finder) explore(ctx context.Context, sc scoring, c *chunk) error {
+// explore does the searches that a scan over the chunk would do if it started there, or at a later place that
+// is known already.
+func (f *finder) explore(ctx context.Context, sc scoring, c *chunk, passed int) error {
 	old, new := f.ix.old, f.ix.new
 	n := len(old)
 	length, oldscore := 0, 0
 	offset, known := 0, false
-	counted := c.start
-	for scan := c.start; scan < c.end; {
+	counted := max(c.start, passed)
+	for scan := counted; scan < c.end; {
 		if len(c.hits)&0xFF == 0 {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -197,6 +200,7 @@ func (s *scanner) scan(progress func(done, total int64)) ([]Triple, error) {
 	for scan < m {
 		oldscore := 0
 		scan += length
+		s.passed.Store(int64(scan))
 		counted := scan
 		for ; scan < m; scan++ {
 			var err error

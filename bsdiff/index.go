@@ -33,10 +33,9 @@ const comparedFree = 64
 func newIndex(ctx context.Context, old, new []byte) (*index, error) {
 	ix := &index{
 		old: old, new: new, sa: make([]int32, len(old)), bucket: make([]int32, 1<<16+1),
-		allowance: 32 * (int64(len(old)) + int64(len(new))),
+		allowance: 128 * (int64(len(old)) + int64(len(new))),
 	}
-	suffix.Sort(ix.sa, old)
-	if err := ctx.Err(); err != nil {
+	if err := suffix.SortContext(ctx, ix.sa, old); err != nil {
 		return nil, err
 	}
 	if len(old) == 0 {

@@ -42,8 +42,8 @@ func usagef(format string, args ...any) error {
 	return usageError{fmt.Errorf(format, args...)}
 }
 
-// answerNo ends marctl with exit code 1 without a message of its own: the command has printed its answer.
-var answerNo = errors.New("the answer is no")
+// errAnswerNo ends marctl with exit code 1 without a message of its own: the command has printed its answer.
+var errAnswerNo = errors.New("the answer is no")
 
 // run executes one command line and returns the exit code.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
@@ -57,7 +57,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	switch {
 	case err == nil:
 		return exitDone
-	case errors.Is(err, answerNo):
+	case errors.Is(err, errAnswerNo):
 		return exitNo
 	}
 	code, message := exitNo, err.Error()
@@ -71,12 +71,12 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	if a.json {
 		// The answer goes where the caller looks for one; the message for people goes to standard error as always.
-		a.encode(struct {
+		_ = a.encode(struct { // what cannot be printed cannot be reported either
 			Error string `json:"error"`
 			Code  int    `json:"code"`
 		}{err.Error(), code})
 	}
-	fmt.Fprintf(stderr, "marctl: %s\n", strings.ReplaceAll(strings.TrimSpace(message), "\n", "; "))
+	(&printer{w: stderr}).printf("marctl: %s\n", strings.ReplaceAll(strings.TrimSpace(message), "\n", "; "))
 	return code
 }
 
@@ -174,35 +174,57 @@ func (a *app) encode(v any) error {
 }
 
 // print gives the result of a command: as JSON when that was asked for, else as text makes it.
-func (a *app) print(v any, text func(w io.Writer)) error {
+func (a *app) print(v any, text func(w *printer)) error {
 	if a.json {
 		return a.encode(v)
 	}
-	text(a.stdout)
-	return nil
+	p := &printer{w: a.stdout}
+	text(p)
+	return p.err
 }
 
 // summary is print for commands whose real output is a file: --quiet silences the text.
-func (a *app) summary(v any, text func(w io.Writer)) error {
+func (a *app) summary(v any, text func(w *printer)) error {
 	if a.quiet && !a.json {
 		return nil
 	}
 	return a.print(v, text)
 }
 
+// printer writes text and keeps the first error.
+type printer struct {
+	w   io.Writer
+	err error
+}
+
+func (p *printer) printf(format string, args ...any) {
+	if p.err == nil {
+		_, p.err = fmt.Fprintf(p.w, format, args...)
+	}
+}
+
+func (p *printer) println(args ...any) {
+	if p.err == nil {
+		_, p.err = fmt.Fprintln(p.w, args...)
+	}
+}
+
 // table writes rows with aligned columns.
-func table(w io.Writer, rows func(row func(cells ...any))) {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+func (p *printer) table(rows func(row func(cells ...any))) {
+	tw := tabwriter.NewWriter(p.w, 0, 0, 2, ' ', 0)
+	lines := &printer{w: tw, err: p.err}
 	rows(func(cells ...any) {
 		for i, cell := range cells {
 			if i > 0 {
-				fmt.Fprint(tw, "\t")
+				lines.printf("\t")
 			}
-			fmt.Fprint(tw, cell)
+			lines.printf("%v", cell)
 		}
-		fmt.Fprintln(tw)
+		lines.println()
 	})
-	tw.Flush()
+	if p.err = lines.err; p.err == nil {
+		p.err = tw.Flush()
+	}
 }
 
 // progress shows how far a job is while standard error is a terminal; it does nothing anywhere else.

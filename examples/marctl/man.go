@@ -2,8 +2,6 @@ package main
 
 import (
 	"bytes"
-	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
@@ -40,7 +38,7 @@ func (a *app) manCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.summary(pages, func(w io.Writer) { fmt.Fprintf(w, "%d pages in %s\n", len(pages), args[0]) })
+			return a.summary(pages, func(w *printer) { w.printf("%d pages in %s\n", len(pages), args[0]) })
 		},
 	}
 }

@@ -68,18 +68,18 @@ func describe(name string, r *mar.Reader) marInfo {
 	return info
 }
 
-func (i *marInfo) head(w io.Writer) {
-	fmt.Fprintf(w, "%s: %s, layout %s\n", i.File, size(i.Size), i.Layout)
+func (i *marInfo) head(w *printer) {
+	w.printf("%s: %s, layout %s\n", i.File, size(i.Size), i.Layout)
 	if i.Product != nil {
-		fmt.Fprintf(w, "channel %q, version %q\n", i.Product.Channel, i.Product.Version)
+		w.printf("channel %q, version %q\n", i.Product.Channel, i.Product.Version)
 	} else {
-		fmt.Fprintln(w, "no product information")
+		w.println("no product information")
 	}
 	if len(i.Signatures) == 0 {
-		fmt.Fprintln(w, "not signed")
+		w.println("not signed")
 	}
 	for n, s := range i.Signatures {
-		fmt.Fprintf(w, "signature %d: %s, %d bytes\n", n, s.Name, s.Size)
+		w.printf("signature %d: %s, %d bytes\n", n, s.Name, s.Size)
 	}
 }
 
@@ -106,9 +106,9 @@ func (a *app) listCommand() *cobra.Command {
 				}
 				info.Entries = append(info.Entries, entryInfo{f.Name, f.Size, fmt.Sprintf("%04o", uint32(f.Mode)), f.Offset, format.String()})
 			}
-			return a.print(info, func(w io.Writer) {
+			return a.print(info, func(w *printer) {
 				info.head(w)
-				table(w, func(row func(...any)) {
+				w.table(func(row func(...any)) {
 					row("MODE", "SIZE", "FORMAT", "NAME")
 					for _, e := range info.Entries {
 						row(e.Mode, e.Size, e.Format, e.Name)
@@ -154,8 +154,8 @@ those entries are written.`,
 				Files int    `json:"files"`
 				Bytes int64  `json:"bytes"`
 				Dir   string `json:"dir"`
-			}{written.files, written.bytes, args[1]}, func(w io.Writer) {
-				fmt.Fprintf(w, "%d files, %s written to %s\n", written.files, size(written.bytes), args[1])
+			}{written.files, written.bytes, args[1]}, func(w *printer) {
+				w.printf("%d files, %s written to %s\n", written.files, size(written.bytes), args[1])
 			})
 		},
 	}
@@ -326,7 +326,7 @@ func (a *app) wrote(name string, n int64) error {
 	return a.summary(struct {
 		File string `json:"file"`
 		Size int64  `json:"size"`
-	}{name, n}, func(w io.Writer) { fmt.Fprintf(w, "%s: %d bytes\n", name, n) })
+	}{name, n}, func(w *printer) { w.printf("%s: %d bytes\n", name, n) })
 }
 
 func fileEntry(dir, name string) (mar.Entry, error) {
@@ -352,7 +352,7 @@ func (a *app) infoCommand() *cobra.Command {
 		}
 		defer r.Close()
 		info := describe(args[0], r.Reader)
-		return a.print(info, func(w io.Writer) { info.head(w) })
+		return a.print(info, func(w *printer) { info.head(w) })
 	}
 	cmd := &cobra.Command{
 		Use:   "info FILE",
@@ -445,18 +445,18 @@ or crashes on, and what other readers lose. The exit code is 1 where there is on
 				bad = bad || len(problems) > 0
 				results = append(results, result{name, slices.Clip(append([]mar.Problem{}, problems...))})
 			}
-			err := a.print(results, func(w io.Writer) {
+			err := a.print(results, func(w *printer) {
 				for _, r := range results {
 					for _, p := range r.Problems {
-						fmt.Fprintf(w, "%s: %s\n", r.File, p)
+						w.printf("%s: %s\n", r.File, p)
 					}
 					if len(r.Problems) == 0 && !a.quiet {
-						fmt.Fprintf(w, "%s: no problems\n", r.File)
+						w.printf("%s: no problems\n", r.File)
 					}
 				}
 			})
 			if err == nil && bad {
-				err = answerNo
+				err = errAnswerNo
 			}
 			return err
 		},

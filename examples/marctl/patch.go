@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,7 +14,7 @@ import (
 )
 
 func (a *app) patchCommands() []*cobra.Command {
-	return []*cobra.Command{a.diffCommand(), a.patchCommand(), a.xzCommand()}
+	return []*cobra.Command{a.diffCommand(), a.patchCommand(), a.inspectCommand(), a.xzCommand()}
 }
 
 // maxPatchInput is the size in bytes from which on files cannot be diffed: MBDIFF10 has 32-bit numbers.
@@ -126,7 +127,7 @@ func openPatch(name string) (io.ReadCloser, error) {
 	}
 	head := make([]byte, 6)
 	n, err := f.ReadAt(head, 0)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		f.Close()
 		return nil, err
 	}
@@ -216,6 +217,40 @@ func withUpdaterCode(err error) error {
 		return fmt.Errorf("%w (the updater fails with error %d)", err, code)
 	}
 	return err
+}
+
+func (a *app) inspectCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "inspect PATCH",
+		Short: "Say what is in a patch: triples, bytes per block, share of zeros",
+		Example: `  marctl inspect libxul.so.patch
+  marctl inspect --json libxul.so.patch`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			patch, err := openPatch(args[0])
+			if err != nil {
+				return err
+			}
+			defer patch.Close()
+			info, err := bsdiff.Inspect(cmd.Context(), patch, nil)
+			if err != nil {
+				return withUpdaterCode(named(args[0], err))
+			}
+			return a.print(info, func(w *printer) {
+				share := func(n, of int64) float64 { return 100 * float64(n) / float64(max(of, 1)) }
+				w.printf("%s: %s, %d → %d bytes\n", args[0], info.Format, info.OldSize, info.NewSize)
+				if info.Format == bsdiff.MBDIFF10 {
+					w.printf("checksum of the old file %08x\n", info.OldCRC)
+				}
+				w.table(func(row func(...any)) {
+					row("control", info.ControlBytes, fmt.Sprintf("%d triples, %d of them empty", info.Steps, info.Empty))
+					row("difference", info.DifferenceBytes, fmt.Sprintf("%.2f %% zeros, longest %d, unused %d",
+						share(info.Zeros, info.DifferenceBytes), info.LongestAdd, info.UnusedDifference))
+					row("extra", info.ExtraBytes, fmt.Sprintf("longest %d, unused %d", info.LongestCopy, info.UnusedExtra))
+				})
+			})
+		},
+	}
 }
 
 func (a *app) xzCommand() *cobra.Command {
@@ -321,15 +356,15 @@ func (a *app) checkMember(args []string) error {
 	if refused != nil {
 		result.Reason = refused.Error()
 	}
-	err = a.print(result, func(w io.Writer) {
+	err = a.print(result, func(w *printer) {
 		if refused == nil {
-			fmt.Fprintf(w, "%s: an installed updater takes it\n", args[0])
+			w.printf("%s: an installed updater takes it\n", args[0])
 		} else {
-			fmt.Fprintf(w, "%s: an installed updater refuses it: %v\n", args[0], refused)
+			w.printf("%s: an installed updater refuses it: %v\n", args[0], refused)
 		}
 	})
 	if err == nil && refused != nil {
-		err = answerNo
+		err = errAnswerNo
 	}
 	return err
 }

@@ -68,18 +68,18 @@ The exit code is 1 where the answer is no.`,
 			} else if matched >= 0 {
 				result.Keys = keys[matched : matched+1]
 			}
-			printed := a.print(result, func(w io.Writer) {
+			printed := a.print(result, func(w *printer) {
 				if result.Verified {
-					fmt.Fprintf(w, "%s: verified with %v\n", args[0], result.Keys)
+					w.printf("%s: verified with %v\n", args[0], result.Keys)
 				} else {
-					fmt.Fprintf(w, "%s: NOT verified: %s\n", args[0], result.Reason)
+					w.printf("%s: NOT verified: %s\n", args[0], result.Reason)
 				}
 			})
 			if printed != nil {
 				return printed
 			}
 			if !result.Verified {
-				return answerNo
+				return errAnswerNo
 			}
 			return nil
 		},
@@ -306,8 +306,8 @@ where the signature belongs, for "signature import".`,
 				File      string `json:"file"`
 				Algorithm string `json:"algorithm"`
 				Digest    string `json:"digest"`
-			}{args[0], info.Algorithm.String(), hex.EncodeToString(digest)}, func(w io.Writer) {
-				fmt.Fprintln(w, hex.EncodeToString(digest))
+			}{args[0], info.Algorithm.String(), hex.EncodeToString(digest)}, func(w *printer) {
+				w.println(hex.EncodeToString(digest))
 			})
 		},
 	}

@@ -1,0 +1,245 @@
+package toolchain
+
+import (
+	"bytes"
+	"embed"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"github.com/senbonzakura/senbonzakura/mar"
+)
+
+// Rules say, for one product, what the updater of each of its versions understands and which releases nobody may
+// jump over. They are data: write them as TOML, read them with [ParseRules]. The rules of Firefox and Thunderbird
+// are built in ([BuiltinRules]).
+type Rules struct {
+	// Product is the name as application.ini has it ([App] Name), compared without regard to case.
+	Product string `toml:"product"`
+	// Aliases are other names of the same product, for example of its ESR packages.
+	Aliases []string `toml:"aliases"`
+	// Eras are what updaters understand, oldest first. The era of a build is the last one whose Since is not
+	// newer than the build's version. An era inherits every field it leaves out from the one before.
+	Eras []Era `toml:"era"`
+	// Watersheds are releases that every older build must pass through.
+	Watersheds []Watershed `toml:"watershed"`
+	// Arch maps the product's own names of architectures to those that recipes know and that decide about the
+	// branch filter of whole members: x86 and x86_64 get the x86 filter, aarch64 and macos-x86_64-aarch64 none.
+	// Patches never get one. Names that are not listed stand for themselves.
+	Arch map[string]string `toml:"arch"`
+	// Force lists paths that always go in whole, besides those that Mozilla's packaging always forces.
+	Force []string `toml:"force"`
+}
+
+// Era is what the updaters of a range of versions understand.
+type Era struct {
+	// Since is the first version of the era; the first era has "0".
+	Since string `toml:"since"`
+	// Compression of members: "bzip2" or "xz".
+	Compression string `toml:"compression"`
+	// Manifests are the manifest versions that a partial must carry: 2, 3 or both.
+	Manifests []int `toml:"manifests"`
+	// Signature is the signature algorithm: "sha1" or "sha384".
+	Signature string `toml:"signature"`
+	// Patches are the formats of patches that the updater applies: "mbdiff10", "zucchini".
+	Patches []string `toml:"patches"`
+}
+
+// Watershed is a release that a build older than it may not jump over.
+type Watershed struct {
+	Version string `toml:"version"`
+	// Platforms limits it to platforms that start with one of these ("win", "linux", "mac"); empty means all.
+	Platforms []string `toml:"platforms"`
+	// Reason is shown to the person whose pair is refused.
+	Reason string `toml:"reason"`
+}
+
+// architectures are those that recipes know.
+var architectures = []string{"x86", "x86_64", "aarch64", "macos-x86_64-aarch64"}
+
+// ErrRules marks rules that cannot be used; the message says which key and why.
+var ErrRules = errors.New("toolchain: bad rules")
+
+//go:embed rules/*.toml
+var builtin embed.FS
+
+// BuiltinRules returns the rules of the products whose history is public: Firefox and Thunderbird.
+func BuiltinRules() []Rules {
+	var all []Rules
+	for _, name := range []string{"firefox", "thunderbird"} {
+		data, err := builtin.ReadFile("rules/" + name + ".toml")
+		if err != nil {
+			panic(err) // the file is embedded
+		}
+		rules, err := ParseRules(data)
+		if err != nil {
+			panic(fmt.Errorf("built-in rules %s: %w", name, err)) // a test reads them all
+		}
+		all = append(all, rules)
+	}
+	return all
+}
+
+// ParseRules reads rules as TOML and checks them. Unknown keys are an error that shows the line; every error
+// matches [ErrRules].
+func ParseRules(data []byte) (Rules, error) {
+	var rules Rules
+	dec := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields()
+	if err := dec.Decode(&rules); err != nil {
+		var strict *toml.StrictMissingError
+		var decode *toml.DecodeError
+		switch {
+		case errors.As(err, &strict):
+			return Rules{}, fmt.Errorf("%w: unknown key\n%s", ErrRules, strict.String())
+		case errors.As(err, &decode):
+			return Rules{}, fmt.Errorf("%w:\n%s", ErrRules, decode.String())
+		}
+		return Rules{}, fmt.Errorf("%w: %w", ErrRules, err)
+	}
+	return rules, rules.complete()
+}
+
+// complete checks rules and fills in what eras inherit.
+func (r *Rules) complete() error {
+	bad := func(format string, args ...any) error {
+		return fmt.Errorf("%w: product %q: %s", ErrRules, r.Product, fmt.Sprintf(format, args...))
+	}
+	if r.Product == "" {
+		return fmt.Errorf("%w: key product is missing", ErrRules)
+	}
+	if len(r.Eras) == 0 {
+		return bad("no era: at least one, with since = \"0\", says what the updater understands")
+	}
+	r.Eras = slices.Clone(r.Eras)
+	for i := range r.Eras {
+		era := &r.Eras[i]
+		if i == 0 {
+			if Compare(era.Since, "0") != 0 {
+				return bad("the first era must have since = \"0\", not %q", era.Since)
+			}
+		} else {
+			before := r.Eras[i-1]
+			if Compare(before.Since, era.Since) >= 0 {
+				return bad("era %q stands behind era %q: oldest first", era.Since, before.Since)
+			}
+			era.inherit(before)
+		}
+		if err := era.check(); err != nil {
+			return bad("era %q: %v", era.Since, err)
+		}
+	}
+	for i, w := range r.Watersheds {
+		if w.Version == "" {
+			return bad("watershed %d has no version", i+1)
+		}
+	}
+	for name, arch := range r.Arch {
+		if !slices.Contains(architectures, arch) {
+			return bad("arch.%s = %q: want one of %q", name, arch, architectures)
+		}
+	}
+	return nil
+}
+
+func (e *Era) inherit(before Era) {
+	if e.Compression == "" {
+		e.Compression = before.Compression
+	}
+	if e.Manifests == nil {
+		e.Manifests = before.Manifests
+	}
+	if e.Signature == "" {
+		e.Signature = before.Signature
+	}
+	if e.Patches == nil {
+		e.Patches = before.Patches
+	}
+}
+
+func (e *Era) check() error {
+	if e.Compression != CompressionXZ && e.Compression != CompressionBzip2 {
+		return fmt.Errorf("compression = %q: want %q or %q", e.Compression, CompressionXZ, CompressionBzip2)
+	}
+	if len(e.Manifests) == 0 {
+		return errors.New("manifests is empty")
+	}
+	for _, m := range e.Manifests {
+		if m != 2 && m != 3 {
+			return fmt.Errorf("manifests holds %d: want 2 or 3", m)
+		}
+	}
+	if _, err := e.algorithm(); err != nil {
+		return err
+	}
+	if !slices.Contains(e.Patches, FormatMBDIFF10) {
+		return fmt.Errorf("patches = %q: want %q among them", e.Patches, FormatMBDIFF10)
+	}
+	for _, p := range e.Patches {
+		if p != FormatMBDIFF10 && p != FormatZucchini {
+			return fmt.Errorf("patches holds %q: want %q or %q", p, FormatMBDIFF10, FormatZucchini)
+		}
+	}
+	return nil
+}
+
+func (e *Era) algorithm() (mar.Algorithm, error) {
+	switch e.Signature {
+	case "sha1":
+		return mar.RSAPKCS1SHA1, nil
+	case "sha384":
+		return mar.RSAPKCS1SHA384, nil
+	}
+	return 0, fmt.Errorf("signature = %q: want \"sha1\" or \"sha384\"", e.Signature)
+}
+
+// Names used in rules and selections.
+const (
+	CompressionXZ    = "xz"
+	CompressionBzip2 = "bzip2"
+	FormatMBDIFF10   = "mbdiff10"
+	FormatZucchini   = "zucchini"
+)
+
+// era returns what the updater of a version understands.
+func (r *Rules) era(version string) Era {
+	era := r.Eras[0]
+	for _, e := range r.Eras[1:] {
+		if Compare(e.Since, version) <= 0 {
+			era = e
+		}
+	}
+	return era
+}
+
+// covers reports whether the rules are those of a product.
+func (r *Rules) covers(product string) bool {
+	if strings.EqualFold(r.Product, product) {
+		return true
+	}
+	return slices.ContainsFunc(r.Aliases, func(alias string) bool { return strings.EqualFold(alias, product) })
+}
+
+// between returns the watersheds that a pair would jump over on a platform, oldest first: those newer than from
+// and older than to.
+func (r *Rules) between(from, to, platform string) []Watershed {
+	var crossed []Watershed
+	for _, w := range r.Watersheds {
+		if Compare(from, w.Version) < 0 && Compare(w.Version, to) < 0 && w.appliesTo(platform) {
+			crossed = append(crossed, w)
+		}
+	}
+	slices.SortStableFunc(crossed, func(a, b Watershed) int { return Compare(a.Version, b.Version) })
+	return crossed
+}
+
+func (w Watershed) appliesTo(platform string) bool {
+	if len(w.Platforms) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(w.Platforms, func(prefix string) bool {
+		return strings.HasPrefix(strings.ToLower(platform), strings.ToLower(prefix))
+	})
+}

@@ -319,7 +319,7 @@ func copyEntry(ctx context.Context, w io.Writer, e Entry, buf []byte) (err error
 		part := buf[:min(int64(len(buf)), left+1)] // one more than declared, to see that there is no more
 		n, rerr := rc.Read(part)
 		if n < 0 || n > len(part) {
-			return fmt.Errorf("mar: read entry %q: reader returned impossible count %d", e.Name, n)
+			return fmt.Errorf("%w: entry %q: reader returned impossible count %d", ErrContent, e.Name, n)
 		}
 		if int64(n) > left {
 			return &ContentError{Name: e.Name, Declared: e.Size, Got: e.Size + 1}

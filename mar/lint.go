@@ -281,7 +281,9 @@ func (l *linter) gaps(s *scanner) error {
 	spans := make([]span, 0, len(s.files)+1)
 	spans = append(spans, span{start: s.indexOffset, end: s.indexEnd})
 	for _, f := range s.files {
-		spans = append(spans, span{start: f.Offset, end: f.Offset + f.Size})
+		if end := f.Offset + f.Size; end <= s.size { // the others are reported as such
+			spans = append(spans, span{start: f.Offset, end: end})
+		}
 	}
 	sortSpans(spans)
 	end := s.dataStart

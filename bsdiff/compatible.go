@@ -33,7 +33,7 @@ type hit struct{ j, length, pos int32 }
 type chunk struct {
 	start, end int
 	hits       []hit
-	done       chan struct{} // closed when hits are there
+	done       chan struct{} // told when hits are there
 }
 
 // scanner walks over the new file as mbsdiff does.
@@ -44,9 +44,11 @@ type scanner struct {
 	new     []byte
 	own     *finder
 	chunks  chan *chunk
+	spare   chan *chunk // used ones
 	passed  atomic.Int64 // nothing before this place of the new file will be asked for
 	current *chunk
-	next    int // first hit of current that was not yet passed
+	ready   bool // current.hits are there
+	next    int  // first hit of current that was not yet passed
 	steps   int
 }
 
@@ -71,12 +73,20 @@ func compatible(ctx context.Context, old, new []byte, sc scoring, o match.Option
 	g, ctx := errgroup.WithContext(ctx)
 	s.ctx = ctx
 	s.chunks = make(chan *chunk, 4*o.Workers)
+	s.spare = make(chan *chunk, 4*o.Workers)
 	jobs := make(chan *chunk)
 	g.Go(func() error {
 		defer close(jobs)
 		defer close(s.chunks)
 		for start := 0; start < len(new); start += scanChunk {
-			c := &chunk{start: start, end: min(start+scanChunk, len(new)), done: make(chan struct{})}
+			var c *chunk
+			select {
+			case c = <-s.spare:
+				c.hits = c.hits[:0]
+			default:
+				c = &chunk{done: make(chan struct{}, 1)}
+			}
+			c.start, c.end = start, min(start+scanChunk, len(new))
 			select {
 			case s.chunks <- c:
 			case <-ctx.Done():
@@ -94,10 +104,10 @@ func compatible(ctx context.Context, old, new []byte, sc scoring, o match.Option
 		g.Go(func() error {
 			f := newFinder(ix)
 			for c := range jobs {
-				if err := f.explore(ctx, sc, c, int(s.passed.Load())); err != nil {
+				if err := f.explore(ctx, sc, c, &s.passed); err != nil {
 					return err
 				}
-				close(c.done)
+				c.done <- struct{}{}
 			}
 			return nil
 		})
@@ -112,16 +122,19 @@ func compatible(ctx context.Context, old, new []byte, sc scoring, o match.Option
 
 // explore does the searches that a scan over the chunk would do if it started there, or at a later place that
 // is known already.
-func (f *finder) explore(ctx context.Context, sc scoring, c *chunk, passed int) error {
+func (f *finder) explore(ctx context.Context, sc scoring, c *chunk, passed *atomic.Int64) error {
 	old, new := f.ix.old, f.ix.new
 	n := len(old)
 	length, oldscore := 0, 0
 	offset, known := 0, false
-	counted := max(c.start, passed)
+	counted := max(c.start, int(passed.Load()))
 	for scan := counted; scan < c.end; {
 		if len(c.hits)&0xFF == 0 {
 			if err := ctx.Err(); err != nil {
 				return err
+			}
+			if passed.Load() >= int64(c.end) {
+				return nil
 			}
 		}
 		l, p, err := f.search(ctx, scan)
@@ -162,7 +175,13 @@ func (s *scanner) search(j int) (length, pos int, err error) {
 		}
 	}
 	for s.chunks != nil && (s.current == nil || s.current.end <= j) {
-		s.next = 0
+		if s.ready {
+			select {
+			case s.spare <- s.current:
+			default:
+			}
+		}
+		s.next, s.ready = 0, false
 		select {
 		case s.current = <-s.chunks:
 			if s.current == nil {
@@ -173,10 +192,13 @@ func (s *scanner) search(j int) (length, pos int, err error) {
 		}
 	}
 	if c := s.current; c != nil && c.start <= j && j < c.end {
-		select {
-		case <-c.done:
-		case <-s.ctx.Done():
-			return 0, 0, s.ctx.Err()
+		if !s.ready {
+			select {
+			case <-c.done:
+				s.ready = true
+			case <-s.ctx.Done():
+				return 0, 0, s.ctx.Err()
+			}
 		}
 		for s.next < len(c.hits) && int(c.hits[s.next].j) < j {
 			s.next++

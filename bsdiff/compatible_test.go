@@ -133,19 +133,8 @@ func slowPatch(old, new []byte) []byte {
 		newPos += int(t.Copy)
 		oldPos += int(t.Add) + int(t.Seek)
 	}
-	crc := ^uint32(0)
-	for _, b := range old {
-		crc ^= uint32(b) << 24
-		for range 8 {
-			if crc>>31 == 1 {
-				crc = crc<<1 ^ 0x04C11DB7
-			} else {
-				crc <<= 1
-			}
-		}
-	}
 	patch := []byte("MBDIFF10")
-	for _, v := range []int{len(old), int(^crc), len(new), len(control), len(difference), len(extra)} {
+	for _, v := range []int{len(old), int(slowChecksum(old)), len(new), len(control), len(difference), len(extra)} {
 		patch = binary.BigEndian.AppendUint32(patch, uint32(v))
 	}
 	return append(append(append(patch, control...), difference...), extra...)

@@ -2,58 +2,33 @@ package bsdiff
 
 import (
 	"encoding/binary"
-	"sync"
+	"hash/crc32"
+	"math/bits"
 )
 
-// crcPolynomial is that of bzip2 and POSIX cksum, most significant bit first; unlike that of zip and
-// hash/crc32 the register is not reflected.
-const crcPolynomial = 0x04C11DB7
-
-// crcTables hold in [k][b] what a byte b that is followed by k bytes of zero leaves in the register.
-var crcTables = sync.OnceValue(func() *[16][256]uint32 {
-	t := new([16][256]uint32)
-	for b := range t[0] {
-		r := uint32(b) << 24
-		for range 8 {
-			if r&(1<<31) != 0 {
-				r = r<<1 ^ crcPolynomial
-			} else {
-				r <<= 1
-			}
-		}
-		t[0][b] = r
-	}
-	for k := 1; k < len(t); k++ {
-		for b := range t[k] {
-			r := t[k-1][b]
-			t[k][b] = r<<8 ^ t[0][r>>24]
-		}
-	}
-	return t
-})
-
-// Checksum returns the checksum that MBDIFF10 keeps of the old file: bzip2's CRC-32. The checksum of
-// "123456789" is 0xFC891918. A checksum can be continued with [UpdateChecksum].
+// Checksum returns the checksum that MBDIFF10 keeps of the old file: bzip2's CRC-32, which takes the most
+// significant bit of each byte first, unlike that of zip and hash/crc32. The checksum of "123456789" is
+// 0xFC891918. A checksum can be continued with [UpdateChecksum].
 func Checksum(data []byte) uint32 { return UpdateChecksum(0, data) }
 
 // UpdateChecksum returns the checksum of some bytes followed by data, where crc is the checksum of the
 // former. That of no bytes is 0.
 func UpdateChecksum(crc uint32, data []byte) uint32 {
-	t := crcTables()
-	r := ^crc
-	for len(data) >= 16 {
-		a := binary.BigEndian.Uint32(data) ^ r
-		b := binary.BigEndian.Uint32(data[4:])
-		c := binary.BigEndian.Uint32(data[8:])
-		d := binary.BigEndian.Uint32(data[12:])
-		r = t[15][a>>24] ^ t[14][a>>16&0xFF] ^ t[13][a>>8&0xFF] ^ t[12][a&0xFF] ^
-			t[11][b>>24] ^ t[10][b>>16&0xFF] ^ t[9][b>>8&0xFF] ^ t[8][b&0xFF] ^
-			t[7][c>>24] ^ t[6][c>>16&0xFF] ^ t[5][c>>8&0xFF] ^ t[4][c&0xFF] ^
-			t[3][d>>24] ^ t[2][d>>16&0xFF] ^ t[1][d>>8&0xFF] ^ t[0][d&0xFF]
-		data = data[16:]
+	// The polynomial, the start and the end are those of zip: only the order of bits is the other one. Processors
+	// have instructions for that, so turning all bytes around costs less than tables.
+	r := bits.Reverse32(crc)
+	var buf [4 << 10]byte
+	for len(data) > 0 {
+		n := copy(buf[:], data)
+		data = data[n:]
+		for i := 0; i < n; i += 8 {
+			v := binary.LittleEndian.Uint64(buf[i:])
+			v = v>>1&0x5555555555555555 | v&0x5555555555555555<<1
+			v = v>>2&0x3333333333333333 | v&0x3333333333333333<<2
+			v = v>>4&0x0F0F0F0F0F0F0F0F | v&0x0F0F0F0F0F0F0F0F<<4
+			binary.LittleEndian.PutUint64(buf[i:], v)
+		}
+		r = crc32.Update(r, crc32.IEEETable, buf[:n])
 	}
-	for _, b := range data {
-		r = r<<8 ^ t[0][byte(r>>24)^b]
-	}
-	return ^r
+	return bits.Reverse32(r)
 }

@@ -44,7 +44,7 @@ type scanner struct {
 	new     []byte
 	own     *finder
 	chunks  chan *chunk
-	spare   chan *chunk // used ones
+	spare   chan *chunk  // used ones
 	passed  atomic.Int64 // nothing before this place of the new file will be asked for
 	current *chunk
 	ready   bool // current.hits are there

@@ -144,7 +144,7 @@ func New(opts *Options) (*Client, error) {
 	c.openers = make(map[string]Opener)
 	for scheme, opener := range o.Openers {
 		if opener == nil || slices.Contains([]string{"http", "https", "file"}, scheme) || !hasScheme(scheme+":") ||
-			scheme != strings.ToLower(scheme) {
+			scheme != strings.ToLower(scheme) || strings.Contains(scheme, ":") {
 			return nil, fmt.Errorf("fetch: no opener can be given for scheme %q", scheme)
 		}
 		c.openers[scheme] = opener
@@ -426,8 +426,8 @@ func (d *download) attempt(ctx context.Context, u *url.URL) (got int64, err erro
 				d.r.Progress(d.off, d.total)
 			}
 		}
-		if errors.Is(err, io.EOF) {
-			break
+		if errors.Is(err, io.EOF) || err != nil && d.off == d.total {
+			break // what goes wrong after the last byte does not matter
 		}
 		if err != nil {
 			return got, err

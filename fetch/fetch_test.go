@@ -8,6 +8,7 @@ import (
 	"crypto/sha512"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -23,8 +24,12 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/senbonzakura/senbonzakura/fetch"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // content returns n bytes that follow from the seed and do not repeat.
 func content(seed byte, n int) []byte {
@@ -36,6 +41,12 @@ func content(seed byte, n int) []byte {
 func sum512(b []byte) fetch.Hash {
 	s := sha512.Sum512(b)
 	return fetch.Hash{Algorithm: fetch.SHA512, Sum: s[:]}
+}
+
+func hashOf(a fetch.Algorithm, b []byte) fetch.Hash {
+	h := map[fetch.Algorithm]hash.Hash{fetch.SHA512: sha512.New(), fetch.SHA384: sha512.New384(), fetch.SHA256: sha256.New(), fetch.SHA1: sha1.New()}[a]
+	h.Write(b)
+	return fetch.Hash{Algorithm: a, Sum: h.Sum(nil)}
 }
 
 var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}

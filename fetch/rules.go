@@ -125,15 +125,26 @@ func (e *scrubbed) Error() string        { return e.text }
 func (e *scrubbed) Is(target error) bool { return e.is(target) }
 
 func scrub(err error, words []string) error {
-	text := err.Error()
-	clean := text
-	for _, w := range words {
-		clean = strings.ReplaceAll(clean, w, "…")
+	clean := func(text string) string {
+		for _, w := range words {
+			text = strings.ReplaceAll(text, w, "…")
+		}
+		return text
 	}
-	if clean == text {
+	text := err.Error()
+	if clean(text) == text {
 		return err
 	}
-	return &scrubbed{clean, func(target error) bool { return errors.Is(err, target) }}
+	// A server may repeat what it was sent, in where it redirects to above all.
+	var notAllowed *NotAllowedError
+	var address *AddressError
+	switch {
+	case errors.As(err, &notAllowed):
+		return &NotAllowedError{URL: clean(notAllowed.URL), Hop: notAllowed.Hop, Reason: notAllowed.Reason}
+	case errors.As(err, &address):
+		return &AddressError{Host: clean(address.Host), Address: address.Address, Reason: address.Reason}
+	}
+	return &scrubbed{clean(text), func(target error) bool { return errors.Is(err, target) }}
 }
 
 // prefix is one entry of the allow-list.

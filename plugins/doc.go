@@ -20,3 +20,5 @@
 // Plugins run on Linux and macOS. On Windows the package builds and starts plugins over loopback TCP, but a
 // host that is killed there relies on the plugin to notice (it does when it uses Serve).
 package plugins
+
+//go:generate ./internal/generate.sh

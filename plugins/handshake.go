@@ -24,9 +24,9 @@ import (
 	"time"
 )
 
-// cookieKey names the environment variable that tells a program that it was started as a plugin; its value is
-// the kind. It is for people who start a plugin by hand, not for security.
-const cookieKey = "SENBONZAKURA_PLUGIN"
+// CookieVariable names the environment variable that tells a program that it was started as a plugin; its value
+// is the kind. It is for people who start a plugin by hand, not for security.
+const CookieVariable = "SENBONZAKURA_PLUGIN"
 
 // maxHandshake bounds the handshake line, in bytes. A certificate for a P-521 key takes about 800.
 const maxHandshake = 8 << 10
@@ -105,16 +105,32 @@ func checkAddress(network, address, dir string) error {
 }
 
 // clientTLS makes the host's certificate for one start and the TLS configuration that uses it. The pool of
-// authorities is empty until the plugin's certificate from the handshake is put in. The key is on P-256, not
-// on P-521 as go-plugin's own, because gRPC in other languages does not take P-521 everywhere.
+// authorities is empty until the plugin's certificate from the handshake is put in.
 func clientTLS() (*tls.Config, string, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	cert, err := NewCertificate()
 	if err != nil {
 		return nil, "", err
 	}
+	config := &tls.Config{
+		Certificates: []tls.Certificate{cert},
+		RootCAs:      x509.NewCertPool(),
+		ServerName:   "localhost",
+		MinVersion:   tls.VersionTLS12,
+	}
+	return config, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]})), nil
+}
+
+// NewCertificate makes a key and a certificate for one end of one connection, as PROTOCOL.md section 2.3 asks
+// for; it is exported for tools that try what a plugin does with strangers. The key is on P-256, not on P-521
+// as go-plugin's own, because gRPC in other languages does not take P-521 everywhere.
+func NewCertificate() (tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("make certificate: %w", err)
+	}
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
 	if err != nil {
-		return nil, "", err
+		return tls.Certificate{}, fmt.Errorf("make certificate: %w", err)
 	}
 	template := &x509.Certificate{
 		SerialNumber:          serial,
@@ -129,13 +145,7 @@ func clientTLS() (*tls.Config, string, error) {
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
-		return nil, "", err
+		return tls.Certificate{}, fmt.Errorf("make certificate: %w", err)
 	}
-	config := &tls.Config{
-		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}},
-		RootCAs:      x509.NewCertPool(),
-		ServerName:   "localhost",
-		MinVersion:   tls.VersionTLS12,
-	}
-	return config, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), nil
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
 }

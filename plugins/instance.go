@@ -116,7 +116,7 @@ func launch(ctx context.Context, t *thread, cfg Config, kind Kind, h *home, dir 
 	}
 	tlsConfig, certificate, err := clientTLS()
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("start plugin: make certificate: %w", err), os.RemoveAll(dir))
+		return nil, errors.Join(fmt.Errorf("start plugin: %w", err), os.RemoveAll(dir))
 	}
 	r := newRunner(t, cfg, kind, h.binary, dir, log)
 	sets := make(map[int]plugin.PluginSet)
@@ -124,7 +124,7 @@ func launch(ctx context.Context, t *thread, cfg Config, kind Kind, h *home, dir 
 		sets[v] = plugin.PluginSet{kind.Name: &shim{}}
 	}
 	client := plugin.NewClient(&plugin.ClientConfig{
-		HandshakeConfig:  plugin.HandshakeConfig{MagicCookieKey: cookieKey, MagicCookieValue: kind.Name},
+		HandshakeConfig:  plugin.HandshakeConfig{MagicCookieKey: CookieVariable, MagicCookieValue: kind.Name},
 		VersionedPlugins: sets,
 		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
 		TLSConfig:        tlsConfig,

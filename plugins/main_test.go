@@ -68,7 +68,7 @@ func pluginMain(mode string) {
 		select {}
 	case "unbounded":
 		plugin.Serve(&plugin.ServeConfig{
-			HandshakeConfig:  plugin.HandshakeConfig{MagicCookieKey: cookieKey, MagicCookieValue: echoKind.Name},
+			HandshakeConfig:  plugin.HandshakeConfig{MagicCookieKey: CookieVariable, MagicCookieValue: echoKind.Name},
 			VersionedPlugins: map[int]plugin.PluginSet{1: {"echo": &shim{register: func(r grpc.ServiceRegistrar) { registerEcho(r, &echo{}) }}}},
 			GRPCServer:       plugin.DefaultGRPCServer,
 		})

@@ -68,7 +68,7 @@ func TestEnvironment(t *testing.T) {
 		names = append(names, name)
 	}
 	allowed := []string{
-		"MINE", modeEnv, cookieKey, "TMPDIR", "TMP", "TEMP", "PLUGIN_MIN_PORT", "PLUGIN_MAX_PORT",
+		"MINE", modeEnv, CookieVariable, "TMPDIR", "TMP", "TEMP", "PLUGIN_MIN_PORT", "PLUGIN_MAX_PORT",
 		"PLUGIN_PROTOCOL_VERSIONS", "PLUGIN_UNIX_SOCKET_DIR", "PLUGIN_CLIENT_CERT",
 	}
 	for _, name := range names {

@@ -34,7 +34,7 @@ func Serve[B any](kind Kind, open func(ctx context.Context) (B, error), register
 }
 
 func serve[B any](kind Kind, open func(ctx context.Context) (B, error), register func(grpc.ServiceRegistrar, B)) int {
-	if got := os.Getenv(cookieKey); got != kind.Name {
+	if got := os.Getenv(CookieVariable); got != kind.Name {
 		if got == "" {
 			_, _ = fmt.Fprintf(os.Stderr, "This program is a %s plugin of Senbonzakura. It is started by the program that uses it, not by hand;\nto try it, run the conformance check: see plugins/README.md.\n", kind.Name)
 		} else {
@@ -85,7 +85,7 @@ func serve[B any](kind Kind, open func(ctx context.Context) (B, error), register
 	}
 	os.Stdout = stdout // go-plugin prints the handshake to it and then puts a pipe in its place
 	plugin.Serve(&plugin.ServeConfig{
-		HandshakeConfig:  plugin.HandshakeConfig{MagicCookieKey: cookieKey, MagicCookieValue: kind.Name},
+		HandshakeConfig:  plugin.HandshakeConfig{MagicCookieKey: CookieVariable, MagicCookieValue: kind.Name},
 		VersionedPlugins: sets,
 		Logger:           hclog.New(&hclog.LoggerOptions{Level: hclog.Off}),
 		GRPCServer: func(opts []grpc.ServerOption) *grpc.Server {

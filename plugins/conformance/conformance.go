@@ -1,0 +1,129 @@
+// Package conformance holds what the conformance kits of all plugin kinds share: the Report, and the rules for
+// the process itself. The kits are plugins/signing/signingtest and plugins/storage/storagetest; authors and
+// tools call those.
+package conformance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+)
+
+// Status is how a rule came out.
+type Status string
+
+// The statuses.
+const (
+	Passed  Status = "passed"
+	Failed  Status = "failed"
+	Skipped Status = "skipped"
+)
+
+// Result is one rule of PROTOCOL.md, tried on a plugin.
+type Result struct {
+	// Rule is the rule's number in the kit, Section where PROTOCOL.md says it, What it says in a few words.
+	Rule    string `json:"rule"`
+	Section string `json:"section"`
+	What    string `json:"what"`
+	Status  Status `json:"status"`
+	// Detail says what was seen where the rule is broken, or why it was skipped.
+	Detail string        `json:"detail,omitempty"`
+	Took   time.Duration `json:"took_ns"`
+}
+
+// Report is the outcome of a kit. It is not safe for concurrent use.
+type Report struct {
+	Kind    string   `json:"kind"`
+	Results []Result `json:"results"`
+}
+
+// errSkip marks a rule that was not tried.
+type skipError struct{ why string }
+
+func (e *skipError) Error() string { return e.why }
+
+// Skip returns the error with which a rule says why it cannot be tried.
+func Skip(format string, args ...any) error { return &skipError{fmt.Sprintf(format, args...)} }
+
+// ruleTimeout bounds one rule.
+const ruleTimeout = time.Minute
+
+// Try tries a rule and adds its result. try gets a context with a time limit and returns nil when the rule
+// holds, a Skip when it does not apply, or what is wrong.
+func (r *Report) Try(ctx context.Context, rule, section, what string, try func(ctx context.Context) error) {
+	ctx, cancel := context.WithTimeout(ctx, ruleTimeout)
+	defer cancel()
+	begin := time.Now()
+	err := try(ctx)
+	res := Result{Rule: rule, Section: section, What: what, Status: Passed, Took: time.Since(begin)}
+	var skip *skipError
+	switch {
+	case errors.As(err, &skip):
+		res.Status, res.Detail = Skipped, skip.why
+	case err != nil:
+		res.Status, res.Detail = Failed, err.Error()
+	}
+	r.Results = append(r.Results, res)
+}
+
+// Err returns nil when no rule is broken, and otherwise an error with one line per broken rule. A report
+// without results is an error, too.
+func (r *Report) Err() error {
+	if len(r.Results) == 0 {
+		return errors.New("no rule was tried")
+	}
+	var errs []error
+	for _, res := range r.Results {
+		if res.Status == Failed {
+			errs = append(errs, fmt.Errorf("%s (PROTOCOL.md %s): %s: %s", res.Rule, res.Section, res.What, res.Detail))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// WriteText writes the report as a table for people.
+func (r *Report) WriteText(w io.Writer) error {
+	count := map[Status]int{}
+	var b strings.Builder
+	for _, res := range r.Results {
+		count[res.Status]++
+		fmt.Fprintf(&b, "%-7s %-3s PROTOCOL.md %-4s %s", res.Status, res.Rule, res.Section, res.What)
+		if res.Detail != "" {
+			fmt.Fprintf(&b, "\n        → %s", res.Detail)
+		}
+		b.WriteByte('\n')
+	}
+	fmt.Fprintf(&b, "%s plugin: %d passed, %d failed, %d skipped\n", r.Kind, count[Passed], count[Failed], count[Skipped])
+	if _, err := io.WriteString(w, b.String()); err != nil {
+		return fmt.Errorf("write report: %w", err)
+	}
+	return nil
+}
+
+// TB is the part of testing.TB that the kits need, so that they do not import testing.
+type TB interface {
+	Helper()
+	Context() context.Context
+	Errorf(format string, args ...any)
+	Logf(format string, args ...any)
+	Fatalf(format string, args ...any)
+}
+
+// Apply tells a test what a report says: each broken rule is an error, each skipped one a line of the log.
+func (r *Report) Apply(t TB) {
+	t.Helper()
+	for _, res := range r.Results {
+		switch res.Status {
+		case Failed:
+			t.Errorf("%s (PROTOCOL.md %s): %s: %s", res.Rule, res.Section, res.What, res.Detail)
+		case Skipped:
+			t.Logf("%s skipped: %s", res.Rule, res.Detail)
+		}
+	}
+	if len(r.Results) == 0 {
+		t.Errorf("no rule was tried")
+	}
+}

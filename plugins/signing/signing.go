@@ -1,0 +1,263 @@
+package signing
+
+import (
+	"context"
+	"crypto"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"path"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/senbonzakura/senbonzakura/mar"
+	"github.com/senbonzakura/senbonzakura/plugins"
+	"github.com/senbonzakura/senbonzakura/plugins/internal/signingpb"
+)
+
+// Bounds of what a plugin may say about itself and its keys.
+const (
+	maxKeys     = 1000
+	maxKeyID    = 200
+	maxName     = 100
+	maxKeyBytes = 8 << 10
+	maxChannels = 100
+)
+
+// Kind is what plugins.Start and plugins.Serve need to know about signing plugins.
+func Kind() plugins.Kind { return plugins.Kind{Name: "signing", Versions: []int{1}} }
+
+// Info is what a plugin says about itself, for people.
+type Info struct {
+	Name, Version string
+	// Capabilities names optional abilities; version 1 of the protocol defines none.
+	Capabilities []string
+}
+
+// Key describes a key that a plugin can sign with.
+type Key struct {
+	// ID names the key within the plugin: 1 to 200 bytes of printable ASCII.
+	ID string
+	// Algorithm is the one algorithm that the key is used with.
+	Algorithm mar.Algorithm
+	// PublicKey is an *rsa.PublicKey.
+	PublicKey crypto.PublicKey
+	// SignatureSize is the length of every signature in bytes. Serve fills it in when it is 0.
+	SignatureSize int
+	// NotBefore and NotAfter say when the key may be used, in whole seconds: from NotBefore to just before
+	// NotAfter. Zero means no limit.
+	NotBefore, NotAfter time.Time
+	// Channels are the MAR channels that the key is meant for; "*" stands for any text. None means that
+	// nothing is said. The host's Policy decides; these can only narrow it.
+	Channels []string
+}
+
+// ValidAt says whether the key may be used at a time.
+func (k Key) ValidAt(t time.Time) bool {
+	return (k.NotBefore.IsZero() || !t.Before(k.NotBefore)) && (k.NotAfter.IsZero() || t.Before(k.NotAfter))
+}
+
+// Request asks for one signature.
+type Request struct {
+	// KeyID names the key and Algorithm is the key's algorithm.
+	KeyID     string
+	Algorithm mar.Algorithm
+	// Digest is what the algorithm's hash function made: 20 bytes of SHA-1, 48 of SHA-384.
+	Digest []byte
+	// ID names the request in logs and journals. A request that is repeated keeps its ID.
+	ID string
+}
+
+func (r Request) check() error {
+	hash := r.Algorithm.Hash()
+	switch {
+	case r.KeyID == "":
+		return fmt.Errorf("no key: %w", plugins.ErrInvalid)
+	case hash == 0:
+		return fmt.Errorf("%v: %w", r.Algorithm, plugins.ErrUnsupported)
+	case len(r.Digest) != hash.Size():
+		return fmt.Errorf("digest has %d bytes, %v has %d: %w", len(r.Digest), hash, hash.Size(), plugins.ErrInvalid)
+	}
+	return nil
+}
+
+// Backend is what the author of a plugin implements. Methods may be called from several goroutines. Errors
+// should match one of those of package plugins (ErrDenied, ErrNotFound, ErrThrottled, ErrUnavailable …), or be
+// a *plugins.Error; everything else reaches the host as ErrInternal. A Backend with a method Close() error is
+// closed at the end.
+type Backend interface {
+	// Info says what the plugin is. It must not block.
+	Info(ctx context.Context) (Info, error)
+	// Keys lists the keys. It should answer from memory: hosts call it whenever they start.
+	Keys(ctx context.Context) ([]Key, error)
+	// Sign signs r.Digest with the key r.KeyID. The digest's length has been checked. It must return exactly
+	// the key's SignatureSize bytes, the same ones for the same request; plugins.ErrNotFound for a key that
+	// is not there, plugins.ErrUnsupported for an algorithm that is not the key's; and it must return soon
+	// after ctx ends.
+	Sign(ctx context.Context, r Request) ([]byte, error)
+}
+
+// Serve is the whole main of a signing plugin: open makes the backend, from arguments and environment; what it
+// prints is logged by the host, and its error ends the process with status 1. Serve never returns. See
+// plugins.Serve.
+func Serve(open func(ctx context.Context) (Backend, error)) {
+	plugins.Serve(Kind(), open, register)
+}
+
+func register(r grpc.ServiceRegistrar, b Backend) {
+	signingpb.RegisterSigningServer(r, &server{backend: b})
+}
+
+// server shows a Backend to the wire.
+type server struct {
+	signingpb.UnimplementedSigningServer
+	backend Backend
+}
+
+func (s *server) Info(ctx context.Context, _ *signingpb.InfoRequest) (*signingpb.InfoResponse, error) {
+	info, err := s.backend.Info(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &signingpb.InfoResponse{Name: info.Name, Version: info.Version, Capabilities: info.Capabilities}, nil
+}
+
+func (s *server) Keys(ctx context.Context, _ *signingpb.KeysRequest) (*signingpb.KeysResponse, error) {
+	keys, err := s.backend.Keys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	reply := &signingpb.KeysResponse{}
+	for _, k := range keys {
+		pk, err := keyToWire(k)
+		if err != nil {
+			return nil, fmt.Errorf("key %q: %w", k.ID, err)
+		}
+		reply.Keys = append(reply.Keys, pk)
+	}
+	return reply, nil
+}
+
+func (s *server) Sign(ctx context.Context, in *signingpb.SignRequest) (*signingpb.SignResponse, error) {
+	r := Request{KeyID: in.GetKeyId(), Algorithm: mar.Algorithm(in.GetAlgorithm()), Digest: in.GetDigest(), ID: in.GetRequestId()}
+	if err := r.check(); err != nil {
+		return nil, err
+	}
+	sig, err := s.backend.Sign(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return &signingpb.SignResponse{Signature: sig}, nil
+}
+
+func keyToWire(k Key) (*signingpb.Key, error) {
+	der, err := x509.MarshalPKIXPublicKey(k.PublicKey)
+	if err != nil {
+		return nil, err
+	}
+	if pub, ok := k.PublicKey.(*rsa.PublicKey); ok && k.SignatureSize == 0 {
+		k.SignatureSize = pub.Size()
+	}
+	out := &signingpb.Key{
+		Id: k.ID, Algorithm: signingpb.Algorithm(k.Algorithm), SignatureSize: uint32(k.SignatureSize),
+		PublicKey: der, MarChannels: k.Channels,
+	}
+	if !k.NotBefore.IsZero() {
+		out.NotBefore = k.NotBefore.Unix()
+	}
+	if !k.NotAfter.IsZero() {
+		out.NotAfter = k.NotAfter.Unix()
+	}
+	return out, nil
+}
+
+// errAnswer marks an answer that breaks the protocol.
+func errAnswer(format string, args ...any) error {
+	return &plugins.Error{Reason: plugins.ReasonInternal, Message: "the plugin's answer breaks the protocol", Cause: fmt.Errorf(format+": %w", append(args, ErrAnswer)...)}
+}
+
+// ErrAnswer means that a plugin answered with something that cannot be: a signature of the wrong length or
+// that does not verify, a key without an ID. Such an answer is never used and the request not repeated.
+var ErrAnswer = errors.New("bad answer from plugin")
+
+// keyFromWire checks everything that a plugin says about a key.
+func keyFromWire(in *signingpb.Key) (Key, error) {
+	k := Key{
+		ID: in.GetId(), Algorithm: mar.Algorithm(in.GetAlgorithm()), SignatureSize: int(in.GetSignatureSize()),
+		Channels: in.GetMarChannels(),
+	}
+	if !goodID(k.ID) {
+		return k, errAnswer("key with ID %.220q", k.ID)
+	}
+	if k.Algorithm.Hash() == 0 {
+		return k, errAnswer("key %s: unknown %v", k.ID, k.Algorithm)
+	}
+	if len(in.GetPublicKey()) > maxKeyBytes {
+		return k, errAnswer("key %s: public key of %d bytes", k.ID, len(in.GetPublicKey()))
+	}
+	pub, err := x509.ParsePKIXPublicKey(in.GetPublicKey())
+	if err != nil {
+		return k, errAnswer("key %s: public key: %v", k.ID, err)
+	}
+	rsaKey, ok := pub.(*rsa.PublicKey)
+	if !ok {
+		return k, errAnswer("key %s: public key is %T, not RSA", k.ID, pub)
+	}
+	k.PublicKey = rsaKey
+	if k.SignatureSize != rsaKey.Size() {
+		return k, errAnswer("key %s: signature size %d, but the key's modulus has %d bytes", k.ID, k.SignatureSize, rsaKey.Size())
+	}
+	if n := in.GetNotBefore(); n != 0 {
+		k.NotBefore = time.Unix(n, 0).UTC()
+	}
+	if n := in.GetNotAfter(); n != 0 {
+		k.NotAfter = time.Unix(n, 0).UTC()
+	}
+	if len(k.Channels) > maxChannels {
+		return k, errAnswer("key %s: %d channels", k.ID, len(k.Channels))
+	}
+	for _, c := range k.Channels {
+		if _, err := path.Match(c, ""); err != nil || len(c) > maxKeyID {
+			return k, errAnswer("key %s: channel %.220q", k.ID, c)
+		}
+	}
+	return k, nil
+}
+
+func goodID(id string) bool {
+	if id == "" || len(id) > maxKeyID {
+		return false
+	}
+	for i := range len(id) {
+		if id[i] < ' ' || id[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// Fingerprint returns the SHA-256 of a public key's PKIX encoding in hexadecimal, to tell keys apart in
+// journals and configurations.
+func Fingerprint(key crypto.PublicKey) (string, error) {
+	der, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		return "", fmt.Errorf("fingerprint: %w", err)
+	}
+	sum := sha256.Sum256(der)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// verify checks a signature of a digest.
+func verify(key *rsa.PublicKey, alg mar.Algorithm, digest, sig []byte) error {
+	if len(sig) != key.Size() {
+		return errAnswer("signature has %d bytes, want %d", len(sig), key.Size())
+	}
+	if err := rsa.VerifyPKCS1v15(key, alg.Hash(), digest, sig); err != nil {
+		return errAnswer("signature does not verify with the configured key")
+	}
+	return nil
+}

@@ -1,0 +1,253 @@
+// Package signingtest is the conformance kit of signing plugins. It does not import testing: the same checks
+// run in an author's test, against a backend in process, and in a tool, against any binary in any language.
+//
+//	func TestConformance(t *testing.T) { signingtest.Run(t, myBackend, nil) }
+//
+//	report := signingtest.CheckBinary(ctx, plugins.Config{Path: path, SHA256: sum}, nil)
+//
+// Sick wraps a backend so that it misbehaves in every way that a host must survive.
+package signingtest
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/senbonzakura/senbonzakura/mar"
+	"github.com/senbonzakura/senbonzakura/plugins"
+	"github.com/senbonzakura/senbonzakura/plugins/conformance"
+	"github.com/senbonzakura/senbonzakura/plugins/signing"
+)
+
+// Options changes a check. The zero value is ready for use.
+type Options struct {
+	// Key is the only key to try; empty means every key, at most 5.
+	Key string
+	// PublicKey is what Key's signatures must verify with; nil means the key that the plugin names.
+	PublicKey crypto.PublicKey
+	// Concurrency is the number of signatures asked for at once; 0 means 8.
+	Concurrency int
+}
+
+// maxTried is the number of keys that are tried when none is named.
+const maxTried = 5
+
+// Run checks a backend in this process and tells the test what is broken.
+func Run(t conformance.TB, b signing.Backend, opts *Options) {
+	t.Helper()
+	c, err := signing.Local(b)
+	if err != nil {
+		t.Fatalf("serve backend: %v", err)
+	}
+	Check(t.Context(), c, opts).Apply(t)
+	if err := c.Close(); err != nil {
+		t.Errorf("close: %v", err)
+	}
+}
+
+// CheckBinary checks a plugin's binary: first the process, then what Check checks. It takes some seconds.
+func CheckBinary(ctx context.Context, cfg plugins.Config, opts *Options) *conformance.Report {
+	r := &conformance.Report{Kind: "signing"}
+	r.Process(ctx, cfg, signing.Kind())
+	if r.Err() != nil && len(r.Results) == 2 { // it does not even start
+		return r
+	}
+	c, err := signing.Start(ctx, cfg)
+	r.Try(ctx, "S1", "5.1", "it starts and says what it is", func(context.Context) error { return err })
+	if err != nil {
+		return r
+	}
+	check(ctx, r, c, opts)
+	r.Try(ctx, "S0", "2.5", "it ends when it is closed", func(context.Context) error { return c.Close() })
+	return r
+}
+
+// Check checks a plugin that runs.
+func Check(ctx context.Context, c *signing.Client, opts *Options) *conformance.Report {
+	r := &conformance.Report{Kind: "signing"}
+	check(ctx, r, c, opts)
+	return r
+}
+
+func check(ctx context.Context, r *conformance.Report, c *signing.Client, opts *Options) {
+	if opts == nil {
+		opts = &Options{}
+	}
+	r.Try(ctx, "S2", "5.1", "it has a name and a version", func(ctx context.Context) error {
+		info, err := c.Info(ctx)
+		if err == nil && (info.Name == "" || info.Version == "") {
+			err = fmt.Errorf("name %q, version %q", info.Name, info.Version)
+		}
+		return err
+	})
+	var keys []signing.Key
+	r.Try(ctx, "S3", "5.2", "it lists its keys, all well formed, and the same ones each time", func(ctx context.Context) error {
+		var err error
+		if keys, err = c.Keys(ctx); err != nil {
+			return err
+		}
+		if len(keys) == 0 {
+			return errors.New("it has no keys")
+		}
+		again, err := c.Keys(ctx)
+		if err != nil {
+			return err
+		}
+		if len(again) != len(keys) {
+			return fmt.Errorf("%d keys at first, then %d", len(keys), len(again))
+		}
+		for i, k := range keys {
+			if again[i].ID != k.ID || !k.PublicKey.(*rsa.PublicKey).Equal(again[i].PublicKey) {
+				return fmt.Errorf("key %d is %q at first, then %q, or has another public key", i, k.ID, again[i].ID)
+			}
+		}
+		return nil
+	})
+	tried := keys[:min(len(keys), maxTried)]
+	if opts.Key != "" {
+		tried = nil
+		r.Try(ctx, "S4", "5.2", "it has the key that was asked for", func(context.Context) error {
+			for _, k := range keys {
+				if k.ID == opts.Key {
+					tried = []signing.Key{k}
+					return nil
+				}
+			}
+			return fmt.Errorf("no key %q", opts.Key)
+		})
+	}
+	for _, k := range tried {
+		checkKey(ctx, r, c, k, opts)
+	}
+	r.Try(ctx, "S10", "5.3", "a key that is not there: NOT_FOUND", func(ctx context.Context) error {
+		digest := make([]byte, 48)
+		for _, id := range []string{"no such key " + rand.Text(), "../../etc/passwd", strings.Repeat("k", 200)} {
+			_, err := c.Sign(ctx, signing.Request{KeyID: id, Algorithm: mar.RSAPKCS1SHA384, Digest: digest, ID: rand.Text()})
+			if !errors.Is(err, plugins.ErrNotFound) {
+				return fmt.Errorf("key %.30q: got %w", id, or(err))
+			}
+		}
+		return nil
+	})
+	r.Try(ctx, "S11", "5.3", "a request that makes no sense is refused and costs nothing else", func(ctx context.Context) error {
+		for _, q := range []signing.Request{
+			{},
+			{KeyID: strings.Repeat("k", 1<<20), Algorithm: mar.RSAPKCS1SHA384, Digest: make([]byte, 48)},
+			{KeyID: "k", Algorithm: mar.RSAPKCS1SHA384, Digest: make([]byte, 3<<20)},
+			{KeyID: "k", Algorithm: 4711, Digest: make([]byte, 48)},
+		} {
+			if _, err := c.Sign(ctx, q); err == nil || errors.Is(err, plugins.ErrStopped) || errors.Is(err, plugins.ErrTimeout) {
+				return fmt.Errorf("got %w", or(err))
+			}
+		}
+		_, err := c.Keys(ctx)
+		return err
+	})
+}
+
+// checkKey tries the rules for one key.
+func checkKey(ctx context.Context, r *conformance.Report, c *signing.Client, k signing.Key, opts *Options) {
+	public := k.PublicKey
+	if opts.PublicKey != nil {
+		public = opts.PublicKey
+	}
+	name := fmt.Sprintf("key %s: ", k.ID)
+	request := func() signing.Request {
+		digest := make([]byte, k.Algorithm.Hash().Size())
+		_, _ = rand.Read(digest) // never fails
+		return signing.Request{KeyID: k.ID, Algorithm: k.Algorithm, Digest: digest, ID: rand.Text()}
+	}
+	now := time.Now()
+	if !k.ValidAt(now) {
+		r.Try(ctx, "S5", "5.2", name+"signs", func(context.Context) error {
+			return conformance.Skip("the key is not valid now")
+		})
+		return
+	}
+	r.Try(ctx, "S5", "5.3", name+"its signatures have the declared size and verify", func(ctx context.Context) error {
+		s, err := c.Signer(ctx, k.ID, public)
+		if err != nil {
+			return err
+		}
+		for range 3 {
+			if _, err := s.Sign(ctx, request().Digest); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	r.Try(ctx, "S6", "5.3", name+"the same digest gives the same signature", func(ctx context.Context) error {
+		q := request()
+		first, err := c.Sign(ctx, q)
+		if err != nil {
+			return err
+		}
+		second, err := c.Sign(ctx, q)
+		if err == nil && !bytes.Equal(first, second) {
+			err = errors.New("two different signatures: a repeated request must be answered alike")
+		}
+		return err
+	})
+	r.Try(ctx, "S7", "5.3", name+"a digest of the wrong length: INVALID", func(ctx context.Context) error {
+		for _, n := range []int{0, 1, 19, 21, 32, 47, 49, 64} {
+			q := request()
+			q.Digest = make([]byte, n)
+			if _, err := c.Sign(ctx, q); !errors.Is(err, plugins.ErrInvalid) {
+				return fmt.Errorf("%d bytes: got %w", n, or(err))
+			}
+		}
+		return nil
+	})
+	r.Try(ctx, "S8", "5.3", name+"another algorithm than the key's: UNSUPPORTED", func(ctx context.Context) error {
+		q := request()
+		q.Algorithm = mar.RSAPKCS1SHA1 + mar.RSAPKCS1SHA384 - k.Algorithm
+		q.Digest = make([]byte, q.Algorithm.Hash().Size())
+		if _, err := c.Sign(ctx, q); !errors.Is(err, plugins.ErrUnsupported) {
+			return fmt.Errorf("got %w", or(err))
+		}
+		return nil
+	})
+	r.Try(ctx, "S9", "5.3", name+"many signatures at once, each for its own digest", func(ctx context.Context) error {
+		s, err := c.Signer(ctx, k.ID, public)
+		if err != nil {
+			return err
+		}
+		n := opts.Concurrency
+		if n == 0 {
+			n = 8
+		}
+		errs := make([]error, n)
+		var wg sync.WaitGroup
+		for i := range errs {
+			wg.Go(func() { _, errs[i] = s.Sign(ctx, request().Digest) })
+		}
+		wg.Wait()
+		return errors.Join(errs...)
+	})
+	r.Try(ctx, "S12", "4", name+"a call that is given up does not disturb the next", func(ctx context.Context) error {
+		given, cancel := context.WithCancel(ctx)
+		go cancel()
+		_, _ = c.Sign(given, request()) // may or may not have been quicker
+		s, err := c.Signer(ctx, k.ID, public)
+		if err != nil {
+			return err
+		}
+		_, err = s.Sign(ctx, request().Digest)
+		return err
+	})
+}
+
+// or stands for "no error" where there had to be one.
+func or(err error) error {
+	if err == nil {
+		return errors.New("no error")
+	}
+	return err
+}

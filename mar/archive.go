@@ -33,7 +33,8 @@ func BytesEntry(name string, mode fs.FileMode, data []byte) Entry {
 // unsigned archive and in two for a signed one. Contents are streamed; the index is the only thing that takes
 // memory. The same description gives the same bytes.
 //
-// What would not be read by a strict [NewReader] is not written either.
+// What would not be read by a strict [NewReader] is not written either. An Archive that nobody changes is safe
+// for concurrent use, if its entries' Open functions are.
 type Archive struct {
 	// Product is what the product information block says; nil leaves the block out. Updaters refuse archives
 	// without one.

@@ -13,7 +13,7 @@ import (
 // An Edit is an archive that was read, with another header: signatures stripped or replaced, or another
 // product information block. Everything else stays as it is: gaps between contents, their order, other
 // sections, and flags and names that the reader was told to allow. It streams from the archive, in bounded
-// memory.
+// memory, and is safe for concurrent use.
 type Edit struct{ m *image }
 
 // Size returns the number of bytes that the edited archive has.

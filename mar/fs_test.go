@@ -62,6 +62,14 @@ func TestFS(t *testing.T) {
 			}
 		}
 	}
+	if d, err := r.Open("a"); err != nil {
+		t.Error(err)
+	} else if _, err := d.Read(make([]byte, 1)); err == nil {
+		t.Error("a directory reads as a file")
+	}
+	if info, err := r.Stat("a"); err != nil || info.Sys() != nil || !info.IsDir() {
+		t.Errorf("got %v, %v", info, err)
+	}
 	if _, err := r.ReadFile("a"); err == nil {
 		t.Error("a directory reads")
 	}
@@ -72,7 +80,7 @@ func TestFS(t *testing.T) {
 
 func TestFSOfRealArchives(t *testing.T) {
 	t.Parallel()
-	for _, dir := range []string{"libmar", "updater", "packaging", "mardor"} {
+	for _, dir := range []string{"libmar", "packaging", "mardor"} {
 		paths, err := filepath.Glob(filepath.Join(testkit.Shared(t, "testdata", dir), "*.mar"))
 		if err != nil || len(paths) == 0 {
 			t.Fatal(dir, len(paths), err)
@@ -310,6 +318,19 @@ func TestStrings(t *testing.T) {
 	} {
 		if got != want {
 			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	for want, err := range map[string]error{
+		`mar: entry "x": content has 3 bytes, declared are 5`:         &ContentError{Name: "x", Declared: 5, Got: 3},
+		`mar: entry "x": content is longer than the declared 5 bytes`: &ContentError{Name: "x", Declared: 5, Got: 6},
+		`mar: contents changed between hashing and writing`:           &ContentError{},
+		`mar: signature 2: does not verify`:                           &SignatureError{Signature: 2, Detail: "does not verify"},
+		`mar: two keys`:                                               &SignatureError{Signature: -1, Detail: "two keys"},
+		`mar: offset 7: bad`:                                          &FormatError{Offset: 7, Detail: "bad"},
+		`mar: signature does not verify: archive is not signed`:       ErrUnsigned,
+	} {
+		if err.Error() != want {
+			t.Errorf("got %q, want %q", err, want)
 		}
 	}
 	long := (&FormatError{Code: CodeName, Name: strings.Repeat("n", 4000), Detail: "d"}).Error()

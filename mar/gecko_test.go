@@ -269,6 +269,9 @@ func TestLibmarVerify(t *testing.T) {
 				if errors.Is(err, ErrUnsigned) != (len(r.Signatures()) == 0) {
 					t.Errorf("keys %s: got %v with %d signatures", order, err, len(r.Signatures()))
 				}
+				if len(order) > 2 { // enough for the following, which take time
+					continue
+				}
 				_, anyErr := r.VerifyAny(t.Context(), ks...)
 				if wantAny := want != "none" && strings.ContainsAny(order, want); (anyErr == nil) != wantAny {
 					t.Errorf("VerifyAny with keys %s: got %v, want %v", order, anyErr, wantAny)

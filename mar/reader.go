@@ -94,7 +94,7 @@ func NewReader(r io.ReaderAt, size int64, opts *ReaderOptions) (*Reader, error) 
 	return rd, nil
 }
 
-// A FileReader is a [Reader] of an open file.
+// A FileReader is a [Reader] of an open file. It is safe for concurrent use.
 type FileReader struct {
 	*Reader
 	f    *os.File
@@ -187,9 +187,10 @@ func (r *Reader) Signatures() []Signature {
 	return sigs
 }
 
-// Archive returns an unsigned archive of the same layout with the same product information and the same
-// entries in the same order, whose contents are read from r. Additional sections other than the product
-// information are not part of it; [Reader.Strip] keeps them.
+// Archive returns an unsigned archive of the same layout, with the same product information and the same
+// entries in the same order, whose contents are read from r. Gaps are closed, contents stand in the order of
+// the index, a product information block of an unusual size becomes one of 104 bytes, and other additional
+// sections are left out; [Reader.Strip] keeps all that.
 func (r *Reader) Archive() *Archive {
 	a := &Archive{Layout: r.scan.layout, Entries: make([]Entry, len(r.scan.files))}
 	if p, ok := r.Product(); ok {

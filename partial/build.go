@@ -150,7 +150,9 @@ func (b *builder) build(ctx context.Context) (*mar.Archive, error) {
 	c := b.checks
 	c.names()
 	c.fileOrDirectory()
-	c.precomplete()
+	if err := c.precomplete(); err != nil {
+		return nil, err
+	}
 	version := ""
 	if product != nil {
 		version = product.Version
@@ -733,7 +735,7 @@ func (b *builder) prove(ctx context.Context, members []*member) error {
 	proof, err := p.prove(ctx)
 	if err != nil {
 		var ue *UpdateError
-		if b.scripts() && errors.As(err, &ue) && b.checks.explains(ue.Path) {
+		if b.scripts() && errors.As(err, &ue) && b.checks.explainsFailure(ue) {
 			b.report.Failure = err.Error()
 			return nil
 		}

@@ -104,11 +104,29 @@ func (c *checks) fileOrDirectory() {
 	}
 }
 
-func (c *checks) precomplete() {
+// badPrecomplete adds the finding for a list of installed files that cannot be parsed.
+func (c *checks) badPrecomplete(name string, err error) {
+	c.add(Finding{
+		Kind: KindPrecomplete, Severity: Broken, Path: name, Code: CodeParse,
+		Message: fmt.Sprintf("cannot be parsed, so every later complete update would fail: %v", err),
+		WayOut:  "let Pack make a new one",
+	})
+}
+
+func (c *checks) precomplete() error {
 	for _, n := range precompleteNames {
-		if c.to.files[n] != nil {
-			return
+		m := c.to.files[n]
+		if m == nil {
+			continue
 		}
+		text, err := c.to.text(m)
+		if err != nil {
+			return fmt.Errorf("TO: %w", err)
+		}
+		if _, err := parsePrecomplete(text); err != nil {
+			c.badPrecomplete(n, err)
+		}
+		return nil
 	}
 	f := Finding{
 		Kind: KindPrecomplete, Severity: Note,
@@ -119,6 +137,7 @@ func (c *checks) precomplete() {
 		f.Severity, f.Message = Broken, "TO has no precomplete: the scripts refuse to run"
 	}
 	c.add(f)
+	return nil
 }
 
 // versions compares what the releases call themselves with the order of versions.

@@ -71,6 +71,9 @@ type XZ struct {
 
 func (x XZ) options(c Content) xz.WriterOptions {
 	o := xz.WriterOptions{Level: xz.Level(x.Level), DictSize: 8 << 20}
+	if c.Size >= 0 {
+		o.DictSize = int(min(max(c.Size, 4<<10), 8<<20)) // more than there is would only take memory, here and there
+	}
 	if x.Level == "" {
 		o.Level = xz.Best
 	}
@@ -90,7 +93,7 @@ func filterFor(arch string) xz.Filter {
 }
 
 // ID names the encoder, its level and the layout of patches.
-func (x XZ) ID() string { return x.options(Content{Kind: ContentPatch}).ID() + "/patch-1" }
+func (x XZ) ID() string { return x.options(Content{Kind: ContentPatch, Size: -1}).ID() + "/patch-1" }
 
 // NewWriter returns a writer of one xz stream.
 func (x XZ) NewWriter(w io.Writer, c Content) (io.WriteCloser, error) {

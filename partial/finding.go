@@ -82,9 +82,19 @@ func (l findings) broken() []Finding {
 	return out
 }
 
-// explains reports whether a finding says why a path may differ from TO.
-func (l findings) explains(path string) bool {
+// explains reports whether a finding says why a path, or what is below it, may differ from TO.
+func (l findings) explains(name string) bool {
 	return slices.ContainsFunc(l, func(f Finding) bool {
-		return f.Severity == Broken && (f.Path == "" || f.Path == path || f.Other == path)
+		if f.Severity != Broken || name == "" {
+			return false
+		}
+		return f.Path == name || f.Other == name || f.Path != "" && strings.HasPrefix(name, f.Path+"/")
+	})
+}
+
+// explainsFailure reports whether a finding says why the updater fails.
+func (l findings) explainsFailure(e *UpdateError) bool {
+	return l.explains(e.Path) || slices.ContainsFunc(l, func(f Finding) bool {
+		return f.Severity == Broken && e.Path == "" && f.Code == e.Code
 	})
 }

@@ -228,7 +228,7 @@ func (p *prover) prove(ctx context.Context) (*Proof, error) {
 			}
 			continue
 		}
-		if err := p.usable(m, Instruction{Path: m.name}); err != nil {
+		if err := usable(m, p.format, Instruction{Path: m.name}); err != nil {
 			return nil, err
 		}
 		text, err := m.content(ctx, Limits{Member: manifestLimit, Ratio: p.lim.Ratio})
@@ -392,8 +392,8 @@ func (p *prover) expected(v ManifestVersion, d Difference, before *memoryTree, p
 }
 
 // usable checks that the updater can unpack an entry, as far as its headers tell.
-func (p *prover) usable(m *member, ins Instruction) error {
-	err := accepted(m, p.format)
+func usable(m *member, format MemberFormat, ins Instruction) error {
+	err := accepted(m, format)
 	var unusable *unusableError
 	if errors.As(err, &unusable) {
 		code := CodeXZ
@@ -469,7 +469,7 @@ func (p *prover) run(ctx context.Context, todo []comparison, needed map[string]I
 		if p.sound[name] {
 			continue
 		}
-		if err := p.usable(m, ins); err != nil {
+		if err := usable(m, p.format, ins); err != nil {
 			return err
 		}
 		if read[name] {

@@ -202,8 +202,6 @@ const (
 
 // checkName finds what is wrong with a file's name in an update. scripts says that the name went, or goes,
 // through the shell scripts, which mishandle more than the updater does.
-const workDir = ".senbonzakura-update"
-
 func checkName(name, platform string, scripts bool) []Finding {
 	var list findings
 	broken := func(kind Kind, code Code, message string) {

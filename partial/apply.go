@@ -1,0 +1,638 @@
+package partial
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/senbonzakura/senbonzakura/bsdiff"
+	"github.com/senbonzakura/senbonzakura/internal/xz"
+	"github.com/senbonzakura/senbonzakura/mar"
+)
+
+// workDir is the directory, inside the tree, in which Apply prepares an update:
+//
+//	.senbonzakura-update/new/0, 1, …   files as they will be
+//	.senbonzakura-update/old/0, 1, …   files as they were, while the update is put in place
+//	.senbonzakura-update/journal       what is being done: an interrupted update is undone
+//	.senbonzakura-update/committed     the journal's name once all is in place: only cleaning up is left
+const (
+	workDir       = ".senbonzakura-update"
+	newDir        = workDir + "/new"
+	oldDir        = workDir + "/old"
+	journalFile   = workDir + "/journal"
+	journalTemp   = workDir + "/journal.new"
+	committedFile = workDir + "/committed"
+)
+
+// ErrNotCleaned matches the error of an Apply that is done, and durably so, but could not remove its work directory.
+// The next Apply removes it.
+var ErrNotCleaned = errors.New("the update is applied, but its work directory could not be removed")
+
+// ApplyOptions change how Apply works. The zero value is fine.
+type ApplyOptions struct {
+	// Limits bound what compressed members may cost.
+	Limits Limits
+	// Progress is told how far the work is, from one goroutine; it must return quickly.
+	Progress func(Event)
+}
+
+// Apply updates the tree in root as Gecko's updater would, except that it is strict about patches and all or nothing.
+//
+// Everything is worked out and written beside the tree first, in the directory .senbonzakura-update inside root: until
+// then nothing has changed. Then the old files are moved there and the new ones into place. What is promised:
+//
+//   - Where Apply returns an error, the tree is the old one, unless errors.Is(err, ErrNotCleaned): then it is the new
+//     one. Should undoing fail as well, the error says so, and the next Apply begins by undoing.
+//   - A process that is killed at any point leaves the old tree, the new one, or a journal. The next Apply on that root, of
+//     any update, begins by undoing what the journal says, or cleaning up where all was in place. A second Apply of
+//     the same update then gives the new tree. It returns nil, except where the first was killed when at most its empty work
+//     directory was left: the tree is the new one then, and the update no longer fits it.
+//   - The same holds after a power cut, as far as the file system keeps what was synced: new files, the journal and all
+//     directories concerned are.
+//
+// Nothing outside root is read or written, also where links lead out of it: that is an error. Two Applies must not work
+// on one root at the same time, and nothing else may change the tree meanwhile. Root must be on one file system.
+//
+// Modes are those of the updater: added files have the permissions of the entry, less the process's umask; patched
+// ones keep theirs. Errors of the update itself are *UpdateError, with the updater's own number.
+func Apply(ctx context.Context, root *os.Root, p *mar.Reader, opts *ApplyOptions) error {
+	return apply(ctx, rootFS{root}, p, opts)
+}
+
+func apply(ctx context.Context, fsys filesystem, p *mar.Reader, opts *ApplyOptions) error {
+	if opts == nil {
+		opts = &ApplyOptions{}
+	}
+	a := &applier{fs: fsys, mar: p, lim: opts.Limits.withDefaults(), progress: opts.Progress}
+	sum, err := identify(ctx, p)
+	if err != nil {
+		return fmt.Errorf("apply: %w", err)
+	}
+	a.journal = journal{Version: 1, Update: sum}
+	finished, err := a.recover()
+	if err != nil || finished == a.journal.Update {
+		return err
+	}
+	plan, err := a.plan(ctx)
+	if err != nil {
+		return fmt.Errorf("apply: %w", err)
+	}
+	if err := a.stage(ctx, plan); err != nil {
+		if cerr := a.clean(); cerr != nil {
+			err = fmt.Errorf("%w; and the work directory is left: %w", err, cerr)
+		}
+		return fmt.Errorf("apply: %w", err)
+	}
+	return a.commit()
+}
+
+// identify returns a digest of everything that an update does: names, modes and content of its entries.
+func identify(ctx context.Context, p *mar.Reader) (string, error) {
+	h := sha256.New()
+	for _, f := range p.Files() {
+		fmt.Fprintf(h, "%q %o %d\n", f.Name, uint32(f.Mode), f.Size)
+		if _, err := copyTo(ctx, h, f.Section()); err != nil {
+			return "", fmt.Errorf("read %q: %w", f.Name, err)
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// A journal says what an update does to the tree, so that it can be undone.
+type journal struct {
+	Version int            `json:"version"`
+	Update  string         `json:"update"` // digest of the archive
+	Files   []journalEntry `json:"files"`
+	Dirs    []string       `json:"dirs"`   // that are made, parents first
+	Rmdirs  []string       `json:"rmdirs"` // that are removed at the end if they are empty, in this order
+}
+
+// A journalEntry is a file that changes. Its place in the list is its name in the work directory.
+type journalEntry struct {
+	Path    string `json:"path"`
+	Existed bool   `json:"existed"` // there is one to be moved away
+	Staged  bool   `json:"staged"`  // there is one to be moved into place
+}
+
+type applier struct {
+	fs       filesystem
+	mar      *mar.Reader
+	lim      Limits
+	progress func(Event)
+	journal  journal
+}
+
+func newName(i int) string { return newDir + "/" + strconv.Itoa(i) }
+func oldName(i int) string { return oldDir + "/" + strconv.Itoa(i) }
+
+// plan works out what the update does to the tree.
+func (a *applier) plan(ctx context.Context) (*plan, error) {
+	var text []byte
+	var name string
+	var format MemberFormat
+	for v := ManifestV3; v >= ManifestV2; v-- {
+		f := a.mar.Lookup(v.Name())
+		if f == nil {
+			continue
+		}
+		m := memberOf(f)
+		name = m.name
+		format = FormatXZ
+		if kind, err := m.format(); err != nil {
+			return nil, err
+		} else if kind == xz.FormatBzip2 {
+			format = FormatBzip2
+		}
+		if err := usable(m, format, Instruction{Path: name}); err != nil {
+			return nil, err
+		}
+		var err error
+		if text, err = m.content(ctx, Limits{Member: manifestLimit, Ratio: a.lim.Ratio}); err != nil {
+			return nil, &UpdateError{Code: CodeXZ, Path: name, Err: err}
+		}
+		break
+	}
+	if name == "" {
+		return nil, &UpdateError{Code: CodeCrash, Path: ManifestV3.Name(), Err: errors.New("the archive has no manifest")}
+	}
+	man, err := ParseManifest(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	for _, ins := range man.Instructions {
+		if first, _, _ := strings.Cut(path.Clean(ins.Path), "/"); strings.EqualFold(first, workDir) {
+			return nil, wrong(ins, 0, errors.New("is where Apply itself works"))
+		}
+	}
+	plan, err := simulate(man, diskTree{a.fs}, func(name string) (item, bool) {
+		f := a.mar.Lookup(name)
+		if f == nil {
+			return item{}, false
+		}
+		return item{size: f.Size, mode: f.Mode}, true
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	used := make([]string, 0, len(plan.used))
+	for n := range plan.used {
+		used = append(used, n)
+	}
+	slices.Sort(used)
+	for _, n := range used {
+		if err := usable(memberOf(a.mar.Lookup(n)), format, plan.used[n]); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return plan, nil
+}
+
+// stage writes all new files and the journal into the work directory.
+func (a *applier) stage(ctx context.Context, plan *plan) error {
+	for _, d := range []string{workDir, newDir, oldDir} {
+		if err := a.fs.Mkdir(d, 0o700); err != nil {
+			return err
+		}
+	}
+	j := &a.journal
+	made := make(map[string]bool)
+	for _, name := range plan.order {
+		c := plan.changes[name]
+		_, err := a.fs.Lstat(name)
+		if err != nil && !absent(err) {
+			return err
+		}
+		e := journalEntry{Path: name, Existed: err == nil, Staged: c.blob != nil}
+		if !e.Existed && !e.Staged {
+			continue
+		}
+		j.Files = append(j.Files, e)
+		if !e.Staged {
+			continue
+		}
+		for i, r := range name {
+			if r != '/' || made[name[:i]] {
+				continue
+			}
+			made[name[:i]] = true
+			missing, err := a.missing(name[:i], plan)
+			if err != nil {
+				return err
+			}
+			if missing {
+				j.Dirs = append(j.Dirs, name[:i])
+			}
+		}
+	}
+	j.Rmdirs = plan.rmdirs
+	var total int64
+	for _, e := range j.Files {
+		if c := plan.changes[e.Path]; e.Staged {
+			total += a.mar.Lookup(c.blob.item).Size
+		}
+	}
+	steps := newProgress(StepStage, total, a.progress)
+	for i, e := range j.Files {
+		if !e.Staged {
+			continue
+		}
+		c := plan.changes[e.Path]
+		if err := a.stageFile(ctx, newName(i), c); err != nil {
+			return err
+		}
+		steps.add(e.Path, a.mar.Lookup(c.blob.item).Size)
+	}
+	for _, d := range []string{newDir, oldDir} {
+		if err := a.fs.SyncDir(d); err != nil {
+			return err
+		}
+	}
+	data, err := json.MarshalIndent(j, "", "\t")
+	if err != nil {
+		return err
+	}
+	if err := a.write(journalTemp, data); err != nil {
+		return err
+	}
+	return a.fs.SyncDir(workDir)
+}
+
+// missing reports whether a directory has to be made: it is not there, or is a file that is moved away.
+func (a *applier) missing(dir string, plan *plan) (bool, error) {
+	if c := plan.changes[dir]; c != nil {
+		return true, nil
+	}
+	_, err := a.fs.Lstat(dir)
+	if absent(err) {
+		return true, nil
+	}
+	return false, err
+}
+
+func (a *applier) write(name string, data []byte) error {
+	f, err := a.fs.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+// stageFile writes one new file.
+func (a *applier) stageFile(ctx context.Context, name string, c *change) error {
+	perm := fs.FileMode(0o600)
+	if c.moded {
+		perm = c.mode // the umask applies, as in the updater
+	}
+	f, err := a.fs.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
+	if err != nil {
+		return wrong(c.by, CodeWrite, err)
+	}
+	keep, err := a.fill(ctx, name, f, c.blob, c.by)
+	if err == nil {
+		if !c.moded {
+			err = a.fs.Chmod(name, keep)
+		}
+		if err == nil {
+			err = f.Sync()
+		}
+		if err != nil {
+			err = wrong(c.by, CodeWrite, err)
+		}
+	}
+	if cerr := f.Close(); err == nil && cerr != nil {
+		err = wrong(c.by, CodeWrite, cerr)
+	}
+	return err
+}
+
+// fill writes what a blob stands for. It returns the mode of the file that it goes back to, if there is one.
+func (a *applier) fill(ctx context.Context, name string, dst file, b *blob, by Instruction) (fs.FileMode, error) {
+	m := memberOf(a.mar.Lookup(b.item))
+	if b.base == nil {
+		r, err := m.open(a.lim.xz())
+		if err == nil {
+			defer r.Close()
+			_, err = copyTo(ctx, dst, r)
+		}
+		if err != nil && ctx.Err() == nil {
+			var xe *xz.Error
+			code := CodeWrite
+			if errors.As(err, &xe) {
+				code = CodeXZ
+			}
+			err = wrong(by, code, err)
+		}
+		return 0, err
+	}
+	var old file
+	var keep fs.FileMode
+	var err error
+	if b.base.item == "" {
+		if old, err = openRegular(a.fs, b.base.file); err != nil {
+			return 0, wrong(by, CodeRead, err)
+		}
+	} else {
+		// a patch on what this very update writes: work that out beside it first
+		base := name + ".base"
+		tmp, err := a.fs.OpenFile(base, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return 0, wrong(by, CodeWrite, err)
+		}
+		old = tmp
+		if keep, err = a.fill(ctx, base, tmp, b.base, by); err != nil {
+			old.Close()
+			return 0, err
+		}
+	}
+	defer old.Close()
+	info, err := old.Stat()
+	if err != nil {
+		return 0, wrong(by, CodeRead, err)
+	}
+	if b.base.item == "" {
+		keep = info.Mode() & (fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky)
+	}
+	err = withPatch(ctx, m, a.lim, func(patch io.Reader, opts *bsdiff.PatchOptions) error {
+		_, err := bsdiff.PatchTo(ctx, dst, old, info.Size(), patch, opts)
+		return err
+	})
+	if err != nil {
+		return 0, patchError(by, m.name, err)
+	}
+	return keep, nil
+}
+
+// copyTo copies until the end or until ctx ends.
+func copyTo(ctx context.Context, dst io.Writer, src io.Reader) (int64, error) {
+	return io.CopyBuffer(struct{ io.Writer }{dst}, contextReader{ctx, src}, make([]byte, 256<<10))
+}
+
+// commit puts everything into place. Until the journal has its second name, it is undone on any error.
+func (a *applier) commit() error {
+	// From here to the end a few renames remain: they are not worth interrupting.
+	if err := a.fs.Rename(journalTemp, journalFile); err != nil {
+		return errors.Join(fmt.Errorf("apply: %w", err), a.undo())
+	}
+	if err := a.swap(); err != nil {
+		return errors.Join(fmt.Errorf("apply: %w", err), a.undo())
+	}
+	if err := a.fs.Rename(journalFile, committedFile); err != nil {
+		if _, serr := a.fs.Lstat(committedFile); serr != nil {
+			return errors.Join(fmt.Errorf("apply: %w", err), a.undo())
+		}
+	}
+	return a.finish()
+}
+
+// swap moves old files away and new ones into place.
+func (a *applier) swap() error {
+	if err := a.fs.SyncDir(workDir); err != nil {
+		return err
+	}
+	j := &a.journal
+	steps := newProgress(StepCommit, int64(len(j.Files)), a.progress)
+	touched := map[string]bool{oldDir: true}
+	for i, e := range j.Files {
+		if e.Existed {
+			if err := a.fs.Rename(e.Path, oldName(i)); err != nil {
+				return wrong(Instruction{Path: e.Path}, CodeFileOperation, err)
+			}
+		}
+	}
+	for _, d := range j.Dirs {
+		if err := a.fs.Mkdir(d, 0o755); err != nil {
+			return wrong(Instruction{Path: d}, CodeWrite, err)
+		}
+		touched[parent(d)] = true
+	}
+	for i, e := range j.Files {
+		touched[parent(e.Path)] = true
+		if e.Staged {
+			if err := a.fs.Rename(newName(i), e.Path); err != nil {
+				return wrong(Instruction{Path: e.Path}, CodeWrite, err)
+			}
+		}
+		steps.add(e.Path, 1)
+	}
+	dirs := make([]string, 0, len(touched))
+	for d := range touched {
+		dirs = append(dirs, d)
+	}
+	slices.Sort(dirs)
+	for _, d := range dirs {
+		// the directory of a file that was removed may have become a file
+		if err := a.fs.SyncDir(d); err != nil && !absent(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// undo gives back the old tree and removes the work directory.
+func (a *applier) undo() error {
+	if err := a.restore(); err != nil {
+		return fmt.Errorf("the old files could not be put back: apply again, or take them from %s: %w", oldDir, err)
+	}
+	return a.clean()
+}
+
+// restore undoes what swap has done so far. It may itself be interrupted and begin again.
+func (a *applier) restore() error {
+	if _, err := a.fs.Lstat(journalFile); absent(err) {
+		return nil // swap never began
+	}
+	j := &a.journal
+	dirs := map[string]bool{}
+	for _, e := range j.Files {
+		if e.Existed || !e.Staged {
+			continue
+		}
+		// Nothing was there before, so what is there now is ours.
+		if err := a.fs.Remove(e.Path); err != nil && !absent(err) {
+			return err
+		}
+		dirs[parent(e.Path)] = true
+	}
+	for i, e := range j.Files {
+		if !e.Existed || !e.Staged {
+			continue
+		}
+		if _, err := a.fs.Lstat(oldName(i)); absent(err) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		if err := a.removeFile(e.Path); err != nil {
+			return err
+		}
+	}
+	for _, d := range slices.Backward(j.Dirs) {
+		if info, err := a.fs.Lstat(d); err == nil && info.IsDir() {
+			if err := a.fs.Remove(d); err != nil {
+				return err
+			}
+			dirs[parent(d)] = true
+		} else if err != nil && !absent(err) {
+			return err
+		}
+	}
+	for i, e := range j.Files {
+		if !e.Existed {
+			continue
+		}
+		dirs[parent(e.Path)] = true
+		if err := a.fs.Rename(oldName(i), e.Path); err != nil && !absent(err) {
+			return err
+		}
+	}
+	list := make([]string, 0, len(dirs))
+	for d := range dirs {
+		list = append(list, d)
+	}
+	slices.Sort(list)
+	for _, d := range list {
+		if err := a.fs.SyncDir(d); err != nil && !absent(err) {
+			return err
+		}
+	}
+	if err := a.fs.Remove(journalFile); err != nil && !absent(err) {
+		return err
+	}
+	return a.fs.SyncDir(workDir)
+}
+
+// removeFile removes a file that was put in place. A directory there is one that was made for files below it.
+func (a *applier) removeFile(name string) error {
+	info, err := a.fs.Lstat(name)
+	switch {
+	case absent(err):
+		return nil
+	case err != nil:
+		return err
+	case info.IsDir():
+		return nil
+	}
+	return a.fs.Remove(name)
+}
+
+// finish makes what was committed last, removes directories and cleans up.
+func (a *applier) finish() error {
+	// The old files may only go when it is certain that they are not needed.
+	if err := a.fs.SyncDir(workDir); err != nil {
+		return fmt.Errorf("apply: %w: %w", ErrNotCleaned, err)
+	}
+	for _, d := range a.journal.Rmdirs {
+		if info, err := a.fs.Lstat(d); err == nil && info.IsDir() {
+			a.fs.Remove(d) //nolint:errcheck // not empty or failing is harmless: the updater goes on as well
+		}
+	}
+	if err := a.clean(); err != nil {
+		return fmt.Errorf("apply: %w: %w", ErrNotCleaned, err)
+	}
+	return nil
+}
+
+// clean removes the work directory, the journal last.
+func (a *applier) clean() error {
+	for _, d := range []string{newDir, oldDir} {
+		list, err := a.fs.ReadDir(d)
+		if absent(err) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for _, e := range list {
+			if err := a.fs.Remove(d + "/" + e.Name()); err != nil && !absent(err) {
+				return err
+			}
+		}
+		if err := a.fs.Remove(d); err != nil && !absent(err) {
+			return err
+		}
+	}
+	for _, f := range []string{journalTemp, committedFile, workDir} {
+		if err := a.fs.Remove(f); err != nil && !absent(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// recover deals with what an interrupted Apply has left. It returns the digest of the update that turned out to be
+// finished, if any.
+func (a *applier) recover() (finished string, err error) {
+	info, err := a.fs.Lstat(workDir)
+	switch {
+	case absent(err):
+		return "", nil
+	case err != nil:
+		return "", fmt.Errorf("apply: %w", err)
+	case !info.IsDir():
+		return "", fmt.Errorf("apply: %q is not a directory", workDir)
+	}
+	fail := func(err error) (string, error) {
+		return "", fmt.Errorf("apply: recover from an interrupted update: %w", err)
+	}
+	if j, ok, err := a.load(committedFile); err != nil {
+		return fail(err)
+	} else if ok {
+		b := &applier{fs: a.fs, journal: j}
+		return j.Update, b.finish()
+	}
+	j, ok, err := a.load(journalFile)
+	if err != nil {
+		return fail(err)
+	}
+	b := &applier{fs: a.fs, journal: j}
+	if ok {
+		if err := b.restore(); err != nil {
+			return fail(err)
+		}
+	}
+	if err := b.clean(); err != nil {
+		return fail(err)
+	}
+	return "", nil
+}
+
+// load reads a journal. It is as hostile as anything on disk: its paths are used through the root only.
+func (a *applier) load(name string) (j journal, ok bool, err error) {
+	f, err := openRegular(a.fs, name)
+	if absent(err) {
+		return j, false, nil
+	}
+	if err != nil {
+		return j, false, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(f)
+	if err != nil {
+		return j, false, err
+	}
+	if err := json.Unmarshal(data, &j); err != nil {
+		return j, false, fmt.Errorf("%s: %w", name, err)
+	}
+	if j.Version != 1 {
+		return j, false, fmt.Errorf("%s: unknown version %d", name, j.Version)
+	}
+	return j, true, nil
+}

@@ -1,0 +1,740 @@
+package partial
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/senbonzakura/senbonzakura/bsdiff"
+	"github.com/senbonzakura/senbonzakura/internal/testkit"
+	"github.com/senbonzakura/senbonzakura/mar"
+)
+
+func openRoot(t testing.TB, dir string) *os.Root {
+	t.Helper()
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { root.Close() })
+	return root
+}
+
+// The updater's own test updates, on a real directory.
+func TestApplyUpdaterTests(t *testing.T) {
+	t.Parallel()
+	complete := openMAR(t, "testdata", "updater", "complete.mar")
+	update := openMAR(t, "testdata", "updater", "partial.mar")
+	dir := t.TempDir()
+	contents(t, complete).write(t, dir)
+	var steps []string
+	err := Apply(t.Context(), openRoot(t, dir), update, &ApplyOptions{Progress: func(e Event) {
+		if len(steps) == 0 || steps[len(steps)-1] != e.Step {
+			steps = append(steps, e.Step)
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(steps, " "); got != "stage commit" {
+		t.Errorf("got steps %q", got)
+	}
+	exe, png := readShared(t, "partial.exe"), readShared(t, "partial.png")
+	was := contents(t, complete)
+	want := snapshot{
+		"0/": "", "0/00/": "", "2/": "", "2/20/": "", "defaults/": "", "defaults/pref/": "", "distribution/": "", "distribution/extensions/": "",
+		"distribution/extensions/extensions0/": "", "distribution/extensions/extensions1/": "", "searchplugins/": "",
+		"exe0.exe": fileX(exe), "0/0exe0.exe": fileX(exe),
+		"defaults/pref/channel-prefs.js": was["defaults/pref/channel-prefs.js"], "update-settings.ini": was["update-settings.ini"],
+		"removed-files": was["removed-files"],
+	}
+	for _, n := range []string{"0/00/00png0.png", "searchplugins/searchpluginspng0.png", "searchplugins/searchpluginspng1.png"} {
+		want[n] = file0(png)
+	}
+	for _, f := range update.Files() {
+		if name, ok := strings.CutSuffix(f.Name, ".patch"); ok {
+			if _, ok := want[name]; !ok {
+				want[name] = file0(png)
+			}
+			continue
+		}
+		if _, ok := want[f.Name]; !ok && !isManifestName(f.Name) {
+			want[f.Name] = file0(string(decompressed(t, update, f.Name)))
+		}
+	}
+	if diff := diffSnapshots(look(t, dir), want); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func readShared(t testing.TB, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(sharedUpdater(t), name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// A complete update removes what the installed precomplete lists, keeps the rest, and adds its files.
+func TestApplyComplete(t *testing.T) {
+	t.Parallel()
+	from := snapshot{"a": file0("old"), "gone/b": file0("old"), "defaults/channel-prefs.js": file0("mine")}
+	to := snapshot{"a": fileX("new"), "c/d": file0("new"), "defaults/channel-prefs.js": file0("theirs")}
+	dir := t.TempDir()
+	contents(t, pack(t, from)).write(t, dir)
+	snapshot{"user/own": file0("kept")}.write(t, dir)
+	next := pack(t, to)
+	if err := Apply(t.Context(), openRoot(t, dir), next, nil); err != nil {
+		t.Fatal(err)
+	}
+	want := contents(t, next)
+	want["user/own"], want["defaults/channel-prefs.js"] = file0("kept"), file0("mine")
+	want["user/"], want["c/"], want["defaults/"] = "", "", ""
+	if diff := diffSnapshots(look(t, dir), want); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestApplyZucchiniIsNamed(t *testing.T) {
+	t.Parallel()
+	complete := openMAR(t, "testdata", "updater", "complete.mar")
+	update := openMAR(t, "testdata", "updater", "partial_zucchini.mar")
+	dir := t.TempDir()
+	contents(t, complete).write(t, dir)
+	before := look(t, dir)
+	err := Apply(t.Context(), openRoot(t, dir), update, nil)
+	if !errors.Is(err, ErrPatchFormat) || !strings.Contains(err.Error(), "Zucc") || !strings.Contains(err.Error(), ".patch") {
+		t.Errorf("got %v, want ErrPatchFormat with the file's name", err)
+	}
+	if diff := diffSnapshots(look(t, dir), before); diff != "" {
+		t.Error(diff)
+	}
+	if err := Verify(t.Context(), complete, update, complete, nil); !errors.Is(err, ErrPatchFormat) {
+		t.Errorf("Verify: got %v, want ErrPatchFormat", err)
+	}
+}
+
+// killCase is an update in which everything happens: patches, chains of directories, adds, removals, a file that makes
+// room for a directory, directories that go.
+func killCase(t testing.TB) (from, to snapshot, update *mar.Reader) {
+	t.Helper()
+	r := rand.New(rand.NewPCG(1, 2))
+	big := noise(r, 4000)
+	from = snapshot{
+		"patched": file0(string(big)), "tool": fileX("tool 1"), "removed": file0("r"), "old/deep/f": file0("f"), "old/g": file0("g"),
+		"becomes": file0("a file"), "same": file0("same"),
+		"old/": "", "old/deep/": "",
+	}
+	next := edited(r, big)
+	to = snapshot{
+		"patched": file0(string(next)), "tool": fileX("tool 2"), "new/deep/f": file0("n"), "new/x": fileX("x"), "becomes/inner": file0("i"),
+		"same": file0("same"),
+		"new/": "", "new/deep/": "", "becomes/": "",
+	}
+	var patch bytes.Buffer
+	if err := bsdiff.New(bsdiff.Options{Match: bsdiff.Compatible}).Diff(context.Background(), &patch, big, next); err != nil {
+		t.Fatal(err)
+	}
+	update = archive(t, `type "partial"
+remove "becomes"
+patch "patched.patch" "patched"
+add "tool"
+add "new/deep/f"
+add "new/x"
+add "becomes/inner"
+remove "removed"
+remove "old/deep/f"
+remove "old/g"
+rmdir "old/deep/"
+rmdir "old/"
+`, snapshot{
+		"patched.patch": file0(patch.String()), "tool": to["tool"], "new/deep/f": to["new/deep/f"], "new/x": to["new/x"],
+		"becomes/inner": to["becomes/inner"],
+	})
+	return from, to, update
+}
+
+// archive makes an update of a manifest and items.
+func archive(t testing.TB, manifest string, items snapshot) *mar.Reader {
+	t.Helper()
+	a := &mar.Archive{Product: testProduct}
+	add := func(name string, mode fs.FileMode, data string) {
+		packed, err := compress(XZ{Level: LevelFast}, Content{Kind: ContentPatch}, []byte(data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.Entries = append(a.Entries, mar.BytesEntry(name, mode, packed))
+	}
+	add(ManifestV3.Name(), 0o644, manifest)
+	for _, n := range sortedNames(items) {
+		mode := fs.FileMode(0o644)
+		if items[n][0] == 'x' {
+			mode = 0o755
+		}
+		add(n, mode, items[n][1:])
+	}
+	return writeMAR(t, a)
+}
+
+// A faultFS fails, or kills the process, at one operation.
+type faultFS struct {
+	filesystem
+	count, at int
+	kill      bool
+}
+
+var errFault = errors.New("injected fault")
+
+func (f *faultFS) step() error {
+	f.count++
+	if f.count != f.at {
+		return nil
+	}
+	if f.kill {
+		syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
+	}
+	return errFault
+}
+
+func (f *faultFS) Lstat(name string) (fs.FileInfo, error) {
+	if err := f.step(); err != nil {
+		return nil, err
+	}
+	return f.filesystem.Lstat(name)
+}
+
+func (f *faultFS) Stat(name string) (fs.FileInfo, error) {
+	if err := f.step(); err != nil {
+		return nil, err
+	}
+	return f.filesystem.Stat(name)
+}
+
+func (f *faultFS) ReadDir(name string) ([]fs.DirEntry, error) {
+	if err := f.step(); err != nil {
+		return nil, err
+	}
+	return f.filesystem.ReadDir(name)
+}
+
+func (f *faultFS) Mkdir(name string, perm fs.FileMode) error {
+	if err := f.step(); err != nil {
+		return err
+	}
+	return f.filesystem.Mkdir(name, perm)
+}
+
+func (f *faultFS) Rename(from, to string) error {
+	if err := f.step(); err != nil {
+		return err
+	}
+	return f.filesystem.Rename(from, to)
+}
+
+func (f *faultFS) Remove(name string) error {
+	if err := f.step(); err != nil {
+		return err
+	}
+	return f.filesystem.Remove(name)
+}
+
+func (f *faultFS) Chmod(name string, mode fs.FileMode) error {
+	if err := f.step(); err != nil {
+		return err
+	}
+	return f.filesystem.Chmod(name, mode)
+}
+
+func (f *faultFS) SyncDir(name string) error {
+	if err := f.step(); err != nil {
+		return err
+	}
+	return f.filesystem.SyncDir(name)
+}
+
+func (f *faultFS) OpenFile(name string, flag int, perm fs.FileMode) (file, error) {
+	if err := f.step(); err != nil {
+		return nil, err
+	}
+	g, err := f.filesystem.OpenFile(name, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	return &faultFile{g, f}, nil
+}
+
+type faultFile struct {
+	file
+	f *faultFS
+}
+
+func (f *faultFile) Write(p []byte) (int, error) {
+	if err := f.f.step(); err != nil {
+		return f.writeHalf(p, err)
+	}
+	return f.file.Write(p)
+}
+
+func (f *faultFile) WriteAt(p []byte, off int64) (int, error) {
+	if err := f.f.step(); err != nil {
+		return 0, err
+	}
+	return f.file.WriteAt(p, off)
+}
+
+func (f *faultFile) writeHalf(p []byte, err error) (int, error) {
+	n, _ := f.file.Write(p[:len(p)/2])
+	return n, err
+}
+
+func (f *faultFile) ReadAt(p []byte, off int64) (int, error) {
+	if err := f.f.step(); err != nil {
+		return 0, err
+	}
+	return f.file.ReadAt(p, off)
+}
+
+func (f *faultFile) Sync() error {
+	if err := f.f.step(); err != nil {
+		return err
+	}
+	return f.file.Sync()
+}
+
+func (f *faultFile) Close() error {
+	if err := f.f.step(); err != nil {
+		f.file.Close()
+		return err
+	}
+	return f.file.Close()
+}
+
+// Whatever file operation fails, the tree is the old one, or, if the error says so, the new one, and applying again gives
+// the new one.
+func TestApplyFailsAtEveryOperation(t *testing.T) {
+	t.Parallel()
+	from, to, update := killCase(t)
+	undone, finished, stuck := 0, 0, 0
+	for at := 1; ; at++ {
+		dir := t.TempDir()
+		from.write(t, dir)
+		root := openRoot(t, dir)
+		fsys := &faultFS{filesystem: rootFS{root}, at: at}
+		err := apply(t.Context(), fsys, update, nil)
+		if fsys.count < at {
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("%d operations: %d undone, %d finished although one failed, %d left to the next run", at-1, undone, finished, stuck)
+			break
+		}
+		got := look(t, dir)
+		switch {
+		case err == nil: // one that does not matter
+			finished++
+			if diff := diffSnapshots(got, to); diff != "" && !strings.Contains(diff, "old/") {
+				t.Fatalf("operation %d: no error, and\n%s", at, diff)
+			}
+			continue
+		case !errors.Is(err, errFault):
+			t.Fatalf("operation %d: got %v, want the injected fault", at, err)
+		case errors.Is(err, ErrNotCleaned):
+			finished++
+		default:
+			if left(dir) {
+				stuck++
+			} else {
+				undone++
+			}
+			// undoing may be left to the next run only where the fault hit it
+			for n := range got {
+				if strings.HasPrefix(n, workDir) {
+					delete(got, n)
+				}
+			}
+			if diff := diffSnapshots(got, from); diff != "" {
+				t.Fatalf("operation %d: %v, and\n%s", at, err, diff)
+			}
+		}
+		done := errors.Is(err, ErrNotCleaned) && !exists(dir, committedFile)
+		if err := Apply(t.Context(), root, update, nil); err != nil && !done {
+			t.Fatalf("again after operation %d: %v", at, err)
+		}
+		if diff := diffSnapshots(look(t, dir), to); diff != "" {
+			t.Fatalf("again after operation %d:\n%s", at, diff)
+		}
+	}
+	if undone < 20 || finished < 5 {
+		t.Errorf("%d undone and %d finished: the test does not test", undone, finished)
+	}
+}
+
+func left(dir string) bool {
+	_, err := os.Lstat(filepath.Join(dir, workDir))
+	return err == nil
+}
+
+// Undoing itself may be interrupted, at any point, and is taken up again.
+func TestApplyFailsWhileUndoing(t *testing.T) {
+	t.Parallel()
+	from, to, update := killCase(t)
+	for at := 1; ; at++ {
+		dir := t.TempDir()
+		from.write(t, dir)
+		root := openRoot(t, dir)
+		// the last move into place cannot succeed, and then the at-th operation of undoing fails
+		late := &lateFault{faultFS: faultFS{filesystem: rootFS{root}, at: -1}, trigger: "patched", then: at}
+		err := apply(t.Context(), late, update, nil)
+		if err == nil || !late.hit {
+			t.Fatalf("the fault was not hit: %v", err)
+		}
+		if late.count < at {
+			break
+		}
+		if err := Apply(t.Context(), root, update, nil); err != nil {
+			t.Fatalf("again after operation %d of undoing: %v", at, err)
+		}
+		if diff := diffSnapshots(look(t, dir), to); diff != "" {
+			t.Fatalf("again after operation %d of undoing:\n%s", at, diff)
+		}
+	}
+}
+
+// A lateFault fails the rename that puts a file in place, and then one more operation.
+type lateFault struct {
+	faultFS
+	trigger string
+	then    int
+	hit     bool
+}
+
+func (l *lateFault) Rename(from, to string) error {
+	if to == l.trigger && strings.HasPrefix(from, newDir) {
+		l.hit, l.count, l.at = true, 0, l.then
+		return errFault
+	}
+	return l.faultFS.Rename(from, to)
+}
+
+const (
+	killVariable = "SENBON_TEST_KILL_AT"
+	killDir      = "SENBON_TEST_KILL_DIR"
+)
+
+// A process that is killed at any operation leaves a tree that the next run makes the new one.
+func TestApplyKilledAtEveryOperation(t *testing.T) {
+	from, to, update := killCase(t)
+	if at := os.Getenv(killVariable); at != "" {
+		n, err := strconv.Atoi(at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		root := openRoot(t, os.Getenv(killDir))
+		fsys := &faultFS{filesystem: rootFS{root}, at: n, kill: true}
+		if err := apply(t.Context(), fsys, update, nil); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	// every operation of a run counts; a killed process costs some 10 ms
+	killed, before, after := 0, 0, 0
+	for at := 1; ; at++ {
+		dir := t.TempDir()
+		from.write(t, dir)
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestApplyKilledAtEveryOperation$")
+		cmd.Env = append(os.Environ(), killVariable+"="+strconv.Itoa(at), killDir+"="+dir)
+		out, err := cmd.CombinedOutput()
+		if err == nil {
+			if diff := diffSnapshots(look(t, dir), to); diff != "" {
+				t.Fatal(diff)
+			}
+			break
+		}
+		var ee *exec.ExitError
+		if !errors.As(err, &ee) || ee.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+			t.Fatalf("operation %d: %v\n%s", at, err, out)
+		}
+		killed++
+		journal := exists(dir, journalFile)
+		committed := exists(dir, committedFile)
+		err = Apply(t.Context(), openRoot(t, dir), update, nil)
+		switch {
+		case err == nil && committed:
+			after++
+		case err == nil:
+			before++
+		case journal || committed:
+			t.Fatalf("again after operation %d: %v", at, err)
+		default:
+			// killed with at most an empty work directory left: the update does not fit the new tree any more
+			after++
+		}
+		if diff := diffSnapshots(look(t, dir), to); diff != "" {
+			t.Fatalf("again after operation %d (%v):\n%s", at, err, diff)
+		}
+	}
+	t.Logf("killed %d times: %d times before the update was committed, %d after", killed, before, after)
+	if before < 20 || after < 5 {
+		t.Error("the test does not test")
+	}
+}
+
+func exists(dir, name string) bool {
+	_, err := os.Lstat(filepath.Join(dir, name))
+	return err == nil
+}
+
+// An interrupted update is undone before another one is applied.
+func TestApplyAnotherUpdateAfterAKill(t *testing.T) {
+	t.Parallel()
+	from, _, update := killCase(t)
+	dir := t.TempDir()
+	from.write(t, dir)
+	root := openRoot(t, dir)
+	fsys := &lateFault{faultFS: faultFS{filesystem: rootFS{root}, at: -1}, trigger: "patched", then: 3}
+	if err := apply(t.Context(), fsys, update, nil); err == nil || !exists(dir, journalFile) {
+		t.Fatalf("got %v and no journal", err)
+	}
+	other := archive(t, "remove \"removed\"\nadd \"other\"\n", snapshot{"other": file0("o")})
+	if err := Apply(t.Context(), root, other, nil); err != nil {
+		t.Fatal(err)
+	}
+	delete(from, "removed")
+	from["other"] = file0("o")
+	if diff := diffSnapshots(look(t, dir), from); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestApplyStopsWithItsContext(t *testing.T) {
+	t.Parallel()
+	from, _, update := killCase(t)
+	dir := t.TempDir()
+	from.write(t, dir)
+	ctx, cancel := context.WithCancel(t.Context())
+	n := 0
+	err := Apply(ctx, openRoot(t, dir), update, &ApplyOptions{Progress: func(Event) {
+		if n++; n == 3 {
+			cancel()
+		}
+	}})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want context.Canceled", err)
+	}
+	if diff := diffSnapshots(look(t, dir), from); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestApplyRefuses(t *testing.T) {
+	t.Parallel()
+	patch := func(old, new string) string {
+		var b bytes.Buffer
+		if err := bsdiff.New(bsdiff.Options{Match: bsdiff.Compatible}).Diff(context.Background(), &b, []byte(old), []byte(new)); err != nil {
+			t.Fatal(err)
+		}
+		return b.String()
+	}
+	short := func(p string) string { // the declared size of the new file is one more than the steps give
+		b := []byte(p)
+		b[19]++
+		return string(b)
+	}
+	tests := []struct {
+		name, manifest string
+		items          snapshot
+		code           Code
+	}{
+		{"nothing", "type \"partial\"\n", nil, CodeNoActions},
+		{"nothing but a missing directory", `rmrfdir "none/"`, nil, CodeNoActions},
+		{"missing item", `add "x"`, nil, CodeCrash},
+		{"missing patch", `patch "x" "a"`, nil, CodeCrash},
+		{"second blank", `add  "x"`, snapshot{"x": file0("x")}, CodeCrash},
+		{"two dots", `add "x..y"`, snapshot{"x..y": file0("x")}, CodeParse},
+		{"file in the way", `add "a/b"`, snapshot{"a/b": file0("x")}, CodeWrite},
+		{"directory in the way", `add "d"`, snapshot{"d": file0("x")}, 0},
+		{"name of a directory", `add "x/"`, snapshot{"x": file0("x")}, CodeWrite},
+		{"remove a directory", `remove "d"`, nil, CodeExpectedFile},
+		{"rmdir a file", `rmdir "a/"`, nil, CodeExpectedDir},
+		{"rmrfdir a file", `rmrfdir "a/"`, nil, CodeFileOperation},
+		{"nothing to patch", `patch "p" "none"`, snapshot{"p": file0(patch("a", "b"))}, CodeRead},
+		{"patch of another size", `patch "p" "a"`, snapshot{"p": file0(patch("aaaa", "b"))}, CodeSourceSize},
+		{"patch of another file", `patch "p" "a"`, snapshot{"p": file0(patch("x", "b"))}, CodeSourceCRC},
+		{"no patch", `patch "p" "a"`, snapshot{"p": file0(strings.Repeat("x", 40))}, CodePatchFormat},
+		{"short patch", `patch "p" "a"`, snapshot{"p": file0("MBDIFF10")}, CodeRead},
+		{"lying patch", `patch "p" "a"`, snapshot{"p": file0(short(patch("a", "ab")))}, 0},
+		{"Apply's own directory", `add "` + workDir + `/x"`, snapshot{workDir + "/x": file0("x")}, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			snapshot{"a": file0("a"), "d/f": file0("f")}.write(t, dir)
+			before := look(t, dir)
+			err := Apply(t.Context(), openRoot(t, dir), archive(t, tt.manifest, tt.items), nil)
+			var ue *UpdateError
+			if !errors.As(err, &ue) || ue.Code != tt.code {
+				t.Errorf("got %v, want an *UpdateError with code %d", err, tt.code)
+			}
+			if diff := diffSnapshots(look(t, dir), before); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// Links: a link is replaced, not followed; a directory behind a link is used if it is inside and refused if it is not.
+func TestApplyLinks(t *testing.T) {
+	t.Parallel()
+	outside := t.TempDir()
+	snapshot{"f": file0("outside")}.write(t, outside)
+	fresh := func(t *testing.T) string {
+		t.Helper()
+		dir := t.TempDir()
+		snapshot{"target": file0("t"), "real/f": file0("f")}.write(t, dir)
+		for link, to := range map[string]string{"link": "target", "out": filepath.Join(outside, "f"), "dir": "real", "outdir": outside} {
+			if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return dir
+	}
+	dir := fresh(t)
+	items := snapshot{"link": file0("new"), "out": file0("new"), "dir/f": file0("new"), "dir/g": file0("new")}
+	manifest := "add \"link\"\nadd \"out\"\nadd \"dir/f\"\nadd \"dir/g\"\n"
+	if err := Apply(t.Context(), openRoot(t, dir), archive(t, manifest, items), nil); err == nil {
+		t.Error("a link that leads out of the tree was looked through")
+	}
+	if err := Apply(t.Context(), openRoot(t, dir), archive(t, "add \"link\"\nadd \"dir/f\"\nadd \"dir/g\"\n", items), nil); err != nil {
+		t.Fatal(err)
+	}
+	got := look(t, dir)
+	want := look(t, fresh(t))
+	want["link"], want["real/f"], want["real/g"] = file0("new"), file0("new"), file0("new")
+	if diff := diffSnapshots(got, want); diff != "" {
+		t.Error(diff)
+	}
+	for _, manifest := range []string{"add \"outdir/x\"\n", "remove \"outdir/f\"\n", "rmrfdir \"outdir/\"\n", "patch \"p\" \"outdir/f\"\n", "patch \"p\" \"out\"\n"} {
+		dir := fresh(t)
+		before := look(t, dir)
+		if err := Apply(t.Context(), openRoot(t, dir), archive(t, manifest, snapshot{"outdir/x": file0("x"), "p": file0("p")}), nil); err == nil {
+			t.Errorf("%s was applied", manifest)
+		}
+		if diff := diffSnapshots(look(t, dir), before); diff != "" {
+			t.Error(diff)
+		}
+	}
+	if diff := diffSnapshots(look(t, outside), snapshot{"f": file0("outside")}); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Two patches of one file work one after the other, as in the updater.
+func TestApplyChainsOfPatches(t *testing.T) {
+	t.Parallel()
+	d := bsdiff.New(bsdiff.Options{Match: bsdiff.Compatible})
+	var p1, p2, p3 bytes.Buffer
+	for _, s := range []struct {
+		b        *bytes.Buffer
+		old, new string
+	}{{&p1, "one", "two"}, {&p2, "two", "three"}, {&p3, "fresh", "patched"}} {
+		if err := d.Diff(t.Context(), s.b, []byte(s.old), []byte(s.new)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	from := snapshot{"f": fileX("one")}
+	update := archive(t, "patch \"p1\" \"f\"\npatch \"p2\" \"f\"\nadd \"g\"\npatch \"p3\" \"g\"\n", snapshot{
+		"p1": file0(p1.String()), "p2": file0(p2.String()), "p3": file0(p3.String()), "g": fileX("fresh"),
+	})
+	dir := t.TempDir()
+	from.write(t, dir)
+	if err := Apply(t.Context(), openRoot(t, dir), update, nil); err != nil {
+		t.Fatal(err)
+	}
+	want := snapshot{"f": fileX("three"), "g": fileX("patched")}
+	if diff := diffSnapshots(look(t, dir), want); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Whatever an update says, nothing outside of the tree changes, and the tree is the old one after an error.
+func FuzzApply(f *testing.F) {
+	for _, s := range []string{
+		"add \"../outside/f\"\n", "add \"x\"\n", "remove \"d/../../outside/f\"\n", "rmrfdir \"d/\"\n", "rmrfdir \"./\"\n", "add \"link/x\"\n",
+		"remove \"link/f\"\n", "rmrfdir \"link/\"\n", "patch \"p\" \"link/f\"\n", "patch \"p\" \"a\"\n", "add-if \"link/f\" \"x\"\n",
+		"type \"complete\"\nadd \"x\"\n", "remove \"a\"\nadd \"a/b\"\n", "add \"./d//x\"\n", "rmdir \"d/\"\n", "remove \"link\"\nadd \"link/x\"\n",
+	} {
+		f.Add(s, []byte("data"), "x")
+	}
+	f.Fuzz(func(t *testing.T, manifest string, data []byte, name string) {
+		base := t.TempDir()
+		dir, outside := filepath.Join(base, "root"), filepath.Join(base, "outside")
+		snapshot{"a": file0("a"), "d/f": file0("f"), "precomplete": file0("remove \"a\"\n")}.write(t, dir)
+		snapshot{"f": file0("outside")}.write(t, outside)
+		if err := os.Symlink("../outside", filepath.Join(dir, "link")); err != nil {
+			t.Fatal(err)
+		}
+		var buf bytes.Buffer
+		a := &mar.Archive{Product: testProduct}
+		seen := map[string]bool{}
+		for _, n := range []string{ManifestV3.Name(), "x", "link/x", "p", "a/b", name} {
+			content := data
+			if n == ManifestV3.Name() {
+				content = []byte(manifest)
+			}
+			packed, err := compress(XZ{Level: LevelFast}, Content{Kind: ContentPatch}, content)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !seen[n] {
+				a.Entries = append(a.Entries, mar.BytesEntry(n, 0o755, packed))
+			}
+			seen[n] = true
+		}
+		if _, err := a.WriteTo(&buf); err != nil {
+			return
+		}
+		r, err := mar.NewReader(bytes.NewReader(buf.Bytes()), int64(buf.Len()), nil)
+		if err != nil {
+			return
+		}
+		before := look(t, dir)
+		root, err := os.OpenRoot(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer root.Close()
+		err = Apply(t.Context(), root, r, &ApplyOptions{Limits: Limits{Member: 1 << 20}})
+		if diff := diffSnapshots(look(t, outside), snapshot{"f": file0("outside")}); diff != "" {
+			t.Fatal(diff)
+		}
+		if left(dir) {
+			t.Fatalf("the work directory is left: %v", err)
+		}
+		if err != nil {
+			if diff := diffSnapshots(look(t, dir), before); diff != "" {
+				t.Fatalf("%v, and\n%s", err, diff)
+			}
+		}
+	})
+}
+
+func sortedNames(s snapshot) []string { return slices.Sorted(maps.Keys(s)) }
+
+func sharedUpdater(t testing.TB) string {
+	t.Helper()
+	return testkit.Shared(t, "testdata", "updater")
+}

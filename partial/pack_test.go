@@ -1,0 +1,239 @@
+package partial
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/senbonzakura/senbonzakura/internal/testkit"
+	"github.com/senbonzakura/senbonzakura/internal/xz"
+	"github.com/senbonzakura/senbonzakura/mar"
+)
+
+// The trees of Mozilla's packaging test give Mozilla's completes: manifest, names and order of entries, modes, content.
+func TestPackReference(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"from", "to"} {
+		tree := os.DirFS(testkit.Shared(t, "testdata", "packaging", name))
+		want := openMAR(t, "testdata", "packaging", "update-packaging-"+name+".complete.mar")
+		product := mar.Product{Channel: "test-channel", Version: "2.0"}
+		a, rep, err := Pack(t.Context(), tree, PackOptions{Product: &product, Arch: "x86"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := writeMAR(t, a)
+		sameAsReference(t, got, want)
+		if len(rep.Broken()) > 0 || rep.Size != got.Size() {
+			t.Errorf("got report %+v", rep)
+		}
+	}
+}
+
+func TestPackPrecomplete(t *testing.T) {
+	t.Parallel()
+	own := "remove \"precomplete\"\nremove \"a\"\n"
+	tests := []struct {
+		name   string
+		tree   snapshot
+		source PrecompleteSource
+		at     string
+		want   string
+		note   bool
+	}{
+		{"made", snapshot{"a": file0("")}, PrecompleteAuto, "precomplete", own, false},
+		{"taken", snapshot{"a": file0(""), "precomplete": file0("remove \"a\"\n")}, PrecompleteAuto, "precomplete", "remove \"a\"\n", true},
+		{"complete", snapshot{"a": file0(""), "precomplete": file0(own)}, PrecompleteTake, "precomplete", own, false},
+		{"replaced", snapshot{"a": file0(""), "precomplete": file0("junk")}, PrecompleteGenerate, "precomplete", own, false},
+		{
+			"macOS",
+			snapshot{"Contents/MacOS/firefox": fileX("")},
+			PrecompleteAuto, "Contents/Resources/precomplete",
+			"remove \"Contents/Resources/precomplete\"\nremove \"Contents/MacOS/firefox\"\nrmdir \"Contents/Resources/\"\nrmdir \"Contents/MacOS/\"\nrmdir \"Contents/\"\n", false,
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			a, rep, err := Pack(t.Context(), tt.tree.tree(), PackOptions{Product: testProduct, Precomplete: tt.source})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := string(decompressed(t, writeMAR(t, a), tt.at)); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+			if got := len(rep.Findings) > 0; got != tt.note {
+				t.Errorf("got findings %v", rep.Findings)
+			}
+		})
+	}
+}
+
+func TestPackRefuses(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name string
+		tree fstest.MapFS
+		opts PackOptions
+		kind Kind
+	}{
+		{"link", fstest.MapFS{"a": {Data: []byte("x"), Mode: fs.ModeSymlink | 0o777}}, PackOptions{}, KindSymlink},
+		{"device", fstest.MapFS{"a": {Mode: fs.ModeDevice | 0o666}}, PackOptions{}, KindSymlink},
+		{"quote", fstest.MapFS{`a"b`: {}}, PackOptions{}, KindName},
+		{"newline", fstest.MapFS{"a\nb": {}}, PackOptions{}, KindName},
+		{"two dots", fstest.MapFS{"a..b": {}}, PackOptions{}, KindName},
+		{"case", fstest.MapFS{"a": {}, "A": {}}, PackOptions{}, KindCase},
+		{"long", fstest.MapFS{strings.Repeat("a/", 500) + "a": {}}, PackOptions{}, KindPathLength},
+		{"no precomplete", fstest.MapFS{"a": {}}, PackOptions{Precomplete: PrecompleteTake}, KindPrecomplete},
+		{"bad precomplete", fstest.MapFS{"precomplete": {Data: []byte("add \"x\"\n")}}, PackOptions{}, KindPrecomplete},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			_, rep, err := Pack(t.Context(), tt.tree, tt.opts)
+			var re *RefusedError
+			if !errors.As(err, &re) || !slices.ContainsFunc(re.Findings, func(f Finding) bool { return f.Kind == tt.kind }) {
+				t.Fatalf("got %v, want a finding of kind %s", err, tt.kind)
+			}
+			if rep == nil || len(rep.Broken()) == 0 {
+				t.Errorf("got report %+v", rep)
+			}
+		})
+	}
+}
+
+func TestPackLeavesOut(t *testing.T) {
+	t.Parallel()
+	tree := fstest.MapFS{
+		"a": {Data: []byte("a")}, "link": {Data: []byte("a"), Mode: fs.ModeSymlink | 0o777}, "empty/dir": {Mode: fs.ModeDir | 0o755},
+		"updatev3.manifest": {Data: []byte("x")}, "sub/update.manifest": {Data: []byte("x")},
+		"removed-files": {Data: []byte("a\ngone\n../up\nsub/*\n")},
+	}
+	a, rep, err := Pack(t.Context(), tree, PackOptions{Product: testProduct, SkipLinks: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := writeMAR(t, a)
+	if want := []string{"updatev3.manifest", "removed-files", "precomplete", "a"}; !slices.Equal(names(got), want) {
+		t.Errorf("got entries %q, want %q", names(got), want)
+	}
+	want := "type \"complete\"\nadd \"removed-files\"\nadd \"precomplete\"\nadd \"a\"\nrmrfdir \"sub/\"\nremove \"gone\"\n"
+	if got := string(decompressed(t, got, "updatev3.manifest")); got != want {
+		t.Errorf("got manifest\n%s\nwant\n%s", got, want)
+	}
+	var kinds []string
+	for _, f := range rep.Findings {
+		kinds = append(kinds, string(f.Kind)+" "+string(f.Severity))
+	}
+	slices.Sort(kinds)
+	if want := []string{"empty-directory note", "manifest note", "manifest note", "removed-files repaired", "removed-files repaired", "symlink note"}; !slices.Equal(kinds, want) {
+		t.Errorf("got findings %q, want %q", kinds, want)
+	}
+}
+
+// The preset behind Mozilla's `xz -7e --lzma2` is 6: one block, CRC64, an 8 MiB dictionary. The filter is that of the
+// architecture, for files and manifests, and never for patches.
+func TestTrap01And02MembersAreCompressedAsMozillaDoes(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		arch string
+		kind ContentKind
+		want byte // number of filters less one
+	}{
+		{"x86_64", ContentFile, 1},
+		{"x86", ContentManifest, 1},
+		{"aarch64", ContentFile, 0},
+		{"macos-x86_64-aarch64", ContentFile, 0},
+		{"x86_64", ContentPatch, 0},
+	} {
+		var buf bytes.Buffer
+		w, err := MozillaRecipe().Compression.Files.NewWriter(&buf, Content{Kind: tt.kind, Size: -1, Arch: tt.arch})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Write([]byte("some bytes"))
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		out := buf.Bytes()
+		if out[7] != 4 {
+			t.Errorf("%v: the check is %d, want 4 (CRC64)", tt, out[7])
+		}
+		flags, dict := out[13], byte(0)
+		if flags&3 == 0 {
+			dict = out[16]
+		} else {
+			if out[14] != 4 {
+				t.Errorf("%v: the filter is %d, want 4 (x86)", tt, out[14])
+			}
+			dict = out[18]
+		}
+		if flags != tt.want {
+			t.Errorf("%v: the block's flags are %d, want %d", tt, flags, tt.want)
+		}
+		if dict != 22 {
+			t.Errorf("%v: the dictionary's code is %d, want 22 (8 MiB)", tt, dict)
+		}
+		if err := accepted(newMember("x", 0, out), FormatXZ); err != nil {
+			t.Errorf("%v: %v", tt, err)
+		}
+	}
+	if id := MozillaRecipe().Compression.Patches.ID(); !strings.Contains(id, ":6/") {
+		t.Errorf("recipe mozilla compresses patches with %s, want level 6", id)
+	}
+}
+
+// Bytes behind the first xz stream are silently dropped by the updater: such a member is not taken over.
+func TestTrap16SecondStreamIsNotTakenOver(t *testing.T) {
+	t.Parallel()
+	one, err := compress(XZ{}, Content{Kind: ContentFile}, []byte("first "))
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := compress(XZ{}, Content{Kind: ContentFile}, []byte("second"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	none, err := compress(XZ{}, Content{Kind: ContentFile}, []byte("# none\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := newMember("a", 0o644, append(slices.Clone(one), two...))
+	var unusable *unusableError
+	if err := accepted(m, FormatXZ); !errors.As(err, &unusable) || !errors.Is(err, xz.ErrRefused) {
+		t.Fatalf("got %v, want it refused", err)
+	}
+	to := writeMAR(t, &mar.Archive{Product: testProduct, Entries: []mar.Entry{
+		mar.BytesEntry("precomplete", 0o644, none), mar.BytesEntry("a", 0o644, m.data),
+	}})
+	a, rep, err := Build(t.Context(), pack(t, snapshot{"precomplete": file0("#")}), to, fastRecipe(RulesStrict), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := writeMAR(t, a)
+	if err := accepted(memberOf(got.Lookup("a")), FormatXZ); err != nil {
+		t.Error(err)
+	}
+	if data := decompressed(t, got, "a"); string(data) != "first second" {
+		t.Errorf("got %q", data)
+	}
+	if !slices.ContainsFunc(rep.Findings, func(f Finding) bool { return f.Kind == KindMember && f.Path == "a" && f.Severity == Repaired }) {
+		t.Errorf("got findings %v", rep.Findings)
+	}
+	// as an update, the archive would be cut off without an error: Verify says so
+	update := archive(t, "add \"a\"\n", snapshot{"a": file0("x")}).Archive()
+	update.Entries[1] = mar.BytesEntry("a", 0o644, m.data)
+	var ue *UpdateError
+	if err := Verify(t.Context(), pack(t, snapshot{}.with("p", file0(""))), writeMAR(t, update), to, nil); !errors.As(err, &ue) || ue.Code != CodeXZ {
+		t.Errorf("Verify: got %v, want an *UpdateError with code %d", err, CodeXZ)
+	}
+}
+
+func (s snapshot) with(name, value string) snapshot {
+	s[name] = value
+	return s
+}

@@ -101,10 +101,10 @@ func TestDigestInfo(t *testing.T) {
 
 func TestCommandFails(t *testing.T) {
 	for text, command := range map[string][]string{
-		"no such key":        {"/bin/sh", "-c", "echo no such key >&2; exit 3"},
-		"unavailable":        {"/absent/command"},
-		"more than":          {"/bin/sh", "-c", "head -c 100000 /dev/zero"},
-		"signature has 5":    {"/bin/echo", "sign"},
+		"no such key":            {"/bin/sh", "-c", "echo no such key >&2; exit 3"},
+		"unavailable":            {"/absent/command"},
+		"more than":              {"/bin/sh", "-c", "head -c 100000 /dev/zero"},
+		"signature has 5":        {"/bin/echo", "sign"},
 		"did not answer in time": {"/bin/sleep", "600"},
 	} {
 		t.Run(text, func(t *testing.T) {

@@ -1,6 +1,9 @@
 package toolchain
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,8 +15,10 @@ import (
 
 // Errors of a selection. Test with errors.Is; [WatershedError] and [DowngradeError] carry the details.
 var (
-	// ErrProduct says that there are no rules for a product, or that two builds are not of one product.
+	// ErrProduct says that two builds are not of one product, or that there are no rules for it.
 	ErrProduct = errors.New("toolchain: product")
+	// ErrNoRules says that there are no rules for a product. It matches ErrProduct too.
+	ErrNoRules = fmt.Errorf("%w: no rules", ErrProduct)
 	// ErrContradiction says that a complete update and its version claim different things.
 	ErrContradiction = errors.New("toolchain: contradiction")
 	// ErrWatershed says that a pair jumps over a release that it must pass through.
@@ -58,6 +63,16 @@ func (e *DowngradeError) Error() string {
 
 // Is makes errors.Is find [ErrDowngrade].
 func (e *DowngradeError) Is(target error) bool { return target == ErrDowngrade }
+
+// Check names something that [Set.Select] refuses, so that a caller can switch it off.
+type Check string
+
+// The checks of a selection.
+const (
+	CheckProduct   Check = "product"   // both builds are of one product
+	CheckDowngrade Check = "downgrade" // TO is not older than FROM
+	CheckWatershed Check = "watershed" // no release in between must be passed through
+)
 
 // Trust says which of two contradicting claims about FROM's updater counts.
 type Trust int
@@ -112,13 +127,30 @@ func NewSet(rules []Rules, opts *SetOptions) (*Set, error) {
 	return s, nil
 }
 
-// DefaultSet returns a set with the built-in rules and no options.
+// DefaultSet returns a set with the built-in rules that judges products without rules by their complete updates alone.
 func DefaultSet() *Set {
-	s, err := NewSet(BuiltinRules(), nil)
+	s, err := NewSet(BuiltinRules(), &SetOptions{AnyProduct: true})
 	if err != nil {
 		panic(err) // the built-in rules are checked by a test
 	}
 	return s
+}
+
+// ID names everything in the set that decides which recipe a pair gets: rules, options and base recipe.
+func (s *Set) ID() string {
+	sum := sha256.New()
+	enc := json.NewEncoder(sum)
+	base := partial.DefaultRecipe()
+	if s.opts.Base != nil {
+		base = *s.opts.Base
+	}
+	// Encoding maps sorts their keys, so equal sets have equal IDs.
+	for _, v := range []any{s.rules, s.opts.Trust, s.opts.ZucchiniSince, s.opts.AnyProduct, base.ID()} {
+		if err := enc.Encode(v); err != nil {
+			panic(err) // plain data
+		}
+	}
+	return "toolchain/1:" + hex.EncodeToString(sum.Sum(nil)[:16])
 }
 
 // Products returns the names of the products that the set has rules for.
@@ -156,20 +188,22 @@ type Selection struct {
 // error matches [ErrContradiction] and says both, unless the set trusts one of them. A pair of different or
 // unknown products matches [ErrProduct], one that jumps over a watershed [ErrWatershed], one that goes backwards
 // [ErrDowngrade]. An unknown version of either build (empty) skips what needs it, and the reasons say so.
-func (s *Set) Select(from, to Build) (Selection, error) {
-	if from.Product != "" && to.Product != "" && !s.sameProduct(from.Product, to.Product) {
+// Checks named in skip are left out.
+func (s *Set) Select(from, to Build, skip ...Check) (Selection, error) {
+	checked := func(c Check) bool { return !slices.Contains(skip, c) }
+	if from.Product != "" && to.Product != "" && checked(CheckProduct) && !s.sameProduct(from.Product, to.Product) {
 		return Selection{}, fmt.Errorf("%w: FROM is %s, TO is %s", ErrProduct, from.Product, to.Product)
 	}
 	product := first(from.Product, to.Product)
 	rules := s.find(product)
 	if rules == nil && !s.opts.AnyProduct {
-		return Selection{}, fmt.Errorf("%w: no rules for %q (rules: %s)", ErrProduct, product, strings.Join(s.Products(), ", "))
+		return Selection{}, fmt.Errorf("%w for %q (there are some for %s)", ErrNoRules, product, strings.Join(s.Products(), ", "))
 	}
 	known := from.Version != "" && to.Version != ""
-	if known && Compare(to.Version, from.Version) < 0 {
+	if known && checked(CheckDowngrade) && Compare(to.Version, from.Version) < 0 {
 		return Selection{}, &DowngradeError{From: from.Version, To: to.Version}
 	}
-	if known && rules != nil {
+	if known && rules != nil && checked(CheckWatershed) {
 		if hops := rules.between(from.Version, to.Version, first(from.Platform, to.Platform)); len(hops) > 0 {
 			return Selection{}, &WatershedError{From: from.Version, To: to.Version, Hops: hops}
 		}

@@ -47,6 +47,19 @@ type Tool struct {
 	Timeout time.Duration `json:"timeout,omitempty" toml:"timeout"`
 	// MaxOutput is the largest result in bytes that is taken. 0 means 2 GiB.
 	MaxOutput int64 `json:"max_output,omitempty" toml:"max_output"`
+
+	open func() (io.ReadCloser, error) // where a fetched program is read from; nil means Path
+}
+
+// source opens the program.
+func (t Tool) source() (io.ReadCloser, error) {
+	if t.open != nil {
+		return t.open()
+	}
+	if t.Path == "" {
+		return nil, fmt.Errorf("%w: %s has neither a path nor was it fetched", ErrTool, t.Name)
+	}
+	return os.Open(t.Path)
 }
 
 // Pin returns the tool for the program at path with the digest that it has now.
@@ -74,7 +87,11 @@ func (t Tool) ID() string {
 
 // Check reads the program and returns [ErrDigest] where it is not the pinned one.
 func (t Tool) Check() error {
-	digest, err := fileDigest(t.Path)
+	f, err := t.source()
+	if err != nil {
+		return err
+	}
+	digest, err := readDigest(f)
 	if err != nil {
 		return err
 	}
@@ -89,6 +106,10 @@ func fileDigest(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	return readDigest(f)
+}
+
+func readDigest(f io.ReadCloser) (string, error) {
 	defer f.Close()
 	sum := sha256.New()
 	if _, err := io.Copy(sum, f); err != nil {
@@ -130,7 +151,7 @@ func (t Tool) run(ctx context.Context, dir string, args []string, stdout io.Writ
 }
 
 func (t Tool) copyTo(program string) error {
-	in, err := os.Open(t.Path)
+	in, err := t.source()
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/senbonzakura/senbonzakura/bsdiff"
+	"github.com/senbonzakura/senbonzakura/cache"
+	"github.com/senbonzakura/senbonzakura/fetch"
 	"github.com/senbonzakura/senbonzakura/partial"
 )
 
@@ -169,5 +171,54 @@ func TestExternalCompressor(t *testing.T) {
 	}
 	if err := w.Close(); !errors.Is(err, ErrTool) {
 		t.Errorf("got %v, want ErrTool", err)
+	}
+}
+
+func TestFetcher(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "differ")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\ncat /nosuch\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	pinned, err := Pin("differ", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := fetch.New(&fetch.Options{Files: true, Attempts: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	disk, err := cache.OpenDisk(t.Context(), filepath.Join(t.TempDir(), "cache"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer disk.Close()
+	layered := cache.NewLayered([]cache.Store{disk}, nil)
+	defer layered.Close()
+	fetcher := Fetcher{Client: client, Cache: layered}
+
+	wanted := Tool{Name: "differ", URL: path, SHA256: pinned.SHA256}
+	tool, err := fetcher.Resolve(t.Context(), wanted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if tool, err = fetcher.Resolve(t.Context(), wanted); err != nil {
+		t.Fatalf("from the cache: %v", err)
+	}
+	err = (Differ{tool}).Diff(t.Context(), io.Discard, []byte("a"), []byte("b"))
+	if !errors.Is(err, ErrTool) || !strings.Contains(err.Error(), "nosuch") {
+		t.Errorf("got %v, want the program's own complaint", err)
+	}
+	if tool.ID() != wanted.ID() {
+		t.Errorf("the ID depends on where the program is: %s, %s", tool.ID(), wanted.ID())
+	}
+	wanted.SHA256 = strings.Repeat("0", 64)
+	if _, err := fetcher.Resolve(t.Context(), wanted); err == nil {
+		t.Error("a program that cannot be had was resolved")
+	}
+	if _, err := fetcher.Resolve(t.Context(), Tool{Name: "x", SHA256: pinned.SHA256}); !errors.Is(err, ErrTool) {
+		t.Errorf("without path and URL: %v, want ErrTool", err)
 	}
 }

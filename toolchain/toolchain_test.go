@@ -94,7 +94,10 @@ func TestSelectByVersion(t *testing.T) {
 }
 
 func TestSelectRefuses(t *testing.T) {
-	set := DefaultSet()
+	set, err := NewSet(BuiltinRules(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	windows := func(b *Build) { b.Platform = "win64" }
 	tests := []struct {
 		name     string
@@ -103,7 +106,7 @@ func TestSelectRefuses(t *testing.T) {
 		says     string
 	}{
 		{"another product", build("Firefox", "140.0"), build("Thunderbird", "141.0"), ErrProduct, "FROM is Firefox, TO is Thunderbird"},
-		{"unknown product", build("Fork", "1.0"), build("Fork", "2.0"), ErrProduct, `no rules for "Fork"`},
+		{"unknown product", build("Fork", "1.0"), build("Fork", "2.0"), ErrNoRules, `no rules for "Fork"`},
 		{"downgrade", build("Firefox", "140.0"), build("Firefox", "140.0b9"), ErrDowngrade, "140.0b9 is older than 140.0"},
 		{"watershed", build("Firefox", "50.0"), build("Firefox", "60.0"), ErrWatershed, "50.0 → 57.0.4 → 60.0"},
 		{"watershed of another platform", build("Firefox", "50.0", windows), build("Firefox", "60.0", windows), ErrWatershed, "50.0 → 56.0 → 60.0"},

@@ -1,0 +1,514 @@
+package senbonzakura
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/senbonzakura/senbonzakura/cache"
+	"github.com/senbonzakura/senbonzakura/fetch"
+	"github.com/senbonzakura/senbonzakura/mar"
+	"github.com/senbonzakura/senbonzakura/partial"
+	"github.com/senbonzakura/senbonzakura/toolchain"
+)
+
+// Reports is the kind of cache entry that holds the provenance of an update, beside the update itself.
+const Reports cache.Kind = "reports"
+
+// Options build a [Generator]. The zero value works: it fetches by https, keeps nothing, follows the built-in rules
+// and does not sign.
+type Options struct {
+	// Fetch gets completes; nil means a client with its defaults: https on public addresses.
+	Fetch *fetch.Client
+	// Cache keeps completes, patches, updates and their provenance; nil means that nothing is kept, though equal
+	// requests at one time are still made once. It stays the caller's to close, after the generator.
+	Cache *cache.Layered
+	// Toolchain selects recipes; nil means toolchain.DefaultSet.
+	Toolchain *toolchain.Set
+	// Signers sign every update, in this order. None means that updates are not signed. Installed updaters accept
+	// exactly one signature.
+	Signers []mar.Signer
+	// Workers is how many files one request works on at a time; 0 means one for each CPU.
+	Workers int
+	// MaxMemory bounds, in bytes, what diffs and files under work hold together over all requests; 0 means
+	// partial.DefaultMemory. It is handed out in the order of asking, so no request waits for ever.
+	MaxMemory int64
+	// Limits bound what compressed members may cost.
+	Limits partial.Limits
+	// Log receives what happens, step by step; nil discards it. No credentials are logged.
+	Log *slog.Logger
+}
+
+// Step is a step of the job, in the order in which they come; some overlap.
+type Step string
+
+// The steps.
+const (
+	StepFetching  Step = "fetching"
+	StepUnpacking Step = "unpacking"
+	StepDiffing   Step = "diffing"
+	StepPacking   Step = "packing"
+	StepVerifying Step = "verifying"
+	StepSigning   Step = "signing"
+	StepStoring   Step = "storing"
+)
+
+// Event says how far a job is. Done and Total are bytes; Total is -1 while it is not known.
+type Event struct {
+	Step  Step   `json:"step"`
+	File  string `json:"file,omitempty"` // "from" or "to" while fetching, else the file under work
+	Done  int64  `json:"done"`
+	Total int64  `json:"total"`
+}
+
+// Generator makes partial updates. Build one with [New]. It is safe for concurrent use.
+type Generator struct {
+	opts   Options
+	memory *partial.Memory
+	store  *cache.Layered
+
+	mu      sync.Mutex
+	jobs    map[cache.Key]*job
+	recent  []made // the newest updates' provenance, for stores that forget
+	digests map[[sha256.Size]byte]partial.Digest
+	closed  bool
+}
+
+// made is an update that was made lately.
+type made struct {
+	key        cache.Key
+	provenance []byte
+}
+
+const (
+	maxRecent  = 64
+	maxDigests = 1 << 18 // about 30 MB
+)
+
+// New returns a generator.
+func New(opts Options) (*Generator, error) {
+	g := &Generator{opts: opts, store: opts.Cache, jobs: map[cache.Key]*job{}, digests: map[[sha256.Size]byte]partial.Digest{}}
+	if len(opts.Signers) > mar.MaxSignatures {
+		return nil, fmt.Errorf("%d signers: an update has at most %d signatures", len(opts.Signers), mar.MaxSignatures)
+	}
+	if g.opts.Fetch == nil {
+		client, err := fetch.New(nil)
+		if err != nil {
+			return nil, err
+		}
+		g.opts.Fetch = client
+	}
+	if g.opts.Toolchain == nil {
+		g.opts.Toolchain = toolchain.DefaultSet()
+	}
+	if g.opts.MaxMemory <= 0 {
+		g.opts.MaxMemory = partial.DefaultMemory
+	}
+	if g.opts.Log == nil {
+		g.opts.Log = slog.New(slog.DiscardHandler)
+	}
+	if g.store == nil {
+		g.store = cache.NewLayered(nil, nil)
+	}
+	g.memory = partial.NewMemory(g.opts.MaxMemory)
+	return g, nil
+}
+
+// Close makes later calls of Generate return [ErrClosed]. Jobs under way go on for their callers. What was passed in
+// Options stays the caller's to close, afterwards. Closing twice is fine.
+func (g *Generator) Close() error {
+	g.mu.Lock()
+	g.closed = true
+	g.mu.Unlock()
+	return nil
+}
+
+// Result is a partial update that was made, or found. It holds nothing open until [Result.Open].
+type Result struct {
+	// Key names the update: equal requests have equal keys.
+	Key cache.Key
+	// Size is in bytes.
+	Size   int64
+	SHA512 [sha512.Size]byte
+	SHA256 [sha256.Size]byte
+	// Report has the decision about every file; it is part of the provenance.
+	Report     *partial.Report
+	Provenance *Provenance
+	// Cached says that the update was there already.
+	Cached bool
+
+	entry *cache.Entry
+}
+
+// Open returns the update's bytes, verified, for reading at any offset. The caller closes it. It may be called until
+// the result is closed.
+func (r *Result) Open() *cache.Entry { return r.entry.Clone() }
+
+// Close frees the result. Entries from Open stay readable.
+func (r *Result) Close() error { return r.entry.Close() }
+
+// Key returns the name under which the update that a request asks for is stored, without making it. Requests whose
+// sources are files without hashes have no name before these are read; the error matches [ErrRequest] then and where
+// the request cannot be used.
+func (g *Generator) Key(r Request) (cache.Key, error) {
+	if err := r.check(); err != nil {
+		return cache.Key{}, err
+	}
+	for field, s := range map[string]*Source{"From": &r.From, "To": &r.To} {
+		if s.identity() == "" {
+			return cache.Key{}, &RequestError{field + ".Hashes", "a file without hash has no name yet"}
+		}
+	}
+	return g.key(&r, cache.Partials), nil
+}
+
+func (g *Generator) key(r *Request, kind cache.Kind) cache.Key {
+	selection := g.opts.Toolchain.ID()
+	if r.Recipe != nil {
+		selection = "recipe " + r.Recipe.ID()
+	}
+	return r.key(kind, r.From.identity(), r.To.identity(), selection, g.opts.Signers)
+}
+
+// Generate returns the partial update that a request asks for: from the cache where it was made before, else it is
+// made. Equal requests at one time are made once; progress of the job goes to every caller, never from two goroutines at
+// once per caller, and progress may be nil.
+//
+// A caller leaves when its ctx ends; the job goes on for the others and is cancelled when nobody is left. Nothing is
+// visible of an update before it is proved, signed and stored.
+//
+// The errors are those of this package (see [ErrRequest], [ErrCheck]) and of the packages that do the work, wrapped:
+// *fetch.Error, *mar.FormatError, *partial.RefusedError, *partial.VerifyError, *toolchain.WatershedError.
+func (g *Generator) Generate(ctx context.Context, r Request, progress func(Event)) (*Result, error) {
+	g.mu.Lock()
+	closed := g.closed
+	g.mu.Unlock()
+	if closed {
+		return nil, ErrClosed
+	}
+	if err := r.check(); err != nil {
+		return nil, err
+	}
+	for _, s := range []*Source{&r.From, &r.To} {
+		if s.File != "" && s.identity() == "" {
+			if err := hashFile(ctx, s); err != nil {
+				return nil, err
+			}
+		}
+	}
+	key := g.key(&r, cache.Partials)
+	j, leave := g.join(key, progress)
+	defer leave()
+
+	entry, err := g.store.GetOrFill(ctx, key, func(ctx context.Context, w io.Writer) error {
+		start := time.Now()
+		g.opts.Log.InfoContext(ctx, "making a partial update", "key", key.String(), "from", r.From.identity(), "to", r.To.identity())
+		p, err := g.make(ctx, &r, j, w)
+		if err != nil {
+			g.opts.Log.ErrorContext(ctx, "partial update failed", "key", key.String(), "took", time.Since(start), "error", err)
+			return err
+		}
+		if err := g.remember(ctx, &r, p); err != nil {
+			return err
+		}
+		g.opts.Log.InfoContext(ctx, "made a partial update", "key", key.String(), "took", time.Since(start),
+			"size", p.Output.Size, "complete", p.To.Size, "sha512", p.Output.SHA512)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	result, err := g.result(ctx, &r, key, entry, j)
+	if err != nil {
+		entry.Close()
+		return nil, err
+	}
+	result.Cached = !j.made()
+	return result, nil
+}
+
+// result puts the update and its provenance together.
+func (g *Generator) result(ctx context.Context, r *Request, key cache.Key, entry *cache.Entry, j *job) (*Result, error) {
+	p, err := g.provenance(ctx, r, j)
+	if err != nil {
+		return nil, err
+	}
+	res := &Result{Key: key, Size: entry.Size(), SHA256: entry.SHA256(), Report: p.Report, Provenance: p, entry: entry}
+	if p.Output.SHA256 != hexOf(res.SHA256[:]) {
+		return nil, fmt.Errorf("provenance is of an update with SHA-256 %s, the stored one has %x", p.Output.SHA256, res.SHA256)
+	}
+	sum, err := hex.DecodeString(p.Output.SHA512)
+	if err != nil || len(sum) != sha512.Size {
+		return nil, fmt.Errorf("provenance has no SHA-512 of the update: %q", p.Output.SHA512)
+	}
+	res.SHA512 = [sha512.Size]byte(sum)
+	return res, nil
+}
+
+// provenance finds the provenance of an update that exists. Where the store forgot it the job is done again: the bytes
+// are the same, and the patches are usually still there.
+func (g *Generator) provenance(ctx context.Context, r *Request, j *job) (*Provenance, error) {
+	key := g.key(r, Reports)
+	g.mu.Lock()
+	for _, m := range g.recent {
+		if m.key == key {
+			g.mu.Unlock()
+			return decodeProvenance(m.provenance)
+		}
+	}
+	g.mu.Unlock()
+	entry, err := g.store.GetOrFill(ctx, key, func(ctx context.Context, w io.Writer) error {
+		p, err := g.make(ctx, r, j, io.Discard)
+		if err != nil {
+			return err
+		}
+		return json.NewEncoder(w).Encode(p)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("provenance: %w", err)
+	}
+	defer entry.Close()
+	data, err := io.ReadAll(entry.Reader())
+	if err != nil {
+		return nil, fmt.Errorf("provenance: %w", err)
+	}
+	return decodeProvenance(data)
+}
+
+func decodeProvenance(data []byte) (*Provenance, error) {
+	p := &Provenance{}
+	if err := json.Unmarshal(data, p); err != nil {
+		return nil, fmt.Errorf("provenance: %w", err)
+	}
+	return p, nil
+}
+
+// remember stores the provenance, before the update becomes visible.
+func (g *Generator) remember(ctx context.Context, r *Request, p *Provenance) error {
+	data, err := json.Marshal(p)
+	if err != nil {
+		return fmt.Errorf("provenance: %w", err)
+	}
+	key := g.key(r, Reports)
+	g.mu.Lock()
+	g.recent = slices.DeleteFunc(g.recent, func(m made) bool { return m.key == key })
+	g.recent = append(g.recent, made{key, data})
+	if extra := len(g.recent) - maxRecent; extra > 0 {
+		g.recent = slices.Delete(g.recent, 0, extra)
+	}
+	g.mu.Unlock()
+	if _, err := g.store.Put(ctx, key, bytes.NewReader(data)); err != nil && ctx.Err() != nil {
+		return ctx.Err() // any other failure costs the provenance of a restart, not the update
+	}
+	return nil
+}
+
+// hashFile gives a local file without hashes the one that it has now.
+func hashFile(ctx context.Context, s *Source) error {
+	f, err := os.Open(s.File)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	sum := sha512.New()
+	if _, err := io.Copy(sum, contextReader{ctx, f}); err != nil {
+		return fmt.Errorf("%s: %w", s.File, err)
+	}
+	s.Hashes = []fetch.Hash{{Algorithm: fetch.SHA512, Sum: sum.Sum(nil)}}
+	return nil
+}
+
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c contextReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
+}
+
+// complete returns a complete update, verified, from the cache or fetched.
+func (g *Generator) complete(ctx context.Context, s *Source, side string, j *job) (*cache.Entry, Input, error) {
+	in := Input{URL: redacted(strings.Join(append(slices.Clone(s.URLs), s.File)[:1], ""))}
+	weak := len(s.Hashes) > 0
+	for _, h := range s.Hashes {
+		weak = weak && h.Algorithm.Weak()
+	}
+	in.Weak = weak
+	entry, err := g.store.GetOrFill(ctx, cache.NewKey(cache.Completes, s.identity()), func(ctx context.Context, w io.Writer) error {
+		urls := s.URLs
+		client := g.opts.Fetch
+		if s.File != "" {
+			local, err := fetch.New(&fetch.Options{Files: true, Attempts: 1})
+			if err != nil {
+				return err
+			}
+			urls, client = []string{s.File}, local
+		}
+		file, err := client.Fetch(ctx, fetch.Request{
+			URLs: urls, Size: s.Size, Hashes: s.Hashes,
+			Progress: func(done, total int64) { j.send(Event{StepFetching, side, done, total}) },
+		})
+		if err != nil {
+			return fmt.Errorf("fetch %s: %w", side, err)
+		}
+		defer file.Close()
+		if adopter, ok := w.(cache.Adopter); ok && adopter.Adopt(file.Name()) == nil {
+			file.Release()
+			return nil
+		}
+		_, err = io.Copy(w, file.Reader())
+		return err
+	})
+	if err != nil {
+		return nil, in, err
+	}
+	in.Size = entry.Size()
+	sum256 := entry.SHA256()
+	in.SHA256 = hexOf(sum256[:])
+	for _, h := range s.Hashes {
+		if h.Algorithm == fetch.SHA512 {
+			in.SHA512 = hexOf(h.Sum)
+		}
+	}
+	if in.SHA512 == "" {
+		sum := sha512.New()
+		if _, err := io.Copy(sum, contextReader{ctx, entry.Reader()}); err != nil {
+			entry.Close()
+			return nil, in, err
+		}
+		in.SHA512 = hexOf(sum.Sum(nil))
+	}
+	if s.Size > 0 && s.Size != in.Size {
+		entry.Close()
+		return nil, in, fmt.Errorf("fetch %s: %w", side, &fetch.SizeError{Want: s.Size, Got: in.Size})
+	}
+	return entry, in, nil
+}
+
+// job is one update being made: who wants to know how far it is.
+type job struct {
+	mu        sync.Mutex
+	listeners map[int]func(Event)
+	next      int
+	started   bool
+}
+
+// join adds a listener to the job of a key. leave takes it out again.
+func (g *Generator) join(key cache.Key, progress func(Event)) (j *job, leave func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	j = g.jobs[key]
+	if j == nil {
+		j = &job{listeners: map[int]func(Event){}}
+		g.jobs[key] = j
+	}
+	j.mu.Lock()
+	id := j.next
+	j.next++
+	j.listeners[id] = progress
+	j.mu.Unlock()
+	return j, func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		delete(j.listeners, id)
+		if len(j.listeners) == 0 && g.jobs[key] == j {
+			delete(g.jobs, key)
+		}
+	}
+}
+
+// send tells every listener. Holding the lock while calling them is what promises each that it is never called from two
+// goroutines at once, nor after it left.
+func (j *job) send(e Event) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, listener := range j.listeners {
+		if listener != nil {
+			listener(e)
+		}
+	}
+}
+
+func (j *job) start() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.started = true
+}
+
+// made reports whether the update was made while this caller waited.
+func (j *job) made() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.started
+}
+
+// patches lets package partial keep patches in the store.
+type patches struct{ g *Generator }
+
+func (p patches) key(key partial.PatchKey) cache.Key {
+	sum := key.Sum()
+	return cache.NewKey(cache.Patches, "patch/1", string(sum[:]))
+}
+
+// Get implements partial.PatchCache.
+func (p patches) Get(ctx context.Context, key partial.PatchKey) ([]byte, bool, error) {
+	entry, err := p.g.store.Get(ctx, p.key(key))
+	if errors.Is(err, cache.ErrMiss) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	defer entry.Close()
+	value := make([]byte, entry.Size())
+	if _, err := io.ReadFull(entry.Reader(), value); err != nil {
+		return nil, false, err
+	}
+	return value, true, nil
+}
+
+// Put implements partial.PatchCache.
+func (p patches) Put(ctx context.Context, key partial.PatchKey, value []byte) error {
+	_, err := p.g.store.Put(ctx, p.key(key), bytes.NewReader(value))
+	return err
+}
+
+// memo remembers what compressed members hold. It is kept in this process alone, since nothing protects its values.
+type memo struct{ g *Generator }
+
+// Digest implements partial.DigestCache.
+func (m memo) Digest(_ context.Context, compressed [sha256.Size]byte) (partial.Digest, bool, error) {
+	m.g.mu.Lock()
+	defer m.g.mu.Unlock()
+	d, ok := m.g.digests[compressed]
+	return d, ok, nil
+}
+
+// PutDigest implements partial.DigestCache.
+func (m memo) PutDigest(_ context.Context, compressed [sha256.Size]byte, d partial.Digest) error {
+	m.g.mu.Lock()
+	defer m.g.mu.Unlock()
+	if len(m.g.digests) >= maxDigests {
+		clear(m.g.digests)
+	}
+	m.g.digests[compressed] = d
+	return nil
+}

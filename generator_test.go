@@ -1,0 +1,478 @@
+package senbonzakura
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha512"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/fstest"
+
+	"github.com/senbonzakura/senbonzakura/cache"
+	"github.com/senbonzakura/senbonzakura/fetch"
+	"github.com/senbonzakura/senbonzakura/mar"
+	"github.com/senbonzakura/senbonzakura/partial"
+	"github.com/senbonzakura/senbonzakura/toolchain"
+)
+
+// release makes the complete update of a small product. Versions differ in a large file; salt makes a locale.
+func release(t testing.TB, product, version, salt string) []byte {
+	t.Helper()
+	large := bytes.Repeat([]byte("the same in every version and hard to say in fewer words\n"), 2000)
+	copy(large[len(large)/2:], "but for this: version "+version)
+	for i := range 40000 { // not compressible, so that a patch is smaller than the whole
+		large = append(large, byte(i*i>>3^i>>5))
+	}
+	tree := fstest.MapFS{
+		"application.ini": {Data: []byte("[App]\nName=" + product + "\nVersion=" + version + "\nBuildID=20260101000000\n")},
+		"libxul.so":       {Data: large, Mode: 0o755},
+		"locale.txt":      {Data: []byte("locale " + salt + " of " + version)},
+		"only-" + version: {Data: []byte("x")},
+		"update-settings.ini": {
+			Data: []byte("[Settings]\nACCEPTED_MAR_CHANNEL_IDS=test\n"),
+		},
+	}
+	archive, _, err := partial.Pack(t.Context(), tree, partial.PackOptions{
+		Arch: "x86_64", Product: &mar.Product{Channel: "test", Version: version},
+		Compression: partial.Compression{Files: partial.XZ{Level: partial.LevelFast}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if _, err := archive.WriteTo(&out); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// origin serves files by name and counts requests.
+type origin struct {
+	*httptest.Server
+	requests atomic.Int64
+	files    sync.Map
+}
+
+func newOrigin(t testing.TB) *origin {
+	t.Helper()
+	o := &origin{}
+	o.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		o.requests.Add(1)
+		data, ok := o.files.Load(strings.TrimPrefix(r.URL.Path, "/"))
+		if !ok {
+			http.NotFound(w, r)
+			return
+		}
+		w.Write(data.([]byte))
+	}))
+	t.Cleanup(o.Close)
+	return o
+}
+
+func (o *origin) source(name string, data []byte) Source {
+	o.files.Store(name, data)
+	sum := sha512.Sum512(data)
+	return Source{
+		URLs:   []string{o.URL + "/" + name},
+		Hashes: []fetch.Hash{{Algorithm: fetch.SHA512, Sum: sum[:]}},
+		Size:   int64(len(data)),
+	}
+}
+
+// newGenerator makes a generator over a disk cache in dir ("" for none) that may fetch from this machine.
+func newGenerator(t testing.TB, dir string, change ...func(*Options)) *Generator {
+	t.Helper()
+	client, err := fetch.New(&fetch.Options{
+		Insecure: true, Attempts: 2, Backoff: 1,
+		AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Fetch: client}
+	if dir != "" {
+		disk, err := cache.OpenDisk(t.Context(), dir, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Cache = cache.NewLayered([]cache.Store{disk}, nil)
+		t.Cleanup(func() { o.Cache.Close(); disk.Close() })
+	}
+	for _, c := range change {
+		c(&o)
+	}
+	g, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { g.Close() })
+	return g
+}
+
+// content reads a result and proves that it turns from into to.
+func content(t testing.TB, res *Result, from, to []byte) []byte {
+	t.Helper()
+	entry := res.Open()
+	defer entry.Close()
+	data, err := io.ReadAll(entry.Reader())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sha512.Sum512(data) != res.SHA512 || int64(len(data)) != res.Size {
+		t.Error("the result's size and SHA-512 are not those of its bytes")
+	}
+	readers := make([]*mar.Reader, 3)
+	for i, b := range [][]byte{from, data, to} {
+		if readers[i], err = mar.NewReader(bytes.NewReader(b), int64(len(b)), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := partial.Verify(t.Context(), readers[0], readers[1], readers[2], nil); err != nil {
+		t.Error(err)
+	}
+	return data
+}
+
+func TestGenerate(t *testing.T) {
+	o := newOrigin(t)
+	from, to := release(t, "Firefox", "140.1", "de"), release(t, "Firefox", "140.2", "de")
+	request := Request{From: o.source("from.mar", from), To: o.source("to.mar", to), Labels: map[string]string{"update_number": "1"}}
+	dir := filepath.Join(t.TempDir(), "cache")
+	g := newGenerator(t, dir)
+
+	seen := map[Step]bool{}
+	res, err := g.Generate(t.Context(), request, func(e Event) { seen[e.Step] = true })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Close()
+	first := content(t, res, from, to)
+	if res.Cached || res.Size >= int64(len(to)) {
+		t.Errorf("cached %v, %d bytes for a complete of %d", res.Cached, res.Size, len(to))
+	}
+	for _, step := range []Step{StepFetching, StepUnpacking, StepDiffing, StepStoring} {
+		if !seen[step] {
+			t.Errorf("no progress event of step %s", step)
+		}
+	}
+	p := res.Provenance
+	if p.From.Build.Version != "140.1" || p.To.Build.Version != "140.2" || !slices.Contains(p.Checked, CheckVerify) ||
+		p.Recipe == "" || !p.Report.Verified || len(p.Report.Files) == 0 {
+		t.Errorf("provenance %+v is not that of this update", p)
+	}
+	s := p.Submission()
+	if s.Channel != "test" || s.Version != "140.2" || s.AppName != "Firefox" || s.FromBuildID != "20260101000000" ||
+		s.Hash != fmt.Sprintf("%x", sha512.Sum512(first)) || s.UpdateNumber != "1" || s.FromSize != int64(len(from)) {
+		t.Errorf("submission %+v does not describe this update", s)
+	}
+	key, err := g.Key(request)
+	if err != nil || key != res.Key {
+		t.Errorf("Key = %v, %v, want that of the result, %v", key, err, res.Key)
+	}
+
+	// The same again, also by another generator on the same cache: nothing is fetched, the same bytes come back.
+	before := o.requests.Load()
+	for _, again := range []*Generator{g, newGenerator(t, dir)} {
+		res, err := again.Generate(t.Context(), request, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(content(t, res, from, to), first) || !res.Cached || res.Provenance.Report == nil {
+			t.Error("the second answer is not the first one from the cache")
+		}
+		res.Close()
+	}
+	if got := o.requests.Load(); got != before {
+		t.Errorf("%d requests for what is in the cache", got-before)
+	}
+}
+
+func TestGenerateWithoutCache(t *testing.T) {
+	o := newOrigin(t)
+	from, to := release(t, "Fork", "1", "de"), release(t, "Fork", "2", "de")
+	g := newGenerator(t, "")
+	res, err := g.Generate(t.Context(), Request{From: o.source("a", from), To: o.source("b", to)}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Close()
+	content(t, res, from, to)
+}
+
+func TestGenerateFromFiles(t *testing.T) {
+	dir := t.TempDir()
+	from, to := release(t, "Firefox", "140.1", "de"), release(t, "Firefox", "140.2", "de")
+	for name, data := range map[string][]byte{"from.mar": from, "to.mar": to} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g := newGenerator(t, filepath.Join(dir, "cache"))
+	request := Request{From: Source{File: filepath.Join(dir, "from.mar")}, To: Source{File: filepath.Join(dir, "to.mar")}}
+	if _, err := g.Key(request); !errors.Is(err, ErrRequest) {
+		t.Errorf("Key of files without hashes: %v, want ErrRequest", err)
+	}
+	res, err := g.Generate(t.Context(), request, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Close()
+	content(t, res, from, to)
+}
+
+func TestGenerateOnce(t *testing.T) {
+	o := newOrigin(t)
+	from, to := release(t, "Firefox", "140.1", "de"), release(t, "Firefox", "140.2", "de")
+	request := Request{From: o.source("from.mar", from), To: o.source("to.mar", to)}
+	g := newGenerator(t, filepath.Join(t.TempDir(), "cache"))
+	const callers = 1000
+	var wg sync.WaitGroup
+	var served atomic.Int64
+	for i := range callers {
+		wg.Go(func() {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if i%10 == 0 {
+				cancel() // one in ten has left already
+			}
+			res, err := g.Generate(ctx, request, nil)
+			switch {
+			case err == nil:
+				served.Add(1)
+				res.Close()
+			case i%10 != 0:
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if got := o.requests.Load(); got != 2 {
+		t.Errorf("%d requests to the origin for %d callers, want 2", got, callers)
+	}
+	if served.Load() < callers*9/10 {
+		t.Errorf("%d of %d callers were served", served.Load(), callers)
+	}
+}
+
+func TestChecks(t *testing.T) {
+	o := newOrigin(t)
+	from, to := release(t, "Firefox", "140.1", "de"), release(t, "Firefox", "140.2", "de")
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := mar.CryptoSigner(key, mar.RSAPKCS1SHA384)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed := func(data []byte) []byte {
+		r, err := mar.NewReader(bytes.NewReader(data), int64(len(data)), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		if _, err := r.WriteSigned(t.Context(), &out, signer); err != nil {
+			t.Fatal(err)
+		}
+		return out.Bytes()
+	}
+	a, b := o.source("from.mar", from), o.source("to.mar", to)
+	signedA, signedB := o.source("signed-from.mar", signed(from)), o.source("signed-to.mar", signed(to))
+	keys := []crypto.PublicKey{&key.PublicKey}
+	other := o.source("other.mar", release(t, "Thunderbird", "140.2", "de"))
+	g := newGenerator(t, filepath.Join(t.TempDir(), "cache"))
+
+	tests := []struct {
+		name    string
+		request Request
+		check   Check // must fail, and pass when it is skipped
+		want    error
+	}{
+		{"unsigned", Request{From: a, To: b, Keys: keys}, CheckSignatures, mar.ErrSignature},
+		{"half signed", Request{From: signedA, To: b, Keys: keys}, CheckSignatures, mar.ErrUnsigned},
+		{"channel", Request{From: a, To: b, Channels: []string{"release"}}, CheckChannels, ErrCheck},
+		{"product", Request{From: a, To: other}, CheckProduct, toolchain.ErrProduct},
+		{"downgrade", Request{From: b, To: a}, CheckDowngrade, toolchain.ErrDowngrade},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := g.Generate(t.Context(), tt.request, nil)
+			if !errors.Is(err, tt.want) {
+				t.Fatalf("got %v, want %v", err, tt.want)
+			}
+			tt.request.Skip = []Check{tt.check}
+			res, err := g.Generate(t.Context(), tt.request, nil)
+			if err != nil {
+				t.Fatalf("with the check skipped: %v", err)
+			}
+			defer res.Close()
+			if !slices.Equal(res.Provenance.Skipped, tt.request.Skip) || slices.Contains(res.Provenance.Checked, tt.check) {
+				t.Errorf("provenance: checked %v, skipped %v: the skipped check must show", res.Provenance.Checked, res.Provenance.Skipped)
+			}
+		})
+	}
+	res, err := g.Generate(t.Context(), Request{From: signedA, To: signedB, Keys: keys, Channels: []string{"test", "other"}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Close()
+	if res.Provenance.From.SignedBy == "" || !slices.Contains(res.Provenance.Checked, CheckSignatures) {
+		t.Errorf("provenance %+v does not say by whom FROM is signed", res.Provenance.From)
+	}
+}
+
+func TestGenerateSigned(t *testing.T) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := mar.CryptoSigner(key, mar.RSAPKCS1SHA384)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := newOrigin(t)
+	from, to := release(t, "Firefox", "140.1", "de"), release(t, "Firefox", "140.2", "de")
+	g := newGenerator(t, filepath.Join(t.TempDir(), "cache"), func(o *Options) { o.Signers = []mar.Signer{signer} })
+	res, err := g.Generate(t.Context(), Request{From: o.source("a", from), To: o.source("b", to)}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Close()
+	content(t, res, from, to)
+	entry := res.Open()
+	defer entry.Close()
+	r, err := mar.NewReader(entry, entry.Size(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Verify(t.Context(), &key.PublicKey); err != nil {
+		t.Error(err)
+	}
+}
+
+// brokenSigner promises a signature and gives a wrong one.
+type brokenSigner struct{ mar.Signer }
+
+func (b brokenSigner) Sign(ctx context.Context, digest []byte) ([]byte, error) {
+	sig, err := b.Signer.Sign(ctx, digest)
+	if err == nil {
+		sig[0] ^= 1
+	}
+	return sig, err
+}
+
+func TestBadSignatureIsNeverStored(t *testing.T) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := mar.CryptoSigner(key, mar.RSAPKCS1SHA384)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := newOrigin(t)
+	request := Request{
+		From: o.source("a", release(t, "Firefox", "140.1", "de")), To: o.source("b", release(t, "Firefox", "140.2", "de")),
+	}
+	var store *cache.Layered
+	g := newGenerator(t, filepath.Join(t.TempDir(), "cache"), func(o *Options) {
+		o.Signers, store = []mar.Signer{brokenSigner{signer}}, o.Cache
+	})
+	if _, err := g.Generate(t.Context(), request, nil); !errors.Is(err, mar.ErrSigner) {
+		t.Fatalf("got %v, want mar.ErrSigner", err)
+	}
+	k, err := g.Key(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Get(t.Context(), k); !errors.Is(err, cache.ErrMiss) {
+		t.Errorf("Get of the update: %v, want a miss", err)
+	}
+}
+
+func TestBadRequests(t *testing.T) {
+	g := newGenerator(t, "")
+	url := Source{URLs: []string{"https://example.org/a.mar"}}
+	hashed := Source{URLs: url.URLs, Hashes: []fetch.Hash{{Algorithm: fetch.SHA512, Sum: make([]byte, 64)}}}
+	for field, r := range map[string]Request{
+		"From":           {To: hashed},
+		"To.Hashes":      {From: hashed, To: url},
+		"To":             {From: hashed, To: Source{URLs: url.URLs, File: "x"}},
+		"Skip":           {From: hashed, To: hashed, Skip: []Check{"nosuch"}},
+		"Channel":        {From: hashed, To: hashed, Channel: strings.Repeat("x", 64)},
+		"ProductVersion": {From: hashed, To: hashed, ProductVersion: strings.Repeat("1", 32)},
+	} {
+		_, err := g.Generate(t.Context(), r, nil)
+		var bad *RequestError
+		if !errors.As(err, &bad) || bad.Field != field || !errors.Is(err, ErrRequest) {
+			t.Errorf("%s: got %v, want a RequestError of that field", field, err)
+		}
+	}
+}
+
+func TestWrongHashIsNotUsed(t *testing.T) {
+	o := newOrigin(t)
+	request := Request{
+		From: o.source("a", release(t, "Firefox", "140.1", "de")), To: o.source("b", release(t, "Firefox", "140.2", "de")),
+	}
+	o.files.Store("b", release(t, "Firefox", "140.3", "de"))
+	g := newGenerator(t, filepath.Join(t.TempDir(), "cache"))
+	_, err := g.Generate(t.Context(), request, nil)
+	var failed *fetch.Error
+	if !errors.As(err, &failed) {
+		t.Fatalf("got %v, want *fetch.Error", err)
+	}
+}
+
+func TestClosed(t *testing.T) {
+	g := newGenerator(t, "")
+	g.Close()
+	if _, err := g.Generate(t.Context(), Request{}, nil); !errors.Is(err, ErrClosed) {
+		t.Errorf("got %v, want ErrClosed", err)
+	}
+}
+
+// An update of another locale takes the patch of the first one.
+func TestPatchesServeAllLocales(t *testing.T) {
+	o := newOrigin(t)
+	g := newGenerator(t, filepath.Join(t.TempDir(), "cache"))
+	for i, locale := range []string{"de", "fr", "sv"} {
+		from, to := release(t, "Firefox", "140.1", locale), release(t, "Firefox", "140.2", locale)
+		res, err := g.Generate(t.Context(), Request{From: o.source("a"+locale, from), To: o.source("b"+locale, to)}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		content(t, res, from, to)
+		if got := res.Report.Cache.Hits > 0; got != (i > 0) {
+			t.Errorf("locale %d: %+v, want hits from the second locale on", i, res.Report.Cache)
+		}
+		res.Close()
+	}
+}
+
+func TestRedacted(t *testing.T) {
+	for raw, want := range map[string]string{
+		"https://user:secret@host/a.mar?token=secret#secret": "https://host/a.mar",
+		"/srv/a.mar":               "/srv/a.mar",
+		"%zz?token=secret":         "%zz",
+		"s3://bucket/key?x=secret": "s3://bucket/key",
+	} {
+		if got := redacted(raw); got != want {
+			t.Errorf("redacted(%q) = %q, want %q", raw, got, want)
+		}
+	}
+}

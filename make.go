@@ -1,0 +1,222 @@
+package senbonzakura
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/sha512"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/senbonzakura/senbonzakura/cache"
+	"github.com/senbonzakura/senbonzakura/mar"
+	"github.com/senbonzakura/senbonzakura/partial"
+	"github.com/senbonzakura/senbonzakura/toolchain"
+)
+
+// side is one of the two completes while an update is made.
+type side struct {
+	input  Input
+	entry  *cache.Entry
+	reader *mar.Reader
+}
+
+// make makes the update of a request and writes it to w.
+func (g *Generator) make(ctx context.Context, r *Request, j *job, w io.Writer) (*Provenance, error) {
+	j.start()
+	from, to, err := g.openBoth(ctx, r, j)
+	if err != nil {
+		return nil, err
+	}
+	defer from.entry.Close()
+	defer to.entry.Close()
+
+	p := &Provenance{Skipped: r.Skip, Labels: r.Labels, Locale: first(r.Locale, to.input.Build.Locale)}
+	if err := g.checkInputs(ctx, r, from, to, p); err != nil {
+		return nil, err
+	}
+	recipe, err := g.recipe(r, from, to, p)
+	if err != nil {
+		return nil, err
+	}
+	p.From, p.To, p.Recipe = from.input, to.input, recipe.ID()
+
+	archive, report, err := partial.Build(ctx, from.reader, to.reader, recipe, &partial.BuildOptions{
+		Workers: g.opts.Workers, Memory: g.memory, Limits: g.opts.Limits,
+		NoVerify: r.skips(CheckVerify), AllowDowngrade: r.skips(CheckDowngrade),
+		Patches: patches{g}, Digests: memo{g},
+		Progress: func(e partial.Event) { j.send(Event{steps[e.Step], e.File, e.Done, e.Total}) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	if broken := report.Broken(); len(broken) > 0 {
+		// Only rules of Mozilla's scripts let this pass; nothing that clients fail on leaves a generator.
+		return nil, &CheckError{CheckVerify, &partial.RefusedError{Findings: broken}}
+	}
+	if !r.skips(CheckVerify) {
+		p.Checked = append(p.Checked, CheckVerify)
+	}
+	p.Report = report
+	return p, g.write(ctx, archive, p, j, w)
+}
+
+// steps maps the steps of package partial.
+var steps = map[string]Step{
+	partial.StepCompare: StepUnpacking, partial.StepDiff: StepDiffing,
+	partial.StepCompress: StepPacking, partial.StepVerify: StepVerifying,
+}
+
+// openBoth gets both completes at the same time and reads what they say of themselves.
+func (g *Generator) openBoth(ctx context.Context, r *Request, j *job) (from, to *side, err error) {
+	sides := [2]*side{{}, {}}
+	group, ctx := errgroup.WithContext(ctx)
+	for i, source := range []*Source{&r.From, &r.To} {
+		s, name := sides[i], []string{"from", "to"}[i]
+		group.Go(func() error {
+			entry, input, err := g.complete(ctx, source, name, j)
+			if err != nil {
+				return err
+			}
+			s.entry, s.input = entry, input
+			if s.reader, err = mar.NewReader(entry, entry.Size(), nil); err != nil {
+				return fmt.Errorf("%s: %w", strings.ToUpper(name), err)
+			}
+			if s.input.Build, err = toolchain.ReadBuild(s.reader); err != nil {
+				return fmt.Errorf("%s: %w", strings.ToUpper(name), err)
+			}
+			b := &s.input.Build
+			b.Product = first(b.Product, r.Product)
+			b.Platform, b.Arch, b.Locale = first(b.Platform, r.Platform), first(b.Arch, r.Arch), first(b.Locale, r.Locale)
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		for _, s := range sides {
+			if s.entry != nil {
+				s.entry.Close()
+			}
+		}
+		return nil, nil, err
+	}
+	return sides[0], sides[1], nil
+}
+
+func first(values ...string) string {
+	for _, v := range values {
+		if v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+// checkInputs makes the checks that need no recipe.
+func (g *Generator) checkInputs(ctx context.Context, r *Request, from, to *side, p *Provenance) error {
+	if len(r.Keys) > 0 && !r.skips(CheckSignatures) {
+		for _, s := range []struct {
+			*side
+			name string
+		}{{from, "FROM"}, {to, "TO"}} {
+			match, err := s.reader.VerifyAny(ctx, r.Keys...)
+			if err != nil {
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				return &CheckError{CheckSignatures, fmt.Errorf("%s: %w", s.name, err)}
+			}
+			s.input.SignedBy = fingerprint(r.Keys[match.Key])
+		}
+		p.Checked = append(p.Checked, CheckSignatures)
+	}
+	if len(r.Channels) > 0 && !r.skips(CheckChannels) {
+		if len(to.input.Build.Channels) == 0 {
+			return &CheckError{CheckChannels, fmt.Errorf("TO names no MAR channel, allowed are %q", r.Channels)}
+		}
+		for _, channel := range to.input.Build.Channels {
+			if !slices.Contains(r.Channels, channel) {
+				return &CheckError{CheckChannels, fmt.Errorf("TO is for MAR channel %q, allowed are %q", channel, r.Channels)}
+			}
+		}
+		p.Checked = append(p.Checked, CheckChannels)
+	}
+	return nil
+}
+
+// recipe selects how the update is made, and refuses pairs that must not be made.
+func (g *Generator) recipe(r *Request, from, to *side, p *Provenance) (partial.Recipe, error) {
+	var skip []toolchain.Check
+	pairs := []struct {
+		ours   Check
+		theirs toolchain.Check
+	}{{CheckProduct, toolchain.CheckProduct}, {CheckDowngrade, toolchain.CheckDowngrade}, {CheckWatershed, toolchain.CheckWatershed}}
+	for _, pair := range pairs {
+		if r.skips(pair.ours) {
+			skip = append(skip, pair.theirs)
+		} else {
+			p.Checked = append(p.Checked, pair.ours)
+		}
+	}
+	selection, err := g.opts.Toolchain.Select(from.input.Build, to.input.Build, skip...)
+	if err != nil && (r.Recipe == nil || !errors.Is(err, toolchain.ErrNoRules) && !errors.Is(err, toolchain.ErrContradiction)) {
+		return partial.Recipe{}, err // rules that cannot choose a recipe do not matter where one is given
+	}
+	if r.Recipe != nil {
+		p.Reasons = []string{"recipe given by the request"}
+		return *r.Recipe, nil
+	}
+	p.Reasons = selection.Reasons
+	recipe := selection.Recipe
+	recipe.Arch = first(r.Arch, recipe.Arch)
+	recipe.Force = append(slices.Clone(recipe.Force), r.Force...)
+	product, _ := to.reader.Product()
+	product.Channel = first(r.Channel, product.Channel)
+	product.Version = first(r.ProductVersion, product.Version)
+	if product != (mar.Product{}) {
+		recipe.Product = &product
+	}
+	return recipe, nil
+}
+
+// write signs the archive, writes it, and notes what came out.
+func (g *Generator) write(ctx context.Context, archive *mar.Archive, p *Provenance, j *job, w io.Writer) error {
+	sum512, sum256 := sha512.New(), sha256.New()
+	total := archive.Size(g.opts.Signers...)
+	out := &progressWriter{w: io.MultiWriter(w, sum512, sum256), total: total, send: j.send}
+	var err error
+	if len(g.opts.Signers) > 0 {
+		j.send(Event{StepSigning, "", 0, total})
+		_, err = archive.WriteSigned(ctx, out, g.opts.Signers...)
+	} else {
+		_, err = archive.WriteTo(out)
+	}
+	if err != nil {
+		return err
+	}
+	p.Output = Output{Size: out.n, SHA512: hexOf(sum512.Sum(nil)), SHA256: hexOf(sum256.Sum(nil))}
+	if archive.Product != nil {
+		p.Output.Channel, p.Output.Version = archive.Product.Channel, archive.Product.Version
+	}
+	for _, s := range g.opts.Signers {
+		p.Output.SignedBy = append(p.Output.SignedBy, fingerprint(s.Info().PublicKey))
+	}
+	return ctx.Err()
+}
+
+// progressWriter counts what is written.
+type progressWriter struct {
+	w        io.Writer
+	n, total int64
+	send     func(Event)
+}
+
+func (p *progressWriter) Write(b []byte) (int, error) {
+	n, err := p.w.Write(b)
+	p.n += int64(n)
+	p.send(Event{StepStoring, "", p.n, p.total})
+	return n, err
+}

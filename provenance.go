@@ -1,0 +1,122 @@
+package senbonzakura
+
+import (
+	"encoding/hex"
+	"net/url"
+	"path"
+	"strings"
+
+	"github.com/senbonzakura/senbonzakura/partial"
+	"github.com/senbonzakura/senbonzakura/toolchain"
+)
+
+// Provenance says where an update comes from: what went in, how it was made, what was checked, and what came out. It
+// is stored beside the update and is the same, but for the times in the report, whenever the update is made again.
+type Provenance struct {
+	From Input `json:"from"`
+	To   Input `json:"to"`
+	// Recipe is the ID of the recipe: it names every program and setting that decides about the bytes, external
+	// tools with the digest of the program.
+	Recipe string `json:"recipe"`
+	// Reasons say why the recipe was selected.
+	Reasons []string `json:"reasons,omitempty"`
+	// Checked and Skipped are the checks that were made and those that were switched off by the request. A check whose
+	// condition was not given, such as keys, stands in neither.
+	Checked []Check `json:"checked"`
+	Skipped []Check `json:"skipped,omitempty"`
+	Output  Output  `json:"output"`
+	// Report has the decision about every file and the result of the proof.
+	Report *partial.Report `json:"report"`
+	// Labels are those of the request.
+	Labels map[string]string `json:"labels,omitempty"`
+	// Locale is that of the request.
+	Locale string `json:"locale,omitempty"`
+}
+
+// Input is one complete update that went in.
+type Input struct {
+	// URL is where it came from, without credentials; a file's name for a local file; empty where it was in the cache.
+	URL    string `json:"url,omitempty"`
+	Size   int64  `json:"size"`
+	SHA512 string `json:"sha512"`
+	SHA256 string `json:"sha256"`
+	// Weak says that the only hash that was asked for is SHA-1.
+	Weak bool `json:"weak,omitempty"`
+	// SignedBy is the fingerprint (SHA-256 of the public key) of the key that its signature was verified with.
+	SignedBy string          `json:"signed_by,omitempty"`
+	Build    toolchain.Build `json:"build"`
+}
+
+// Output is the update that was made.
+type Output struct {
+	Size    int64  `json:"size"`
+	SHA512  string `json:"sha512"`
+	SHA256  string `json:"sha256"`
+	Channel string `json:"channel,omitempty"`
+	Version string `json:"version,omitempty"`
+	// SignedBy are the fingerprints of the keys that signed it, in the order of the signatures.
+	SignedBy []string `json:"signed_by,omitempty"`
+}
+
+// Submission has the fields that Mozilla's partial-update task writes into its manifest.json, one object for each
+// update, which existing submitters read. All values are strings but the sizes.
+type Submission struct {
+	Channel             string `json:"MAR_CHANNEL_ID"`
+	Version             string `json:"version"`
+	AppName             string `json:"appName"`
+	Repository          string `json:"repo"`
+	Revision            string `json:"revision"`
+	Locale              string `json:"locale"`
+	FromMAR             string `json:"from_mar"`
+	FromSize            int64  `json:"from_size"`
+	FromHash            string `json:"from_hash"`
+	FromBuildID         string `json:"from_buildid"`
+	ToMAR               string `json:"to_mar"`
+	ToSize              int64  `json:"to_size"`
+	ToHash              string `json:"to_hash"`
+	ToBuildID           string `json:"to_buildid"`
+	MAR                 string `json:"mar"`
+	Branch              string `json:"branch"`
+	Size                int64  `json:"size"`
+	Hash                string `json:"hash"`
+	UpdateNumber        string `json:"update_number,omitempty"`
+	PreviousVersion     string `json:"previousVersion,omitempty"`
+	PreviousBuildNumber string `json:"previousBuildNumber,omitempty"`
+	ToVersion           string `json:"toVersion,omitempty"`
+	ToBuildNumber       string `json:"toBuildNumber,omitempty"`
+}
+
+// Submission returns the fields for Mozilla's submitters. Hashes are SHA-512 in hexadecimal, sizes are bytes.
+func (p *Provenance) Submission() Submission {
+	label := func(name, otherwise string) string {
+		if v, ok := p.Labels[name]; ok {
+			return v
+		}
+		return otherwise
+	}
+	return Submission{
+		Channel: p.Output.Channel, Version: p.Output.Version, AppName: p.From.Build.Product,
+		Repository: p.To.Build.SourceRepository, Revision: p.To.Build.SourceStamp,
+		Locale:  label("locale", p.Locale),
+		FromMAR: p.From.URL, FromSize: p.From.Size, FromHash: p.From.SHA512, FromBuildID: p.From.Build.BuildID,
+		ToMAR: p.To.URL, ToSize: p.To.Size, ToHash: p.To.SHA512, ToBuildID: p.To.Build.BuildID,
+		MAR: label("mar", ""), Branch: label("branch", path.Base(p.To.Build.SourceRepository)),
+		Size: p.Output.Size, Hash: p.Output.SHA512,
+		UpdateNumber: label("update_number", ""), PreviousVersion: label("previousVersion", ""),
+		PreviousBuildNumber: label("previousBuildNumber", ""), ToVersion: label("toVersion", ""),
+		ToBuildNumber: label("toBuildNumber", ""),
+	}
+}
+
+// redacted returns a URL without user, password, query and fragment, for what is stored or logged.
+func redacted(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		before, _, _ := strings.Cut(raw, "?")
+		return before
+	}
+	u.User, u.RawQuery, u.Fragment, u.ForceQuery = nil, "", "", false
+	return u.String()
+}
+
+func hexOf(sum []byte) string { return hex.EncodeToString(sum) }

@@ -1,0 +1,200 @@
+package senbonzakura
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/senbonzakura/senbonzakura/cache"
+	"github.com/senbonzakura/senbonzakura/fetch"
+	"github.com/senbonzakura/senbonzakura/mar"
+	"github.com/senbonzakura/senbonzakura/partial"
+)
+
+// Source says which complete update is meant and where it can be had.
+type Source struct {
+	// URLs are where it can be fetched, tried in this order.
+	URLs []string
+	// File is a local file instead of URLs. It is copied while it is verified, so that it may change later.
+	File string
+	// Hashes are what its bytes must hash to, all of them. A source with URLs needs one; SHA-512 is best, SHA-1 alone
+	// is taken and noted as weak. A File without hashes is taken as it is.
+	Hashes []fetch.Hash
+	// Size is the number of bytes it must have; 0 means that it is not known.
+	Size int64
+}
+
+// Check names something that [Generator.Generate] makes sure of. A request can switch each off by name; what was
+// switched off stands in the provenance.
+type Check string
+
+// The checks.
+const (
+	CheckSignatures Check = "signatures" // FROM and TO are signed by one of Request.Keys, where there are any
+	CheckChannels   Check = "channels"   // the MAR channels of TO are among Request.Channels, where there are any
+	CheckProduct    Check = "product"    // FROM and TO are of one product
+	CheckDowngrade  Check = "downgrade"  // TO is not older than FROM
+	CheckWatershed  Check = "watershed"  // no release in between must be passed through
+	CheckVerify     Check = "verify"     // the update, applied to FROM, gives TO
+)
+
+// Checks returns all checks, in the order in which they are made.
+func Checks() []Check {
+	return []Check{CheckSignatures, CheckChannels, CheckProduct, CheckDowngrade, CheckWatershed, CheckVerify}
+}
+
+// Request says which partial update is wanted. Only From and To are required.
+type Request struct {
+	From, To Source
+	// Product, Platform, Arch and Locale describe the builds where the completes do not. Arch decides about the branch
+	// filter of what is compressed anew; "" means x86_64.
+	Product, Platform, Arch, Locale string
+	// Channel and ProductVersion go into the update's product block; "" means those of TO.
+	Channel, ProductVersion string
+	// Force lists paths that go in whole even if they did not change.
+	Force []string
+	// Recipe replaces the one that the toolchain would select. Its Arch, Force and Product are taken as they are.
+	Recipe *partial.Recipe
+	// Keys are public keys of which one must have signed FROM and TO. None means that signatures do not matter.
+	Keys []crypto.PublicKey
+	// Channels are the MAR channels that TO may be for. None means any.
+	Channels []string
+	// Skip names checks to leave out.
+	Skip []Check
+	// Labels go into the provenance and the fields for Mozilla's submitters as they are: "update_number",
+	// "previousVersion", "previousBuildNumber", "toVersion", "toBuildNumber", "mar", "branch".
+	Labels map[string]string
+}
+
+// RequestError says which field of a request cannot be used. It matches [ErrRequest].
+type RequestError struct {
+	Field  string // as in "From.Hashes"
+	Reason string
+}
+
+func (e *RequestError) Error() string { return fmt.Sprintf("request: %s: %s", e.Field, e.Reason) }
+
+// Is makes errors.Is find [ErrRequest].
+func (e *RequestError) Is(target error) bool { return target == ErrRequest }
+
+// Errors of Generate, beside those of the packages that do the work (fetch, mar, partial, toolchain), which are
+// wrapped. Test with errors.Is.
+var (
+	// ErrRequest says that a request cannot be used; the error is a [*RequestError].
+	ErrRequest = errors.New("senbonzakura: bad request")
+	// ErrCheck says that one of the [Checks] failed; the error is a [*CheckError].
+	ErrCheck = errors.New("senbonzakura: check failed")
+	// ErrClosed says that the generator was closed.
+	ErrClosed = errors.New("senbonzakura: generator is closed")
+)
+
+// CheckError says which check failed and why. It matches [ErrCheck] and unwraps to the reason.
+type CheckError struct {
+	Check Check
+	Err   error
+}
+
+func (e *CheckError) Error() string {
+	return fmt.Sprintf("check %q failed: %v", string(e.Check), e.Err)
+}
+
+// Unwrap returns the reason.
+func (e *CheckError) Unwrap() error { return e.Err }
+
+// Is makes errors.Is find [ErrCheck].
+func (e *CheckError) Is(target error) bool { return target == ErrCheck }
+
+func (s *Source) check(field string) error {
+	switch {
+	case len(s.URLs) == 0 && s.File == "":
+		return &RequestError{field, "no URL and no file"}
+	case len(s.URLs) > 0 && s.File != "":
+		return &RequestError{field, "both URLs and a file"}
+	case len(s.URLs) > 0 && len(s.Hashes) == 0:
+		return &RequestError{field + ".Hashes", "what comes from a URL needs a hash, best SHA-512"}
+	case s.Size < 0:
+		return &RequestError{field + ".Size", "is negative"}
+	}
+	return nil
+}
+
+// identity is what the bytes of a source are known by: the strongest of its hashes.
+func (s *Source) identity() string {
+	for _, alg := range []fetch.Algorithm{fetch.SHA512, fetch.SHA384, fetch.SHA256, fetch.SHA1} {
+		for _, h := range s.Hashes {
+			if h.Algorithm == alg {
+				return h.String()
+			}
+		}
+	}
+	return ""
+}
+
+func (r *Request) check() error {
+	if err := r.From.check("From"); err != nil {
+		return err
+	}
+	if err := r.To.check("To"); err != nil {
+		return err
+	}
+	for _, c := range r.Skip {
+		if !slices.Contains(Checks(), c) {
+			return &RequestError{"Skip", fmt.Sprintf("no check is called %q (checks: %v)", string(c), Checks())}
+		}
+	}
+	if len(r.Channel) > mar.MaxChannel {
+		return &RequestError{"Channel", fmt.Sprintf("longer than %d bytes", mar.MaxChannel)}
+	}
+	if len(r.ProductVersion) > mar.MaxVersion {
+		return &RequestError{"ProductVersion", fmt.Sprintf("longer than %d bytes", mar.MaxVersion)}
+	}
+	return nil
+}
+
+func (r *Request) skips(c Check) bool { return slices.Contains(r.Skip, c) }
+
+// key names the update that a request asks for: by everything that decides about its bytes or about whether it is
+// made at all. from and to are the identities of the sources.
+func (r *Request) key(kind cache.Kind, from, to, selection string, signers []mar.Signer) cache.Key {
+	parts := []string{"request/1", from, to, selection, r.Product, r.Platform, r.Arch, r.Locale, r.Channel, r.ProductVersion}
+	list := func(items []string) { parts = append(parts, fmt.Sprint(len(items)), strings.Join(items, "\x00")) }
+	list(sorted(r.Force))
+	var keys, signed []string
+	for _, k := range r.Keys {
+		keys = append(keys, fingerprint(k))
+	}
+	for _, s := range signers {
+		signed = append(signed, fmt.Sprint(s.Info().Algorithm, " ", fingerprint(s.Info().PublicKey)))
+	}
+	list(sorted(keys))
+	list(sorted(r.Channels))
+	list(signed)
+	var skip []string
+	for _, c := range r.Skip {
+		skip = append(skip, string(c))
+	}
+	list(sorted(skip))
+	for _, name := range slices.Sorted(maps.Keys(r.Labels)) {
+		parts = append(parts, name, r.Labels[name])
+	}
+	return cache.NewKey(kind, parts...)
+}
+
+func sorted(items []string) []string { return slices.Compact(slices.Sorted(slices.Values(items))) }
+
+// fingerprint is the SHA-256 of a public key in its standard encoding, in hexadecimal.
+func fingerprint(k crypto.PublicKey) string {
+	der, err := x509.MarshalPKIXPublicKey(k)
+	if err != nil {
+		der = fmt.Appendf(nil, "%T %v", k, k)
+	}
+	sum := sha256.Sum256(bytes.TrimSpace(der))
+	return hex.EncodeToString(sum[:])
+}

@@ -114,14 +114,11 @@ type Error struct {
 	Cause error
 }
 
-// Error returns the reason, the message and the cause.
+// Error returns the reason and the message.
 func (e *Error) Error() string {
 	text := strings.ToLower(strings.ReplaceAll(string(e.Reason), "_", " "))
 	if e.Message != "" {
 		text += ": " + e.Message
-	}
-	if e.Cause != nil {
-		text += ": " + e.Cause.Error()
 	}
 	return text
 }

@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"syscall"
 )
 
 func setGroup(*exec.Cmd) {}
@@ -26,6 +25,3 @@ func ownStdout() (*os.File, error) {
 	}
 	return os.Stdout, nil
 }
-
-// dieWithHost does nothing on Windows.
-func dieWithHost(*syscall.SysProcAttr) {}

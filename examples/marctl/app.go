@@ -118,6 +118,7 @@ Exit codes: 0 done (or the answer is yes), 1 it failed (or the answer is no), 2 
 		id       string
 		commands []*cobra.Command
 	}{
+		{"update", a.updateCommands()},
 		{"mar", a.marCommands()},
 		{"sign", a.signCommands()},
 		{"patch", a.patchCommands()},

@@ -30,7 +30,7 @@ import (
 )
 
 // release makes the complete update of a small product. Versions differ in a large file; salt makes a locale.
-func release(t testing.TB, product, version, salt string) []byte {
+func release(t *testing.T, product, version, salt string) []byte {
 	t.Helper()
 	large := bytes.Repeat([]byte("the same in every version and hard to say in fewer words\n"), 2000)
 	copy(large[len(large)/2:], "but for this: version "+version)
@@ -67,7 +67,7 @@ type origin struct {
 	files    sync.Map
 }
 
-func newOrigin(t testing.TB) *origin {
+func newOrigin(t *testing.T) *origin {
 	t.Helper()
 	o := &origin{}
 	o.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -94,7 +94,7 @@ func (o *origin) source(name string, data []byte) Source {
 }
 
 // newGenerator makes a generator over a disk cache in dir ("" for none) that may fetch from this machine.
-func newGenerator(t testing.TB, dir string, change ...func(*Options)) *Generator {
+func newGenerator(t *testing.T, dir string, change ...func(*Options)) *Generator {
 	t.Helper()
 	client, err := fetch.New(&fetch.Options{
 		Insecure: true, Attempts: 2, Backoff: 1,
@@ -124,7 +124,7 @@ func newGenerator(t testing.TB, dir string, change ...func(*Options)) *Generator
 }
 
 // content reads a result and proves that it turns from into to.
-func content(t testing.TB, res *Result, from, to []byte) []byte {
+func content(t *testing.T, res *Result, from, to []byte) []byte {
 	t.Helper()
 	entry := res.Open()
 	defer entry.Close()

@@ -197,14 +197,14 @@ func TestFetcher(t *testing.T) {
 	fetcher := Fetcher{Client: client, Cache: layered}
 
 	wanted := Tool{Name: "differ", URL: path, SHA256: pinned.SHA256}
-	tool, err := fetcher.Resolve(t.Context(), wanted)
-	if err != nil {
+	if _, err := fetcher.Resolve(t.Context(), wanted); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if tool, err = fetcher.Resolve(t.Context(), wanted); err != nil {
+	tool, err := fetcher.Resolve(t.Context(), wanted)
+	if err != nil {
 		t.Fatalf("from the cache: %v", err)
 	}
 	err = (Differ{tool}).Diff(t.Context(), io.Discard, []byte("a"), []byte("b"))

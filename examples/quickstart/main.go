@@ -33,7 +33,7 @@ var program = map[bool]string{true: "program.exe", false: "program"}[runtime.GOO
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := run(ctx, os.Stdout)
+	err := run(ctx)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "quickstart:", err)
@@ -47,7 +47,7 @@ type step struct {
 	took         time.Duration
 }
 
-func run(ctx context.Context, out io.Writer) error {
+func run(ctx context.Context) error {
 	dir, err := os.MkdirTemp("", "quickstart-")
 	if err != nil {
 		return err
@@ -56,7 +56,7 @@ func run(ctx context.Context, out io.Writer) error {
 
 	var steps []step
 	timed := func(what string, do func() (string, error)) error {
-		fmt.Fprintf(out, "%s…\n", what)
+		fmt.Printf("%s…\n", what)
 		start := time.Now()
 		result, err := do()
 		if err != nil {
@@ -169,16 +169,18 @@ func run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 
-	fmt.Fprintln(out)
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Println()
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	for _, s := range steps {
-		fmt.Fprintf(w, "%s\t%s\t%.1f s\n", s.what, s.result, s.took.Seconds())
+		if _, err := fmt.Fprintf(w, "%s\t%s\t%.1f s\n", s.what, s.result, s.took.Seconds()); err != nil {
+			return err
+		}
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
 	complete, smaller := to.Size(), signed.Size()
-	fmt.Fprintf(out, "\ncomplete update %d bytes, partial update %d bytes: %.1f %% of the download\n",
+	fmt.Printf("\ncomplete update %d bytes, partial update %d bytes: %.1f %% of the download\n",
 		complete, smaller, 100*float64(smaller)/float64(complete))
 	return nil
 }

@@ -1,6 +1,7 @@
 package toolchain
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"fmt"
@@ -60,4 +61,23 @@ func (f Fetcher) Resolve(ctx context.Context, tool Tool) (Tool, error) {
 		}{entry.Reader(), entry}, nil
 	}
 	return tool, tool.Check()
+}
+
+// Copy is Resolve for programs that are to outlive the cache: the tool that it returns holds the program in memory.
+func (f Fetcher) Copy(ctx context.Context, tool Tool) (Tool, error) {
+	tool, err := f.Resolve(ctx, tool)
+	if err != nil || tool.open == nil {
+		return tool, err
+	}
+	in, err := tool.open()
+	if err != nil {
+		return tool, err
+	}
+	defer in.Close()
+	program, err := io.ReadAll(in)
+	if err != nil {
+		return tool, fmt.Errorf("tool %s: %w", tool.Name, err)
+	}
+	tool.open = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(program)), nil }
+	return tool, nil
 }

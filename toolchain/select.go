@@ -325,10 +325,11 @@ type Pair struct {
 	To   Build `json:"to"`
 	// Recipe is the ID of the recipe that makes it; empty where it is refused.
 	Recipe string `json:"recipe,omitempty"`
-	// PatchFormats, Signature and Reasons are those of the selection.
-	PatchFormats []string      `json:"patch_formats,omitempty"`
-	Signature    mar.Algorithm `json:"signature,omitempty"`
-	Reasons      []string      `json:"reasons,omitempty"`
+	// Format is how members are compressed; PatchFormats, Signature and Reasons are those of the selection.
+	Format       partial.MemberFormat `json:"format,omitempty"`
+	PatchFormats []string             `json:"patch_formats,omitempty"`
+	Signature    mar.Algorithm        `json:"signature,omitempty"`
+	Reasons      []string             `json:"reasons,omitempty"`
 	// Refused says why there can be no such update.
 	Refused string `json:"refused,omitempty"`
 	// Hops are the versions to go through instead.
@@ -373,7 +374,7 @@ func (s *Set) judge(from, to Build) Pair {
 		}
 		return pair
 	}
-	pair.Recipe, pair.Signature = sel.Recipe.ID(), sel.Signature
+	pair.Recipe, pair.Signature, pair.Format = sel.Recipe.ID(), sel.Signature, sel.Recipe.Compression.Format
 	pair.PatchFormats, pair.Reasons = sel.PatchFormats, sel.Reasons
 	return pair
 }

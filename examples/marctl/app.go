@@ -122,6 +122,7 @@ Exit codes: 0 done (or the answer is yes), 1 it failed (or the answer is no), 2 
 		{"mar", a.marCommands()},
 		{"sign", a.signCommands()},
 		{"patch", a.patchCommands()},
+		{"service", a.serviceCommands()},
 	} {
 		for _, cmd := range group.commands {
 			cmd.GroupID = group.id

@@ -6,6 +6,8 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"testing"
@@ -27,7 +29,7 @@ func TestMain(m *testing.M) {
 // files.
 func TestScripts(t *testing.T) {
 	t.Parallel()
-	testscript.Run(t, testscript.Params{Dir: "testdata/script", Setup: makeKeys, RequireExplicitExec: true})
+	testscript.Run(t, testscript.Params{Dir: "testdata/script", Setup: setUp, RequireExplicitExec: true, Cmds: commands})
 }
 
 func TestSharedScripts(t *testing.T) {
@@ -36,12 +38,21 @@ func TestSharedScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/shared",
 		RequireExplicitExec: true,
+		Cmds:                commands,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("TESTDATA", shared)
 			env.Setenv("CORPUS", filepath.Join(filepath.Dir(shared), "corpus"))
-			return makeKeys(env)
+			return setUp(env)
 		},
 	})
+}
+
+// setUp gives every script keys, and its files over HTTP at $URL.
+func setUp(env *testscript.Env) error {
+	server := httptest.NewServer(http.FileServer(http.Dir(env.WorkDir)))
+	env.Defer(server.Close)
+	env.Setenv("URL", server.URL)
+	return makeKeys(env)
 }
 
 // makeKeys gives every script a fresh key pair: key.pem and key.pub.
@@ -67,4 +78,14 @@ func makeKeys(env *testscript.Env) error {
 		}
 	}
 	return nil
+}
+
+// commands are what scripts can do beside testscript's own: "envsubst FILE" replaces ${NAME} in a file.
+var commands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
+	"envsubst": func(ts *testscript.TestScript, _ bool, args []string) {
+		for _, name := range args {
+			text := os.Expand(ts.ReadFile(name), ts.Getenv)
+			ts.Check(os.WriteFile(ts.MkAbs(name), []byte(text), 0o600))
+		}
+	},
 }

@@ -69,6 +69,11 @@ func (a *app) partialCommand() *cobra.Command {
 	var f recipeFlags
 	var noVerify, allowFindings, allowDowngrade bool
 	var reportFile string
+	var sources sourceFlags
+	var p pair
+	var requestName, manifest string
+	var jobs int
+	var tools toolFlags
 	cmd := &cobra.Command{
 		Use:   "partial FROM TO OUT",
 		Short: "Make the partial update that turns FROM into TO, proved",
@@ -78,24 +83,69 @@ installation). Before the result is written it is applied to FROM, in memory, an
 Recipe "default" makes the smallest update that every updater since Firefox 56 applies, repairs what Mozilla's
 packaging scripts get wrong and refuses what cannot be repaired. Recipe "mozilla" makes the manifest, entries and
 patches that make_incremental_update.sh and mbsdiff make; what clients would fail on is listed as findings, and ends
-marctl with exit code 1, writing nothing, unless --allow-findings is given.`,
+marctl with exit code 1, writing nothing, unless --allow-findings is given.
+
+FROM and TO may be addresses, with their hashes; then, or with --cache, everything on the way is kept in a cache, and
+the recipe is what FROM's updater understands unless --recipe says otherwise. --request makes many updates: a JSON file
+with an array "partials" of {"from": {"url", "sha512", "size"}, "to": …, "out"} and, in each, optionally "matrix":
+{"locale": ["de", "fr"]}, whose {locale} is replaced in every text; "sums" names files like SHA512SUMS that give the
+hashes. Running it again goes on where it stopped.`,
 		Example: `  marctl partial 153.5.1.complete.mar 153.6.0.complete.mar out.partial.mar
   marctl partial --recipe mozilla --allow-findings from.mar to.mar out.mar
   marctl partial --json from/ to/ out.mar | jq .report.saved
-  marctl partial --arch aarch64 --force Contents/Resources/defaults.js from.mar to.mar out.mar`,
-		Args: cobra.ExactArgs(3),
+  marctl partial --arch aarch64 --force Contents/Resources/defaults.js from.mar to.mar out.mar
+  marctl partial https://host/from.mar https://host/to.mar out.mar --from-sha512 HEX --to-sha512 HEX
+  marctl partial --request release.json --jobs 4 --manifest manifest.json`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if requestName != "" {
+				return cobra.NoArgs(cmd, args)
+			}
+			return cobra.ExactArgs(3)(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.check(); err != nil {
 				return err
+			}
+			if requestName != "" {
+				pairs, err := readRequests(requestName)
+				if err != nil {
+					return err
+				}
+				return a.generateAll(cmd.Context(), &sources, pairs, jobs, manifest)
+			}
+			if isURL(args[0]) || isURL(args[1]) || sources.cacheDir != "" || manifest != "" {
+				if noVerify || allowFindings || reportFile != "" || tools.differ != "" || tools.compressor != "" {
+					return usagef("--no-verify, --allow-findings, --report and external tools go with files and without --cache")
+				}
+				p.From.URL, p.To.URL, p.Out = args[0], args[1], args[2]
+				for i, s := range []pairSource{p.From, p.To} {
+					if isURL(s.URL) && s.SHA512 == "" {
+						return usagef("%s comes from a URL: give its hash with --%s-sha512", s.URL, []string{"from", "to"}[i])
+					}
+				}
+				p.Force, p.Channel, p.ProductVersion = f.force, f.channel, f.productVersion
+				if cmd.Flags().Changed("recipe") {
+					p.Recipe = f.recipe
+				}
+				if cmd.Flags().Changed("arch") {
+					p.Arch = f.arch
+				}
+				if allowDowngrade {
+					p.Skip = append(p.Skip, "downgrade")
+				}
+				return a.generateAll(cmd.Context(), &sources, []pair{p}, 1, manifest)
 			}
 			recipe, err := namedRecipe(f.recipe)
 			if err != nil {
 				return err
 			}
 			recipe.Arch, recipe.Force = f.arch, f.force
-			p := a.newProgress("partial")
-			defer p.end()
-			progress := func(e partial.Event) { p.set(e.Step, e.Done, e.Total) }
+			if err := tools.replace(cmd.Context(), &sources, &recipe); err != nil {
+				return err
+			}
+			bar := a.newProgress("partial")
+			defer bar.end()
+			progress := func(e partial.Event) { bar.set(e.Step, e.Done, e.Total) }
 			from, err := a.openUpdate(cmd.Context(), args[0], partial.LevelFast, f.arch, progress)
 			if err != nil {
 				return err
@@ -111,7 +161,7 @@ marctl with exit code 1, writing nothing, unless --allow-findings is given.`,
 			archive, report, err := partial.Build(cmd.Context(), from.Reader, to.Reader, recipe, &partial.BuildOptions{
 				Workers: a.workers, NoVerify: noVerify, AllowDowngrade: allowDowngrade, Progress: progress,
 			})
-			p.end()
+			bar.end()
 			if err != nil {
 				return buildError(err, args[0], args[1])
 			}
@@ -140,6 +190,15 @@ marctl with exit code 1, writing nothing, unless --allow-findings is given.`,
 	flags.BoolVar(&noVerify, "no-verify", false, "leave out the proof that the update turns FROM into TO")
 	flags.BoolVar(&allowFindings, "allow-findings", false, "write the update although clients may fail on it")
 	flags.BoolVar(&allowDowngrade, "allow-downgrade", false, "let TO be older than FROM")
+	flags.StringVar(&p.From.SHA512, "from-sha512", "", "SHA-512 of FROM in hexadecimal")
+	flags.StringVar(&p.To.SHA512, "to-sha512", "", "SHA-512 of TO in hexadecimal")
+	flags.StringArrayVar(&p.Skip, "skip", nil, "check to leave out: signatures, channels, product, downgrade, watershed, verify (repeatable)")
+	flags.StringArrayVarP(&p.Keys, "key", "k", nil, "FROM and TO must be signed by this key or another one given (repeatable; with URLs or --cache)")
+	flags.StringVar(&requestName, "request", "", "JSON file that names many partial updates")
+	flags.IntVar(&jobs, "jobs", 2, "how many updates of --request to make at once")
+	flags.StringVar(&manifest, "manifest", "", "write manifest.json as Mozilla's submitters read it (with URLs, --cache or --request)")
+	sources.add(cmd)
+	tools.add(cmd)
 	flags.StringVar(&reportFile, "report", "", "write the report, file by file, as JSON into this file")
 	must(cmd.RegisterFlagCompletionFunc("recipe", cobra.FixedCompletions([]string{"default", "mozilla"}, cobra.ShellCompDirectiveNoFileComp)))
 	return cmd
@@ -370,7 +429,7 @@ compressed with xz, behind the branch filter of the architecture.`,
 			if err := f.check(); err != nil {
 				return err
 			}
-			if !slices.Contains([]string{string(partial.LevelFast), string(partial.Level6), string(partial.LevelBest)}, level) {
+			if !slices.Contains(levelNames, level) {
 				return usagef("--level %q: want fast, 6 or best", level)
 			}
 			p := a.newProgress("pack")

@@ -1,0 +1,496 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/netip"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/senbonzakura/senbonzakura"
+	"github.com/senbonzakura/senbonzakura/cache"
+	"github.com/senbonzakura/senbonzakura/fetch"
+	"github.com/senbonzakura/senbonzakura/partial"
+	"github.com/senbonzakura/senbonzakura/toolchain"
+)
+
+// sourceFlags say where updates may be fetched from and where they are kept.
+type sourceFlags struct {
+	cacheDir     string
+	allowHTTP    bool
+	allowPrivate bool
+	prefixes     []string
+	rules        []string
+}
+
+func (f *sourceFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.cacheDir, "cache", "", "directory that keeps completes, patches and partials (default for URLs: the user's cache directory)")
+	flags.BoolVar(&f.allowHTTP, "allow-http", false, "fetch by http too")
+	flags.BoolVar(&f.allowPrivate, "allow-private", false, "fetch from private addresses and this machine too")
+	flags.StringArrayVar(&f.prefixes, "allow-prefix", nil, "fetch only what is below this URL (repeatable)")
+	flags.StringArrayVar(&f.rules, "rules", nil, "TOML file with the rules of a product, beside those built in (repeatable)")
+}
+
+// defaultCacheDir is where caches are kept when nobody says.
+func defaultCacheDir() (string, error) {
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("%w: say where with --cache", err)
+	}
+	return filepath.Join(dir, "senbonzakura"), nil
+}
+
+// service is what commands that fetch and cache need. close ends it.
+type service struct {
+	client *fetch.Client
+	disk   *cache.Disk
+	cache  *cache.Layered
+	set    *toolchain.Set
+}
+
+func (f *sourceFlags) open(ctx context.Context) (*service, error) {
+	opts := &fetch.Options{Insecure: f.allowHTTP, Prefixes: f.prefixes, Files: true}
+	if f.allowPrivate {
+		opts.AllowNetworks = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
+	}
+	set, err := f.toolchain()
+	if err != nil {
+		return nil, err
+	}
+	dir := f.cacheDir
+	if dir == "" {
+		if dir, err = defaultCacheDir(); err != nil {
+			return nil, err
+		}
+	}
+	disk, err := openCache(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	opts.Dir = disk.TempDir()
+	client, err := fetch.New(opts)
+	if err != nil {
+		return nil, errors.Join(err, disk.Close())
+	}
+	return &service{client, disk, cache.NewLayered([]cache.Store{disk}, nil), set}, nil
+}
+
+func openCache(ctx context.Context, dir string) (*cache.Disk, error) {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return nil, err
+	}
+	disk, err := cache.OpenDisk(ctx, dir, nil)
+	if err != nil {
+		return nil, fmt.Errorf("cache %w", named(dir, err))
+	}
+	return disk, nil
+}
+
+func (f *sourceFlags) toolchain() (*toolchain.Set, error) {
+	rules := toolchain.BuiltinRules()
+	for _, name := range f.rules {
+		data, err := readSmall(name, 1<<20)
+		if err != nil {
+			return nil, err
+		}
+		r, err := toolchain.ParseRules(data)
+		if err != nil {
+			return nil, named(name, err)
+		}
+		rules = append(rules, r)
+	}
+	return toolchain.NewSet(rules, &toolchain.SetOptions{AnyProduct: true})
+}
+
+func (s *service) close() error {
+	return errors.Join(s.cache.Close(), s.disk.Close(), s.client.Close())
+}
+
+// isURL reports whether a name is an address, not a path.
+func isURL(name string) bool {
+	u, err := url.Parse(name)
+	return err == nil && u.Host != "" && len(u.Scheme) > 1
+}
+
+// pairSource is one complete update in a request file.
+type pairSource struct {
+	URL    string   `json:"url,omitempty"`
+	URLs   []string `json:"urls,omitempty"` // alternates, tried after url
+	SHA512 string   `json:"sha512,omitempty"`
+	SHA256 string   `json:"sha256,omitempty"`
+	Hash   string   `json:"hash,omitempty"` // "algorithm:hex", or hex whose length says which
+	Size   int64    `json:"size,omitempty"`
+}
+
+// pair is one partial update in a request file.
+type pair struct {
+	From           pairSource          `json:"from"`
+	To             pairSource          `json:"to"`
+	Out            string              `json:"out"`
+	Product        string              `json:"product,omitempty"`
+	Platform       string              `json:"platform,omitempty"`
+	Arch           string              `json:"arch,omitempty"`
+	Locale         string              `json:"locale,omitempty"`
+	Channel        string              `json:"channel,omitempty"`
+	ProductVersion string              `json:"product_version,omitempty"`
+	Recipe         string              `json:"recipe,omitempty"` // default or mozilla; empty: what FROM's updater understands
+	Force          []string            `json:"force,omitempty"`
+	Channels       []string            `json:"channels,omitempty"` // MAR channels that TO may be for
+	Keys           []string            `json:"keys,omitempty"`     // FROM and TO must be signed by one of these
+	Skip           []string            `json:"skip,omitempty"`     // checks to leave out
+	Labels         map[string]string   `json:"labels,omitempty"`
+	Matrix         map[string][]string `json:"matrix,omitempty"` // {name} in every text above stands for each value in turn
+}
+
+// requestFile is what --request takes.
+type requestFile struct {
+	// Sums are files like the SHA512SUMS of a release: a hash and a path in each line. They give the hashes of
+	// sources that have none, by the longest path that the URL ends with.
+	Sums     []string `json:"sums,omitempty"`
+	Partials []pair   `json:"partials"`
+}
+
+// readRequests reads a request file and multiplies its matrices out.
+func readRequests(name string) ([]pair, error) {
+	data, err := readSmall(name, 64<<20)
+	if err != nil {
+		return nil, err
+	}
+	var file requestFile
+	dec := json.NewDecoder(strings.NewReader(string(data)))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&file); err != nil {
+		return nil, fmt.Errorf("%s: offset %d: %w", name, dec.InputOffset(), err)
+	}
+	sums := map[string]string{}
+	for _, s := range file.Sums {
+		if !filepath.IsAbs(s) {
+			s = filepath.Join(filepath.Dir(name), s)
+		}
+		if err := readSums(s, sums); err != nil {
+			return nil, err
+		}
+	}
+	var pairs []pair
+	outs := map[string]bool{}
+	for i, p := range file.Partials {
+		for _, p := range p.multiply() {
+			if p.Out == "" {
+				return nil, fmt.Errorf("%s: partials[%d]: out is missing", name, i)
+			}
+			if outs[p.Out] {
+				return nil, fmt.Errorf("%s: partials[%d]: %s is written twice: a matrix variable is missing in out", name, i, p.Out)
+			}
+			outs[p.Out] = true
+			for _, s := range []*pairSource{&p.From, &p.To} {
+				s.lookUp(sums)
+			}
+			pairs = append(pairs, p)
+		}
+	}
+	if len(pairs) == 0 {
+		return nil, fmt.Errorf("%s: no partials", name)
+	}
+	return pairs, nil
+}
+
+// multiply returns a pair for each combination of the matrix's values, in the order of the variables' names.
+func (p pair) multiply() []pair {
+	matrix := p.Matrix
+	p.Matrix = nil
+	pairs := []pair{p}
+	for _, variable := range slices.Sorted(maps.Keys(matrix)) {
+		var more []pair
+		for _, p := range pairs {
+			for _, value := range matrix[variable] {
+				more = append(more, p.substitute(variable, value))
+			}
+		}
+		pairs = more
+	}
+	return pairs
+}
+
+func (p pair) substitute(variable, value string) pair {
+	replace := func(s *string) { *s = strings.ReplaceAll(*s, "{"+variable+"}", value) }
+	for _, s := range []*string{
+		&p.Out, &p.Product, &p.Platform, &p.Arch, &p.Locale, &p.Channel, &p.ProductVersion, &p.From.URL, &p.To.URL,
+		&p.From.SHA512, &p.To.SHA512, &p.From.SHA256, &p.To.SHA256, &p.From.Hash, &p.To.Hash,
+	} {
+		replace(s)
+	}
+	for _, list := range []*[]string{&p.From.URLs, &p.To.URLs, &p.Force, &p.Channels} {
+		*list = slices.Clone(*list)
+		for i := range *list {
+			replace(&(*list)[i])
+		}
+	}
+	labels := map[string]string{}
+	for name, text := range p.Labels {
+		replace(&text)
+		labels[name] = text
+	}
+	p.Labels = labels
+	return p
+}
+
+// readSums reads lines of a hash and a path.
+func readSums(name string, sums map[string]string) error {
+	data, err := readSmall(name, 64<<20)
+	if err != nil {
+		return err
+	}
+	line := 0
+	for text := range strings.Lines(string(data)) {
+		line++
+		fields := strings.Fields(text)
+		if len(fields) == 0 || strings.HasPrefix(fields[0], "#") {
+			continue
+		}
+		if len(fields) < 2 {
+			return fmt.Errorf("%s:%d: want a hash and a path", name, line)
+		}
+		if _, err := fetch.ParseHash(fields[0]); err != nil {
+			return fmt.Errorf("%s:%d: %w", name, line, err)
+		}
+		sums[strings.TrimPrefix(fields[len(fields)-1], "*")] = fields[0]
+	}
+	return nil
+}
+
+// lookUp finds the hash of a source without one.
+func (s *pairSource) lookUp(sums map[string]string) {
+	if s.SHA512 != "" || s.SHA256 != "" || s.Hash != "" {
+		return
+	}
+	name := s.URL
+	if u, err := url.Parse(s.URL); err == nil && u.Host != "" {
+		name = u.Path
+	}
+	for name = strings.TrimPrefix(path.Clean(filepath.ToSlash(name)), "/"); name != ""; {
+		if sum, ok := sums[name]; ok {
+			s.Hash = sum
+			return
+		}
+		_, rest, ok := strings.Cut(name, "/")
+		if !ok {
+			return
+		}
+		name = rest
+	}
+}
+
+func (s *pairSource) source() (senbonzakura.Source, error) {
+	out := senbonzakura.Source{Size: s.Size}
+	for _, u := range append([]string{s.URL}, s.URLs...) {
+		if u == "" {
+			continue
+		}
+		if !isURL(u) {
+			out.File = u
+			continue
+		}
+		out.URLs = append(out.URLs, u)
+	}
+	for prefix, sum := range map[string]string{"sha512:": s.SHA512, "sha256:": s.SHA256, "": s.Hash} {
+		if sum == "" {
+			continue
+		}
+		h, err := fetch.ParseHash(prefix + sum)
+		if err != nil {
+			return out, err
+		}
+		out.Hashes = append(out.Hashes, h)
+	}
+	return out, nil
+}
+
+func (p *pair) request() (senbonzakura.Request, error) {
+	r := senbonzakura.Request{
+		Product: p.Product, Platform: p.Platform, Arch: p.Arch, Locale: p.Locale, Channel: p.Channel,
+		ProductVersion: p.ProductVersion, Force: p.Force, Channels: p.Channels, Labels: p.Labels,
+	}
+	var err error
+	if r.From, err = p.From.source(); err != nil {
+		return r, fmt.Errorf("from: %w", err)
+	}
+	if r.To, err = p.To.source(); err != nil {
+		return r, fmt.Errorf("to: %w", err)
+	}
+	for _, c := range p.Skip {
+		r.Skip = append(r.Skip, senbonzakura.Check(c))
+	}
+	if r.Keys, err = publicKeys(p.Keys); err != nil {
+		return r, err
+	}
+	if p.Recipe != "" && p.Recipe != "auto" {
+		recipe, err := namedRecipe(p.Recipe)
+		if err != nil {
+			return r, err
+		}
+		if p.Arch != "" {
+			recipe.Arch = p.Arch
+		}
+		recipe.Force = p.Force
+		r.Recipe = &recipe
+	}
+	return r, nil
+}
+
+// pairResult is what came of one pair.
+type pairResult struct {
+	Out      string `json:"out"`
+	Size     int64  `json:"size,omitempty"`
+	Complete int64  `json:"complete,omitempty"`
+	SHA512   string `json:"sha512,omitempty"`
+	Cached   bool   `json:"cached"`
+	Error    string `json:"error,omitempty"`
+
+	submission senbonzakura.Submission
+}
+
+// generate makes all pairs and writes them. It returns an error if any of them failed, after all of them were tried.
+func (a *app) generate(ctx context.Context, f *sourceFlags, pairs []pair, jobs int) (results []pairResult, err error) {
+	s, err := f.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	g, err := senbonzakura.New(senbonzakura.Options{Fetch: s.client, Cache: s.cache, Toolchain: s.set, Workers: a.workers})
+	if err != nil {
+		return nil, err
+	}
+	defer g.Close()
+
+	p := a.newProgress("partials")
+	defer p.end()
+	var mu sync.Mutex
+	done := 0
+	results = make([]pairResult, len(pairs))
+	var group errgroup.Group
+	group.SetLimit(max(jobs, 1))
+	for i := range pairs {
+		group.Go(func() error {
+			results[i] = a.generateOne(ctx, g, &pairs[i], func(e senbonzakura.Event) {
+				mu.Lock()
+				what := string(e.Step)
+				if len(pairs) > 1 {
+					what = fmt.Sprintf("%d/%d %s %s", done, len(pairs), filepath.Base(pairs[i].Out), e.Step)
+				}
+				mu.Unlock()
+				p.set(what, e.Done, e.Total)
+			})
+			mu.Lock()
+			done++
+			mu.Unlock()
+			return nil
+		})
+	}
+	_ = group.Wait() // the functions return no errors: each pair's stands in its result
+	return results, ctx.Err()
+}
+
+func (a *app) generateOne(ctx context.Context, g *senbonzakura.Generator, p *pair, progress func(senbonzakura.Event)) pairResult {
+	result := pairResult{Out: p.Out}
+	err := func() error {
+		request, err := p.request()
+		if err != nil {
+			return err
+		}
+		made, err := g.Generate(ctx, request, progress)
+		if err != nil {
+			return err
+		}
+		defer made.Close()
+		entry := made.Open()
+		defer entry.Close()
+		if dir := filepath.Dir(p.Out); p.Out != "-" {
+			if err := os.MkdirAll(dir, 0o755); err != nil {
+				return err
+			}
+		}
+		if err := a.writeFile(ctx, p.Out, func(w io.Writer) error {
+			_, err := io.Copy(w, entry.Reader())
+			return err
+		}); err != nil {
+			return err
+		}
+		result.Size, result.Complete, result.Cached = made.Size, made.Provenance.To.Size, made.Cached
+		result.SHA512 = fmt.Sprintf("%x", made.SHA512)
+		if p.Labels["mar"] == "" {
+			made.Provenance.Labels = maps.Clone(made.Provenance.Labels)
+			if made.Provenance.Labels == nil {
+				made.Provenance.Labels = map[string]string{}
+			}
+			made.Provenance.Labels["mar"] = filepath.Base(p.Out)
+		}
+		result.submission = made.Provenance.Submission()
+		return nil
+	}()
+	if err != nil {
+		result.Error = err.Error()
+	}
+	return result
+}
+
+// generateAll runs the pairs of a command and prints what came of them. A file with the fields that Mozilla's
+// submitters read is written where manifest names one.
+func (a *app) generateAll(ctx context.Context, f *sourceFlags, pairs []pair, jobs int, manifest string) error {
+	results, err := a.generate(ctx, f, pairs, jobs)
+	if err != nil {
+		return err
+	}
+	var failed int
+	submissions := []senbonzakura.Submission{}
+	for _, r := range results {
+		if r.Error != "" {
+			failed++
+			continue
+		}
+		submissions = append(submissions, r.submission)
+	}
+	if manifest != "" {
+		err := a.writeFile(ctx, manifest, func(w io.Writer) error { return (&app{stdout: w}).encode(submissions) })
+		if err != nil {
+			return err
+		}
+	}
+	if len(results) == 1 && failed == 1 {
+		return errors.New(results[0].Error)
+	}
+	err = a.summary(results, func(w *printer) {
+		w.table(func(row func(...any)) {
+			for _, r := range results {
+				from := ""
+				if r.Cached {
+					from = "from the cache"
+				}
+				if r.Error != "" {
+					row(r.Out, "FAILED", r.Error)
+				} else {
+					row(r.Out, fmt.Sprintf("%d bytes", r.Size), fmt.Sprintf("%.1f %% of the complete update", 100*float64(r.Size)/float64(max(r.Complete, 1))), from)
+				}
+			}
+		})
+	})
+	if err == nil && failed > 0 {
+		return fmt.Errorf("%d of %d partial updates failed", failed, len(results))
+	}
+	return err
+}
+
+// levelNames are what --level takes.
+var levelNames = []string{string(partial.LevelFast), string(partial.Level6), string(partial.LevelBest)}

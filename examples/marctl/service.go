@@ -1,0 +1,460 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/spf13/cobra"
+
+	"github.com/senbonzakura/senbonzakura/cache"
+	"github.com/senbonzakura/senbonzakura/partial"
+	"github.com/senbonzakura/senbonzakura/toolchain"
+)
+
+func (a *app) serviceCommands() []*cobra.Command {
+	return []*cobra.Command{a.planCommand(), a.cacheCommand(), a.toolsCommand()}
+}
+
+func (a *app) planCommand() *cobra.Command {
+	var f sourceFlags
+	var inspect []string
+	cmd := &cobra.Command{
+		Use:   "plan [HISTORY.json]",
+		Short: "Say which partial updates are possible in a history of builds, and how each must be made",
+		Long: `plan reads a JSON array of builds ({"product", "version", "build_id", "platform", "arch", "locale"}) and
+prints every pair from an older to a newer one: the recipe that FROM's updater needs, or why there can be no such
+update and the hops to make instead. --mar reads builds off complete updates.`,
+		Example: `  marctl plan history.json
+  marctl plan --mar 153.5.1.mar --mar 153.6.0.mar
+  marctl plan --rules icefox.toml --json history.json | jq '.[] | select(.refused)'`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			var history []toolchain.Build
+			if len(args) == 0 && len(inspect) == 0 {
+				return usagef("give a history, or complete updates with --mar")
+			}
+			if len(args) == 1 {
+				data, err := readSmall(args[0], 64<<20)
+				if err != nil {
+					return err
+				}
+				if err := json.Unmarshal(data, &history); err != nil {
+					return named(args[0], err)
+				}
+			}
+			for _, name := range inspect {
+				build, err := readBuild(name)
+				if err != nil {
+					return err
+				}
+				history = append(history, build)
+			}
+			set, err := f.toolchain()
+			if err != nil {
+				return err
+			}
+			pairs := set.Plan(history)
+			return a.print(pairs, func(w *printer) {
+				w.table(func(row func(...any)) {
+					row("FROM", "TO", "PLATFORM", "LOCALE", "HOW")
+					for _, p := range pairs {
+						how := p.Refused
+						if how == "" {
+							how = fmt.Sprintf("%v, signed with %v, patches %v", p.Format, p.Signature, p.PatchFormats)
+						}
+						row(p.From.Version, p.To.Version, dash(p.From.Platform), dash(p.From.Locale), how)
+					}
+				})
+			})
+		},
+	}
+	cmd.Flags().StringArrayVar(&inspect, "mar", nil, "complete update to read a build off (repeatable)")
+	cmd.Flags().StringArrayVar(&f.rules, "rules", nil, "TOML file with the rules of a product (repeatable)")
+	return cmd
+}
+
+func readBuild(name string) (toolchain.Build, error) {
+	r, err := openMAR(name, nil)
+	if err != nil {
+		return toolchain.Build{}, err
+	}
+	defer r.Close()
+	build, err := toolchain.ReadBuild(r.Reader)
+	if err != nil {
+		return build, named(name, err)
+	}
+	return build, nil
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func (a *app) cacheCommand() *cobra.Command {
+	var dir string
+	open := func(ctx context.Context) (*cache.Disk, error) {
+		if dir == "" {
+			var err error
+			if dir, err = defaultCacheDir(); err != nil {
+				return nil, err
+			}
+		}
+		return openCache(ctx, dir)
+	}
+	cmd := &cobra.Command{
+		Use:   "cache",
+		Short: "Look after the cache of completes, patches, partials and tools",
+		Example: `  marctl cache stats
+  marctl cache verify --cache /var/cache/senbonzakura
+  marctl cache purge --kind patches --age 720h`,
+	}
+	cmd.PersistentFlags().StringVar(&dir, "cache", "", "the cache's directory (default: the user's cache directory)")
+	cmd.AddCommand(a.cacheStats(open), a.cacheVerify(open), a.cachePurge(open))
+	return cmd
+}
+
+func (a *app) cacheStats(open func(context.Context) (*cache.Disk, error)) *cobra.Command {
+	return &cobra.Command{
+		Use:     "stats",
+		Short:   "Say what the cache holds",
+		Example: "  marctl cache stats --json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			disk, err := open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer disk.Close()
+			stats, err := disk.Stats(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return a.print(stats.Kinds, func(w *printer) {
+				w.table(func(row func(...any)) {
+					row("KIND", "ENTRIES", "SIZE")
+					for _, kind := range sortedKinds(stats.Kinds) {
+						row(kind, stats.Kinds[kind].Entries, size(stats.Kinds[kind].Bytes))
+					}
+				})
+			})
+		},
+	}
+}
+
+func (a *app) cacheVerify(open func(context.Context) (*cache.Disk, error)) *cobra.Command {
+	return &cobra.Command{
+		Use:     "verify",
+		Short:   "Read every entry and compare it with its hash; damaged ones are moved away",
+		Example: "  marctl cache verify",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			disk, err := open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer disk.Close()
+			p := a.newProgress("verify")
+			defer p.end()
+			report, err := disk.Verify(cmd.Context(), func(done, total cache.Usage) { p.set("verify", done.Bytes, total.Bytes) })
+			p.end()
+			if err != nil {
+				return err
+			}
+			damaged := make([]string, len(report.Damaged))
+			for i, d := range report.Damaged {
+				damaged[i] = fmt.Sprintf("%s: %v", d.Key, d.Err)
+			}
+			err = a.print(struct {
+				Checked   cache.Usage `json:"checked"`
+				Damaged   []string    `json:"damaged"`
+				Strangers []string    `json:"strangers"`
+			}{report.Checked, damaged, append([]string{}, report.Strangers...)}, func(w *printer) {
+				for _, d := range damaged {
+					w.printf("DAMAGED: %s\n", d)
+				}
+				for _, s := range report.Strangers {
+					w.printf("not an entry: %s\n", s)
+				}
+				w.printf("%d entries, %s, %d damaged\n", report.Checked.Entries, size(report.Checked.Bytes), len(damaged))
+			})
+			if err == nil && len(damaged) > 0 {
+				return errAnswerNo
+			}
+			return err
+		},
+	}
+}
+
+func (a *app) cachePurge(open func(context.Context) (*cache.Disk, error)) *cobra.Command {
+	var key, kind string
+	var age time.Duration
+	var all bool
+	cmd := &cobra.Command{
+		Use:   "purge",
+		Short: "Remove entries by key, kind or age",
+		Example: `  marctl cache purge --age 720h
+  marctl cache purge --kind partials
+  marctl cache purge --all`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			filter := cache.Filter{Kind: cache.Kind(kind), Age: age}
+			if key != "" {
+				k, err := cache.ParseKey(key)
+				if err != nil {
+					return usageError{err}
+				}
+				filter.Key = &k
+			}
+			if filter == (cache.Filter{}) && !all {
+				return usagef("say what to remove: --key, --kind, --age or --all")
+			}
+			if kind != "" && !filter.Kind.Valid() {
+				return usagef("--kind %q: want completes, patches, partials, reports or tools", kind)
+			}
+			disk, err := open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer disk.Close()
+			removed, err := disk.Purge(cmd.Context(), filter)
+			if err != nil {
+				return err
+			}
+			return a.summary(removed, func(w *printer) {
+				w.printf("%d entries removed, %s\n", removed.Entries, size(removed.Bytes))
+			})
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&key, "key", "", "the entry with this key, as partials/0123…")
+	flags.StringVar(&kind, "kind", "", "entries of this kind")
+	flags.DurationVar(&age, "age", 0, "entries that were not used for this long")
+	flags.BoolVar(&all, "all", false, "everything")
+	return cmd
+}
+
+func sortedKinds(kinds map[cache.Kind]cache.Usage) []cache.Kind {
+	var names []cache.Kind
+	for _, kind := range []cache.Kind{cache.Completes, cache.Patches, cache.Partials, "reports", cache.Tools} {
+		if _, ok := kinds[kind]; ok {
+			names = append(names, kind)
+		}
+	}
+	return names
+}
+
+// toolsFile is what --file of the tools command takes.
+type toolsFile struct {
+	Tools []toolchain.Tool `toml:"tool"`
+}
+
+func readTools(file string) ([]toolchain.Tool, error) {
+	data, err := readSmall(file, 1<<20)
+	if err != nil {
+		return nil, err
+	}
+	var tools toolsFile
+	if err := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields().Decode(&tools); err != nil {
+		var strict *toml.StrictMissingError
+		if errors.As(err, &strict) {
+			err = errors.New(strict.String())
+		}
+		return nil, named(file, err)
+	}
+	return tools.Tools, nil
+}
+
+// toolFlags replace parts of a recipe by external programs.
+type toolFlags struct{ file, differ, compressor string }
+
+func (f *toolFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.file, "tools", "", "TOML file that lists external programs (see marctl tools)")
+	cmd.Flags().StringVar(&f.differ, "differ-tool", "", "make patches with this program of --tools")
+	cmd.Flags().StringVar(&f.compressor, "xz-tool", "", "compress with this program of --tools")
+}
+
+// replace puts the named programs into a recipe.
+func (f *toolFlags) replace(ctx context.Context, sources *sourceFlags, recipe *partial.Recipe) error {
+	if f.differ == "" && f.compressor == "" {
+		return nil
+	}
+	if f.file == "" {
+		return usagef("--differ-tool and --xz-tool need --tools")
+	}
+	tools, err := readTools(f.file)
+	if err != nil {
+		return err
+	}
+	find := func(name string) (toolchain.Tool, error) {
+		i := slices.IndexFunc(tools, func(t toolchain.Tool) bool { return t.Name == name })
+		if i < 0 {
+			return toolchain.Tool{}, fmt.Errorf("%s: no tool is called %q", f.file, name)
+		}
+		if tools[i].Path != "" {
+			return tools[i], tools[i].Check()
+		}
+		s, err := sources.open(ctx)
+		if err != nil {
+			return toolchain.Tool{}, err
+		}
+		defer s.close() // what it fetched stays in the cache; the program is read from there below
+		return toolchain.Fetcher{Client: s.client, Cache: s.cache}.Copy(ctx, tools[i])
+	}
+	if f.differ != "" {
+		tool, err := find(f.differ)
+		if err != nil {
+			return err
+		}
+		recipe.Differ = toolchain.Differ{Tool: tool}
+	}
+	if f.compressor != "" {
+		tool, err := find(f.compressor)
+		if err != nil {
+			return err
+		}
+		recipe.Compression.Patches = toolchain.Compressor{Tool: tool}
+	}
+	return nil
+}
+
+func (a *app) toolsCommand() *cobra.Command {
+	var file string
+	var f sourceFlags
+	read := func() ([]toolchain.Tool, error) {
+		if file == "" {
+			return nil, usagef("give a list of tools with --file")
+		}
+		return readTools(file)
+	}
+	cmd := &cobra.Command{
+		Use:   "tools",
+		Short: "List, pin, fetch and check external programs (an mbsdiff, an xz)",
+		Long: `External programs can stand in for marctl's own differ and compressor. They are pinned by SHA-256, fetched
+into the cache by URL, and what they make is checked. A list of tools is a TOML file:
+
+  [[tool]]
+  name = "mbsdiff"
+  url = "https://host/mbsdiff"
+  sha256 = "…"`,
+		Example: `  marctl tools pin mbsdiff /usr/bin/mbsdiff >> tools.toml
+  marctl tools list --file tools.toml
+  marctl tools fetch --file tools.toml
+  marctl tools check --file tools.toml`,
+	}
+	cmd.PersistentFlags().StringVar(&file, "file", "", "TOML file that lists the tools")
+	resolve := func(cmd *cobra.Command, _ []string) error {
+		tools, err := read()
+		if err != nil {
+			return err
+		}
+		s, err := f.open(cmd.Context())
+		if err != nil {
+			return err
+		}
+		fetcher := toolchain.Fetcher{Client: s.client, Cache: s.cache}
+		type result struct {
+			Name  string `json:"name"`
+			ID    string `json:"id"`
+			Error string `json:"error,omitempty"`
+		}
+		var results []result
+		bad := false
+		for _, t := range tools {
+			r := result{Name: t.Name, ID: t.ID()}
+			if _, err := fetcher.Resolve(cmd.Context(), t); err != nil {
+				r.Error, bad = err.Error(), true
+			}
+			results = append(results, r)
+		}
+		err = a.print(results, func(w *printer) {
+			for _, r := range results {
+				if r.Error != "" {
+					w.printf("%s: BAD: %s\n", r.Name, r.Error)
+				} else {
+					w.printf("%s: good, %s\n", r.Name, r.ID)
+				}
+			}
+		})
+		if err = errors.Join(err, s.close()); err == nil && bad {
+			return errAnswerNo
+		}
+		return err
+	}
+	fetchCmd := &cobra.Command{
+		Use: "fetch", Short: "Fetch the tools into the cache and check them",
+		Example: "  marctl tools fetch --file tools.toml", Args: cobra.NoArgs, RunE: resolve,
+	}
+	checkCmd := &cobra.Command{
+		Use: "check", Short: "Check that each tool is the pinned one (fetching it if it is not here)",
+		Example: "  marctl tools check --file tools.toml", Args: cobra.NoArgs, RunE: resolve,
+	}
+	f.add(fetchCmd)
+	f.add(checkCmd)
+	cmd.AddCommand(a.toolsList(read), a.toolsPin(), fetchCmd, checkCmd)
+	return cmd
+}
+
+func (a *app) toolsList(read func() ([]toolchain.Tool, error)) *cobra.Command {
+	return &cobra.Command{
+		Use:     "list",
+		Short:   "List the tools of a file, with the ID that each has in recipes",
+		Example: "  marctl tools list --file tools.toml",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			tools, err := read()
+			if err != nil {
+				return err
+			}
+			return a.print(tools, func(w *printer) {
+				w.table(func(row func(...any)) {
+					row("NAME", "WHERE", "ID")
+					for _, t := range tools {
+						where := t.Path
+						if where == "" {
+							where = t.URL
+						}
+						row(t.Name, dash(where), t.ID())
+					}
+				})
+			})
+		},
+	}
+}
+
+func (a *app) toolsPin() *cobra.Command {
+	return &cobra.Command{
+		Use:     "pin NAME PROGRAM [ARG…]",
+		Short:   "Print the entry for a program as it is now",
+		Example: `  marctl tools pin mbsdiff /usr/bin/mbsdiff '{old}' '{new}' '{patch}' >> tools.toml`,
+		Args:    cobra.MinimumNArgs(2),
+		RunE: func(_ *cobra.Command, args []string) error {
+			program, err := exec.LookPath(args[1])
+			if err != nil {
+				return err
+			}
+			if program, err = filepath.EvalSymlinks(program); err != nil {
+				return err
+			}
+			tool, err := toolchain.Pin(args[0], program, args[2:]...)
+			if err != nil {
+				return err
+			}
+			text, err := toml.Marshal(toolsFile{[]toolchain.Tool{tool}})
+			if err != nil {
+				return err
+			}
+			return a.print(tool, func(w *printer) { w.printf("%s", text) })
+		},
+	}
+}

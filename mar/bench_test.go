@@ -28,7 +28,7 @@ func many(tb testing.TB, n int) []byte {
 func TestParseIsFast(t *testing.T) {
 	data := many(t, 100_000)
 	best := time.Hour
-	for i := 0; i < 10 && best > time.Second; i++ { // on a machine that does other things too
+	for i := 0; i < 10 && best > slower*time.Second; i++ { // on a machine that does other things too
 		start := time.Now()
 		r := parse(t, data)
 		best = min(best, time.Since(start))
@@ -37,7 +37,7 @@ func TestParseIsFast(t *testing.T) {
 		}
 	}
 	t.Logf("100,000 entries in %v", best)
-	if best > time.Second {
+	if best > slower*time.Second {
 		t.Errorf("100,000 entries take %v", best)
 	}
 }
@@ -52,7 +52,7 @@ func TestLintIsFast(t *testing.T) {
 	data := a.bytes()
 	start := time.Now()
 	problems := Lint(bytes.NewReader(data), int64(len(data)), &LintOptions{Max: 1 << 30})
-	if took := time.Since(start); took > 5*time.Second {
+	if took := time.Since(start); took > slower*5*time.Second {
 		t.Errorf("%d problems take %v", len(problems), took)
 	}
 }

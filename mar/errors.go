@@ -95,7 +95,7 @@ func allowable(c Code) bool {
 // Code is CodeLimit.
 type FormatError struct {
 	Code   Code
-	Offset int64  // where in the file the offending field stands, in bytes
+	Offset int64  // where in the file the offending field stands, in bytes; the content where extraction refuses a name
 	Name   string // entry concerned, "" where none is
 	Detail string // what is wrong, for people
 

@@ -222,14 +222,14 @@ func (p *applying) skip(ctx context.Context, n, offset int64) error {
 
 // end makes sure that the patch ends here.
 func (p *applying) end() error {
-	switch _, err := p.stream.ReadByte(); {
-	case err == nil:
+	_, err := p.stream.ReadByte()
+	switch err {
+	case nil:
 		return malformed(p.header.PatchSize(), "there are bytes behind the last block")
-	case err == io.EOF: //nolint:errorlint // a wrapped one is the reader's own trouble
+	case io.EOF:
 		return nil
-	default:
-		return readError(err, p.header.PatchSize())
 	}
+	return readError(err, p.header.PatchSize())
 }
 
 // meter counts the bytes of the new file, tells about them and looks at the context.
@@ -579,7 +579,7 @@ func (w *window) read(at int64, n int) ([]byte, error) {
 		w.at = at
 		if k, err := w.r.ReadAt(w.buf, at); k < size {
 			w.buf = w.buf[:0]
-			if err == nil || err == io.EOF { //nolint:errorlint // see io.ReaderAt
+			if err == nil || err == io.EOF {
 				err = io.ErrUnexpectedEOF
 			}
 			return nil, &PatchError{Err: fmt.Errorf("read old file: %w", err), Detail: fmt.Sprintf("%d of %d bytes at %d", k, size, at), Offset: -1, Code: codeRead}

@@ -160,7 +160,7 @@ func (b *packed) end() error {
 				Err: ErrCorrupt, Detail: "bytes of the " + [...]string{"control", "difference", "extra"}[i] + " block are not used",
 				Offset: -1, Code: codePatch,
 			}
-		case err != io.EOF: //nolint:errorlint // a wrapped one is the reader's own trouble
+		case err != io.EOF:
 			return readError(err, -1)
 		}
 	}

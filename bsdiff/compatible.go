@@ -125,7 +125,7 @@ func compatible(ctx context.Context, old, new []byte, sc scoring, o match.Option
 func (f *finder) explore(ctx context.Context, sc scoring, c *chunk, passed *atomic.Int64) error {
 	old, new := f.ix.old, f.ix.new
 	n := len(old)
-	length, oldscore := 0, 0
+	oldscore := 0
 	offset, known := 0, false
 	counted := max(c.start, int(passed.Load()))
 	for scan := counted; scan < c.end; {
@@ -141,7 +141,7 @@ func (f *finder) explore(ctx context.Context, sc scoring, c *chunk, passed *atom
 		if err != nil {
 			return err
 		}
-		length = int(l)
+		length := int(l)
 		c.hits = append(c.hits, hit{int32(scan), l, p})
 		if known {
 			if end := min(scan+length, n-offset); counted < end {

@@ -183,11 +183,11 @@ func randomPair(r *rand.Rand, size int) (old, new []byte) {
 	return old, new
 }
 
-func diff(t testing.TB, o Options, old, new []byte) []byte {
-	t.Helper()
+func diff(tb testing.TB, o Options, old, new []byte) []byte {
+	tb.Helper()
 	var b bytes.Buffer
-	if err := New(o).Diff(t.Context(), &b, old, new); err != nil {
-		t.Fatal(err)
+	if err := New(o).Diff(tb.Context(), &b, old, new); err != nil {
+		tb.Fatal(err)
 	}
 	return b.Bytes()
 }
@@ -210,11 +210,11 @@ func TestCompatibleIsMbsdiff(t *testing.T) {
 	}
 }
 
-func read(t testing.TB, name string) []byte {
-	t.Helper()
+func read(tb testing.TB, name string) []byte {
+	tb.Helper()
 	b, err := os.ReadFile(name)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return b
 }

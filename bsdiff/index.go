@@ -361,10 +361,10 @@ func (f *finder) locateDeep(j int) (rank, before, after int) {
 	}
 	part := ix.new[j:]
 	if rank > 1 {
-		before += commonPrefix(ix.old[int(ix.sa[rank-2])+before:], part[before:])
+		before += f.common(ix.old[int(ix.sa[rank-2])+before:], part[before:])
 	}
 	if rank <= len(ix.sa) {
-		after += commonPrefix(ix.old[int(ix.sa[rank-1])+after:], part[after:])
+		after += f.common(ix.old[int(ix.sa[rank-1])+after:], part[after:])
 	}
 	f.last, f.lastBefore, f.lastAfter = j, before, after
 	return rank, before, after

@@ -149,7 +149,7 @@ func drain(ctx context.Context, r io.Reader, limit int64) (n, zeros int64, err e
 		switch {
 		case n > limit:
 			return 0, 0, malformed(-1, "block of more than %d bytes", limit)
-		case err == io.EOF: //nolint:errorlint // a wrapped one is the reader's own trouble
+		case err == io.EOF:
 			return n, zeros, nil
 		case err != nil:
 			return 0, 0, readError(err, -1)

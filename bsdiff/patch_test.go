@@ -21,42 +21,42 @@ func (m *memory) WriteAt(b []byte, at int64) (int, error) {
 // ways are all the ways to apply a patch.
 var ways = []struct {
 	name  string
-	apply func(t testing.TB, old, patch []byte, o *PatchOptions) ([]byte, error)
+	apply func(tb testing.TB, old, patch []byte, o *PatchOptions) ([]byte, error)
 }{
-	{"random access", func(t testing.TB, old, patch []byte, o *PatchOptions) ([]byte, error) {
-		t.Helper()
+	{"random access", func(tb testing.TB, old, patch []byte, o *PatchOptions) ([]byte, error) {
+		tb.Helper()
 		var b bytes.Buffer
-		n, err := Patch(t.Context(), &b, bytes.NewReader(old), int64(len(old)), bytes.NewReader(patch), o)
+		n, err := Patch(tb.Context(), &b, bytes.NewReader(old), int64(len(old)), bytes.NewReader(patch), o)
 		if n != int64(b.Len()) {
-			t.Errorf("Patch says %d bytes, wrote %d", n, b.Len())
+			tb.Errorf("Patch says %d bytes, wrote %d", n, b.Len())
 		}
 		return b.Bytes(), err
 	}},
-	{"stream", func(t testing.TB, old, patch []byte, o *PatchOptions) ([]byte, error) {
-		t.Helper()
+	{"stream", func(tb testing.TB, old, patch []byte, o *PatchOptions) ([]byte, error) {
+		tb.Helper()
 		var b bytes.Buffer
-		_, err := Patch(t.Context(), &b, bytes.NewReader(old), int64(len(old)), iotest.HalfReader(bytes.NewReader(patch)), o)
+		_, err := Patch(tb.Context(), &b, bytes.NewReader(old), int64(len(old)), iotest.HalfReader(bytes.NewReader(patch)), o)
 		return b.Bytes(), err
 	}},
-	{"one byte", func(t testing.TB, old, patch []byte, o *PatchOptions) ([]byte, error) {
-		t.Helper()
+	{"one byte", func(tb testing.TB, old, patch []byte, o *PatchOptions) ([]byte, error) {
+		tb.Helper()
 		var b bytes.Buffer
-		_, err := Patch(t.Context(), &b, bytes.NewReader(old), int64(len(old)), iotest.DataErrReader(iotest.OneByteReader(bytes.NewReader(patch))), o)
+		_, err := Patch(tb.Context(), &b, bytes.NewReader(old), int64(len(old)), iotest.DataErrReader(iotest.OneByteReader(bytes.NewReader(patch))), o)
 		return b.Bytes(), err
 	}},
-	{"to", func(t testing.TB, old, patch []byte, o *PatchOptions) ([]byte, error) {
-		t.Helper()
+	{"to", func(tb testing.TB, old, patch []byte, o *PatchOptions) ([]byte, error) {
+		tb.Helper()
 		var m memory
-		n, err := PatchTo(t.Context(), &m, bytes.NewReader(old), int64(len(old)), io.MultiReader(bytes.NewReader(patch)), o)
+		n, err := PatchTo(tb.Context(), &m, bytes.NewReader(old), int64(len(old)), io.MultiReader(bytes.NewReader(patch)), o)
 		if err == nil && n != int64(len(m.b)) {
-			t.Errorf("PatchTo says %d bytes, wrote %d", n, len(m.b))
+			tb.Errorf("PatchTo says %d bytes, wrote %d", n, len(m.b))
 		}
 		return m.b, err
 	}},
-	{"bytes", func(t testing.TB, old, patch []byte, o *PatchOptions) ([]byte, error) {
-		t.Helper()
+	{"bytes", func(tb testing.TB, old, patch []byte, o *PatchOptions) ([]byte, error) {
+		tb.Helper()
 		dirty := bytes.Repeat([]byte{0xAA}, 1000)
-		return PatchBytes(t.Context(), dirty, old, io.MultiReader(bytes.NewReader(patch)), o)
+		return PatchBytes(tb.Context(), dirty, old, io.MultiReader(bytes.NewReader(patch)), o)
 	}},
 }
 

@@ -117,10 +117,15 @@ func (p *Process) outcome(ctx context.Context, i *instance, method string, err e
 			case <-i.exited:
 				return stopped(what, errors.New(i.state()))
 			case <-timer.C:
-			case <-ctx.Done():
+			case <-ctx.Done(): // the plugin's clock was a little faster
+				code = codes.DeadlineExceeded
 			}
 			i.suspect.Store(true)
 		}
+	}
+	if code == codes.DeadlineExceeded && len(trailer.Get(reasonTrailer)) == 0 {
+		i.suspect.Store(true)
+		return fmt.Errorf("%s: %w", what, timedOut(context.DeadlineExceeded))
 	}
 	if code != codes.Unavailable {
 		p.row.Store(0) // it answered, after all

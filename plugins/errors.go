@@ -114,11 +114,14 @@ type Error struct {
 	Cause error
 }
 
-// Error returns the reason and the message.
+// Error returns the reason, the message and the cause.
 func (e *Error) Error() string {
 	text := strings.ToLower(strings.ReplaceAll(string(e.Reason), "_", " "))
 	if e.Message != "" {
 		text += ": " + e.Message
+	}
+	if e.Cause != nil {
+		text += ": " + e.Cause.Error()
 	}
 	return text
 }

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"syscall"
 )
 
 func setGroup(*exec.Cmd) {}
@@ -25,3 +26,6 @@ func ownStdout() (*os.File, error) {
 	}
 	return os.Stdout, nil
 }
+
+// dieWithHost does nothing on Windows.
+func dieWithHost(*syscall.SysProcAttr) {}

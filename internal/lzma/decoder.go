@@ -112,11 +112,12 @@ type decoder struct {
 	m        decModel
 	dictSize int
 	base     int // where the last dictionary reset was, an index into the slice; below 0 once the slice slid on
+	last     *packedChunk
 }
 
-// chunk decodes one chunk to dst[pos:pos+c.plain]; what stands before pos is the dictionary.
-// Bytes of dst behind the chunk may be overwritten with anything.
-func (d *decoder) chunk(dst []byte, pos int, c chunk, packed *packedChunk) error {
+// chunk decodes one chunk, whose compressed bytes src begins with, to dst[pos:pos+c.plain]; what stands before pos is
+// the dictionary. Bytes of dst behind the chunk may be overwritten with anything.
+func (d *decoder) chunk(dst []byte, pos int, c chunk, src []byte) error {
 	if err := d.next(c); err != nil {
 		return err
 	}
@@ -124,7 +125,7 @@ func (d *decoder) chunk(dst []byte, pos int, c chunk, packed *packedChunk) error
 		d.base = pos
 	}
 	if c.control < 0x80 {
-		copy(dst[pos:pos+c.plain], packed[:c.packed])
+		copy(dst[pos:pos+c.plain], src)
 		return nil
 	}
 	if c.control >= 0xC0 {
@@ -134,6 +135,16 @@ func (d *decoder) chunk(dst []byte, pos int, c chunk, packed *packedChunk) error
 	}
 	if c.control >= 0xA0 {
 		d.m.reset()
+	}
+	var packed *packedChunk
+	if len(src) >= maxChunkPacked {
+		packed = (*packedChunk)(src)
+	} else {
+		if d.last == nil {
+			d.last = new(packedChunk)
+		}
+		packed = d.last
+		copy(packed[:], src[:c.packed])
 	}
 	return d.m.run(dst, pos, pos+c.plain, d.base, d.dictSize, packed, c.packed)
 }
@@ -147,7 +158,6 @@ func (d *decoder) chunk(dst []byte, pos int, c chunk, packed *packedChunk) error
 // then tell the last chunk that was whole. DecodeInto is safe for concurrent use on different destinations.
 func DecodeInto(dst, src []byte, dictSize int) (n, consumed int, err error) {
 	d := decoder{dictSize: dictSize}
-	var last *packedChunk // for the chunks near the end of src
 	for {
 		if consumed >= len(src) {
 			return n, consumed, io.ErrUnexpectedEOF
@@ -166,17 +176,7 @@ func DecodeInto(dst, src []byte, dictSize int) (n, consumed int, err error) {
 		if c.plain > len(dst)-n {
 			return n, consumed, ErrShort
 		}
-		var packed *packedChunk
-		if at := src[consumed+h:]; len(at) >= maxChunkPacked {
-			packed = (*packedChunk)(at)
-		} else {
-			if last == nil {
-				last = new(packedChunk)
-			}
-			copy(last[:], at[:c.packed])
-			packed = last
-		}
-		if err := d.chunk(dst, n, c, packed); err != nil {
+		if err := d.chunk(dst, n, c, src[consumed+h:]); err != nil {
 			return n, consumed, err
 		}
 		n += c.plain
@@ -289,7 +289,7 @@ func (d *Decoder) more() error {
 		return noEOF(err)
 	}
 	d.room(c.plain)
-	if err := d.d.chunk(d.window, d.pos, c, d.packed); err != nil {
+	if err := d.d.chunk(d.window, d.pos, c, d.packed[:]); err != nil {
 		return err
 	}
 	d.pos += c.plain
@@ -303,12 +303,15 @@ func (d *Decoder) room(n int) {
 	}
 	limit := d.d.dictSize + max(d.d.dictSize/4, maxChunkPlain) + maxChunkPlain
 	if d.pos+n > limit {
-		// Keep what matches can reach; slide by a multiple of 16, for nothing but tidiness of alignment.
-		by := (d.pos - d.d.dictSize) &^ 15
+		// Keep what matches can reach.
+		by := d.pos - d.d.dictSize
 		copy(d.window, d.window[by:d.pos])
 		d.pos -= by
 		d.out -= by
-		d.d.base -= by
+		if d.d.base -= by; d.d.base < 0 {
+			// How far back it is does not matter any more, only what the position bits are.
+			d.d.base = d.d.base&15 - 16
+		}
 	}
 	if d.pos+n > len(d.window) {
 		grown := make([]byte, min(max(2*len(d.window), d.pos+n), max(limit, d.pos+n)))

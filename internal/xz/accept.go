@@ -20,29 +20,58 @@ const updaterDict = 64 << 20
 //
 // It reads all of r but decodes nothing: whether the data and its checks are right, only reading tells.
 func UpdaterAccepts(r io.Reader) error {
-	in := input{Reader: bufio.NewReaderSize(r, 64<<10)}
-	var b [edgeSize]byte
-	if _, err := io.ReadFull(&in, b[:]); err != nil {
-		return broken(0, "stream header", err)
-	}
-	check, err := parseHeader(b[:], 0)
+	in := &input{Reader: bufio.NewReaderSize(r, 64<<10)}
+	err := walkStream(in, func(c Check, h *blockHeader) string {
+		if c == SHA256 {
+			return "the check is SHA-256; it knows CRC32, CRC64 and none"
+		}
+		if h == nil {
+			return ""
+		}
+		return h.refused()
+	})
 	if err != nil {
 		return err
 	}
-	if check == SHA256 {
-		return failure(0, ErrRefused, "the check is SHA-256; it knows CRC32, CRC64 and none")
+	end := in.off
+	switch head, err := in.Peek(len(headerMagic)); {
+	case len(head) == 0 && err == io.EOF:
+		return nil
+	case err != nil && err != io.EOF:
+		return broken(end, "rest", err)
+	case Sniff(head) == FormatXZ:
+		return failure(end, ErrRefused, "a second stream follows, which it would silently leave out")
+	default:
+		return failure(end, ErrRefused, "bytes follow behind the stream, which it would silently leave out")
+	}
+}
+
+// walkStream reads one stream, header to footer, without decoding it, and checks everything but the data and its
+// checks. It asks refuse about the stream header, and then about each block header, whether to go on.
+func walkStream(in *input, refuse func(Check, *blockHeader) string) error {
+	var b [edgeSize]byte
+	start := in.off
+	if _, err := io.ReadFull(in, b[:]); err != nil {
+		return broken(start, "stream header", err)
+	}
+	check, err := parseHeader(b[:], start)
+	if err != nil {
+		return err
+	}
+	if why := refuse(check, nil); why != "" {
+		return failure(start, ErrRefused, "%s", why)
 	}
 	var seen ledger
 	for {
 		start := in.off
-		h, n, err := readBlockHeader(&in)
+		h, n, err := readBlockHeader(in)
 		if err != nil {
 			return err
 		}
 		if h == nil {
-			break
+			return readTail(in, &seen, check)
 		}
-		if why := h.refused(); why != "" {
+		if why := refuse(check, h); why != "" {
 			return failure(start, ErrRefused, "%s", why)
 		}
 		packed, plain, err := lzma.Walk(in.Reader)
@@ -56,29 +85,13 @@ func UpdaterAccepts(r io.Reader) error {
 		var buf [3 + 32]byte
 		pad := int(padding(packed))
 		end := buf[:pad+check.size()]
-		if _, err := io.ReadFull(&in, end); err != nil {
+		if _, err := io.ReadFull(in, end); err != nil {
 			return broken(start, "check of the block", err)
 		}
-		for _, c := range end[:pad] {
-			if c != 0 {
-				return failure(start, ErrFormat, "the padding of the block is not zero")
-			}
+		if err := zeroPadding(start, end[:pad]); err != nil {
+			return err
 		}
 		seen.add(record{int64(n) + packed + int64(check.size()), plain})
-	}
-	if err := readTail(&in, &seen, check); err != nil {
-		return err
-	}
-	end := in.off
-	switch head, err := in.Peek(len(headerMagic)); {
-	case len(head) == 0 && err == io.EOF:
-		return nil
-	case err != nil && err != io.EOF:
-		return broken(end, "rest", err)
-	case Sniff(head) == FormatXZ:
-		return failure(end, ErrRefused, "a second stream follows, which it would silently leave out")
-	default:
-		return failure(end, ErrRefused, "bytes follow behind the stream, which it would silently leave out")
 	}
 }
 

@@ -1,6 +1,7 @@
 package xz
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -82,34 +83,72 @@ type stream struct {
 	plain int64
 }
 
-// lastStream finds the last stream that ends at or before end, skipping padding. A stream's start is negative
-// where only padding is left.
-func lastStream(r io.ReaderAt, end int64) (s stream, err error) {
-	var b [edgeSize]byte
-	for {
-		if end == 0 {
-			return stream{start: -1}, nil
-		}
-		if end < 4 {
-			return s, failure(0, ErrFormat, "no stream header")
-		}
-		if err := readAt(r, b[:4], end-4); err != nil {
+// source gives ranges of a file.
+type source interface {
+	// slice returns n bytes from off on, which are within the file. They are only read, and may be overwritten
+	// by the next call.
+	slice(off, n int64) ([]byte, error)
+}
+
+// memory is a file in memory.
+type memory []byte
+
+func (m memory) slice(off, n int64) ([]byte, error) { return m[off : off+n], nil }
+
+// maxIndex is the largest index that is read from a file: more than a hundred thousand blocks. One in memory may be larger.
+const maxIndex = 2 << 20
+
+// onDisk is a file that is read.
+type onDisk struct {
+	r   io.ReaderAt
+	buf []byte
+}
+
+func (d *onDisk) slice(off, n int64) ([]byte, error) {
+	if n > maxIndex {
+		return nil, failure(off, ErrLimit, "an index of %d bytes", n)
+	}
+	if int64(cap(d.buf)) < n {
+		d.buf = make([]byte, n)
+	}
+	b := d.buf[:n]
+	switch k, err := d.r.ReadAt(b, off); {
+	case int64(k) == n:
+		return b, nil
+	case err == nil || err == io.EOF:
+		return nil, broken(off, "file", io.ErrUnexpectedEOF)
+	default:
+		return nil, fmt.Errorf("read xz index at offset %d: %w", off, err)
+	}
+}
+
+// lastStream finds the last stream that ends at or before end, skipping padding. The index in it is valid until the
+// next call.
+func lastStream(src source, end int64) (s stream, err error) {
+	for skipped := true; skipped; {
+		n := min(end, 1024)
+		b, err := src.slice(end-n, n)
+		if err != nil {
 			return s, err
 		}
-		if string(b[:4]) != "\x00\x00\x00\x00" {
-			break
+		trimmed := bytes.TrimRight(b, "\x00")
+		zeros := (n - int64(len(trimmed))) &^ 3
+		end -= zeros
+		if end == 0 {
+			return s, failure(0, ErrFormat, "no stream before the padding")
 		}
-		end -= 4
+		skipped = zeros == n
 	}
 	if end < 2*edgeSize+8 {
 		return s, failure(0, ErrFormat, "too short for a stream")
 	}
 	s.end = end
 	foot := end - edgeSize
-	if err := readAt(r, b[:], foot); err != nil {
+	b, err := src.slice(foot, edgeSize)
+	if err != nil {
 		return s, err
 	}
-	size, flags, err := parseFooter(b[:], foot)
+	size, flags, err := parseFooter(b, foot)
 	if err != nil {
 		return s, err
 	}
@@ -120,22 +159,21 @@ func lastStream(r io.ReaderAt, end int64) (s stream, err error) {
 	if s.at < edgeSize {
 		return s, failure(foot, ErrFormat, "the footer says %d bytes of index, which begin before the file", size)
 	}
-	buf := make([]byte, size) // at most what the file has
-	if err := readAt(r, buf, s.at); err != nil {
+	if b, err = src.slice(s.at, size); err != nil {
 		return s, err
 	}
 	var blocks int64
-	if s.index, blocks, s.plain, err = parseIndex(buf, s.at); err != nil {
+	if s.index, blocks, s.plain, err = parseIndex(b, s.at); err != nil {
 		return s, err
 	}
 	if blocks > s.at-edgeSize {
 		return s, failure(s.at, ErrFormat, "the index tells of %d bytes of blocks, which begin before the file", blocks)
 	}
 	s.start = s.at - blocks - edgeSize
-	if err := readAt(r, b[:], s.start); err != nil {
+	if b, err = src.slice(s.start, edgeSize); err != nil {
 		return s, err
 	}
-	check, err := parseHeader(b[:], s.start)
+	check, err := parseHeader(b, s.start)
 	if err != nil {
 		return s, err
 	}
@@ -148,31 +186,19 @@ func lastStream(r io.ReaderAt, end int64) (s stream, err error) {
 	return s, nil
 }
 
-func readAt(r io.ReaderAt, b []byte, off int64) error {
-	n, err := r.ReadAt(b, off)
-	if n == len(b) {
-		return nil
-	}
-	if err == nil || err == io.EOF {
-		return broken(off, "file", io.ErrUnexpectedEOF)
-	}
-	return fmt.Errorf("read xz index at offset %d: %w", off, err)
-}
-
 // UncompressedSize returns how many bytes a file of size bytes says it holds, from the index of each of its
-// streams. It reads no compressed data. The answer is the file's claim: bound it before allocating.
+// streams. It reads no compressed data, and no index of more than 2 MiB. The answer is the file's claim: bound it
+// before allocating.
 func UncompressedSize(r io.ReaderAt, size int64) (int64, error) {
-	var total int64
 	if size <= 0 {
 		return 0, broken(0, "stream header", io.ErrUnexpectedEOF)
 	}
+	src := &onDisk{r: r}
+	var total int64
 	for end := size; end > 0; {
-		s, err := lastStream(r, end)
+		s, err := lastStream(src, end)
 		if err != nil {
 			return 0, err
-		}
-		if s.start < 0 {
-			return 0, failure(0, ErrFormat, "the file begins with padding")
 		}
 		if s.plain > maxVLI-total {
 			return 0, failure(s.at, ErrFormat, "the sizes in the indexes overflow")

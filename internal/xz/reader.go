@@ -163,7 +163,10 @@ func (z *Reader) structure() error {
 	if err := readTail(&z.in, &z.seen, z.check); err != nil {
 		return err
 	}
-	return z.nextStream()
+	if err := z.in.skipPadding(); err != nil {
+		return err
+	}
+	return z.header()
 }
 
 // readBlockHeader reads a block header. It returns nil where the index begins instead, its first byte read.
@@ -258,22 +261,20 @@ func readTail(in *input, seen *ledger, check Check) error {
 	return nil
 }
 
-// nextStream skips padding and reads the next stream's header.
-func (z *Reader) nextStream() error {
+// skipPadding reads the zeros between two streams, in fours. It returns io.EOF where nothing follows.
+func (c *input) skipPadding() error {
 	for {
-		b, err := z.in.Peek(4)
-		if len(b) == 0 && err == io.EOF {
+		b, err := c.Peek(4)
+		switch {
+		case len(b) == 0 && err == io.EOF:
 			return io.EOF
+		case err != nil && err != io.EOF:
+			return broken(c.off, "padding", err)
+		case string(b) != "\x00\x00\x00\x00":
+			return nil
 		}
-		if err != nil {
-			return broken(z.in.off, "padding", err)
-		}
-		if string(b) != "\x00\x00\x00\x00" {
-			return z.header()
-		}
-		if err := z.full(make([]byte, 4), "padding"); err != nil {
-			return err
-		}
+		n, _ := c.Discard(4) // they have just been seen
+		c.off += int64(n)
 	}
 }
 
@@ -327,12 +328,19 @@ func (h *blockHeader) sizes(start, packed, plain int64) error {
 	return nil
 }
 
-// verifyCheck compares a block's padding and check with what they must be.
-func verifyCheck(start int64, pad, want []byte, check Check, digest hash.Hash) error {
+func zeroPadding(start int64, pad []byte) error {
 	for _, c := range pad {
 		if c != 0 {
 			return failure(start, ErrFormat, "the padding of the block is not zero")
 		}
+	}
+	return nil
+}
+
+// verifyCheck compares a block's padding and check with what they must be.
+func verifyCheck(start int64, pad, want []byte, check Check, digest hash.Hash) error {
+	if err := zeroPadding(start, pad); err != nil {
+		return err
 	}
 	if got := check.sum(digest); !bytes.Equal(got, want) {
 		return failure(start, ErrCorrupt, "the block's %v is %x, it says %x", check, got, want)
@@ -349,17 +357,13 @@ func Decompress(dst, src []byte, lim *Limits) ([]byte, error) {
 	b := lim.bounds()
 	var streams []stream
 	var total int64
-	r := bytes.NewReader(src)
 	if len(src) == 0 {
 		return dst, broken(0, "stream header", io.ErrUnexpectedEOF)
 	}
 	for end := int64(len(src)); end > 0; {
-		s, err := lastStream(r, end)
+		s, err := lastStream(memory(src), end)
 		if err != nil {
 			return dst, explain(src, err)
-		}
-		if s.start < 0 {
-			return dst, failure(0, ErrFormat, "the file begins with padding")
 		}
 		if s.plain > maxVLI-total {
 			return dst, failure(s.at, ErrFormat, "the sizes in the indexes overflow")
@@ -402,20 +406,18 @@ func Decompress(dst, src []byte, lim *Limits) ([]byte, error) {
 	return out, nil
 }
 
-// explain looks for a better reason than a missing footer: whether the file is xz at all, and whether it ends
-// early.
+// explain looks for a better reason for what was found wrong at the end of a file: where it stops making sense when it
+// is read from the beginning.
 func explain(src []byte, err error) error {
-	if Sniff(src) != FormatXZ {
-		return failure(0, ErrFormat, "no stream header")
+	in := &input{Reader: bufio.NewReader(bytes.NewReader(src))}
+	for {
+		if first := walkStream(in, func(Check, *blockHeader) string { return "" }); first != nil {
+			return first
+		}
+		if in.skipPadding() != nil {
+			return err
+		}
 	}
-	z, first := NewReader(bytes.NewReader(src), &Limits{Output: 1 << 16, Dict: 1 << 20})
-	if first == nil {
-		_, first = io.Copy(io.Discard, z)
-	}
-	if first != nil && !errors.Is(first, ErrLimit) {
-		return first
-	}
-	return err
 }
 
 // blocks calls f, if any, for each block of a stream, whose header has been parsed and compared with limits.

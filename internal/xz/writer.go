@@ -28,6 +28,7 @@ const (
 const (
 	defaultDict = 8 << 20
 	minDict     = 4 << 10
+	minFastDict = 256 << 10 // its encoder fails with less where data does not compress
 )
 
 // Names of the encoders, for ID. A change to an encoder that changes what it writes must change its name; a test
@@ -60,7 +61,7 @@ type WriterOptions struct {
 	Level    Level
 	Filter   Filter
 	Check    Check
-	DictSize int // in bytes; 0 means 8 MiB. Rounded up to what the format can say
+	DictSize int // in bytes; 0 means 8 MiB. Rounded up to what the level and the format can do
 	// Blocks are consecutive ranges from the start; what comes behind them has LC 3, LP 0, PB 2. Not with level
 	// Fast, which cannot change properties, and not with a filter.
 	Blocks []Block
@@ -93,6 +94,9 @@ func (o WriterOptions) filled() WriterOptions {
 	}
 	if o.DictSize == 0 {
 		o.DictSize = defaultDict
+	}
+	if o.Level == Fast && o.DictSize >= minDict {
+		o.DictSize = max(o.DictSize, minFastDict)
 	}
 	if o.DictSize >= minDict && o.DictSize <= lzma.MaxDictSize {
 		o.DictSize = int(dictSize(dictByte(int64(o.DictSize))))

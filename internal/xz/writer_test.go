@@ -1,0 +1,301 @@
+package xz
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"testing"
+)
+
+// However the data is cut into writes, the file is the same.
+func TestWriterDeterministic(t *testing.T) {
+	t.Parallel()
+	in := append(patchHead(1000, 50_000, 7000), sample(60_000)...)
+	for _, o := range []WriterOptions{
+		{Level: Fast, Filter: X86},
+		{Level: Level6, DictSize: 1 << 16, Filter: IA64, Check: SHA256},
+		{Level: Best, DictSize: 1 << 16},
+		{Level: Best, DictSize: 1 << 16, Patch: true},
+		{Level: Best, DictSize: 1 << 16, Blocks: []Block{{100, 4, 0, 0}, {0, 0, 0, 0}, {9, 0, 4, 0}}},
+	} {
+		t.Run(o.ID(), func(t *testing.T) {
+			t.Parallel()
+			want := pack(t, in, o)
+			mustRead(t, want, in)
+			for _, piece := range []int{1, 31, 33, 1000, 4096} {
+				if piece == 1 && o.Level == Fast {
+					continue // slow
+				}
+				var got bytes.Buffer
+				w, err := NewWriter(&got, &o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for rest := in; len(rest) > 0; {
+					n, err := w.Write(rest[:min(piece, len(rest))])
+					if err != nil {
+						t.Fatal(err)
+					}
+					rest = rest[n:]
+					if n, err := w.Write(nil); n != 0 || err != nil {
+						t.Fatal(n, err)
+					}
+				}
+				if err := w.Close(); err != nil {
+					t.Fatal(err)
+				}
+				if !bytes.Equal(got.Bytes(), want) {
+					t.Errorf("in pieces of %d it is another file", piece)
+				}
+			}
+		})
+	}
+}
+
+// The names in ID stand for bytes: who changes these must change the name of the encoder.
+func TestWriterGolden(t *testing.T) {
+	t.Parallel()
+	in := append(patchHead(1000, 50_000, 7000), sample(300_000)...)
+	for _, c := range []struct {
+		o    WriterOptions
+		id   string
+		want string
+	}{
+		{WriterOptions{}, "xz/ulikunitz-0.5.17:fast/none/crc64/8388608", "b31da073d9925f2d"},
+	} {
+		if id := c.o.ID(); id != c.id {
+			t.Errorf("the name is %q, want %q", id, c.id)
+		}
+		if got := fmt.Sprintf("%.8x", sha256.Sum256(pack(t, in, c.o))); got != c.want {
+			t.Errorf("%s: the file's hash begins with %s, want %s", c.id, got, c.want)
+		}
+	}
+}
+
+func TestWriterID(t *testing.T) {
+	t.Parallel()
+	seen := map[string]int{}
+	for i, o := range []WriterOptions{
+		{},
+		{Level: Best},
+		{Level: Level6},
+		{Level: Best, Filter: X86},
+		{Level: Best, Check: CRC32},
+		{Level: Best, DictSize: 1 << 20},
+		{Level: Best, Patch: true},
+		{Level: Best, Blocks: []Block{{1, 3, 0, 2}}},
+		{Level: Best, Blocks: []Block{{1, 3, 0, 2}, {2, 3, 0, 2}}},
+		{Level: Best, Blocks: []Block{{1, 3, 1, 2}}},
+	} {
+		if j, ok := seen[o.ID()]; ok {
+			t.Errorf("options %d and %d are both %s", i, j, o.ID())
+		}
+		seen[o.ID()] = i
+	}
+	for _, same := range [][2]WriterOptions{
+		{{}, {Level: Fast, DictSize: 8 << 20}},
+		{{Level: Best, DictSize: 5 << 20}, {Level: Best, DictSize: 6 << 20}}, // 5 MiB cannot be said
+		{{DictSize: 4 << 10}, {DictSize: 256 << 10}},
+	} {
+		if same[0].ID() != same[1].ID() {
+			t.Errorf("%s and %s write the same", same[0].ID(), same[1].ID())
+		}
+	}
+}
+
+func TestWriterRefuses(t *testing.T) {
+	t.Parallel()
+	for name, o := range map[string]WriterOptions{
+		"level":                  {Level: "7"},
+		"filter":                 {Filter: ARM64 + 1},
+		"check":                  {Check: CheckNone + 1},
+		"dictionary too small":   {DictSize: 4095},
+		"dictionary too large":   {DictSize: 64<<20 + 1},
+		"dictionary below 0":     {DictSize: -1},
+		"patch with filter":      {Level: Best, Patch: true, Filter: X86},
+		"blocks with filter":     {Level: Best, Blocks: []Block{{1, 3, 0, 2}}, Filter: X86},
+		"blocks with patch":      {Level: Best, Blocks: []Block{{1, 3, 0, 2}}, Patch: true},
+		"blocks with level fast": {Blocks: []Block{{1, 3, 0, 2}}},
+		"block of size -1":       {Level: Best, Blocks: []Block{{-1, 3, 0, 2}}},
+		"lc + lp":                {Level: Best, Blocks: []Block{{1, 3, 2, 2}}},
+		"pb":                     {Level: Best, Blocks: []Block{{1, 3, 0, 5}}},
+	} {
+		var buf bytes.Buffer
+		if _, err := NewWriter(&buf, &o); err == nil || buf.Len() > 0 {
+			t.Errorf("%s: got %v and %d bytes", name, err, buf.Len())
+		}
+	}
+}
+
+func TestWriterClose(t *testing.T) {
+	t.Parallel()
+	var buf bytes.Buffer
+	w, err := NewWriter(&buf, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustRead(t, buf.Bytes(), nil)
+	if _, err := w.Write([]byte("x")); err == nil {
+		t.Error("Write after Close succeeds")
+	}
+}
+
+// failing fails from the n-th write on; short accepts one byte less without saying why.
+type failing struct {
+	n     int
+	err   error
+	short bool
+}
+
+func (f *failing) Write(p []byte) (int, error) {
+	if f.n--; f.n < 0 {
+		if f.short {
+			return len(p) - 1, nil
+		}
+		return 0, f.err
+	}
+	return len(p), nil
+}
+
+// Whichever write fails, the error comes out, and again from every later call.
+func TestWriterFaults(t *testing.T) {
+	t.Parallel()
+	in := sample(20_000)
+	failed := errors.New("failed")
+	for _, o := range []WriterOptions{
+		{Level: Fast}, {Level: Level6, DictSize: 1 << 16, Filter: X86}, {Level: Best, DictSize: 1 << 16, Patch: true},
+	} {
+		for _, short := range []bool{false, true} {
+			want := failed
+			if short {
+				want = io.ErrShortWrite
+			}
+			n := 0
+			for ; ; n++ {
+				out := &failing{n: n, err: failed, short: short}
+				w, err := NewWriter(out, &o)
+				if err == nil {
+					_, err = w.Write(in)
+					closed := w.Close()
+					if err != nil && !errors.Is(closed, want) {
+						t.Fatalf("Close after an error gives %v", closed)
+					}
+					err = closed
+				}
+				if out.n >= 0 {
+					if err != nil {
+						t.Fatal(err)
+					}
+					break
+				}
+				if !errors.Is(err, want) {
+					t.Fatalf("%s: write %d fails: got %v, want %v", o.ID(), n, err, want)
+				}
+			}
+			if n < 5 {
+				t.Errorf("%s: only %d writes", o.ID(), n)
+			}
+		}
+	}
+}
+
+func patchHead(control, difference, extra uint32) []byte {
+	b := append([]byte("MBDIFF10"), make([]byte, 12)...)
+	for _, n := range []uint32{control, difference, extra} {
+		b = binary.BigEndian.AppendUint32(b, n)
+	}
+	return b
+}
+
+// propertiesOf returns where in the plain data which properties begin to hold.
+func propertiesOf(t *testing.T, packed []byte) (starts []int, props []byte) {
+	t.Helper()
+	b := packed[24:]
+	at := 0
+	for b[0] != 0 {
+		plain, size := int(binary.BigEndian.Uint16(b[1:]))+1, 3
+		if b[0] < 0x80 {
+			size += plain
+		} else {
+			plain += int(b[0]&0x1F) << 16
+			size = 5 + int(binary.BigEndian.Uint16(b[3:])) + 1
+			if b[0] >= 0xC0 {
+				if len(props) == 0 || props[len(props)-1] != b[5] {
+					starts, props = append(starts, at), append(props, b[5])
+				}
+				size++
+			}
+		}
+		at += plain
+		b = b[size:]
+	}
+	return starts, props
+}
+
+// Each block of a patch is compressed with its own properties; what is no patch is not.
+func TestWriterPatch(t *testing.T) {
+	t.Parallel()
+	code := func(lc, lp, pb byte) byte { return (pb*5+lp)*9 + lc }
+	body := sample(30_000)
+	control, difference, extra := code(2, 2, 2), code(3, 0, 0), code(4, 0, 0)
+	usual := code(3, 0, 2)
+	for _, c := range []struct {
+		name   string
+		level  Level
+		in     []byte
+		starts []int
+		props  []byte
+	}{
+		{"patch", Best, append(patchHead(10_000, 15_000, 5000), body...), []int{0, 10_032, 25_032}, []byte{control, difference, extra}},
+		{"at level 6", Level6, append(patchHead(10_000, 15_000, 5000), body...), []int{0, 10_032, 25_032}, []byte{control, difference, extra}},
+		{"without extra block", Best, append(patchHead(10_000, 20_000, 0), body...), []int{0, 10_032}, []byte{control, difference}},
+		{"without difference block", Best, append(patchHead(10_000, 0, 20_000), body...), []int{0, 10_032}, []byte{control, extra}},
+		{"with more behind", Best, append(patchHead(10_000, 10_000, 5000), body...), []int{0, 10_032, 20_032, 25_032}, []byte{control, difference, extra, usual}},
+		{"cut off", Best, append(patchHead(1<<31, 1<<31, 1<<32-1), body...), []int{0}, []byte{control}},
+		{"no patch", Best, append([]byte("MBDIFF11"), body...), []int{0}, []byte{usual}},
+		{"short", Best, []byte("MBDIFF10 and then nothing much"), nil, nil},
+		{"at level fast", Fast, append(patchHead(10_000, 15_000, 5000), body...), []int{0}, []byte{usual}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			packed := pack(t, c.in, WriterOptions{Level: c.level, DictSize: 1 << 16, Patch: true})
+			mustRead(t, packed, c.in)
+			if c.props == nil {
+				return
+			}
+			starts, props := propertiesOf(t, packed)
+			if fmt.Sprint(starts, props) != fmt.Sprint(c.starts, c.props) {
+				t.Errorf("properties %d begin at %d, want %d at %d", props, starts, c.props, c.starts)
+			}
+		})
+	}
+}
+
+func FuzzRoundTrip(f *testing.F) {
+	f.Add([]byte{}, uint8(0), uint8(0), uint8(0))
+	f.Add(sample(500), uint8(1), uint8(2), uint8(1))
+	f.Add(append(patchHead(10, 20, 30), sample(60)...), uint8(2), uint8(0), uint8(0))
+	f.Fuzz(func(t *testing.T, in []byte, level, filter, check uint8) {
+		o := WriterOptions{
+			Level:    []Level{Best, Level6, Best, Best}[level%4],
+			Filter:   Filter(filter % uint8(len(filterNames))),
+			Check:    Check(check % 4),
+			DictSize: 1 << 16,
+		}
+		o.Patch = level%4 == 2 && o.Filter == None
+		packed := pack(t, in, o)
+		mustRead(t, packed, in)
+		refused := o.Check == SHA256 || len(in) > 0 && o.Filter != None && o.Filter != X86 && o.Filter != ARM
+		if err := UpdaterAccepts(bytes.NewReader(packed)); errors.Is(err, ErrRefused) != refused {
+			t.Fatalf("UpdaterAccepts says %v to %s", err, o.ID())
+		}
+	})
+}

@@ -31,6 +31,9 @@ const (
 	minFastDict = 256 << 10 // its encoder fails with less where data does not compress
 )
 
+// maxHeld is how many bytes are held back before the encoder is made.
+const maxHeld = 1 << 20
+
 // Names of the encoders, for ID. A change to an encoder that changes what it writes must change its name; a test
 // with the hash of its output notices.
 const (
@@ -139,8 +142,9 @@ type Writer struct {
 	enc     Encoder
 	filter  *convertWriter
 	in      io.Writer // filter or enc
-	head    []byte    // of what may be a patch, until it is known whether it is
-	waiting bool
+	held    []byte    // the first bytes, while they may be all: with few, the encoder needs little memory
+	holding bool
+	window  int     // of the encoder; the header says DictSize
 	blocks  []Block // that are still to come, the current one first, its Size what is left of it
 	digest  hash.Hash
 	plain   int64
@@ -161,7 +165,7 @@ func NewWriter(w io.Writer, opts *WriterOptions) (*Writer, error) {
 	}
 	z.digest = z.o.Check.digest()
 	z.blocks = slices.Clone(z.o.Blocks)
-	z.waiting = z.o.Patch && z.o.Level != Fast
+	z.holding = true
 	if err := z.emit(z.streamHeader()); err != nil {
 		return nil, err
 	}
@@ -221,7 +225,7 @@ func (z *Writer) start() error {
 	if len(z.blocks) > 0 {
 		first = z.blocks[0]
 	}
-	enc, err := newEncoder(emitter{z}, z.o, first)
+	enc, err := newEncoder(emitter{z}, z.o.Level, z.window, first)
 	if err != nil {
 		return err
 	}
@@ -239,13 +243,13 @@ func (z *Writer) Write(p []byte) (int, error) {
 		return 0, z.err
 	}
 	n := 0
-	if z.waiting {
-		n = min(patchHeader-len(z.head), len(p))
-		z.head = append(z.head, p[:n]...)
-		if len(z.head) < patchHeader {
+	if z.holding {
+		n = min(maxHeld-len(z.held), len(p))
+		z.held = append(z.held, p[:n]...)
+		if n == len(p) {
 			return n, nil
 		}
-		if z.err = z.begin(); z.err != nil {
+		if z.err = z.begin(z.o.DictSize); z.err != nil {
 			return 0, z.err
 		}
 	}
@@ -254,11 +258,15 @@ func (z *Writer) Write(p []byte) (int, error) {
 	return n + m, err
 }
 
-// begin writes the first bytes, which were held back, and by which the blocks of a patch are known.
-func (z *Writer) begin() error {
-	z.waiting = false
-	z.blocks = patchBlocks(z.head)
-	_, err := z.write(z.head)
+// begin compresses the bytes held back, by which the blocks of a patch are known.
+func (z *Writer) begin(window int) error {
+	z.window = window
+	z.holding = false
+	if z.o.Patch && z.o.Level != Fast {
+		z.blocks = patchBlocks(z.held)
+	}
+	_, err := z.write(z.held)
+	z.held = nil
 	return err
 }
 
@@ -319,8 +327,12 @@ func (z *Writer) Close() error {
 }
 
 func (z *Writer) finish() error {
-	if z.waiting && len(z.head) > 0 {
-		if err := z.begin(); err != nil {
+	if z.holding && len(z.held) > 0 {
+		window := max(len(z.held), minDict)
+		if z.o.Level == Fast {
+			window = max(window, minFastDict)
+		}
+		if err := z.begin(min(window, z.o.DictSize)); err != nil {
 			return err
 		}
 	}
@@ -357,16 +369,16 @@ func (z *Writer) finish() error {
 }
 
 // newEncoder makes the encoder of a level.
-func newEncoder(w io.Writer, o WriterOptions, first Block) (Encoder, error) {
-	if o.Level == Fast {
-		enc, err := ulzma.Writer2Config{DictCap: o.DictSize}.NewWriter2(w)
+func newEncoder(w io.Writer, level Level, window int, first Block) (Encoder, error) {
+	if level == Fast {
+		enc, err := ulzma.Writer2Config{DictCap: window}.NewWriter2(w)
 		if err != nil {
 			return nil, fmt.Errorf("make an LZMA2 encoder: %w", err)
 		}
 		return fastEncoder{enc}, nil
 	}
-	e := lzma.EncoderOptions{DictSize: o.DictSize, LC: first.LC, LP: first.LP, PB: first.PB, NiceLen: 273}
-	if o.Level == Level6 {
+	e := lzma.EncoderOptions{DictSize: window, LC: first.LC, LP: first.LP, PB: first.PB, NiceLen: 273}
+	if level == Level6 {
 		e.NiceLen = 64
 	}
 	return lzma.NewEncoder(w, e)

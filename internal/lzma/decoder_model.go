@@ -70,11 +70,7 @@ func (m *decModel) reset() {
 	decFill(m.lit[:0x300*m.litUsed])
 }
 
-const (
-	decTop = 1 << 24
-	// decReach is more than one symbol can read: 22 modelled bits of at most 6.05 bits each, 26 direct bits.
-	decReach = 24
-)
+const decTop = 1 << 24
 
 // packedChunk is a chunk's compressed bytes and what happens to stand behind them. Its size is what a 16-bit
 // index reaches: reading it needs no check.
@@ -288,9 +284,8 @@ func (m *decModel) run(dst []byte, pos, limit, base, dictSize int, src *packedCh
 		}
 	}
 	if rng < decTop {
-		rng, code, sp = rng<<8, code<<8|uint64(src[uint16(sp)]), sp+1
+		code, sp = code<<8|uint64(src[uint16(sp)]), sp+1
 	}
-
 	if pos != limit || sp != uint(n) || code != 0 {
 		return corrupt("a chunk does not end where it says")
 	}

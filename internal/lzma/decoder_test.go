@@ -15,35 +15,35 @@ import (
 )
 
 // reference compresses with an encoder that is not ours.
-func reference(t testing.TB, p []byte, dict int, lc, lp, pb int) []byte {
-	t.Helper()
+func reference(tb testing.TB, p []byte, dict int, lc, lp, pb int) []byte {
+	tb.Helper()
 	var buf bytes.Buffer
 	w, err := ulzma.Writer2Config{DictCap: dict, Properties: &ulzma.Properties{LC: lc, LP: lp, PB: pb}}.NewWriter2(&buf)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if _, err := w.Write(p); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := w.Close(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return buf.Bytes()
 }
 
 // own compresses with our own encoder.
-func own(t testing.TB, p []byte, o EncoderOptions) []byte {
-	t.Helper()
+func own(tb testing.TB, p []byte, o EncoderOptions) []byte {
+	tb.Helper()
 	var buf bytes.Buffer
 	e, err := NewEncoder(&buf, o)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if _, err := e.Write(p); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := e.Close(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return buf.Bytes()
 }
@@ -84,27 +84,27 @@ func mixed(n int, seed uint64) []byte {
 	return b[:n]
 }
 
-func decodeBoth(t testing.TB, packed, want []byte, dict int) {
-	t.Helper()
+func decodeBoth(tb testing.TB, packed, want []byte, dict int) {
+	tb.Helper()
 	got := make([]byte, len(want))
 	n, consumed, err := DecodeInto(got, packed, dict)
 	if err != nil || n != len(want) || consumed != len(packed) {
-		t.Fatalf("DecodeInto gives %d bytes from %d and %v, want %d from %d", n, consumed, err, len(want), len(packed))
+		tb.Fatalf("DecodeInto gives %d bytes from %d and %v, want %d from %d", n, consumed, err, len(want), len(packed))
 	}
 	if !bytes.Equal(got, want) {
-		t.Fatal("DecodeInto gives other bytes")
+		tb.Fatal("DecodeInto gives other bytes")
 	}
 	d := NewDecoder(bytes.NewReader(append(packed[:len(packed):len(packed)], "rest"...)), dict)
 	got, err = io.ReadAll(d)
 	if err != nil || !bytes.Equal(got, want) {
-		t.Fatalf("Decoder gives %d bytes and %v, want %d", len(got), err, len(want))
+		tb.Fatalf("Decoder gives %d bytes and %v, want %d", len(got), err, len(want))
 	}
 	if d.Consumed() != int64(len(packed)) {
-		t.Fatalf("Decoder has read %d bytes, want %d", d.Consumed(), len(packed))
+		tb.Fatalf("Decoder has read %d bytes, want %d", d.Consumed(), len(packed))
 	}
 	p, q, err := Walk(bufio.NewReader(bytes.NewReader(packed)))
 	if err != nil || p != int64(len(packed)) || q != int64(len(want)) {
-		t.Fatalf("Walk gives %d, %d and %v, want %d, %d", p, q, err, len(packed), len(want))
+		tb.Fatalf("Walk gives %d, %d and %v, want %d, %d", p, q, err, len(packed), len(want))
 	}
 }
 
@@ -200,13 +200,13 @@ func TestDecodeTruncated(t *testing.T) {
 	packed := reference(t, want, 1<<16, 3, 0, 2)
 	for n := range packed {
 		got := make([]byte, len(want))
-		if _, _, err := DecodeInto(got, packed[:n], 1<<16); err != io.ErrUnexpectedEOF {
+		if _, _, err := DecodeInto(got, packed[:n], 1<<16); !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("%d bytes: DecodeInto gives %v", n, err)
 		}
-		if _, err := io.ReadAll(NewDecoder(bytes.NewReader(packed[:n]), 1<<16)); err != io.ErrUnexpectedEOF {
+		if _, err := io.ReadAll(NewDecoder(bytes.NewReader(packed[:n]), 1<<16)); !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("%d bytes: Decoder gives %v", n, err)
 		}
-		if _, _, err := Walk(bufio.NewReader(bytes.NewReader(packed[:n]))); err != io.ErrUnexpectedEOF {
+		if _, _, err := Walk(bufio.NewReader(bytes.NewReader(packed[:n]))); !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("%d bytes: Walk gives %v", n, err)
 		}
 	}

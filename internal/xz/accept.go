@@ -2,6 +2,7 @@ package xz
 
 import (
 	"bufio"
+	"errors"
 	"io"
 
 	"github.com/senbonzakura/senbonzakura/internal/lzma"
@@ -35,9 +36,9 @@ func UpdaterAccepts(r io.Reader) error {
 	}
 	end := in.off
 	switch head, err := in.Peek(len(headerMagic)); {
-	case len(head) == 0 && err == io.EOF:
+	case len(head) == 0 && errors.Is(err, io.EOF):
 		return nil
-	case err != nil && err != io.EOF:
+	case err != nil && !errors.Is(err, io.EOF):
 		return broken(end, "rest", err)
 	case Sniff(head) == FormatXZ:
 		return failure(end, ErrRefused, "a second stream follows, which it would silently leave out")

@@ -55,7 +55,7 @@ func (b *bzip2Reader) Read(p []byte) (int, error) {
 	switch {
 	case errors.As(err, &structural):
 		err = &Error{Offset: b.in.n, Kind: ErrCorrupt, What: "bzip2 data", Err: err}
-	case err == io.ErrUnexpectedEOF:
+	case errors.Is(err, io.ErrUnexpectedEOF):
 		err = &Error{Offset: b.in.n, Kind: ErrFormat, What: "the bzip2 file ends too early", Err: err}
 	}
 	b.err = err

@@ -56,7 +56,7 @@ func failure(offset int64, kind error, format string, args ...any) *Error {
 // underlying reader other than the end of its data are left alone.
 func broken(offset int64, what string, err error) error {
 	switch {
-	case err == io.EOF || err == io.ErrUnexpectedEOF:
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
 		return &Error{Offset: offset, Kind: ErrFormat, What: "the file ends inside the " + what, Err: io.ErrUnexpectedEOF}
 	case errors.Is(err, lzma.ErrCorrupt):
 		return &Error{Offset: offset, Kind: ErrCorrupt, What: what, Err: err}

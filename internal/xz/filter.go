@@ -2,6 +2,7 @@ package xz
 
 import (
 	"encoding/binary"
+	"errors"
 	"io"
 	"math/bits"
 )
@@ -347,7 +348,7 @@ func (c *convertReader) Read(p []byte) (int, error) {
 		n, c.err = c.r.Read(c.buf[c.have:])
 		c.have += n
 		c.final = c.c.convert(c.buf[:c.have])
-		if c.err == io.EOF {
+		if errors.Is(c.err, io.EOF) {
 			c.final = c.have
 		}
 	}

@@ -72,7 +72,7 @@ func TestFilterErrors(t *testing.T) {
 	failed := errors.New("failed")
 	r := newConvertReader(io.MultiReader(bytes.NewReader(sample(100_001)), iotest.ErrReader(failed)), newCode(X86, false))
 	got, err := io.ReadAll(r)
-	if err != failed || len(got) > 100_001 || len(got) < 100_001-4 {
+	if !errors.Is(err, failed) || len(got) > 100_001 || len(got) < 100_001-4 {
 		t.Errorf("got %d bytes and %v, want the reader's error behind all but the last four", len(got), err)
 	}
 }

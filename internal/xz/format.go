@@ -18,8 +18,6 @@ const (
 	maxBlockHeader = 1024
 	// maxVLI is the largest number the format can hold: 63 bits.
 	maxVLI = math.MaxInt64
-	// minBlock is the smallest possible block, padded: a header of 8 bytes and LZMA2's end marker.
-	minBlock = 12
 )
 
 // Check names what protects the plain bytes of every block.

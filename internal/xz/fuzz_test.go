@@ -39,6 +39,7 @@ func FuzzContainer(f *testing.F) {
 }
 
 func compareReaders(t *testing.T, packed []byte) {
+	t.Helper()
 	lim := &Limits{Dict: 1 << 20, Output: 1 << 20}
 	got, err := Decompress(nil, packed, lim)
 	read, err2 := readAll(packed, lim)

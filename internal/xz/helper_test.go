@@ -57,18 +57,18 @@ func sample(n int) []byte {
 }
 
 // pack compresses with our own writer.
-func pack(t testing.TB, p []byte, o WriterOptions) []byte {
-	t.Helper()
+func pack(tb testing.TB, p []byte, o WriterOptions) []byte {
+	tb.Helper()
 	var buf bytes.Buffer
 	w, err := NewWriter(&buf, &o)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if _, err := w.Write(p); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := w.Close(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return buf.Bytes()
 }
@@ -89,61 +89,61 @@ func readAll(src []byte, lim *Limits) ([]byte, error) {
 }
 
 // mustRead reads in both ways and compares.
-func mustRead(t testing.TB, packed, want []byte) {
-	t.Helper()
+func mustRead(tb testing.TB, packed, want []byte) {
+	tb.Helper()
 	got, err := Decompress(nil, packed, nil)
 	if err != nil || !bytes.Equal(got, want) {
-		t.Fatalf("Decompress gives %d bytes and %v, want %d", len(got), err, len(want))
+		tb.Fatalf("Decompress gives %d bytes and %v, want %d", len(got), err, len(want))
 	}
 	got, err = readAll(packed, nil)
 	if err != nil || !bytes.Equal(got, want) {
-		t.Fatalf("Reader gives %d bytes and %v, want %d", len(got), err, len(want))
+		tb.Fatalf("Reader gives %d bytes and %v, want %d", len(got), err, len(want))
 	}
 	n, err := UncompressedSize(bytes.NewReader(packed), int64(len(packed)))
 	if err != nil || n != int64(len(want)) {
-		t.Fatalf("UncompressedSize gives %d and %v, want %d", n, err, len(want))
+		tb.Fatalf("UncompressedSize gives %d and %v, want %d", n, err, len(want))
 	}
 }
 
 // mustFail reads in both ways and wants an *Error of the given kind.
-func mustFail(t testing.TB, packed []byte, lim *Limits, kind error) {
-	t.Helper()
+func mustFail(tb testing.TB, packed []byte, lim *Limits, kind error) {
+	tb.Helper()
 	check := func(who string, err error) {
-		t.Helper()
+		tb.Helper()
 		var e *Error
 		if !errors.Is(err, kind) || !errors.As(err, &e) {
-			t.Errorf("%s says %v, want %v", who, err, kind)
+			tb.Errorf("%s says %v, want %v", who, err, kind)
 		} else if e.Offset < 0 || e.Offset > int64(len(packed)) {
-			t.Errorf("%s gives offset %d of %d", who, e.Offset, len(packed))
+			tb.Errorf("%s gives offset %d of %d", who, e.Offset, len(packed))
 		}
 	}
 	dst := []byte("kept")
 	got, err := Decompress(dst, packed, lim)
 	check("Decompress", err)
 	if string(got) != "kept" {
-		t.Errorf("Decompress returns %q with its error", got)
+		tb.Errorf("Decompress returns %q with its error", got)
 	}
 	_, err = readAll(packed, lim)
 	check("Reader", err)
 }
 
 // program runs the xz program, and skips the test where there is none.
-func program(t testing.TB, in []byte, args ...string) []byte {
-	t.Helper()
-	out, err := run(t, in, args...)
+func program(tb testing.TB, in []byte, args ...string) []byte {
+	tb.Helper()
+	out, err := run(tb, in, args...)
 	if err != nil {
-		t.Fatalf("xz %q: %v", args, err)
+		tb.Fatalf("xz %q: %v", args, err)
 	}
 	return out
 }
 
-func run(t testing.TB, in []byte, args ...string) ([]byte, error) {
-	t.Helper()
+func run(tb testing.TB, in []byte, args ...string) ([]byte, error) {
+	tb.Helper()
 	path, err := exec.LookPath("xz")
 	if err != nil {
-		t.Skip("the xz program is not installed (Debian: xz-utils)")
+		tb.Skip("the xz program is not installed (Debian: xz-utils)")
 	}
-	c := exec.CommandContext(t.Context(), path, args...)
+	c := exec.CommandContext(tb.Context(), path, args...)
 	c.Env = []string{"LC_ALL=C"}
 	c.Stdin = bytes.NewReader(in)
 	var stderr bytes.Buffer

@@ -266,9 +266,9 @@ func (c *input) skipPadding() error {
 	for {
 		b, err := c.Peek(4)
 		switch {
-		case len(b) == 0 && err == io.EOF:
+		case len(b) == 0 && errors.Is(err, io.EOF):
 			return io.EOF
-		case err != nil && err != io.EOF:
+		case err != nil && !errors.Is(err, io.EOF):
 			return broken(c.off, "padding", err)
 		case string(b) != "\x00\x00\x00\x00":
 			return nil
@@ -458,7 +458,7 @@ func decodeBlock(dst, src []byte, off int64, h *blockHeader, hSize int, rec reco
 	switch {
 	case errors.Is(err, lzma.ErrShort), err == nil && n != len(dst):
 		return failure(off, ErrCorrupt, "the block gives other than the %d bytes that the index says", len(dst))
-	case err == io.ErrUnexpectedEOF, err == nil && int64(consumed) != size:
+	case errors.Is(err, io.ErrUnexpectedEOF), err == nil && int64(consumed) != size:
 		return failure(off, ErrCorrupt, "the block has other than the %d compressed bytes that the index says", size)
 	case err != nil:
 		return broken(off, "block", err)

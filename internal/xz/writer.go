@@ -313,7 +313,7 @@ func (z *Writer) write(p []byte) (int, error) {
 
 // Close ends the file. It does not close the underlying writer. A second call does nothing.
 func (z *Writer) Close() error {
-	if z.err == errWriterClosed {
+	if errors.Is(z.err, errWriterClosed) {
 		return nil
 	}
 	if z.err != nil {

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -58,11 +60,18 @@ func TestWriterDeterministic(t *testing.T) {
 // The first MiB is held back: around its end, nothing must be lost, and the cuts still must not matter.
 func TestWriterHolds(t *testing.T) {
 	t.Parallel()
-	in := append(patchHead(1000, 900_000, 100_000), bytes.Repeat(sample(9000), 130)...)
+	in := append(patchHead(1000, 900_000, 100_000), make([]byte, 1<<20+50_000)...)
+	r := rand.New(rand.NewPCG(5, 6))
+	for i := patchHeader; i < len(in); i += 1 + r.IntN(2000) {
+		in[i] = byte(r.Uint32())
+	}
 	for _, o := range []WriterOptions{
-		{Level: Fast, Filter: X86}, {Level: Level6, Filter: ARM, DictSize: 1 << 17}, {Level: Best, Patch: true, DictSize: 2 << 20},
+		{Level: Fast, Filter: X86}, {Level: Level6, DictSize: 1 << 17}, {Level: Best, Patch: true, DictSize: 2 << 20},
 	} {
-		for _, n := range []int{maxHeld - 1, maxHeld, maxHeld + 1, len(in)} {
+		for _, n := range []int{maxHeld, maxHeld + 1, len(in)} {
+			if o.Level == Best && n != maxHeld+1 {
+				continue // slow
+			}
 			want := pack(t, in[:n], o)
 			mustRead(t, want, in[:n])
 			if got, dict := want[edgeSize:], dictByte(int64(o.filled().DictSize)); bytes.IndexByte(got[:8], dict) < 0 {
@@ -315,7 +324,7 @@ func TestWriterPatch(t *testing.T) {
 				return
 			}
 			starts, props := propertiesOf(t, packed)
-			if fmt.Sprint(starts, props) != fmt.Sprint(c.starts, c.props) {
+			if !slices.Equal(starts, c.starts) || !bytes.Equal(props, c.props) {
 				t.Errorf("properties %d begin at %d, want %d at %d", props, starts, c.props, c.starts)
 			}
 		})

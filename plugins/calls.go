@@ -38,7 +38,7 @@ func (c *conn) Invoke(ctx context.Context, method string, args, reply any, opts 
 // NewStream begins a stream each of whose messages has the CallTimeout.
 func (c *conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	s := &stream{c: c, method: method, cancel: cancel, timeout: c.p.cfg.CallTimeout}
+	s := &stream{c: c, ctx: ctx, method: method, cancel: cancel, timeout: c.p.cfg.CallTimeout}
 	stop := s.clock()
 	inner, err := c.inst.conn.NewStream(ctx, desc, method, opts...)
 	stop()
@@ -55,6 +55,7 @@ func (c *conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 type stream struct {
 	grpc.ClientStream
 	c       *conn
+	ctx     context.Context // the caller's with a clock; gRPC's own is cancelled at the end of the stream
 	method  string
 	timeout time.Duration
 	cancel  context.CancelCauseFunc
@@ -88,7 +89,7 @@ func (s *stream) RecvMsg(m any) error {
 			s.err = io.EOF
 			s.c.p.row.Store(0)
 		} else {
-			s.err = s.c.p.outcome(s.Context(), s.c.inst, s.method, err, s.Trailer())
+			s.err = s.c.p.outcome(s.ctx, s.c.inst, s.method, err, s.Trailer())
 		}
 		s.cancel(nil)
 	})
@@ -131,6 +132,51 @@ func (p *Process) outcome(ctx context.Context, i *instance, method string, err e
 		p.row.Store(0) // it answered, after all
 	}
 	return fmt.Errorf("%s: %w", what, fromWire(err, trailer))
+}
+
+// How often, and with which pauses, Retry tries.
+const (
+	attempts   = 3
+	firstPause = 100 * time.Millisecond
+)
+
+// Retry makes a request up to three times, for as long as it fails in a way that passes: the plugin died, was
+// throttled, unavailable or out of time. It pauses in between, at least as long as the plugin asks, and gives
+// up when ctx ends. The request must be one that may be made twice.
+func Retry(ctx context.Context, request func() error) error {
+	pause := firstPause
+	for attempt := 1; ; attempt++ {
+		err := request()
+		if err == nil || attempt == attempts || !passes(err) || ctx.Err() != nil {
+			return err
+		}
+		wait := pause
+		var e *Error
+		if errors.As(err, &e) {
+			wait = max(wait, e.RetryAfter)
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return fmt.Errorf("%w, after %w", timedOut(ctx.Err()), err)
+		}
+		pause *= 4
+	}
+}
+
+// passes says whether a failure is worth another try.
+func passes(err error) bool {
+	if errors.Is(err, errBreaker) {
+		return false
+	}
+	for _, target := range []error{ErrStopped, ErrThrottled, ErrUnavailable, ErrTimeout} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
 }
 
 // timedOut makes the error for a context that ended: ErrTimeout when its time was over, else just its cause.

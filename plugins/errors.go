@@ -25,6 +25,9 @@ var (
 	ErrStopped = errors.New("plugin stopped")
 	// ErrClosed means that Close was called.
 	ErrClosed = errors.New("plugin closed")
+	// ErrAnswer means that the plugin answered with something that cannot be: a signature that does not
+	// verify, an object other than the one asked for. Such an answer is never used and the request not repeated.
+	ErrAnswer = errors.New("bad answer from plugin")
 	// ErrLimit means that the plugin sent more than a message, a stream or a list may hold.
 	ErrLimit = errors.New("plugin exceeded a limit")
 )
@@ -138,6 +141,11 @@ func (e *Error) Is(target error) bool {
 
 // Unwrap returns Cause.
 func (e *Error) Unwrap() error { return e.Cause }
+
+// BadAnswer makes the error for an answer that breaks the protocol. It matches ErrAnswer and ErrInternal.
+func BadAnswer(format string, args ...any) error {
+	return &Error{Reason: ReasonInternal, Cause: fmt.Errorf("%w: %w", ErrAnswer, fmt.Errorf(format, args...))}
+}
 
 // reasonOf finds the reason an error of a plugin's code stands for.
 func reasonOf(err error) Reason {

@@ -7,19 +7,12 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
-	"time"
 
 	"google.golang.org/grpc"
 
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/plugins"
 	"github.com/senbonzakura/senbonzakura/plugins/internal/signingpb"
-)
-
-// How often, and with which pauses, a request is made that may be made again.
-const (
-	signAttempts = 3
-	signPause    = 100 * time.Millisecond
 )
 
 // Client is the host's end of a signing plugin. Its methods check what the plugin says but believe whose key
@@ -76,17 +69,17 @@ func (c *Client) Info(ctx context.Context) (Info, error) {
 		return Info{}, err
 	}
 	if len(reply.GetName()) > maxName || len(reply.GetVersion()) > maxName || len(reply.GetCapabilities()) > maxName {
-		return Info{}, errAnswer("name, version or list of capabilities is longer than %d", maxName)
+		return Info{}, plugins.BadAnswer("name, version or list of capabilities is longer than %d", maxName)
 	}
 	for _, s := range append([]string{reply.GetName(), reply.GetVersion()}, reply.GetCapabilities()...) {
 		if s != "" && !goodID(s) {
-			return Info{}, errAnswer("name, version or capability %.220q is not printable ASCII", s)
+			return Info{}, plugins.BadAnswer("name, version or capability %.220q is not printable ASCII", s)
 		}
 	}
 	return Info{Name: reply.GetName(), Version: reply.GetVersion(), Capabilities: reply.GetCapabilities()}, nil
 }
 
-// Keys asks the plugin for its keys, and refuses a list that breaks the protocol with ErrAnswer.
+// Keys asks the plugin for its keys, and refuses a list that breaks the protocol with plugins.ErrAnswer.
 func (c *Client) Keys(ctx context.Context) ([]Key, error) {
 	w, err := c.wire(ctx)
 	if err != nil {
@@ -97,7 +90,7 @@ func (c *Client) Keys(ctx context.Context) ([]Key, error) {
 		return nil, err
 	}
 	if len(reply.GetKeys()) > maxKeys {
-		return nil, errAnswer("%d keys, at most %d are allowed", len(reply.GetKeys()), maxKeys)
+		return nil, plugins.BadAnswer("%d keys, at most %d are allowed", len(reply.GetKeys()), maxKeys)
 	}
 	seen := make(map[string]bool)
 	var keys []Key
@@ -107,7 +100,7 @@ func (c *Client) Keys(ctx context.Context) ([]Key, error) {
 			return nil, err
 		}
 		if seen[k.ID] {
-			return nil, errAnswer("two keys with the ID %q", k.ID)
+			return nil, plugins.BadAnswer("two keys with the ID %q", k.ID)
 		}
 		seen[k.ID] = true
 		keys = append(keys, k)
@@ -148,7 +141,7 @@ func (c *Client) Signer(ctx context.Context, keyID string, public crypto.PublicK
 			continue
 		}
 		if !pub.Equal(k.PublicKey) {
-			return nil, fmt.Errorf("key %q: the plugin has another public key than configured: %w", keyID, ErrAnswer)
+			return nil, fmt.Errorf("key %q: the plugin has another public key than configured: %w", keyID, plugins.ErrAnswer)
 		}
 		return &Signer{c: c, key: k, public: pub}, nil
 	}
@@ -184,40 +177,16 @@ func (s *Signer) sign(ctx context.Context, digest []byte, id string) ([]byte, er
 	if err := r.check(); err != nil {
 		return nil, fmt.Errorf("sign with key %q: %w", s.key.ID, err)
 	}
-	pause := signPause
-	for attempt := 1; ; attempt++ {
-		sig, err := s.c.Sign(ctx, r)
-		if err == nil {
+	var sig []byte
+	err := plugins.Retry(ctx, func() error {
+		var err error
+		if sig, err = s.c.Sign(ctx, r); err == nil {
 			err = verify(s.public, s.key.Algorithm, digest, sig)
 		}
-		if err == nil {
-			return sig, nil
-		}
-		if attempt == signAttempts || !again(err) || ctx.Err() != nil {
-			return nil, fmt.Errorf("sign with key %q: %w", s.key.ID, err)
-		}
-		var e *plugins.Error
-		wait := pause
-		if errors.As(err, &e) {
-			wait = max(wait, e.RetryAfter)
-		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return nil, fmt.Errorf("sign with key %q: %w, after %w", s.key.ID, ctx.Err(), err)
-		}
-		pause *= 4
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("sign with key %q: %w", s.key.ID, err)
 	}
-}
-
-// again says whether a failed request is worth repeating.
-func again(err error) bool {
-	for _, target := range []error{plugins.ErrStopped, plugins.ErrThrottled, plugins.ErrUnavailable, plugins.ErrTimeout} {
-		if errors.Is(err, target) {
-			return true
-		}
-	}
-	return false
+	return sig, nil
 }

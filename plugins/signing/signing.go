@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"path"
 	"time"
@@ -190,15 +189,6 @@ func keyToWire(k Key) (*signingpb.Key, error) {
 	return out, nil
 }
 
-// errAnswer marks an answer that breaks the protocol.
-func errAnswer(format string, args ...any) error {
-	return &plugins.Error{Reason: plugins.ReasonInternal, Message: "the plugin's answer breaks the protocol", Cause: fmt.Errorf(format+": %w", append(args, ErrAnswer)...)}
-}
-
-// ErrAnswer means that a plugin answered with something that cannot be: a signature of the wrong length or
-// that does not verify, a key without an ID. Such an answer is never used and the request not repeated.
-var ErrAnswer = errors.New("bad answer from plugin")
-
 // keyFromWire checks everything that a plugin says about a key.
 func keyFromWire(in *signingpb.Key) (Key, error) {
 	k := Key{
@@ -206,25 +196,25 @@ func keyFromWire(in *signingpb.Key) (Key, error) {
 		Channels: in.GetMarChannels(),
 	}
 	if !goodID(k.ID) {
-		return k, errAnswer("key with ID %.220q", k.ID)
+		return k, plugins.BadAnswer("key with ID %.220q", k.ID)
 	}
 	if k.Algorithm.Hash() == 0 {
-		return k, errAnswer("key %s: unknown %v", k.ID, k.Algorithm)
+		return k, plugins.BadAnswer("key %s: unknown %v", k.ID, k.Algorithm)
 	}
 	if len(in.GetPublicKey()) > maxKeyBytes {
-		return k, errAnswer("key %s: public key of %d bytes", k.ID, len(in.GetPublicKey()))
+		return k, plugins.BadAnswer("key %s: public key of %d bytes", k.ID, len(in.GetPublicKey()))
 	}
 	pub, err := x509.ParsePKIXPublicKey(in.GetPublicKey())
 	if err != nil {
-		return k, errAnswer("key %s: public key: %v", k.ID, err)
+		return k, plugins.BadAnswer("key %s: public key: %v", k.ID, err)
 	}
 	rsaKey, ok := pub.(*rsa.PublicKey)
 	if !ok {
-		return k, errAnswer("key %s: public key is %T, not RSA", k.ID, pub)
+		return k, plugins.BadAnswer("key %s: public key is %T, not RSA", k.ID, pub)
 	}
 	k.PublicKey = rsaKey
 	if k.SignatureSize != rsaKey.Size() {
-		return k, errAnswer("key %s: signature size %d, but the key's modulus has %d bytes", k.ID, k.SignatureSize, rsaKey.Size())
+		return k, plugins.BadAnswer("key %s: signature size %d, but the key's modulus has %d bytes", k.ID, k.SignatureSize, rsaKey.Size())
 	}
 	if n := in.GetNotBefore(); n != 0 {
 		k.NotBefore = time.Unix(n, 0).UTC()
@@ -233,11 +223,11 @@ func keyFromWire(in *signingpb.Key) (Key, error) {
 		k.NotAfter = time.Unix(n, 0).UTC()
 	}
 	if len(k.Channels) > maxChannels {
-		return k, errAnswer("key %s: %d channels", k.ID, len(k.Channels))
+		return k, plugins.BadAnswer("key %s: %d channels", k.ID, len(k.Channels))
 	}
 	for _, c := range k.Channels {
 		if _, err := path.Match(c, ""); err != nil || len(c) > maxKeyID {
-			return k, errAnswer("key %s: channel %.220q", k.ID, c)
+			return k, plugins.BadAnswer("key %s: channel %.220q", k.ID, c)
 		}
 	}
 	return k, nil
@@ -269,10 +259,10 @@ func Fingerprint(key crypto.PublicKey) (string, error) {
 // verify checks a signature of a digest.
 func verify(key *rsa.PublicKey, alg mar.Algorithm, digest, sig []byte) error {
 	if len(sig) != key.Size() {
-		return errAnswer("signature has %d bytes, want %d", len(sig), key.Size())
+		return plugins.BadAnswer("signature has %d bytes, want %d", len(sig), key.Size())
 	}
 	if err := rsa.VerifyPKCS1v15(key, alg.Hash(), digest, sig); err != nil {
-		return errAnswer("signature does not verify with the configured key")
+		return plugins.BadAnswer("signature does not verify with the configured key")
 	}
 	return nil
 }

@@ -549,7 +549,7 @@ func TestConfiguredKeyDecides(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := local(t)
-	if _, err := c.Signer(t.Context(), "release", other.Public()); !errors.Is(err, signing.ErrAnswer) {
+	if _, err := c.Signer(t.Context(), "release", other.Public()); !errors.Is(err, plugins.ErrAnswer) {
 		t.Errorf("other key: got %v, want ErrAnswer", err)
 	}
 	if _, err := c.Signer(t.Context(), "release", nil); err == nil {
@@ -567,7 +567,7 @@ func TestConfiguredKeyDecides(t *testing.T) {
 		return []signing.Key{{ID: "release", Algorithm: mar.RSAPKCS1SHA384, PublicKey: testKey().Public()}}, nil
 	}})
 	var b bytes.Buffer
-	if _, err := authority(t, liar, nil).WriteSigned(t.Context(), &b, archive()); !errors.Is(err, signing.ErrAnswer) || b.Len() != 0 {
+	if _, err := authority(t, liar, nil).WriteSigned(t.Context(), &b, archive()); !errors.Is(err, plugins.ErrAnswer) || b.Len() != 0 {
 		t.Errorf("got %v and %d bytes, want ErrAnswer and none", err, b.Len())
 	}
 }

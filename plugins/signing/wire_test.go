@@ -85,7 +85,7 @@ func TestLies(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			c := lie(t, &liar{keys: signingpb.KeysResponse{Keys: tt.keys}})
-			if _, err := c.Keys(t.Context()); !errors.Is(err, ErrAnswer) {
+			if _, err := c.Keys(t.Context()); !errors.Is(err, plugins.ErrAnswer) {
 				t.Errorf("got %v, want ErrAnswer", err)
 			}
 		})
@@ -94,7 +94,7 @@ func TestLies(t *testing.T) {
 	if _, err := c.Keys(t.Context()); err != nil {
 		t.Errorf("a good key: %v", err)
 	}
-	if _, err := c.Info(t.Context()); !errors.Is(err, ErrAnswer) {
+	if _, err := c.Info(t.Context()); !errors.Is(err, plugins.ErrAnswer) {
 		t.Errorf("control characters in a name: got %v, want ErrAnswer", err)
 	}
 	if _, err := c.Sign(t.Context(), Request{}); !errors.Is(err, plugins.ErrUnsupported) {

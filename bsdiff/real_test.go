@@ -15,25 +15,25 @@ import (
 )
 
 // member returns a member of a MAR file, decompressed.
-func member(t testing.TB, r *mar.Reader, name string) []byte {
-	t.Helper()
+func member(tb testing.TB, r *mar.Reader, name string) []byte {
+	tb.Helper()
 	f := r.Lookup(name)
 	if f == nil {
-		t.Fatalf("no member %s", name)
+		tb.Fatalf("no member %s", name)
 	}
 	stored, err := f.Open()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer stored.Close()
 	z, err := xz.NewReader(stored, nil)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer z.Close()
 	b, err := io.ReadAll(z)
 	if err != nil {
-		t.Fatalf("%s: %v", name, err)
+		tb.Fatalf("%s: %v", name, err)
 	}
 	return b
 }
@@ -91,4 +91,51 @@ func TestCompatibleFirefox(t *testing.T) {
 		t.Skip("SENBON_FIREFOX does not name a directory with from.mar and to.mar")
 	}
 	comparePartial(t, filepath.Join(dir, "from.mar"), filepath.Join(dir, "to.mar"), testkit.Shared(t, "corpus", "firefox", "reference.partial.mar"))
+}
+
+// BenchmarkPatchFirefox applies Mozilla's patch of libxul.so.
+func BenchmarkPatchFirefox(b *testing.B) {
+	dir := os.Getenv("SENBON_FIREFOX")
+	if dir == "" {
+		b.Skip("SENBON_FIREFOX does not name a directory with from.mar and to.mar")
+	}
+	from, err := mar.OpenFile(filepath.Join(dir, "from.mar"), nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer from.Close()
+	partial, err := mar.OpenFile(testkit.Shared(b, "corpus", "firefox", "reference.partial.mar"), nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer partial.Close()
+	const name = "libxul.so"
+	old, patch := member(b, from.Reader, name), member(b, partial.Reader, name+".patch")
+	var out []byte
+	b.Run("way=bytes", func(b *testing.B) {
+		for b.Loop() {
+			if out, err = bsdiff.PatchBytes(b.Context(), out, old, io.MultiReader(bytes.NewReader(patch)), nil); err != nil {
+				b.Fatal(err)
+			}
+			b.SetBytes(int64(len(out)))
+		}
+	})
+	b.Run("way=random-access", func(b *testing.B) {
+		for b.Loop() {
+			n, err := bsdiff.Patch(b.Context(), io.Discard, bytes.NewReader(old), int64(len(old)), bytes.NewReader(patch), nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.SetBytes(n)
+		}
+	})
+	b.Run("way=stream", func(b *testing.B) {
+		for b.Loop() {
+			n, err := bsdiff.Patch(b.Context(), io.Discard, bytes.NewReader(old), int64(len(old)), io.MultiReader(bytes.NewReader(patch)), nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.SetBytes(n)
+		}
+	})
 }

@@ -131,8 +131,12 @@ func (d *Differ) PeakMemory(oldSize, newSize int64) int64 {
 	const buffers = 4 << 20
 	n := int64(buffers)
 	if d.o.Match == Compatible {
-		// Suffix array and, in the worst case, tables of six times the old file; one step for 64 bytes.
-		n += 10*oldSize + newSize/4 + int64(d.o.Workers)*24*scanChunk
+		// Suffix array and, in the worst case, tables of six times the old file; steps; what workers have found
+		// ahead.
+		n += 10*oldSize + newSize/4 + int64(d.o.Workers+2)*28*scanChunk
+		if oldSize >= wideIndex {
+			n += 4 << 24
+		}
 	} else {
 		n += match.PeakMemory(oldSize, newSize)
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -112,13 +113,13 @@ func TestWorkersSameBytes(t *testing.T) {
 	for _, name := range []string{"dense", "noise", "period 20000", "mixed"} {
 		var old, new []byte
 		if name == "mixed" {
-			old, new = mixed(700_000)
+			old, new = mixed(400_000)
 		} else {
-			old, new = repetitive(name, 400_000)
+			old, new = repetitive(name, 200_000)
 		}
 		for _, m := range []Match{Default, Compatible} {
 			want := diff(t, Options{Match: m, Workers: 1}, old, new)
-			for _, workers := range []int{0, 2, 3, 8} {
+			for _, workers := range []int{2, 3, 8} {
 				if got := diff(t, Options{Match: m, Workers: workers}, old, new); !bytes.Equal(got, want) {
 					t.Errorf("%s, %v: the patch with %d workers differs from that with one", name, m, workers)
 				}
@@ -215,7 +216,7 @@ func (c *cancelAfter) Write(b []byte) (int, error) {
 
 func TestCancel(t *testing.T) {
 	t.Parallel()
-	old, new := mixed(3_000_000)
+	old, new := mixed(1_200_000)
 	patch := diff(t, Options{}, old, new)
 	canceled := func(what string, err error) {
 		t.Helper()
@@ -223,25 +224,27 @@ func TestCancel(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", what, err, context.Canceled)
 		}
 	}
+	for _, m := range []Match{Default, Compatible} {
+		// In the middle of the search, which alone gives progress below seven eighths.
+		ctx, cancel := context.WithCancel(t.Context())
+		seen := false
+		o := Options{Match: m, Progress: func(done, all int64) {
+			if done > 0 && done < all*3/4 {
+				seen = true
+				cancel()
+			}
+		}}
+		canceled("in the search", New(o).Diff(ctx, io.Discard, bytes.Repeat(old, 3), bytes.Repeat(new, 3)))
+		if !seen {
+			t.Errorf("%v: no progress in the search", m)
+		}
+		cancel()
+	}
 	for _, f := range []Format{MBDIFF10, BSDIFF40} {
 		for _, m := range []Match{Default, Compatible} {
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
 			canceled("before", New(Options{Match: m, Format: f}).Diff(ctx, io.Discard, old, new))
-			// In the middle of the search, which alone gives progress below seven eighths.
-			ctx, cancel = context.WithCancel(t.Context())
-			seen := false
-			o := Options{Match: m, Format: f, Progress: func(done, all int64) {
-				if done > 0 && done < all*3/4 {
-					seen = true
-					cancel()
-				}
-			}}
-			canceled("in the search", New(o).Diff(ctx, io.Discard, old, new))
-			if !seen {
-				t.Errorf("%v: no progress in the search", m)
-			}
-			cancel()
 			ctx, cancel = context.WithCancel(t.Context())
 			at := 200_000
 			if f == BSDIFF40 {
@@ -479,6 +482,30 @@ func TestFiles(t *testing.T) {
 			}
 			if !bytes.Equal(read(t, after.Name()), new) {
 				t.Errorf("%v, %s: result differs", f, way)
+			}
+		}
+	}
+}
+
+// All that is ever allocated, also what is free again at the peak, is within what PeakMemory says.
+func TestPeakMemory(t *testing.T) {
+	for _, name := range append([]string{"mixed"}, repetitiveNames...) {
+		var old, new []byte
+		if name == "mixed" {
+			old, new = mixed(2_000_000)
+		} else {
+			old, new = repetitive(name, 400_000)
+		}
+		for _, workers := range []int{1, 2} {
+			d := New(Options{Match: Compatible, Workers: workers})
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			if err := d.Diff(t.Context(), io.Discard, old, new); err != nil {
+				t.Fatal(err)
+			}
+			runtime.ReadMemStats(&after)
+			if used, declared := int64(after.TotalAlloc-before.TotalAlloc), d.PeakMemory(int64(len(old)), int64(len(new))); used > declared {
+				t.Errorf("%s, %d workers: allocated %d bytes, declared %d", name, workers, used, declared)
 			}
 		}
 	}

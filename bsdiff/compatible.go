@@ -23,7 +23,7 @@ var (
 )
 
 // scanChunk is how much of the new file one worker looks at on its own.
-const scanChunk = 64 << 10
+const scanChunk = 32 << 10
 
 // hit is the answer to one search: at which place of the old file, and for how many bytes, it is like the
 // new file at j.
@@ -72,8 +72,8 @@ func compatible(ctx context.Context, old, new []byte, sc scoring, o match.Option
 	defer cancel()
 	g, ctx := errgroup.WithContext(ctx)
 	s.ctx = ctx
-	s.chunks = make(chan *chunk, 4*o.Workers)
-	s.spare = make(chan *chunk, 4*o.Workers)
+	s.chunks = make(chan *chunk, 2*o.Workers)
+	s.spare = make(chan *chunk, 2*o.Workers)
 	jobs := make(chan *chunk)
 	g.Go(func() error {
 		defer close(jobs)
@@ -84,7 +84,7 @@ func compatible(ctx context.Context, old, new []byte, sc scoring, o match.Option
 			case c = <-s.spare:
 				c.hits = c.hits[:0]
 			default:
-				c = &chunk{done: make(chan struct{}, 1)}
+				c = &chunk{done: make(chan struct{}, 1), hits: make([]hit, 0, scanChunk)}
 			}
 			c.start, c.end = start, min(start+scanChunk, len(new))
 			select {
@@ -241,7 +241,7 @@ func (s *scanner) scan(progress func(done, total int64)) ([]Triple, error) {
 				oldscore--
 			}
 		}
-		if scan-reported >= 1<<20 {
+		if scan-reported >= 1<<18 {
 			reported = scan
 			progress(int64(scan), int64(m))
 		}

@@ -223,7 +223,7 @@ func read(tb testing.TB, name string) []byte {
 // what the reference finds.
 func TestDeepSearch(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(3000) {
+	for seed := range uint64(1000) {
 		r := rand.New(rand.NewPCG(seed, 3))
 		size := 300
 		if seed%20 == 0 {
@@ -231,23 +231,31 @@ func TestDeepSearch(t *testing.T) {
 		}
 		old, new := randomPair(r, size)
 		for _, sc := range []scoring{scoringMB, scoringBS} {
-			ix, err := newIndex(t.Context(), old, new)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if len(old) > 0 {
-				ix.allowance = -1
-			}
-			s := &scanner{ctx: t.Context(), scoring: sc, ix: ix, new: new, own: newFinder(ix)}
-			got, err := s.scan(func(_, _ int64) {})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if len(old) > 0 && len(new) > 0 && s.own.deep == nil {
-				t.Fatal("searched without the tables")
-			}
-			if want := slow(old, new, sc); !slices.Equal(got, want) {
-				t.Fatalf("seed %d (%d to %d bytes), margin %d: got %v, want %v", seed, len(old), len(new), sc.margin, got, want)
+			want := slow(old, new, sc)
+			for _, allowance := range []int64{-1, 1 << 62} {
+				width := 1 + int(seed%2)
+				if seed == 0 || seed == 501 {
+					width = 3 // 64 MB
+				}
+				ix, err := newIndexWidth(t.Context(), old, new, width)
+				if err != nil {
+					t.Fatal(err)
+				}
+				ix.allowance = allowance
+				if len(old) == 0 {
+					ix.allowance = 0
+				}
+				s := &scanner{ctx: t.Context(), scoring: sc, ix: ix, new: new, own: newFinder(ix)}
+				got, err := s.scan(func(_, _ int64) {})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if deep := s.own.deep != nil; len(old) > 0 && len(new) > 0 && deep != (allowance < 0) {
+					t.Fatalf("allowance %d, tables used: %v", allowance, deep)
+				}
+				if !slices.Equal(got, want) {
+					t.Fatalf("seed %d (%d to %d bytes), margin %d, width %d, allowance %d: got %v, want %v", seed, len(old), len(new), sc.margin, width, allowance, got, want)
+				}
 			}
 		}
 	}
@@ -255,7 +263,7 @@ func TestDeepSearch(t *testing.T) {
 
 func TestCompatibleIsReference(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(3000) {
+	for seed := range uint64(2000) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		size := 400
 		if seed%20 == 0 {

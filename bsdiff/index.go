@@ -16,7 +16,12 @@ import (
 type index struct {
 	old, new []byte
 	sa       []int32
-	bucket   []int32 // for each pair of bytes where in sa the suffixes start that start with it or are larger
+
+	// For each sequence of width bytes bucket says where in sa the suffixes start that start with it or are
+	// larger. short are the buckets in front of which the suffixes stand that have fewer bytes.
+	width  int
+	bucket []int32
+	short  [2]int
 
 	// Comparing suffixes one by one is the quickest way in most files, but has no bound where the same
 	// stretches come again and again. So the bytes compared are counted, and when they are too many the
@@ -30,52 +35,78 @@ type index struct {
 // comparedFree is how many bytes a comparison may take without being counted.
 const comparedFree = 64
 
+// wideIndex is the size of an old file that is worth 64 MB of buckets.
+const wideIndex = 16 << 20
+
 func newIndex(ctx context.Context, old, new []byte) (*index, error) {
+	switch {
+	case len(old) < 1<<12:
+		return newIndexWidth(ctx, old, new, 1)
+	case len(old) < wideIndex:
+		return newIndexWidth(ctx, old, new, 2)
+	}
+	return newIndexWidth(ctx, old, new, 3)
+}
+
+func newIndexWidth(ctx context.Context, old, new []byte, width int) (*index, error) {
 	ix := &index{
-		old: old, new: new, sa: make([]int32, len(old)), bucket: make([]int32, 1<<16+1),
+		old: old, new: new, sa: make([]int32, len(old)),
 		allowance: 128 * (int64(len(old)) + int64(len(new))),
+		width:     width, bucket: make([]int32, 1<<(8*width)+1),
 	}
 	if err := suffix.SortContext(ctx, ix.sa, old); err != nil {
 		return nil, err
 	}
-	if len(old) == 0 {
-		return ix, nil
-	}
-	counts := make([]int32, 1<<16)
-	for i := 0; i+1 < len(old); i++ {
-		counts[int(old[i])<<8|int(old[i+1])]++
-	}
-	// The last byte alone comes before the pairs that start with it.
-	sum := int32(0)
-	for p, c := range counts {
-		if p == int(old[len(old)-1])<<8 {
-			sum++
+	mask := len(ix.bucket) - 2
+	key := 0
+	for i, c := range old {
+		if key = (key<<8 | int(c)) & mask; i >= ix.width-1 {
+			ix.bucket[key]++
 		}
-		ix.bucket[p] = sum
+	}
+	// The last suffixes are too short; each comes before those that start with it.
+	for l := 1; l < min(ix.width, len(old)+1); l++ {
+		ix.short[l-1] = ix.key(old[len(old)-l:])
+	}
+	sum := int32(0)
+	for k, c := range ix.bucket {
+		for l := 1; l < min(ix.width, len(old)+1); l++ {
+			if ix.short[l-1] == k {
+				sum++
+			}
+		}
+		ix.bucket[k] = sum
 		sum += c
 	}
-	ix.bucket[1<<16] = sum
 	return ix, nil
 }
 
-// pair returns the range of sa whose suffixes start with the first two bytes of part; where part has one byte
-// only, the empty range before all suffixes that start with it.
-func (ix *index) pair(part []byte) (lo, hi int) {
-	last := int(ix.old[len(ix.old)-1])
-	p := int(part[0]) << 8
-	if len(part) == 1 {
-		lo = int(ix.bucket[p])
-		if last == int(part[0]) {
-			lo--
+// key returns the number of the bucket of suffixes that start like part.
+func (ix *index) key(part []byte) int {
+	k := 0
+	for i := range ix.width {
+		k <<= 8
+		if i < len(part) {
+			k |= int(part[i])
 		}
-		return lo, lo
 	}
-	p |= int(part[1])
-	lo, hi = int(ix.bucket[p]), int(ix.bucket[p+1])
-	if p++; p == last<<8 {
-		hi-- // the last byte alone
+	return k
+}
+
+// near returns the range of sa whose suffixes start with the first width bytes of part, and width. Where part is
+// shorter it returns the whole of sa, and zero.
+func (ix *index) near(part []byte) (lo, hi, width int) {
+	if len(part) < ix.width {
+		return 0, len(ix.sa), 0
 	}
-	return lo, hi
+	k := ix.key(part)
+	lo, hi = int(ix.bucket[k]), int(ix.bucket[k+1])
+	for l := 1; l < min(ix.width, len(ix.old)+1); l++ {
+		if ix.short[l-1] == k+1 {
+			hi--
+		}
+	}
+	return lo, hi, ix.width
 }
 
 // finder searches in an index. It is not safe for concurrent use. Searches are cheapest in rising order.
@@ -112,12 +143,9 @@ func (f *finder) locate(j int) (rank, before, after int) {
 		return f.locateDeep(j)
 	}
 	sa, old, part := f.ix.sa, f.ix.old, f.ix.new[j:]
-	if len(old) == 0 {
-		return 1, 0, 0
-	}
-	lo, hi := f.ix.pair(part)
+	lo, hi, width := f.ix.near(part)
 	first, last := lo, hi
-	before, after = 2, 2 // in the bucket
+	before, after = width, width
 	for lo < hi {
 		mid := int(uint(lo+hi) >> 1)
 		s := old[sa[mid]:]

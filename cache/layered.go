@@ -247,7 +247,10 @@ type flight struct {
 	err   error
 }
 
-var errNobodyWaits = errors.New("nobody waits for the value any more")
+var (
+	errNobodyWaits = errors.New("nobody waits for the value any more")
+	errGoexit      = errors.New("fill ended its goroutine")
+)
 
 // GetOrFill returns the value of a key, calling fill to make it when no tier has it. Calls for one key at one
 // time share one look-up and one fill.
@@ -314,17 +317,20 @@ func (l *Layered) join(ctx context.Context, k Key, fill func(context.Context, io
 	f = &flight{done: make(chan struct{}), waiters: 1, cancel: cancel}
 	l.flights[k] = f
 	l.running.Go(func() {
-		defer cancel(nil)
-		e, err := l.getOrFill(inner, k, fill)
-		l.mu.Lock()
-		delete(l.flights, k)
-		f.entry, f.err = e, err
-		abandoned := f.waiters == 0
-		close(f.done)
-		l.mu.Unlock()
-		if abandoned && e != nil {
-			e.Close()
-		}
+		e, err := (*Entry)(nil), errGoexit
+		defer func() { // also when fill ends the goroutine
+			cancel(nil)
+			l.mu.Lock()
+			delete(l.flights, k)
+			f.entry, f.err = e, err
+			abandoned := f.waiters == 0
+			close(f.done)
+			l.mu.Unlock()
+			if abandoned && e != nil {
+				e.Close()
+			}
+		}()
+		e, err = l.getOrFill(inner, k, fill)
 	})
 	return f, nil
 }
@@ -380,7 +386,7 @@ func (l *Layered) getOrFill(ctx context.Context, k Key, fill func(context.Contex
 func (l *Layered) fill(ctx context.Context, k Key, fill func(context.Context, io.Writer) error) (*Entry, error) {
 	w := l.newFillWriter(ctx, k)
 	defer w.close()
-	err := errors.New("fill ended its goroutine")
+	var err error
 	func() {
 		defer func() {
 			if v := recover(); v != nil {

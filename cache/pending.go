@@ -217,30 +217,29 @@ func (d *Disk) adopt(ctx context.Context, k Key, name string) (*pendingFile, err
 	if !d.owner.trusts(st) || hardLinks(st) > 1 {
 		return d.adoptCopy(ctx, k, name, st.Size())
 	}
-	if err := d.reserve(ctx, k.Kind, blocks(st.Size()+recordSize)); err != nil {
+	// Everything that can fail comes before the rename: after a failure the file is where it was.
+	if p.f, err = d.fsys.OpenFile(name, os.O_RDWR, 0); err != nil {
 		return nil, p.wrap(err)
 	}
-	p.reserved = blocks(st.Size() + recordSize)
-	p.name, p.from = d.tempName(k.Kind), name
-	if err := d.fsys.Rename(name, p.name); err != nil {
-		d.release(k.Kind, p.reserved)
+	p.size = st.Size()
+	if _, err := io.Copy(p.hash, withContext(ctx, io.NewSectionReader(p.f, 0, p.size))); err != nil {
+		p.abort()
+		return nil, p.wrap(err)
+	}
+	if err := d.reserve(ctx, k.Kind, blocks(p.size+recordSize)); err != nil {
+		p.abort()
+		return nil, p.wrap(err)
+	}
+	p.reserved = blocks(p.size + recordSize)
+	temp := d.tempName(k.Kind)
+	if err := d.fsys.Rename(name, temp); err != nil {
+		p.abort()
 		if crossDevice(err) {
 			return d.adoptCopy(ctx, k, name, st.Size())
 		}
 		return nil, p.wrap(err)
 	}
-	p.size = st.Size()
-	if p.f, err = d.fsys.OpenFile(p.name, os.O_RDWR, 0); err != nil {
-		if d.fsys.Rename(p.name, name) != nil {
-			d.fsys.Remove(p.name)
-		}
-		d.release(k.Kind, p.reserved)
-		return nil, p.wrap(err)
-	}
-	if _, err := io.Copy(p.hash, withContext(ctx, io.NewSectionReader(p.f, 0, p.size))); err != nil {
-		p.abort()
-		return nil, p.wrap(err)
-	}
+	p.name, p.from = temp, name
 	return p, nil
 }
 

@@ -4,4 +4,5 @@ package osfs
 
 import "syscall"
 
-const noFollow = syscall.O_NOFOLLOW
+// Not to follow links, and not to wait for the other end of a pipe.
+const noFollow = syscall.O_NOFOLLOW | syscall.O_NONBLOCK

@@ -3,6 +3,7 @@ package mar
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -46,6 +47,76 @@ func TestLintFindsAll(t *testing.T) {
 	ignored := Lint(bytes.NewReader(data), int64(len(data)), &LintOptions{Ignore: want})
 	if len(ignored) != 0 {
 		t.Errorf("got %v with everything ignored", ignored)
+	}
+}
+
+// Exactly these problems, and who minds them: r a strict reader, u the updater, o others.
+func TestLintExactly(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		change func(*raw)
+		want   []string
+	}{
+		"unsigned":     {func(*raw) {}, []string{"unsigned 16 u"}},
+		"original":     {func(a *raw) { a.layout = LayoutOriginal }, []string{"layout 0 u"}},
+		"no sections":  {func(a *raw) { a.layout = LayoutNoSections }, []string{"unsigned 16 u", "layout 0 uo", "no-product 20 u"}},
+		"no product":   {func(a *raw) { a.sections = nil }, []string{"unsigned 16 u", "no-product 24 u"}},
+		"other first":  {func(a *raw) { a.sections = append([]rawSection{{id: 2}}, a.sections...) }, []string{"unsigned 16 u", "unknown-section 24 ", "hidden-product 32 uo", "no-product 136 u"}},
+		"product last": {func(a *raw) { a.sections = append(a.sections, a.sections[0]) }, []string{"unsigned 16 u", "hidden-product 128 o"}},
+		"two signatures": {
+			func(a *raw) { a.sigs = slices.Repeat([]rawSig{{alg: 2, data: make([]byte, 512)}}, 2) },
+			[]string{"signature-count 16 u"},
+		},
+		"short signature":   {func(a *raw) { a.sigs = []rawSig{{alg: 2, data: make([]byte, 256)}} }, []string{"signature-algorithm 20 u"}},
+		"SHA-1":             {func(a *raw) { a.sigs = []rawSig{{alg: 1, data: make([]byte, 512)}} }, []string{"signature-algorithm 20 u"}},
+		"trailing":          {func(a *raw) { a.trailing = []byte("x") }, []string{"trailing 224 r", "unsigned 16 u"}},
+		"size":              {func(a *raw) { a.total = func(int64) uint64 { return 7 } }, []string{"size 8 ro", "unsigned 16 u"}},
+		"setuid":            {func(a *raw) { a.entries[1].flags = 0o4644 }, []string{"mode 188 ru", "unsigned 16 u"}},
+		"duplicate":         {func(a *raw) { a.entries[2].name = "dir/one" }, []string{"duplicate 208 ro", "unsigned 16 u"}},
+		"conflict":          {func(a *raw) { a.entries[2].name = "dir" }, []string{"conflict 208 ruo", "unsigned 16 u"}},
+		"name":              {func(a *raw) { a.entries[2].name = "../x" }, []string{"name 208 ruo", "unsigned 16 u"}},
+		"overlap":           {func(a *raw) { a.entries[2].offset = func(at, _ int64) int64 { return at - 1 } }, []string{"overlap 208 ruo", "unsigned 16 u", "gap 153 "}},
+		"overlap of index":  {func(a *raw) { a.entries[2].size = u32(7) }, []string{"overlap 208 ro", "unsigned 16 u"}},
+		"in the header":     {func(a *raw) { a.entries[2].offset = func(int64, int64) int64 { return 2 } }, []string{"range 208 ro"}},
+		"behind the file":   {func(a *raw) { a.entries[2].size = u32(1 << 30) }, []string{"range 208 ruo", "overlap 208 ro", "unsigned 16 u", "gap 148 "}},
+		"product too long":  {func(a *raw) { a.sections[0] = product(strings.Repeat("c", 64), "1", 96) }, []string{"product 32 ru", "unsigned 16 u", "no-product 128 u"}},
+		"too many sections": {func(a *raw) { a.secCount = u32(65) }, []string{"limit 20 r"}},
+		"9 signatures":      {func(a *raw) { a.sigCount = u32(9) }, []string{"limit 16 ru"}},
+		"no entries":        {func(a *raw) { a.entries = nil }, []string{"empty 128 ru", "no-manifest 128 u", "unsigned 16 u"}},
+		"no manifest":       {func(a *raw) { a.entries[0].name = "x" }, []string{"no-manifest 154 u", "unsigned 16 u"}},
+		"empty file":        {func(a *raw) { a.entries[2].data = nil }, []string{"empty-file 202 u", "unsigned 16 u"}},
+		"dots":              {func(a *raw) { a.entries[2].name = "a..b" }, []string{"dots 208 u", "unsigned 16 u"}},
+		"quote":             {func(a *raw) { a.entries[2].name = `"` }, []string{"quote 208 u", "unsigned 16 u"}},
+		"not ASCII":         {func(a *raw) { a.entries[2].name = "é" }, []string{"non-ascii 208 o", "unsigned 16 u"}},
+		"Windows":           {func(a *raw) { a.entries[2].name = "nul" }, []string{"windows-name 208 o", "unsigned 16 u"}},
+		"259 bytes":         {func(a *raw) { a.entries[2].name = strings.Repeat("d/", 50) + strings.Repeat("x", 159) }, []string{"unsigned 16 u"}},
+		"260 bytes":         {func(a *raw) { a.entries[2].name = strings.Repeat("d/", 50) + strings.Repeat("x", 160) }, []string{"long-name 208 uo", "unsigned 16 u"}},
+		"element of 256":    {func(a *raw) { a.entries[2].name = "a/" + strings.Repeat("x", 256) }, []string{"long-name 208 uo", "unsigned 16 u"}},
+		"element of 255":    {func(a *raw) { a.entries[2].name = "a/" + strings.Repeat("x", 255) }, []string{"unsigned 16 u"}},
+		"case":              {func(a *raw) { a.entries[2].name = "DIR/One" }, []string{"case 188 o", "unsigned 16 u"}},
+		"unreadable":        {func(a *raw) { a.entries[2].flags = 0o377 }, []string{"unreadable 208 uo", "unsigned 16 u"}},
+		"gap":               {func(a *raw) { a.entries[1].size = u32(1) }, []string{"unsigned 16 u", "gap 144 "}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			data := bytesOf(tt.change)
+			var got []string
+			for _, p := range Lint(bytes.NewReader(data), int64(len(data)), nil) {
+				who := ""
+				for _, w := range []struct {
+					is   bool
+					name string
+				}{{p.Refused, "r"}, {p.Updater, "u"}, {p.Others, "o"}} {
+					if w.is {
+						who += w.name
+					}
+				}
+				got = append(got, fmt.Sprintf("%s %d %s", p.Code, p.Offset, who))
+			}
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
 	}
 }
 

@@ -63,6 +63,8 @@ type Encoder struct {
 	keep   uint32 // capacity of buf when it is at its largest
 	nice   uint32
 	finder *treeFinder
+	runs   runMap
+	ends   *runEnds
 
 	lc, lp, pb uint
 	state      uint32
@@ -115,6 +117,7 @@ func NewEncoder(w io.Writer, o EncoderOptions) (*Encoder, error) {
 	e.keep = max(e.dict, chunkPlain) + max(e.dict/2, 1<<18) + lookahead
 	e.finder = newTreeFinder(o.DictSize, o.NiceLen, o.Depth)
 	e.base = e.finder.cyclic
+	e.ends = newRunEnds(e.dict, RunDepth)
 	e.rc.out = make([]byte, 0, chunkPacked)
 	return e, nil
 }
@@ -157,9 +160,10 @@ func (e *Encoder) slide() {
 	}
 	// Some bytes more than the dictionary stay, so that a literal's context and the
 	// position's place in a word need no special case.
-	drop := min(e.pos-e.dict, e.start) &^ 15
+	drop := min(e.pos-e.dict, e.start) &^ 63
 	n := copy(e.buf, e.buf[drop:])
 	e.buf = e.buf[:n]
+	e.runs.drop(drop)
 	e.pos -= drop
 	e.head -= drop
 	e.start -= drop
@@ -167,6 +171,7 @@ func (e *Encoder) slide() {
 	if e.base >= 1<<31 {
 		sub := e.base - e.finder.cyclic
 		e.finder.rebase(sub)
+		e.ends.rebase(sub)
 		e.base -= sub
 	}
 }
@@ -207,7 +212,7 @@ func (e *Encoder) Close() error {
 	if err == nil {
 		e.err = errClosed
 	}
-	e.buf, e.finder = nil, nil
+	e.buf, e.finder, e.ends, e.runs = nil, nil, nil, runMap{}
 	return err
 }
 
@@ -221,6 +226,7 @@ func (e *Encoder) finish() {
 // encode encodes everything before buf[end], and writes the chunks that become full. The
 // last symbol before end may reach beyond it, except when end is the end of buf.
 func (e *Encoder) encode(end uint32) {
+	e.runs.scan(e.buf)
 	for e.pos < end && e.err == nil {
 		if e.pos == e.start {
 			e.beginChunk()
@@ -322,7 +328,7 @@ func (e *Encoder) prev(i uint32) byte {
 }
 
 // symbol codes one step of the parse at e.pos. LZMA counts positions, of which some bits are
-// context, from the start of the stream; slide moves by multiples of 16, so an index in buf
+// context, from the start of the stream; slide moves by multiples of 64, so an index in buf
 // has the same bits.
 func (e *Encoder) symbol(s step) {
 	m, rc := &e.models, &e.rc
@@ -380,3 +386,5 @@ func (e *Encoder) symbol(s step) {
 	e.state = uint32(stateRep[st])
 	e.parser.usedRep(ps)
 }
+
+var RunDepth = 256

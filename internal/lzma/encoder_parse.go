@@ -1,5 +1,7 @@
 package lzma
 
+import "math/bits"
+
 const (
 	// parseMax is how many positions one parse looks at before it commits.
 	parseMax = 4096
@@ -37,6 +39,8 @@ type parser struct {
 	slots uint32 // how many distance slots the dictionary needs
 
 	matchUses, alignUses int
+
+	repLen [4]uint32 // of the node that is being expanded
 
 	price [parseMax + 3*maxMatch]uint32
 	node  [parseMax + 3*maxMatch]node
@@ -101,55 +105,134 @@ func (e *Encoder) parse() {
 	p.path, p.next = p.path[:0], 0
 	p.price[0] = 0
 	p.node[0] = node{state: e.state, reps: e.reps}
+	size := uint32(len(e.buf))
 	end := uint32(0)
-	cur := uint32(0)
-	for {
-		if cur > 0 {
-			if cur == end || cur >= parseMax {
-				p.trace(cur)
-				return
-			}
-			p.arrive(cur)
-		}
+	for cur := uint32(0); ; {
 		i := e.pos + cur
-		avail := uint32(len(e.buf)) - i
-		matches := e.finder.find(e.buf, i, e.base+i, avail)
-		e.head = i + 1
-		n := &p.node[cur]
-		// A match of the nice length ends the parse: nothing is expected to beat it.
-		if top := min(avail, e.nice); top >= 5 {
-			long := step{}
-			if k, l := e.longestRep(n, i, top); l >= top {
-				long = step{back: k, length: equalLen(e.buf, i, i-n.reps[k]-1, l, min(avail, maxMatch))}
-			} else if len(matches) > 0 && matches[len(matches)-1].length >= top {
-				d := matches[len(matches)-1].dist
-				long = step{back: d + 4, length: equalLen(e.buf, i, i-d-1, top, min(avail, maxMatch))}
-			}
-			if long.length > 0 {
-				p.trace(cur)
-				p.path = append(p.path, long)
-				for e.head < i+long.length {
-					e.finder.skip(e.buf, e.head, e.base+e.head, uint32(len(e.buf))-e.head)
-					e.head++
-				}
-				return
-			}
+		if cur > 0 && (cur == end || cur >= parseMax) {
+			p.trace(cur)
+			return
 		}
-		end = e.expand(cur, end, matches)
-		cur++
+		avail := size - i
+		open := e.runs.isOpen(i)
+		rest := uint32(0) // bytes until the end of the run that i is in or begins
+		if !open || i+1 < size && !e.runs.isOpen(i+1) {
+			rest = e.runs.next(i+1, size) - i
+		}
+		if open || cur == 0 || !p.outdone(cur, min(cur+rest, end)) {
+			if cur > 0 {
+				p.arrive(cur)
+			}
+			e.enter(i)
+			e.head = i + 1
+			var matches []match
+			if rest > 0 {
+				e.enterRunEnd(i + rest)
+			} else {
+				e.enterShort(i)
+				matches = e.finder.find(e.buf, i, e.base+i, avail)
+			}
+			top := min(avail, e.nice)
+			k := e.repLengths(&p.node[cur], i, top)
+			// A match of the nice length ends the parse: nothing is expected to beat it.
+			if top >= 5 {
+				long := step{}
+				if p.repLen[k] >= top {
+					long = step{k, equalLen(e.buf, i, i-p.node[cur].reps[k]-1, top, min(avail, maxMatch))}
+				} else if m := len(matches); m > 0 && matches[m-1].length >= top {
+					d := matches[m-1].dist
+					long = step{d + 4, equalLen(e.buf, i, i-d-1, top, min(avail, maxMatch))}
+				} else if rest >= top && !open {
+					long = step{4, min(rest, maxMatch)}
+				}
+				if long.length > 0 {
+					p.trace(cur)
+					p.path = append(p.path, long)
+					e.enter(i + long.length)
+					return
+				}
+			}
+			end = e.expand(cur, end, matches, rest, open)
+		}
+		for cur++; p.price[cur] == priceInf; cur++ {
+		}
 	}
 }
 
-func (e *Encoder) longestRep(n *node, i, top uint32) (k, length uint32) {
-	for j, d := range n.reps {
-		if d >= i || d >= e.dict {
-			continue
-		}
-		if l := equalLen(e.buf, i, i-d-1, 0, top); l > length {
-			k, length = uint32(j), l
+// outdone says whether a position in a run, cur, is not worth going on from: another one
+// nearer to the run's end, which is at stop, is reached for less. From there the same bytes
+// can be matched, only not with the same lengths, which is what the difference allows for.
+func (p *parser) outdone(cur, stop uint32) bool {
+	limit := p.price[cur]
+	if limit < outdoneBy {
+		return false
+	}
+	limit -= outdoneBy
+	for _, price := range p.price[cur+1 : stop+1] {
+		if price <= limit {
+			return true
 		}
 	}
-	return k, length
+	return false
+}
+
+const outdoneBy = 4 << priceShift
+
+// enter enters positions before i.
+func (e *Encoder) enter(i uint32) {
+	size := uint32(len(e.buf))
+	for e.head < i {
+		h := e.runs.next(e.head, i)
+		if h == i {
+			e.head = i
+			return
+		}
+		if h+1 < size && !e.runs.isOpen(h+1) {
+			e.enterRunEnd(e.runs.next(h+1, size))
+		} else {
+			e.enterShort(h)
+			e.finder.skip(e.buf, h, e.base+h, size-h)
+		}
+		e.head = h + 1
+	}
+}
+
+// enterShort enters i as the end of a run if it is one of two bytes or more. No position in
+// such a run needs it, but longer runs do.
+func (e *Encoder) enterShort(i uint32) {
+	if i < 2 || e.buf[i-2] != e.buf[i-1] || e.buf[i-1] == e.buf[i] || e.base+i <= e.ends.last {
+		return
+	}
+	s := i - 2
+	for s > 0 && s+maxMatch > i && e.buf[s-1] == e.buf[s] {
+		s--
+	}
+	e.ends.enter(e.buf, i, e.base+i, i-s)
+}
+
+// enterRunEnd looks up candidates for the run that ends at i, unless it did before.
+func (e *Encoder) enterRunEnd(i uint32) {
+	if e.ends.at == e.base+i || e.base+i <= e.ends.last {
+		return
+	}
+	n := min(i-e.runs.start(i-1), maxMatch)
+	e.ends.find(e.buf, i, e.base+i, n, uint32(len(e.buf))-i, e.dict-maxMatch)
+}
+
+// repLengths works out how long a match at each of n's repeated distances would be, up to
+// top, and returns which is the longest.
+func (e *Encoder) repLengths(n *node, i, top uint32) (longest uint32) {
+	p := &e.parser
+	for k, d := range n.reps {
+		p.repLen[k] = 0
+		if d < i {
+			p.repLen[k] = equalLen(e.buf, i, i-d-1, 0, top)
+			if p.repLen[k] > p.repLen[longest] {
+				longest = uint32(k)
+			}
+		}
+	}
+	return longest
 }
 
 // trace turns the nodes that lead to cur into path.
@@ -220,99 +303,166 @@ func (p *parser) set(at, price, back, length, tail uint32) {
 	n.back, n.length, n.tail = back, length, tail
 }
 
-// expand prices every symbol that may stand at cur.
-func (e *Encoder) expand(cur, end uint32, matches []match) uint32 {
+// relax offers a match from cur on of all lengths from lo to hi that are worth it, at
+// base + lens: hi itself, lengths that end at an open position, and lengths that are
+// cheaper than the longer ones. The last are what makes the encoder settle on a few lengths
+// that become cheap because it uses them: a twentieth of a patch.
+func (e *Encoder) relax(cur, lo, hi, base, back uint32, t *lenPrices, ps uint32) {
+	p := &e.parser
+	lens, cheaper := &t.price[ps], &t.cheaper[ps]
+	for n := hi; n >= lo; n = uint32(cheaper[n]) {
+		if price := base + lens[n]; price < p.price[cur+n] {
+			p.set(cur+n, price, back, n, 0)
+		}
+	}
+	i := e.pos + cur
+	from, to := i+lo, i+hi
+	for w := from >> 6; w<<6 < to; w++ {
+		v := e.runs.open[w]
+		if w == from>>6 {
+			v = v >> (from & 63) << (from & 63)
+		}
+		for ; v != 0; v &= v - 1 {
+			n := w<<6 + uint32(bits.TrailingZeros64(v)) - i
+			if n >= hi {
+				return
+			}
+			if price := base + lens[n]; price < p.price[cur+n] {
+				p.set(cur+n, price, back, n, 0)
+			}
+		}
+	}
+}
+
+// relaxMatch is relax for a match at dist, whose price depends on the shortest lengths. It
+// returns the price of the longest one.
+func (e *Encoder) relaxMatch(cur, lo, hi, base, dist, ps uint32) uint32 {
+	p := &e.parser
+	lens := &p.lens.price[ps]
+	for n := lo; n <= hi && n < minMatch+lenStates-1; n++ {
+		if price := base + lens[n] + p.dists.of(dist, n); price < p.price[cur+n] {
+			p.set(cur+n, price, dist+4, n, 0)
+		}
+	}
+	base += p.dists.of(dist, hi)
+	if hi >= minMatch+lenStates-1 {
+		e.relax(cur, max(lo, minMatch+lenStates-1), hi, base, dist+4, &p.lens, ps)
+	}
+	return base + lens[hi]
+}
+
+// expand prices every symbol that may stand at cur. rest is the number of bytes until the
+// end of the run that cur is in or, if open, begins; 0 if there is none.
+func (e *Encoder) expand(cur, end uint32, matches []match, rest uint32, open bool) uint32 {
 	p, m, buf := &e.parser, &e.models, e.buf
 	i := e.pos + cur
 	avail := uint32(len(buf)) - i
 	here := &p.node[cur]
 	st, ps := here.state, i&(1<<e.pb-1)
 	base := p.price[cur]
-	b := buf[i]
-	var mb byte
-	hasRep0 := here.reps[0] < i
-	if hasRep0 {
-		mb = buf[i-here.reps[0]-1]
-	}
-
-	lit := base + price0(m.isMatch[st][ps])
-	probs := e.literalProbs(i, e.prev(i))
-	if st < firstMatchState {
-		lit += priceLiteral(probs, b)
-	} else {
-		lit += priceMatched(probs, b, mb)
-	}
-	end = p.grow(end, cur+1)
-	literalIsBest := false
-	if lit < p.price[cur+1] {
-		p.set(cur+1, lit, backLiteral, 1, 0)
-		literalIsBest = true
-	}
 	match := base + price1(m.isMatch[st][ps])
 	rep := match + price1(m.isRep[st])
-	if hasRep0 && mb == b {
-		short := rep + price0(m.isRepG0[st]) + price0(m.isRep0Long[st][ps])
-		if short < p.price[cur+1] {
-			p.set(cur+1, short, 0, 1, 0)
-			literalIsBest = false
+	match += price0(m.isRep[st])
+
+	if open || rest <= 2 {
+		b := buf[i]
+		var mb byte
+		hasRep := here.reps[0] < i
+		if hasRep {
+			mb = buf[i-here.reps[0]-1]
+		}
+		lit := base + price0(m.isMatch[st][ps])
+		probs := e.literalProbs(i, e.prev(i))
+		if st < firstMatchState {
+			lit += priceLiteral(probs, b)
+		} else {
+			lit += priceMatched(probs, b, mb)
+		}
+		end = p.grow(end, cur+1)
+		best := false
+		if lit < p.price[cur+1] {
+			p.set(cur+1, lit, backLiteral, 1, 0)
+			best = true
+		}
+		if hasRep && mb == b {
+			short := rep + price0(m.isRepG0[st]) + price0(m.isRep0Long[st][ps])
+			if short < p.price[cur+1] {
+				p.set(cur+1, short, 0, 1, 0)
+			}
+		} else if hasRep && !best && avail > 2 {
+			// If the literal is the best way to the next position, this is found there.
+			if l := equalLen(buf, i+1, i-here.reps[0], 0, min(avail-1, e.nice)); l >= 2 {
+				price := lit + e.tailPrice(uint32(stateLiteral[st]), ps+1, l)
+				end = p.grow(end, cur+1+l)
+				if price < p.price[cur+1+l] {
+					p.set(cur+1+l, price, backLiteral, 1+l, l)
+				}
+			}
 		}
 	}
 	if avail < 2 {
 		return end
 	}
-	top := min(avail, e.nice)
-	if !literalIsBest && hasRep0 && mb != b {
-		d := here.reps[0]
-		if l := equalLen(buf, i+1, i-d, 0, min(avail-1, e.nice)); l >= 2 {
-			price := lit + e.tailPrice(uint32(stateLiteral[st]), ps+1, l)
-			end = p.grow(end, cur+1+l)
-			if price < p.price[cur+1+l] {
-				p.set(cur+1+l, price, backLiteral, 1+l, l)
-			}
-		}
-	}
-
 	shortest := uint32(2)
 	for k, d := range here.reps {
-		if d >= i || d >= e.dict {
-			continue
-		}
-		l := equalLen(buf, i, i-d-1, 0, top)
+		l := p.repLen[k]
 		if l < 2 {
 			continue
 		}
 		end = p.grow(end, cur+l)
 		base := rep + m.repPrice(uint32(k), st, ps)
-		lp := &p.reps.price[ps]
-		for n := l; n >= 2; n-- {
-			if price := base + lp[n]; price < p.price[cur+n] {
-				p.set(cur+n, price, uint32(k), n, 0)
-			}
-		}
+		e.relax(cur, 2, l, base, uint32(k), &p.reps, ps)
 		if k == 0 {
 			shortest = l + 1
 		}
-		end = e.thenLiteral(cur, end, base+lp[l], uint32(stateRep[st]), uint32(k), d, l)
+		end = e.thenLiteral(cur, end, base+p.reps.price[ps][l], uint32(stateRep[st]), uint32(k), d, l)
+	}
+	if rest > 0 {
+		return e.bridges(cur, end, rest, match, open)
 	}
 	if len(matches) == 0 || matches[len(matches)-1].length < shortest {
 		return end
 	}
 	end = p.grow(end, cur+matches[len(matches)-1].length)
-	base = match + price0(m.isRep[st])
-	lp := &p.lens.price[ps]
-	n := shortest
 	for _, mt := range matches {
 		if mt.length < shortest {
 			continue
 		}
-		var price uint32
-		for ; n <= mt.length; n++ {
-			price = base + lp[n] + p.dists.of(mt.dist, n)
-			if price < p.price[cur+n] {
-				p.set(cur+n, price, mt.dist+4, n, 0)
-			}
-		}
+		price := e.relaxMatch(cur, shortest, mt.length, match, mt.dist, ps)
 		end = e.thenLiteral(cur, end, price, uint32(stateMatch[st]), mt.dist+4, mt.dist, mt.length)
+		shortest = mt.length + 1
+	}
+	return end
+}
+
+// bridges prices matches from cur, n bytes before the end of a run. base is the price of
+// saying that it is a match.
+func (e *Encoder) bridges(cur, end, n, base uint32, open bool) uint32 {
+	p := &e.parser
+	i := e.pos + cur
+	ps := i & (1<<e.pb - 1)
+	if n >= e.nice {
+		return end
+	}
+	if !open && n >= 2 {
+		end = p.grow(end, cur+n)
+		e.relaxMatch(cur, 2, n, base, 0, ps)
+	}
+	limit := min(uint32(len(e.buf))-i, e.nice)
+	longest := max(n, 1)
+	for f := range e.ends.found {
+		c := &e.ends.found[f]
+		if c.before < n || n+c.after <= longest {
+			continue
+		}
+		l := min(n+c.after, limit)
+		if l <= longest {
+			break
+		}
+		end = p.grow(end, cur+l)
+		price := e.relaxMatch(cur, longest+1, l, base, c.dist, ps)
+		end = e.thenLiteral(cur, end, price, uint32(stateMatch[p.node[cur].state]), c.dist+4, c.dist, l)
+		longest = l
 	}
 	return end
 }
@@ -348,3 +498,8 @@ func (e *Encoder) thenLiteral(cur, end, price, st, back, d, l uint32) uint32 {
 	}
 	return end
 }
+
+var (
+	Stat      [10]int
+	DomMargin uint32
+)

@@ -72,6 +72,7 @@ func equalLen(buf []byte, a, b, n, limit uint32) uint32 {
 // longer ones behind shorter ones, each at the smallest distance that has the length.
 func (f *treeFinder) find(buf []byte, i, pos, avail uint32) []match {
 	f.matches = f.matches[:0]
+	f.slot = pos % f.cyclic
 	if avail < 4 {
 		f.slot = f.next()
 		return f.matches
@@ -96,6 +97,7 @@ func (f *treeFinder) find(buf []byte, i, pos, avail uint32) []match {
 }
 
 func (f *treeFinder) skip(buf []byte, i, pos, avail uint32) {
+	f.slot = pos % f.cyclic
 	if avail < 4 {
 		f.slot = f.next()
 		return
@@ -158,12 +160,8 @@ func (f *treeFinder) next() uint32 {
 // "nothing".
 func (f *treeFinder) rebase(sub uint32) {
 	for _, t := range [][]uint32{f.hash2, f.hash3, f.hash4, f.son} {
-		for i, v := range t {
-			if v <= sub {
-				t[i] = 0
-			} else {
-				t[i] = v - sub
-			}
+		for i := range t {
+			t[i] = lower(t[i], sub)
 		}
 	}
 }

@@ -37,6 +37,9 @@ type EncoderOptions struct {
 	// Depth is how many candidates the match finder looks at for a position; 0 is
 	// derived from NiceLen.
 	Depth int
+	// RunDepth is how many earlier runs of one byte are looked at for the end of a run;
+	// 0 is 256. On patches this is what trades time for size.
+	RunDepth int
 }
 
 var (
@@ -97,8 +100,11 @@ func NewEncoder(w io.Writer, o EncoderOptions) (*Encoder, error) {
 	if o.Depth == 0 {
 		o.Depth = 16 + o.NiceLen/2
 	}
-	if o.Depth < 0 {
-		return nil, fmt.Errorf("lzma: depth %d is negative", o.Depth)
+	if o.RunDepth == 0 {
+		o.RunDepth = 256
+	}
+	if o.Depth < 0 || o.RunDepth < 0 {
+		return nil, fmt.Errorf("lzma: depth %d, run depth %d: negative", o.Depth, o.RunDepth)
 	}
 	if !validProps(o.LC, o.LP, o.PB) {
 		return nil, errProps
@@ -117,7 +123,7 @@ func NewEncoder(w io.Writer, o EncoderOptions) (*Encoder, error) {
 	e.keep = max(e.dict, chunkPlain) + max(e.dict/2, 1<<18) + lookahead
 	e.finder = newTreeFinder(o.DictSize, o.NiceLen, o.Depth)
 	e.base = e.finder.cyclic
-	e.ends = newRunEnds(e.dict, RunDepth)
+	e.ends = newRunEnds(e.dict, o.RunDepth)
 	e.rc.out = make([]byte, 0, chunkPacked)
 	return e, nil
 }
@@ -386,5 +392,3 @@ func (e *Encoder) symbol(s step) {
 	e.state = uint32(stateRep[st])
 	e.parser.usedRep(ps)
 }
-
-var RunDepth = 256

@@ -69,31 +69,31 @@ func sparse(n int) []byte {
 	return out
 }
 
-func compress(t testing.TB, data []byte, o sut.EncoderOptions) []byte {
-	t.Helper()
+func compress(tb testing.TB, data []byte, o sut.EncoderOptions) []byte {
+	tb.Helper()
 	var out bytes.Buffer
 	e, err := sut.NewEncoder(&out, o)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if n, err := e.Write(data); n != len(data) || err != nil {
-		t.Fatalf("Write: got %d, %v; want %d, nil", n, err, len(data))
+		tb.Fatalf("Write: got %d, %v; want %d, nil", n, err, len(data))
 	}
 	if err := e.Close(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return out.Bytes()
 }
 
 // check decodes packed with a decoder of other people.
-func check(t testing.TB, packed, want []byte, dict int) {
-	t.Helper()
+func check(tb testing.TB, packed, want []byte, dict int) {
+	tb.Helper()
 	if dict == 0 {
 		dict = 8 << 20
 	}
 	r, err := lzma.Reader2Config{DictCap: max(dict, 4096)}.NewReader2(bytes.NewReader(packed))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	got, err := io.ReadAll(r)
 	if err != nil || !bytes.Equal(got, want) {
@@ -101,25 +101,25 @@ func check(t testing.TB, packed, want []byte, dict int) {
 		for n < len(got) && n < len(want) && got[n] == want[n] {
 			n++
 		}
-		t.Fatalf("decoded %d bytes, error %v; want %d; %d agree", len(got), err, len(want), n)
+		tb.Fatalf("decoded %d bytes, error %v; want %d; %d agree", len(got), err, len(want), n)
 	}
 }
 
 // checkXZ decodes packed with the xz program.
-func checkXZ(t testing.TB, packed, want []byte, dict int) {
-	t.Helper()
+func checkXZ(tb testing.TB, packed, want []byte, dict int) {
+	tb.Helper()
 	xz, err := exec.LookPath("xz")
 	if err != nil {
-		t.Skip("the xz program is not installed")
+		tb.Skip("the xz program is not installed")
 	}
 	if dict == 0 {
 		dict = 8 << 20
 	}
-	cmd := exec.CommandContext(t.Context(), xz, "--format=raw", fmt.Sprintf("--lzma2=dict=%d", max(dict, 4096)), "-dc")
+	cmd := exec.CommandContext(tb.Context(), xz, "--format=raw", fmt.Sprintf("--lzma2=dict=%d", max(dict, 4096)), "-dc")
 	cmd.Stdin = bytes.NewReader(packed)
 	got, err := cmd.Output()
 	if err != nil || !bytes.Equal(got, want) {
-		t.Fatalf("xz decoded %d bytes, error %v; want %d", len(got), err, len(want))
+		tb.Fatalf("xz decoded %d bytes, error %v; want %d", len(got), err, len(want))
 	}
 }
 
@@ -280,6 +280,7 @@ func TestOptions(t *testing.T) {
 		{NiceLen: 4},
 		{NiceLen: 274},
 		{Depth: -1},
+		{RunDepth: -1},
 	} {
 		if _, err := sut.NewEncoder(io.Discard, o); err == nil {
 			t.Errorf("NewEncoder(%+v): got no error", o)

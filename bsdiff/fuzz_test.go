@@ -6,14 +6,16 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 )
 
 // FuzzPatch applies hostile patches. All ways must agree, and what is accepted must be what the patch
 // declares; what the strict way accepts the lenient one makes the same of.
 func FuzzPatch(f *testing.F) {
-	for _, c := range hostile() {
-		if len(c.patch) < 10_000 {
+	for i, c := range hostile() {
+		// Decompressing is slow: a few of those are enough.
+		if len(c.patch) < 10_000 && !strings.Contains(c.name, "bomb") && (!strings.HasPrefix(c.name, "bs:") || i%5 == 0) {
 			f.Add(hostileOld, c.patch)
 		}
 	}

@@ -16,6 +16,7 @@ func temporary(name string) bool {
 }
 
 func TestDiskFaults(t *testing.T) {
+	t.Parallel()
 	cachetest.Faults(t, cachetest.FaultConfig{
 		Open: func(t testing.TB, dir string, fsys osfs.FS) (cache.Store, error) {
 			d, err := cache.OpenDiskOn(t.Context(), dir, cache.DiskOptions{}, fsys, time.Now)

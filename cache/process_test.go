@@ -101,6 +101,7 @@ func writerChild(args []string) error {
 
 // TestKill kills processes at random moments while they write into one directory.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	kills, together := scale(300, 10_000), 4
 	dir := t.TempDir()
 	d := openDisk(t, dir, nil)
@@ -276,6 +277,7 @@ func sharerChild(args []string) error {
 
 // TestShared lets 4 processes use one directory at a time and watches its size.
 func TestShared(t *testing.T) {
+	t.Parallel()
 	ops := scale(1000, 20_000)
 	dir := t.TempDir()
 	d := openDisk(t, dir, shareOptions())

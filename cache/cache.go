@@ -47,12 +47,12 @@ type Key struct {
 // among the parts.
 func NewKey(kind Kind, parts ...string) Key {
 	h := sha256.New()
-	io.WriteString(h, "senbonzakura key 1\n") // never fails
+	h.Write([]byte("senbonzakura key 1\n"))
 	var length [8]byte
 	add := func(s string) {
 		binary.BigEndian.PutUint64(length[:], uint64(len(s)))
 		h.Write(length[:])
-		io.WriteString(h, s)
+		h.Write([]byte(s))
 	}
 	add(string(kind))
 	for _, p := range parts {

@@ -9,12 +9,13 @@ import (
 
 func memoryConfig() cachetest.Config {
 	return cachetest.Config{
-		New: func(t testing.TB) cache.Store {
+		New: func(tb testing.TB) cache.Store {
+			tb.Helper()
 			m, err := cache.NewMemory(nil)
 			if err != nil {
-				t.Fatal(err)
+				tb.Fatal(err)
 			}
-			t.Cleanup(func() { m.Close() })
+			tb.Cleanup(func() { m.Close() })
 			return m
 		},
 		Lossy:  true,
@@ -22,37 +23,40 @@ func memoryConfig() cachetest.Config {
 	}
 }
 
-func openDisk(t testing.TB, dir string, opts *cache.DiskOptions) *cache.Disk {
-	t.Helper()
-	d, err := cache.OpenDisk(t.Context(), dir, opts)
+func openDisk(tb testing.TB, dir string, opts *cache.DiskOptions) *cache.Disk {
+	tb.Helper()
+	d, err := cache.OpenDisk(tb.Context(), dir, opts)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { d.Close() })
+	tb.Cleanup(func() { d.Close() })
 	return d
 }
 
 func diskConfig() cachetest.Config {
 	dirs := make(map[cache.Store]string)
 	return cachetest.Config{
-		New: func(t testing.TB) cache.Store {
-			dir := t.TempDir()
-			d := openDisk(t, dir, nil)
+		New: func(tb testing.TB) cache.Store {
+			tb.Helper()
+			dir := tb.TempDir()
+			d := openDisk(tb, dir, nil)
 			dirs[d] = dir
 			return d
 		},
-		Restart: func(t testing.TB, s cache.Store) cache.Store {
+		Restart: func(tb testing.TB, s cache.Store) cache.Store {
+			tb.Helper()
 			s.(*cache.Disk).Close()
-			return openDisk(t, dirs[s], nil)
+			return openDisk(tb, dirs[s], nil)
 		},
 	}
 }
 
 func layeredConfig() cachetest.Config {
 	return cachetest.Config{
-		New: func(t testing.TB) cache.Store {
-			memory := memoryConfig().New(t)
-			return cache.NewLayered([]cache.Store{memory, openDisk(t, t.TempDir(), nil)}, nil)
+		New: func(tb testing.TB) cache.Store {
+			tb.Helper()
+			memory := memoryConfig().New(tb)
+			return cache.NewLayered([]cache.Store{memory, openDisk(tb, tb.TempDir(), nil)}, nil)
 		},
 		Copies: 2,
 	}

@@ -133,7 +133,7 @@ func openDisk(ctx context.Context, dir string, o DiskOptions, fsys osfs.FS, now 
 	}
 	if err := d.open(ctx); err != nil {
 		if d.alive != nil {
-			d.alive.Unlock()
+			_ = d.alive.Unlock()
 			d.removeTree(d.mine)
 		}
 		return nil, fmt.Errorf("open cache %s: %w", dir, err)
@@ -171,7 +171,7 @@ func (d *Disk) open(ctx context.Context) error {
 	return d.locked(ctx, func(u usage) error {
 		for _, n := range names {
 			if strings.HasPrefix(n.Name(), ".version-") || strings.HasPrefix(n.Name(), ".CACHEDIR.TAG-") {
-				d.fsys.Remove(filepath.Join(d.dir, n.Name())) // a process was killed while it made this cache
+				_ = d.fsys.Remove(filepath.Join(d.dir, n.Name())) // a process was killed while it made this cache
 			}
 		}
 		if err := d.initFile("version", layoutVersion, true); err != nil {
@@ -294,9 +294,9 @@ func (d *Disk) sweep() (others int, err error) {
 			others++
 		case err == nil:
 			d.removeTree(name)
-			l.Unlock()
+			_ = l.Unlock()
 		case notDir(err):
-			d.fsys.Remove(name)
+			_ = d.fsys.Remove(name)
 		case errors.Is(err, fs.ErrNotExist): // another process is closing it
 		default:
 			d.log.Warn("cannot look after a temporary directory", "dir", name, "err", err)
@@ -313,11 +313,11 @@ func (d *Disk) removeTree(dir string) {
 	}
 	for _, f := range files {
 		if f.Name() != "lock" {
-			d.fsys.Remove(filepath.Join(dir, f.Name()))
+			_ = d.fsys.Remove(filepath.Join(dir, f.Name()))
 		}
 	}
-	d.fsys.Remove(filepath.Join(dir, "lock")) // last: it says that the rest is in use
-	d.fsys.Remove(dir)
+	_ = d.fsys.Remove(filepath.Join(dir, "lock")) // last: it says that the rest is in use
+	_ = d.fsys.Remove(dir)
 }
 
 // String returns "disk" and the directory.
@@ -388,7 +388,7 @@ func (d *Disk) Get(ctx context.Context, k Key) (*Entry, error) {
 	d.stats.hits.Add(1)
 	if st, err := f.Stat(); err == nil {
 		if now := d.now(); now.Sub(st.ModTime()) >= touchEvery {
-			d.fsys.Chtimes(d.path(k), now, now) // only the order of eviction suffers when this fails
+			_ = d.fsys.Chtimes(d.path(k), now, now) // only the order of eviction suffers when this fails
 		}
 	}
 	return NewEntry(rec.info, f, f.Close), nil
@@ -530,7 +530,7 @@ func (d *Disk) trimBad() error {
 	for i, f := range files {
 		if total += f.size; i >= maxBadFiles || total > maxBadBytes {
 			total -= f.size
-			d.fsys.Remove(f.name)
+			_ = d.fsys.Remove(f.name)
 		}
 	}
 	return nil
@@ -665,7 +665,7 @@ func (d *Disk) Purge(ctx context.Context, f Filter) (Usage, error) {
 		bad, err := d.list(filepath.Join(d.dir, "bad"))
 		for _, file := range bad {
 			if d.now().Sub(file.used) >= f.Age {
-				d.fsys.Remove(file.name)
+				_ = d.fsys.Remove(file.name)
 			}
 		}
 		return err
@@ -833,7 +833,7 @@ func (d *Disk) locked(ctx context.Context, fn func(u usage) error) error {
 	if err != nil {
 		return err
 	}
-	defer l.Unlock()
+	defer func() { _ = l.Unlock() }()
 	name := filepath.Join(d.dir, "usage")
 	f, err := d.fsys.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -846,7 +846,6 @@ func (d *Disk) locked(ctx context.Context, fn func(u usage) error) error {
 	}
 	u, ok := parseUsage(raw)
 	if !ok {
-		u = make(usage)
 		if u, err = d.count(ctx); err != nil {
 			return err
 		}

@@ -24,7 +24,7 @@ type clock struct{ now time.Time }
 
 func (c *clock) Now() time.Time { return c.now }
 
-func openWith(t testing.TB, dir string, o cache.DiskOptions, c *clock) *cache.Disk {
+func openWith(t *testing.T, dir string, o cache.DiskOptions, c *clock) *cache.Disk {
 	t.Helper()
 	d, err := cache.OpenDiskOn(t.Context(), dir, o, osfs.OS{}, c.Now)
 	if err != nil {
@@ -34,7 +34,7 @@ func openWith(t testing.TB, dir string, o cache.DiskOptions, c *clock) *cache.Di
 	return d
 }
 
-func put(t testing.TB, s cache.Store, k cache.Key, data []byte) {
+func put(t *testing.T, s cache.Store, k cache.Key, data []byte) {
 	t.Helper()
 	if _, err := s.Put(t.Context(), k, bytes.NewReader(data)); err != nil {
 		t.Fatal(err)
@@ -42,7 +42,7 @@ func put(t testing.TB, s cache.Store, k cache.Key, data []byte) {
 }
 
 // get returns nil for a miss.
-func get(t testing.TB, s cache.Store, k cache.Key) []byte {
+func get(t *testing.T, s cache.Store, k cache.Key) []byte {
 	t.Helper()
 	e, err := s.Get(t.Context(), k)
 	if errors.Is(err, cache.ErrMiss) {
@@ -352,7 +352,7 @@ func TestAdopt(t *testing.T) {
 	d := openDisk(t, t.TempDir(), &cache.DiskOptions{Limits: map[cache.Kind]cache.Limit{cache.Completes: {Bytes: 1 << 20, Item: 200_000}}})
 	data := content("adopt", 150_000)
 	k := cache.NewKey(cache.Completes, "adopt")
-	far, err := os.MkdirTemp(".", "adopt-*") // most likely on another file system
+	far, err := os.MkdirTemp(".", "adopt-*") //nolint:usetesting // most likely on another file system
 	if err != nil {
 		t.Fatal(err)
 	}

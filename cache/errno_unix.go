@@ -23,7 +23,7 @@ func notDir(err error) bool { return errors.Is(err, syscall.ENOTDIR) }
 
 func hardLinks(st fs.FileInfo) uint64 {
 	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
-		return uint64(sys.Nlink)
+		return uint64(sys.Nlink) //nolint:unconvert // it has other types on other systems
 	}
 	return 1
 }

@@ -122,7 +122,7 @@ func (l *Layered) Get(ctx context.Context, k Key) (*Entry, error) {
 		case err == nil:
 			l.observe(OpHit, k, l.names[i], e.Size(), start, nil)
 			for j := i - 1; j >= 0; j-- {
-				l.put(ctx, j, k, e)
+				_ = l.put(ctx, j, k, e)
 			}
 			return e, nil
 		case ctx.Err() != nil:
@@ -374,7 +374,7 @@ func (l *Layered) getOrFill(ctx context.Context, k Key, fill func(context.Contex
 		l.observe(OpFill, k, "", 0, start, err)
 		if l.o.Negative != nil && ctx.Err() == nil {
 			if life := l.o.Negative(err); life > 0 {
-				l.PutNegative(ctx, k, err.Error(), life)
+				_ = l.PutNegative(ctx, k, err.Error(), life)
 			}
 		}
 		return nil, err
@@ -404,7 +404,7 @@ func (l *Layered) fill(ctx context.Context, k Key, fill func(context.Context, io
 	}
 	for i := range l.tiers {
 		if i != stored {
-			l.put(ctx, i, k, e)
+			_ = l.put(ctx, i, k, e)
 		}
 	}
 	return e, nil

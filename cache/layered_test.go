@@ -30,7 +30,7 @@ func write(data string) func(context.Context, io.Writer) error {
 	}
 }
 
-func readEntry(t testing.TB, e *cache.Entry) string {
+func readEntry(t *testing.T, e *cache.Entry) string {
 	t.Helper()
 	data, err := io.ReadAll(e.Reader())
 	if err != nil {

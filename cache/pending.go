@@ -265,6 +265,6 @@ func (d *Disk) adoptCopy(ctx context.Context, k Key, name string, size int64) (*
 // disown removes what an adopted file was copied from.
 func (p *pendingFile) disown() {
 	if p.source != "" {
-		p.d.fsys.Remove(p.source)
+		_ = p.d.fsys.Remove(p.source)
 	}
 }

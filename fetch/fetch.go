@@ -420,7 +420,7 @@ func (d *download) attempt(ctx context.Context, u *url.URL) (got int64, err erro
 			if _, err := d.f.WriteAt(d.buf[:n], d.off); err != nil {
 				return got, &localError{err}
 			}
-			d.digest.Write(d.buf[:n])
+			d.digest.add(d.buf[:n])
 			d.off += int64(n)
 			if d.r.Progress != nil {
 				d.r.Progress(d.off, d.total)

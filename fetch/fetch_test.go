@@ -52,10 +52,10 @@ func hashOf(a fetch.Algorithm, b []byte) fetch.Hash {
 var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 
 // client returns one that may ask test servers and does not wait long.
-func client(t testing.TB, change func(o *fetch.Options)) *fetch.Client {
-	t.Helper()
+func client(tb testing.TB, change func(o *fetch.Options)) *fetch.Client {
+	tb.Helper()
 	o := &fetch.Options{
-		Insecure: true, AllowNetworks: loopback, Dir: t.TempDir(),
+		Insecure: true, AllowNetworks: loopback, Dir: tb.TempDir(),
 		Backoff: time.Millisecond, MaxBackoff: 4 * time.Millisecond, Stall: 10 * time.Second,
 	}
 	if change != nil {
@@ -63,13 +63,13 @@ func client(t testing.TB, change func(o *fetch.Options)) *fetch.Client {
 	}
 	c, err := fetch.New(o)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		c.Close()
-		// Whatever happened, nothing that was fetched is left.
+		// Whatever happened, nothing that was fetched is leftb.
 		if left, err := os.ReadDir(o.Dir); err == nil && len(left) > 0 {
-			t.Errorf("%d temporary files are left", len(left))
+			tb.Errorf("%d temporary files are left", len(left))
 		}
 	})
 	return c
@@ -86,10 +86,11 @@ type origin struct {
 	sent     atomic.Int64
 }
 
-func newOrigin(t testing.TB, data []byte) *origin {
+func newOrigin(tb testing.TB, data []byte) *origin {
+	tb.Helper()
 	o := &origin{data: data}
 	o.Server = httptest.NewServer(o)
-	t.Cleanup(o.Close)
+	tb.Cleanup(o.Close)
 	return o
 }
 

@@ -163,7 +163,7 @@ func (c *Client) openHTTP(ctx context.Context, u *url.URL, from Position, w *wat
 			}
 			return o, err
 		}
-		io.CopyN(io.Discard, resp.Body, 4<<10) // so that the connection can be used again
+		_, _ = io.CopyN(io.Discard, resp.Body, 4<<10) // so that the connection can be used again
 		resp.Body.Close()
 		switch {
 		case err != nil:

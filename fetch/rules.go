@@ -40,7 +40,10 @@ func hasScheme(raw string) bool {
 		return false
 	}
 	for i, c := range strings.ToLower(scheme) {
-		if !(c >= 'a' && c <= 'z' || i > 0 && (c >= '0' && c <= '9' || strings.ContainsRune("+-.", c))) {
+		switch {
+		case c >= 'a' && c <= 'z':
+		case i > 0 && (c >= '0' && c <= '9' || strings.ContainsRune("+-.", c)):
+		default:
 			return false
 		}
 	}
@@ -65,14 +68,6 @@ func redact(u *url.URL) string {
 	}
 	// String would escape the ellipsis of the query no more than any other.
 	return c.String()
-}
-
-func redactRaw(raw string) string {
-	u, err := parse(raw)
-	if err != nil {
-		return "(malformed URL)"
-	}
-	return redact(u)
 }
 
 // secrets returns the texts of a URL that must not appear anywhere.

@@ -42,7 +42,7 @@ func TestCredentials(t *testing.T) {
 		case "/404":
 			http.NotFound(w, r)
 		case "/503":
-			w.WriteHeader(503)
+			w.WriteHeader(http.StatusServiceUnavailable)
 		case "/same": // a redirect on the same host keeps them
 			http.Redirect(w, r, "/landed", http.StatusFound)
 		case "/other":
@@ -163,6 +163,7 @@ func TestPerHost(t *testing.T) {
 }
 
 func mustFetchAny(t *testing.T, c *fetch.Client, u string, want []byte) {
+	t.Helper()
 	f, err := c.Fetch(t.Context(), fetch.Request{URLs: []string{u}, Hashes: []fetch.Hash{sum512(want)}})
 	if err != nil {
 		t.Error(err)
@@ -173,11 +174,10 @@ func mustFetchAny(t *testing.T, c *fetch.Client, u string, want []byte) {
 
 // bucket is an Opener whose answers are scripted: one function for each attempt, the last one for all others.
 type bucket struct {
-	mu      sync.Mutex
-	script  []func(ctx context.Context, p fetch.Position) (*fetch.Object, error)
-	at      []time.Time
-	asked   []fetch.Position
-	release chan struct{}
+	mu     sync.Mutex
+	script []func(ctx context.Context, p fetch.Position) (*fetch.Object, error)
+	at     []time.Time
+	asked  []fetch.Position
 }
 
 func (b *bucket) Open(ctx context.Context, _ *url.URL, p fetch.Position) (*fetch.Object, error) {

@@ -44,9 +44,10 @@ type Config struct {
 // Run checks every sentence of the contract of [cache.Store], and those of [cache.NegativePutter] and
 // [cache.Purger] where the store implements them.
 func Run(t *testing.T, c Config) {
+	t.Helper()
 	tests := []struct {
 		name string
-		run  func(t *testing.T, k *kit)
+		run  func(k *kit)
 	}{
 		{"Miss", testMiss},
 		{"RoundTrip", testRoundTrip},
@@ -64,7 +65,7 @@ func Run(t *testing.T, c Config) {
 		{"Close", testClose},
 	}
 	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) { tt.run(t, &kit{T: t, c: c, s: c.New(t)}) })
+		t.Run(tt.name, func(t *testing.T) { tt.run(&kit{T: t, c: c, s: c.New(t)}) })
 	}
 }
 
@@ -79,7 +80,7 @@ func value(seed uint64, n int) []byte {
 	var key [32]byte
 	key[0], key[1], key[2] = byte(seed), byte(seed>>8), byte(n)
 	b := make([]byte, n)
-	rand.NewChaCha8(key).Read(b) // never fails
+	_, _ = rand.NewChaCha8(key).Read(b) // never fails
 	return b
 }
 
@@ -154,13 +155,16 @@ func (k *kit) wantMiss(key cache.Key) {
 	}
 }
 
-func testMiss(_ *testing.T, k *kit) {
+func testMiss(k *kit) {
+	k.Helper()
 	k.wantMiss(key("absent"))
 	k.put(key("present"), []byte("x"))
 	k.wantMiss(key("absent"))
 }
 
-func testRoundTrip(t *testing.T, k *kit) {
+func testRoundTrip(k *kit) {
+	k.Helper()
+	t := k.T
 	sizes := []int{0, 1, 127, 128, 4095, 4096, 4097, 65536, 1<<20 + 3}
 	hits := 0
 	for i, n := range sizes {
@@ -204,7 +208,9 @@ func testRoundTrip(t *testing.T, k *kit) {
 	}
 }
 
-func testReaders(t *testing.T, k *kit) {
+func testReaders(k *kit) {
+	k.Helper()
+	t := k.T
 	data := value(1, 10000)
 	for name, wrap := range map[string]func(io.Reader) io.Reader{
 		"onebyte": iotest.OneByteReader, "half": iotest.HalfReader, "dataerr": iotest.DataErrReader,
@@ -221,7 +227,9 @@ func testReaders(t *testing.T, k *kit) {
 	}
 	// A reader that was begun gives the rest.
 	r := bytes.NewReader(data)
-	r.Seek(1000, io.SeekStart)
+	if _, err := r.Seek(1000, io.SeekStart); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := k.s.Put(t.Context(), key("rest"), r); err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +239,8 @@ func testReaders(t *testing.T, k *kit) {
 	k.want(key("rest"), data[1000:])
 }
 
-func testKindsApart(_ *testing.T, k *kit) {
+func testKindsApart(k *kit) {
+	k.Helper()
 	a := cache.NewKey(cache.Patches, "same")
 	b := a
 	b.Kind = cache.Partials
@@ -242,7 +251,9 @@ func testKindsApart(_ *testing.T, k *kit) {
 	k.want(b, []byte("b"))
 }
 
-func testInvalidKey(t *testing.T, k *kit) {
+func testInvalidKey(k *kit) {
+	k.Helper()
+	t := k.T
 	for _, kind := range []cache.Kind{"", "..", "a/b", "UPPER", "seventeen-letters", "nul\x00"} {
 		bad := key("x")
 		bad.Kind = kind
@@ -255,7 +266,9 @@ func testInvalidKey(t *testing.T, k *kit) {
 	}
 }
 
-func testFailedPut(t *testing.T, k *kit) {
+func testFailedPut(k *kit) {
+	k.Helper()
+	t := k.T
 	broken := errors.New("source broke")
 	for _, n := range []int{0, 1, 5000, 1 << 20} {
 		fresh, old := key("fresh", fmt.Sprint(n)), key("old", fmt.Sprint(n))
@@ -271,7 +284,9 @@ func testFailedPut(t *testing.T, k *kit) {
 	}
 }
 
-func testCancelled(t *testing.T, k *kit) {
+func testCancelled(k *kit) {
+	k.Helper()
+	t := k.T
 	ctx, cancel := context.WithCancel(t.Context())
 	k.put(key("there"), []byte("x"))
 	r := io.MultiReader(bytes.NewReader(value(4, 1000)), readerFunc(func(p []byte) (int, error) {
@@ -296,7 +311,9 @@ type readerFunc func(p []byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-func testReplace(t *testing.T, k *kit) {
+func testReplace(k *kit) {
+	k.Helper()
+	t := k.T
 	a, b := value(5, 9000), value(6, 7000)
 	k.put(key("twice"), a)
 	if _, err := k.s.Put(t.Context(), key("twice"), bytes.NewReader(b)); err != nil {
@@ -313,7 +330,9 @@ func testReplace(t *testing.T, k *kit) {
 	}
 }
 
-func testEntryOutlives(t *testing.T, k *kit) {
+func testEntryOutlives(k *kit) {
+	k.Helper()
+	t := k.T
 	data := value(7, 100_000)
 	kk := key("outlives")
 	k.put(kk, data)
@@ -355,7 +374,9 @@ func testEntryOutlives(t *testing.T, k *kit) {
 	}
 }
 
-func testConcurrent(t *testing.T, k *kit) {
+func testConcurrent(k *kit) {
+	k.Helper()
+	t := k.T
 	const workers, rounds, keys = 8, 60, 12
 	var hits, misses int
 	var mu sync.Mutex
@@ -402,7 +423,9 @@ func testConcurrent(t *testing.T, k *kit) {
 	}
 }
 
-func testRestart(t *testing.T, k *kit) {
+func testRestart(k *kit) {
+	k.Helper()
+	t := k.T
 	if k.c.Restart == nil {
 		t.Skip("the store keeps nothing: Config.Restart is nil")
 	}
@@ -415,7 +438,9 @@ func testRestart(t *testing.T, k *kit) {
 	}
 }
 
-func testNegative(t *testing.T, k *kit) {
+func testNegative(k *kit) {
+	k.Helper()
+	t := k.T
 	n, ok := k.s.(cache.NegativePutter)
 	if !ok {
 		t.Skip("the store remembers no failures")
@@ -469,7 +494,9 @@ func testNegative(t *testing.T, k *kit) {
 	k.want(key("over"), []byte("again"))
 }
 
-func testPurge(t *testing.T, k *kit) {
+func testPurge(k *kit) {
+	k.Helper()
+	t := k.T
 	p, ok := k.s.(cache.Purger)
 	if !ok {
 		t.Skip("the store removes nothing on request")
@@ -512,7 +539,9 @@ func testPurge(t *testing.T, k *kit) {
 	k.want(one, value(1, 1000))
 }
 
-func testClose(t *testing.T, k *kit) {
+func testClose(k *kit) {
+	k.Helper()
+	t := k.T
 	c, ok := k.s.(io.Closer)
 	if !ok {
 		t.Skip("the store has nothing to close")
@@ -522,7 +551,7 @@ func testClose(t *testing.T, k *kit) {
 	for i := range 4 { // whatever happens beside Close, it must not panic
 		wg.Go(func() {
 			for j := range 200 {
-				k.s.Put(t.Context(), key(fmt.Sprint(i, j)), strings.NewReader("x"))
+				_, _ = k.s.Put(t.Context(), key(fmt.Sprint(i, j)), strings.NewReader("x")) // may be too late
 				if e, err := k.s.Get(t.Context(), key("x")); err == nil {
 					e.Close()
 				}

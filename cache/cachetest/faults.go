@@ -86,9 +86,8 @@ type history struct {
 	forever  bool
 	failed   int
 
-	acked  map[cache.Key][]byte   // what must be there
-	may    map[cache.Key][][]byte // what may be there
-	purged map[cache.Key]bool
+	acked map[cache.Key][]byte   // what must be there
+	may   map[cache.Key][][]byte // what may be there
 }
 
 // ok says whether a call worked; if not, the injected error must be the reason.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
 	"os/exec"
 	"testing"
 
@@ -14,11 +15,13 @@ import (
 	sut "github.com/senbonzakura/senbonzakura/internal/lzma"
 )
 
-// generators make content of different kinds, the same every time.
-var generators = []struct {
+type generator struct {
 	name string
 	make func(n int) []byte
-}{
+}
+
+// generators make content of different kinds, the same every time.
+var generators = []generator{
 	{"zeros", func(n int) []byte { return make([]byte, n) }},
 	{"random", random},
 	{"period 1 to 300", func(n int) []byte {
@@ -172,6 +175,31 @@ func TestWriteSizes(t *testing.T) {
 	}
 	if !bytes.Equal(out.Bytes(), want) {
 		t.Errorf("%d bytes in pieces, %d bytes at once", out.Len(), len(want))
+	}
+}
+
+// Content larger than the window, so that it slides again and again, inside long runs too.
+// The sizes are for every day; SENBON_LONG makes them 200 MB, where time in proportion to size
+// shows as well: none of this may be slower per byte than the random content is.
+func TestLarge(t *testing.T) {
+	t.Parallel()
+	size := 8 << 20
+	if v := os.Getenv("SENBON_LONG"); v != "" && v != "0" {
+		size = 200 << 20
+	}
+	for _, g := range append(generators, generator{"zeros and islands", func(n int) []byte {
+		out := make([]byte, n)
+		for i := 500_000; i+3000 < n; i += 1_234_567 {
+			copy(out[i:], sparse(3000))
+		}
+		return out
+	}}) {
+		t.Run(g.name, func(t *testing.T) {
+			t.Parallel()
+			data := g.make(size)
+			o := sut.EncoderOptions{DictSize: 1 << 16, LC: 3}
+			check(t, compress(t, data, o), data, o.DictSize)
+		})
 	}
 }
 

@@ -40,11 +40,15 @@ func (r *runMap) next(i, limit uint32) uint32 {
 	return min(limit, w<<6+uint32(bits.TrailingZeros64(v)))
 }
 
-// start returns the last open position at or before i.
+// start returns the last open position at or before i. The window may begin inside a run; then
+// it is the window's beginning.
 func (r *runMap) start(i uint32) uint32 {
 	w := i >> 6
 	v := r.open[w] << (63 - i&63) >> (63 - i&63)
 	for v == 0 {
+		if w == 0 {
+			return 0
+		}
 		w--
 		v = r.open[w]
 	}
@@ -83,7 +87,7 @@ func (r *runMap) scan(buf []byte) {
 func (r *runMap) drop(n uint32) {
 	k := copy(r.open, r.open[n>>6:])
 	clear(r.open[k:])
-	r.from -= n
+	r.from = lower(r.from, n)
 }
 
 // A bridge is a candidate for matches that start inside a run and go on behind its end.

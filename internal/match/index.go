@@ -74,7 +74,7 @@ func indexShape(n int64) (stride int, hashBits uint) {
 	case n > 24<<20:
 		stride = 2
 	}
-	hashBits = 12
+	hashBits = 6
 	for hashBits < 24 && int64(1)<<hashBits < n/int64(stride) {
 		hashBits++
 	}
@@ -122,11 +122,6 @@ func newIndex(ctx context.Context, old []byte) (*index, error) {
 	copy(x.starts, ends)
 	x.starts[len(x.starts)-1] = uint32(n)
 	return x, nil
-}
-
-// found is a stretch of equal bytes in the new and the old file.
-type found struct {
-	new, old, length int
 }
 
 // search returns the longest of the stretches that start with the 8 bytes of new at i, among the

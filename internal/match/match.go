@@ -7,11 +7,13 @@
 package match
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -20,7 +22,7 @@ import (
 
 // Version names the way Default chooses. It changes whenever Default returns other steps than
 // before for any input.
-const Version = "1"
+const Version = "2"
 
 // ErrTooLarge is returned for files that steps of 32 bits cannot describe.
 var ErrTooLarge = errors.New("file of 2 GiB or more")
@@ -55,11 +57,11 @@ func Default(ctx context.Context, old, new []byte, o Options) ([]Triple, error) 
 	if int64(len(old)) > math.MaxInt32 || int64(len(new)) > math.MaxInt32 {
 		return nil, fmt.Errorf("match %d with %d bytes: %w", len(new), len(old), ErrTooLarge)
 	}
-	segments, err := search(ctx, old, new, o)
+	segments, err := search(ctx, old, new, o, true)
 	if err != nil {
 		return nil, err
 	}
-	return steps(segments, len(new)), nil
+	return makeSteps(segments, len(new)), nil
 }
 
 // PeakMemory returns how many bytes Default uses at most beside the two files, given their sizes.
@@ -69,45 +71,69 @@ func PeakMemory(oldSize, newSize int64) int64 {
 	return oldSize/int64(stride)*4 + 4<<hashBits + newSize/16 + chunk
 }
 
-func search(ctx context.Context, old, new []byte, o Options) ([]segment, error) {
+// search returns the segments of new; structured is whether to look at what kind of file it is.
+func search(ctx context.Context, old, new []byte, o Options, structured bool) ([]segment, error) {
 	x, err := newIndex(ctx, old)
 	if err != nil {
 		return nil, err
 	}
-	workers := o.Workers
-	if workers <= 0 {
-		workers = runtime.GOMAXPROCS(0)
+	p := &pool{workers: o.Workers, chunks: (len(new) + chunkLen - 1) / chunkLen}
+	if p.workers <= 0 {
+		p.workers = runtime.GOMAXPROCS(0)
 	}
-	chunks := (len(new) + chunkLen - 1) / chunkLen
-	results := make([][]segment, chunks)
-	var next atomic.Int64
+	if o.Progress != nil {
+		total := int64(len(new))
+		p.done = func(part, whole int) { o.Progress(total*int64(part)/int64(whole), total) }
+	}
+	p.whole = 2 * p.chunks
+
+	anchors := make([][]anchor, p.chunks)
 	var mu sync.Mutex
-	done := int64(0)
-	g, ctx := errgroup.WithContext(ctx)
-	for range min(workers, chunks) {
-		g.Go(func() error {
-			s := newSearcher(x, new)
-			for {
-				c := int(next.Add(1)) - 1
-				if c >= chunks {
-					return nil
-				}
-				from, to := c*chunkLen, min(len(new), (c+1)*chunkLen)
-				r, err := s.chunk(ctx, from, to)
-				if err != nil {
-					return err
-				}
-				results[c] = r
-				if o.Progress != nil {
-					mu.Lock()
-					done += int64(to - from)
-					o.Progress(done, int64(len(new)))
-					mu.Unlock()
-				}
+	seen := newStats(len(new))
+	err = p.run(ctx, func(ctx context.Context, chunks func() (int, bool)) error {
+		s := &scanner{index: x, new: new, stats: newStats(len(new))}
+		defer func() {
+			mu.Lock()
+			defer mu.Unlock()
+			seen.add(s.stats)
+		}()
+		for c, ok := chunks(); ok; c, ok = chunks() {
+			a, err := s.scan(ctx, c*chunkLen, min(len(new), (c+1)*chunkLen))
+			if err != nil {
+				return err
 			}
-		})
+			anchors[c] = a
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
-	if err := g.Wait(); err != nil {
+	x = nil
+	var fixed []stretch
+	var extra []anchor
+	if structured {
+		if fixed, extra, err = structures(ctx, old, new, p.workers); err != nil {
+			return nil, err
+		}
+	}
+
+	m := newModel(seen)
+	results := make([][]segment, p.chunks)
+	err = p.run(ctx, func(ctx context.Context, chunks func() (int, bool)) error {
+		s := &parser{old: old, new: new, model: m}
+		for c, ok := chunks(); ok; c, ok = chunks() {
+			from, to := c*chunkLen, min(len(new), (c+1)*chunkLen)
+			r, err := s.parse(ctx, merge(anchors[c], within(extra, from, to)), fixed, from, to)
+			if err != nil {
+				return err
+			}
+			results[c] = r
+			anchors[c] = nil
+		}
+		return nil
+	})
+	if err != nil {
 		return nil, err
 	}
 	var all []segment
@@ -122,6 +148,59 @@ func search(ctx context.Context, old, new []byte, o Options) ([]segment, error) 
 	return all, nil
 }
 
+// within returns the anchors in [from, to) of a sorted list.
+func within(list []anchor, from, to int) []anchor {
+	at := func(p int) int {
+		i, _ := slices.BinarySearchFunc(list, p, func(a anchor, p int) int { return cmp.Compare(int(a.at), p) })
+		return i
+	}
+	return list[at(from):at(to)]
+}
+
+// merge returns the anchors of both lists in order of their positions.
+func merge(a, b []anchor) []anchor {
+	out := slices.Concat(a, b)
+	slices.SortStableFunc(out, func(x, y anchor) int { return cmp.Compare(x.at, y.at) })
+	return out
+}
+
+// pool runs work on chunks in several goroutines.
+type pool struct {
+	workers, chunks int
+	done            func(part, whole int) // may be nil
+	mu              sync.Mutex
+	part, whole     int // guarded by mu
+}
+
+// run calls work in each worker; what it passes tells the next chunk, until there is none.
+func (p *pool) run(ctx context.Context, work func(ctx context.Context, chunks func() (int, bool)) error) error {
+	var next atomic.Int64
+	g, ctx := errgroup.WithContext(ctx)
+	for range min(p.workers, p.chunks) {
+		g.Go(func() error {
+			busy := false
+			return work(ctx, func() (int, bool) {
+				if busy {
+					p.finished()
+				}
+				busy = true
+				c := int(next.Add(1)) - 1
+				return c, c < p.chunks
+			})
+		})
+	}
+	return g.Wait()
+}
+
+func (p *pool) finished() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.part++
+	if p.done != nil {
+		p.done(p.part, p.whole)
+	}
+}
+
 // literal is the offset of a segment whose bytes are not made from old ones.
 const literal = math.MinInt32
 
@@ -132,8 +211,8 @@ type segment struct {
 	offset int32
 }
 
-// steps turns segments, which cover a new file of n bytes without a gap, into triples.
-func steps(segments []segment, n int) []Triple {
+// makeSteps turns segments, which cover a new file of n bytes without a gap, into triples.
+func makeSteps(segments []segment, n int) []Triple {
 	var out []Triple
 	var cur Triple
 	pos := int32(0) // in the old file, after cur.Add

@@ -2,16 +2,125 @@ package match
 
 import "context"
 
-// searcher finds the segments of one chunk after the other. Not safe for concurrent use.
-type searcher struct {
-	*index
-	new     []byte
-	anchors []found
-	lanes   []lane
-	nodes   []node
+// anchor is where an alignment is worth looking at: from a position of the new file on.
+type anchor struct {
+	at     int32
+	offset int32
 }
 
-func newSearcher(x *index, new []byte) *searcher { return &searcher{index: x, new: new} }
+// scanner follows one alignment greedily to find anchors. Not safe for concurrent use.
+type scanner struct {
+	*index
+	new   []byte
+	stats *stats
+}
+
+// matches returns how many of the next 32 bytes of new at i agree with the old ones at o.
+func matches(new []byte, i int, old []byte, o int) int {
+	if o < 0 || o+32 > len(old) || i+32 > len(new) {
+		n := 0
+		for k := range 32 {
+			if i+k < len(new) && o+k >= 0 && o+k < len(old) && new[i+k] == old[o+k] {
+				n++
+			}
+		}
+		return n
+	}
+	a, b := new[i:i+32], old[o:o+32]
+	return zeroBytes(load64(a, 0)^load64(b, 0)) + zeroBytes(load64(a, 8)^load64(b, 8)) +
+		zeroBytes(load64(a, 16)^load64(b, 16)) + zeroBytes(load64(a, 24)^load64(b, 24))
+}
+
+// run returns the differences at i, at most maxRun of them up to the first equal byte, and their
+// number. The caller makes sure that one byte exists at both places.
+func run(new []byte, i int, old []byte, o int) (w uint32, n int) {
+	for n < maxRun && i+n < len(new) && o+n < len(old) {
+		d := new[i+n] - old[o+n]
+		if d == 0 {
+			break
+		}
+		w |= uint32(d) << (8 * n)
+		n++
+	}
+	return w, n
+}
+
+// scan collects anchors in [from, to), by following one alignment as long as it is good and looking
+// for others where it is not.
+func (s *scanner) scan(ctx context.Context, from, to int) ([]anchor, error) {
+	var out []anchor
+	off := 0
+	polled := from
+	counted := from
+	for i := from; i < to; {
+		if i-polled > 1<<16 {
+			polled = i
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+		}
+		o := i + off
+		if o >= 0 && o < len(s.old) {
+			n := equalLen(s.new[i:to], s.old[o:])
+			i += n
+			if n >= 16 || i >= to {
+				continue
+			}
+			o += n
+		}
+		m := matches(s.new, i, s.old, o)
+		if m >= fairMatches && i >= counted {
+			w, n := run(s.new, i, s.old, o)
+			s.stats.runs[runHash(w, n, s.stats.shift)]++
+			counted = i + n
+			if m >= goodMatches {
+				i += n
+				continue
+			}
+		}
+		if m >= goodMatches || m >= fairMatches && i&3 != 0 {
+			i++
+			continue
+		}
+		at, l := s.search(s.new, i, o)
+		if l < minAnchor || at-i == off {
+			i++
+			continue
+		}
+		back := equalLenBack(s.new[max(from, i-maxBack):i], s.old[:at])
+		out = append(out, anchor{int32(i - back), int32(at - i)})
+		here := 0
+		for k := range min(l, 64) {
+			if o+k >= 0 && o+k < len(s.old) && s.new[i+k] == s.old[o+k] {
+				here++
+			}
+		}
+		if min(l, 64) > here+4 {
+			off = at - i
+			i += l
+			continue
+		}
+		i++
+	}
+	prev := byte(0)
+	for i := from; i < to; i++ {
+		if (i>>13)&7 == 0 {
+			s.stats.pairs[uint32(prev)<<8|uint32(s.new[i])]++
+			prev = s.new[i]
+		}
+	}
+	return out, nil
+}
+
+// parser finds the cheapest way through one chunk after the other. Not safe for concurrent use.
+type parser struct {
+	old, new []byte
+	model    *model
+	lanes    []lane
+	nodes    []node
+	recent   [32]int32 // alignments used last, a ring
+	recents  int
+}
 
 // lane is one alignment of old and new bytes that is followed: the cheapest way to make what is
 // behind with this alignment in use at the end.
@@ -19,6 +128,7 @@ type lane struct {
 	offset int32 // old position less new position, or literal
 	cost   int32 // in 1/costUnit bits
 	start  int32 // since where this alignment is in use
+	paid   int32 // up to where differences are in cost
 	parent int32 // node of what was in use before; -1 for nothing
 	node   int32 // node of this use, once another lane needs it as parent; else -1
 	useful int32 // up to where it has been worth following
@@ -29,92 +139,15 @@ type node struct {
 	start, offset, parent int32
 }
 
-func (s *searcher) chunk(ctx context.Context, from, to int) ([]segment, error) {
-	if err := s.findAnchors(ctx, from, to); err != nil {
-		return nil, err
-	}
-	return s.parse(ctx, from, to)
-}
-
-// matches returns how many of the next 32 bytes of new at i agree with the old ones at o.
-func (s *searcher) matches(i, o int) int {
-	if o < 0 || o+32 > len(s.old) || i+32 > len(s.new) {
-		n := 0
-		for k := range 32 {
-			if i+k < len(s.new) && o+k >= 0 && o+k < len(s.old) && s.new[i+k] == s.old[o+k] {
-				n++
-			}
-		}
-		return n
-	}
-	a, b := s.new[i:i+32], s.old[o:o+32]
-	return zeroBytes(load64(a, 0)^load64(b, 0)) + zeroBytes(load64(a, 8)^load64(b, 8)) +
-		zeroBytes(load64(a, 16)^load64(b, 16)) + zeroBytes(load64(a, 24)^load64(b, 24))
-}
-
-// findAnchors collects stretches of equal bytes that start in [from, to), by following one
-// alignment as long as it is good and looking for others where it is not.
-func (s *searcher) findAnchors(ctx context.Context, from, to int) error {
-	s.anchors = s.anchors[:0]
-	off := 0
-	polled := from
-	for i := from; i < to; {
-		if i-polled > 1<<18 {
-			polled = i
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-		}
-		o := i + off
-		if o >= 0 && o < len(s.old) {
-			if n := equalLen(s.new[i:], s.old[o:]); n >= 16 {
-				s.anchors = append(s.anchors, found{i, o, n})
-				i += n
-				continue
-			}
-		}
-		m := s.matches(i, o)
-		if m >= goodMatches {
-			i += 4
-			continue
-		}
-		if m >= fairMatches && i&3 != 0 {
-			i++
-			continue
-		}
-		at, l := s.search(s.new, i, o)
-		if l < minAnchor {
-			i++
-			continue
-		}
-		if at-i != off {
-			back := equalLenBack(s.new[max(from, i-maxBack):i], s.old[:at])
-			s.anchors = append(s.anchors, found{i - back, at - back, l + back})
-			here := 0
-			for k := range min(l, 64) {
-				if o+k >= 0 && o+k < len(s.old) && s.new[i+k] == s.old[o+k] {
-					here++
-				}
-			}
-			if min(l, 64) > here+4 {
-				off = at - i
-				i += l
-				continue
-			}
-		}
-		i++
-	}
-	return nil
-}
-
-func (s *searcher) parse(ctx context.Context, from, to int) ([]segment, error) {
+// parse returns the segments of [from, to).
+func (s *parser) parse(ctx context.Context, anchors []anchor, fixed []stretch, from, to int) ([]segment, error) {
 	s.nodes = s.nodes[:0]
+	s.recents = 0
 	s.lanes = append(s.lanes[:0], lane{offset: literal, start: int32(from), parent: -1, node: -1, cost: costLiteral})
 	s.addLane(0, from, true)
 	best := 0
-	a := 0
 	new, old := s.new, s.old
-	polled := from
+	polled, retried := from, from
 	for i := from; i < to; {
 		if i-polled > 1<<16 {
 			polled = i
@@ -123,35 +156,80 @@ func (s *searcher) parse(ctx context.Context, from, to int) ([]segment, error) {
 			}
 			s.rebase()
 		}
-		for a < len(s.anchors) && s.anchors[a].new <= i {
-			f := s.anchors[a]
-			s.addLane(f.old-f.new, i, false)
-			a++
+		for len(fixed) > 0 && fixed[0].to <= i {
+			fixed = fixed[1:]
+		}
+		end := to
+		if len(fixed) > 0 {
+			f := fixed[0]
+			if i >= f.from {
+				best = s.force(f.offset, best, i)
+				s.skip(best, min(f.to, to))
+				best = 1
+				i = min(f.to, to)
+				continue
+			}
+			end = min(to, f.from)
+		}
+		for len(anchors) > 0 && int(anchors[0].at)-lead <= i {
+			s.addLane(anchors[0].offset, i, false)
+			anchors = anchors[1:]
 			best = s.best()
 		}
-		// Eight bytes at a time while every lane agrees.
-		l := &s.lanes[best]
-		if l.offset != literal {
-			if o := i + int(l.offset); o >= 0 && o < len(old) {
-				n := equalLen(new[i:to], old[o:])
-				if n >= 64 {
-					// Nothing else can be better at the end of this.
-					n &^= 7
-					s.skip(best, i, n)
-					best = s.best()
-					i += n
-					continue
-				}
+		off := s.lanes[best].offset
+		o := i + int(off)
+		if off != literal && o >= 0 && o < len(old) {
+			if n := equalLen(new[i:end], old[o:]); n >= 64 {
+				// Nothing else can be better at the end of this.
+				s.skip(best, i+n)
+				best = 1
+				i += n
+				continue
 			}
+		}
+		if i >= retried+retryEvery {
+			retried = i
+			s.retry(i, off)
 		}
 		s.step(i, best)
 		best = s.best()
 		i++
 	}
-	return s.trace(best, from), nil
+	return s.trace(best), nil
 }
 
-func (s *searcher) best() int {
+// retry follows alignments again that were used before where the current one is poor.
+func (s *parser) retry(i int, off int32) {
+	m := 0
+	if off != literal {
+		if s.recents == 0 || s.recent[(s.recents-1)%len(s.recent)] != off {
+			s.remember(off)
+		}
+		if m = matches(s.new, i, s.old, i+int(off)); m >= retryBelow {
+			return
+		}
+	}
+	for _, r := range s.recent[:min(s.recents, len(s.recent))] {
+		if r == off {
+			continue
+		}
+		if n := matches(s.new, i, s.old, i+int(r)); n >= retryFrom && n > m {
+			s.addLane(r, i, false)
+		}
+	}
+}
+
+func (s *parser) remember(off int32) {
+	for _, r := range s.recent[:min(s.recents, len(s.recent))] {
+		if r == off {
+			return
+		}
+	}
+	s.recent[s.recents%len(s.recent)] = off
+	s.recents++
+}
+
+func (s *parser) best() int {
 	b := 0
 	for i := range s.lanes {
 		if s.lanes[i].cost < s.lanes[b].cost {
@@ -162,7 +240,7 @@ func (s *searcher) best() int {
 }
 
 // rebase keeps costs small.
-func (s *searcher) rebase() {
+func (s *parser) rebase() {
 	low := s.lanes[s.best()].cost
 	for i := range s.lanes {
 		s.lanes[i].cost -= low
@@ -170,7 +248,7 @@ func (s *searcher) rebase() {
 }
 
 // use returns the node of the current use of lane b.
-func (s *searcher) use(b int) int32 {
+func (s *parser) use(b int) int32 {
 	l := &s.lanes[b]
 	if l.node < 0 {
 		l.node = int32(len(s.nodes))
@@ -179,12 +257,13 @@ func (s *searcher) use(b int) int32 {
 	return l.node
 }
 
-// addLane follows an alignment from position i on, if it is not followed yet.
-func (s *searcher) addLane(off, i int, first bool) {
+// addLane follows an alignment from position i on, if it is not followed yet. First is whether
+// nothing was in use before.
+func (s *parser) addLane(off int32, i int, first bool) {
 	worst := -1
 	for k := range s.lanes {
 		l := &s.lanes[k]
-		if l.offset == int32(off) {
+		if l.offset == off {
 			l.useful = int32(i)
 			return
 		}
@@ -193,7 +272,7 @@ func (s *searcher) addLane(off, i int, first bool) {
 		}
 	}
 	b := s.best()
-	l := lane{offset: int32(off), start: int32(i), node: -1, useful: int32(i), parent: -1, cost: costResume}
+	l := lane{offset: off, start: int32(i), node: -1, useful: int32(i), parent: -1, cost: costResume}
 	if !first {
 		l.parent = s.use(b)
 		l.cost = s.lanes[b].cost + costSwitch
@@ -205,20 +284,28 @@ func (s *searcher) addLane(off, i int, first bool) {
 	}
 }
 
+// force makes lane offset the only one at position i, and returns its number.
+func (s *parser) force(offset int32, best, i int) int {
+	if s.lanes[best].offset == offset {
+		return best
+	}
+	parent := s.use(best)
+	cost := s.lanes[best].cost
+	s.lanes = append(s.lanes[:1], lane{offset: offset, start: int32(i), node: -1, parent: parent, cost: cost, paid: int32(i)})
+	return 1
+}
+
 // step adds the byte at i to every lane.
-func (s *searcher) step(i, best int) {
+func (s *parser) step(i, best int) {
 	base := s.lanes[best].cost
-	from := s.lanes[best].offset
-	for k := 0; k < len(s.lanes); k++ {
+	enter := base + costSwitch
+	if s.lanes[best].offset == literal {
+		enter = base + costResume
+	}
+	for k := 1; k < len(s.lanes); k++ {
 		l := &s.lanes[k]
-		enter := base + costSwitch
-		if l.offset == literal {
-			enter = base + costLiteral
-		} else if from == literal {
-			enter = base + costResume
-		}
 		if l.cost > enter {
-			if int(l.useful)+laneReach < i && l.offset != literal {
+			if int(l.useful)+laneReach < i {
 				last := len(s.lanes) - 1
 				if best != last && best != k {
 					s.lanes[k] = s.lanes[last]
@@ -231,50 +318,61 @@ func (s *searcher) step(i, best int) {
 			l.cost = enter
 			l.start = int32(i)
 			l.node = -1
+			l.paid = int32(i)
 		}
-		if l.offset == literal {
-			l.cost += costByte
+		o := i + int(l.offset)
+		if uint(o) >= uint(len(s.old)) {
+			l.cost += 1 << 16
 			continue
 		}
-		l.cost += s.byteCost(i, int(l.offset))
+		if s.new[i] != s.old[o] && int(l.paid) <= i {
+			s.differ(l, i, o)
+		}
 	}
+	l := &s.lanes[0]
+	if l.cost > base+costLiteral {
+		l.parent = s.use(best)
+		l.cost = base + costLiteral
+		l.start = int32(i)
+		l.node = -1
+	}
+	prev := byte(0)
+	if i > 0 {
+		prev = s.new[i-1]
+	}
+	l.cost += int32(s.model.pairs[uint32(prev)<<8|uint32(s.new[i])])
 }
 
-func (s *searcher) byteCost(i, off int) int32 {
-	o := i + off
-	if o < 0 || o >= len(s.old) {
-		return 1 << 20
+// differ adds the run of differences at i to a lane.
+func (s *parser) differ(l *lane, i, o int) {
+	w, n := run(s.new, i, s.old, o)
+	l.paid = int32(i + n)
+	if i >= 8 && o >= 8 {
+		same4, same8 := true, true
+		for k := range n {
+			d := byte(w >> (8 * k))
+			same4 = same4 && d == s.new[i+k-4]-s.old[o+k-4]
+			same8 = same8 && d == s.new[i+k-8]-s.old[o+k-8]
+		}
+		if same4 || same8 {
+			l.cost += costRepeat
+			return
+		}
 	}
-	d := s.new[i] - s.old[o]
-	if d == 0 {
-		return 0
-	}
-	if i < 8 || o < 8 {
-		return costNext
-	}
-	if d == s.new[i-4]-s.old[o-4] || d == s.new[i-8]-s.old[o-8] {
-		return costRepeat
-	}
-	if s.new[i-1] != s.old[o-1] {
-		return costNext
-	}
-	return costRun
+	l.cost += costGap + int32(s.model.runs[runHash(w, n, s.model.shift)])
 }
 
-// skip adds n bytes that are equal in the best lane to every lane.
-func (s *searcher) skip(best, i, n int) {
+// skip goes on at position i, up to where the best lane is better than any other.
+func (s *parser) skip(best, i int) {
 	b := s.lanes[best]
-	b.useful = int32(i + n)
-	lit := s.lanes[0]
-	s.lanes = append(s.lanes[:0], lit, b)
-	s.lanes[0].cost = b.cost + costLiteral
-	s.lanes[0].start = int32(i + n)
-	s.lanes[0].parent = s.use(1)
-	s.lanes[0].node = -1
+	b.useful = int32(i)
+	b.paid = int32(i)
+	s.lanes = append(s.lanes[:1], b)
+	s.lanes[0] = lane{offset: literal, cost: b.cost + costLiteral, start: int32(i), parent: s.use(1), node: -1}
 }
 
 // trace returns the segments of the way that ends in lane b.
-func (s *searcher) trace(b, from int) []segment {
+func (s *parser) trace(b int) []segment {
 	var out []segment
 	for n := s.use(b); n >= 0; n = s.nodes[n].parent {
 		out = append(out, segment{s.nodes[n].start, s.nodes[n].offset})

@@ -14,7 +14,7 @@ import (
 )
 
 func (a *app) patchCommands() []*cobra.Command {
-	return []*cobra.Command{a.diffCommand(), a.patchCommand(), a.inspectCommand(), a.xzCommand()}
+	return []*cobra.Command{a.diffCommand(), a.patchCommand(), a.inspectCommand(), a.xzCommand(), a.benchCommand()}
 }
 
 // maxPatchInput is the size in bytes from which on files cannot be diffed: MBDIFF10 has 32-bit numbers.
@@ -82,7 +82,7 @@ itself: --xz does that, as it is stored in an update.`,
 				n.w = w
 				out := io.WriteCloser(nopCloser{&n})
 				if compress {
-					if out, err = xz.NewWriter(&n, &xz.WriterOptions{Level: xz.Best}); err != nil {
+					if out, err = xz.NewWriter(&n, &xz.WriterOptions{Level: xz.Best, Patch: true}); err != nil {
 						return err
 					}
 				}
@@ -254,7 +254,7 @@ func (a *app) inspectCommand() *cobra.Command {
 }
 
 func (a *app) xzCommand() *cobra.Command {
-	var decompress, check bool
+	var decompress, check, patch bool
 	var level, filter string
 	cmd := &cobra.Command{
 		Use:   "xz FILE OUT",
@@ -276,7 +276,7 @@ take the file (exit code 1 and the reason where it would not).`,
 			if decompress {
 				return a.decompress(cmd.Context(), args[0], args[1])
 			}
-			opts := &xz.WriterOptions{Level: xz.Level(level)}
+			opts := &xz.WriterOptions{Level: xz.Level(level), Patch: patch}
 			switch filter {
 			case "":
 			case "x86":
@@ -314,6 +314,7 @@ take the file (exit code 1 and the reason where it would not).`,
 	flags.BoolVarP(&decompress, "decompress", "d", false, "decompress xz or bzip2")
 	flags.BoolVar(&check, "check", false, "would an installed updater take this member?")
 	flags.StringVar(&level, "level", string(xz.Level6), "how hard to try: fast, 6 or best")
+	flags.BoolVar(&patch, "patch", false, "the file is an MBDIFF10 patch: suit the encoder to each of its blocks (not with --filter)")
 	flags.StringVar(&filter, "filter", "", "branch filter: x86 or none")
 	return cmd
 }

@@ -308,7 +308,7 @@ func (f *toolFlags) replace(ctx context.Context, sources *sourceFlags, recipe *p
 		if err != nil {
 			return toolchain.Tool{}, err
 		}
-		defer s.close() // what it fetched stays in the cache; the program is read from there below
+		defer func() { _ = s.close() }() // what it fetched stays in the cache; the program is read from there below
 		return toolchain.Fetcher{Client: s.client, Cache: s.cache}.Copy(ctx, tools[i])
 	}
 	if f.differ != "" {

@@ -527,7 +527,7 @@ func (b *builder) diff(ctx context.Context, old, new []byte, limit int64, matche
 		return nil, nil // the format, and the updater, end here
 	}
 	out := &limitedBuffer{limit: limit}
-	w, err := b.recipe.Compression.Patches.NewWriter(out, Content{Kind: ContentPatch, Size: -1, Arch: b.recipe.Arch})
+	w, err := b.recipe.Compression.Patches.NewWriter(out, Content{Kind: ContentPatch, Size: int64(len(new)), Arch: b.recipe.Arch})
 	if err == nil {
 		err = b.recipe.Differ.Diff(ctx, &firstWrite{w: w, call: matched}, old, new)
 		if err == nil {

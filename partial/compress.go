@@ -22,7 +22,7 @@ const (
 // Content says what a Compressor is given.
 type Content struct {
 	Kind ContentKind
-	Size int64  // in bytes, or -1 where it is not known beforehand
+	Size int64  // in bytes, or -1 where it is not known beforehand; of a patch, the size of the new file
 	Arch string // of the recipe: decides which filter suits executables
 }
 
@@ -70,18 +70,29 @@ type XZ struct {
 }
 
 func (x XZ) options(c Content) xz.WriterOptions {
-	o := xz.WriterOptions{Level: xz.Level(x.Level), DictSize: 8 << 20}
-	if c.Size >= 0 {
-		o.DictSize = int(min(max(c.Size, 4<<10), 8<<20)) // more than there is would only take memory, here and there
-	}
+	o := xz.WriterOptions{Level: xz.Level(x.Level), DictSize: xzDict}
 	if x.Level == "" {
 		o.Level = xz.Best
 	}
-	if c.Kind != ContentPatch {
+	if c.Kind == ContentPatch {
+		o.Patch = o.Level == xz.Best
+	} else {
 		o.Filter = filterFor(c.Arch)
+	}
+	if c.Size >= 0 {
+		// More than there is would only take memory, here and in the updater. A patch is longer than the new file by
+		// its control block.
+		n := c.Size
+		if c.Kind == ContentPatch {
+			n += n/2 + 4<<10
+		}
+		o.DictSize = int(min(max(n, 4<<10), xzDict))
 	}
 	return o
 }
+
+// xzDict is the dictionary of the xz program's level 6. A larger one hardly makes patches smaller.
+const xzDict = 8 << 20
 
 // filterFor returns the filter that suits an architecture's executables, as the scripts choose it.
 func filterFor(arch string) xz.Filter {
@@ -92,8 +103,8 @@ func filterFor(arch string) xz.Filter {
 	return xz.None
 }
 
-// ID names the encoder, its level and the layout of patches.
-func (x XZ) ID() string { return x.options(Content{Kind: ContentPatch, Size: -1}).ID() + "/patch-1" }
+// ID names the encoder, its level and settings, and the rule by which small content gets a smaller dictionary.
+func (x XZ) ID() string { return x.options(Content{Kind: ContentPatch, Size: -1}).ID() + "/size-1" }
 
 // NewWriter returns a writer of one xz stream.
 func (x XZ) NewWriter(w io.Writer, c Content) (io.WriteCloser, error) {
@@ -107,10 +118,8 @@ func (x XZ) NewWriter(w io.Writer, c Content) (io.WriteCloser, error) {
 
 // PeakMemory returns how many bytes a writer holds at most.
 func (x XZ) PeakMemory(c Content) int64 {
-	if x.Level == LevelFast {
-		return 32 << 20
-	}
-	return 128 << 20
+	// window, binary tree and hash tables for each byte of the dictionary
+	return 14*int64(x.options(c).DictSize) + 4<<20
 }
 
 // Bzip2 compresses for updaters before Firefox 56.

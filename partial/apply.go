@@ -101,7 +101,7 @@ func apply(ctx context.Context, fsys filesystem, p *mar.Reader, opts *ApplyOptio
 func identify(ctx context.Context, p *mar.Reader) (string, error) {
 	h := sha256.New()
 	for _, f := range p.Files() {
-		fmt.Fprintf(h, "%q %o %d\n", f.Name, uint32(f.Mode), f.Size)
+		h.Write(fmt.Appendf(nil, "%q %o %d\n", f.Name, uint32(f.Mode), f.Size))
 		if _, err := copyTo(ctx, h, f.Section()); err != nil {
 			return "", fmt.Errorf("read %q: %w", f.Name, err)
 		}

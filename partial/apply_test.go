@@ -8,12 +8,9 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/senbonzakura/senbonzakura/bsdiff"
@@ -21,13 +18,13 @@ import (
 	"github.com/senbonzakura/senbonzakura/mar"
 )
 
-func openRoot(t testing.TB, dir string) *os.Root {
-	t.Helper()
+func openRoot(tb testing.TB, dir string) *os.Root {
+	tb.Helper()
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { root.Close() })
+	tb.Cleanup(func() { root.Close() })
 	return root
 }
 
@@ -78,11 +75,11 @@ func TestApplyUpdaterTests(t *testing.T) {
 	}
 }
 
-func readShared(t testing.TB, name string) string {
-	t.Helper()
-	data, err := os.ReadFile(filepath.Join(sharedUpdater(t), name))
+func readShared(tb testing.TB, name string) string {
+	tb.Helper()
+	data, err := os.ReadFile(filepath.Join(sharedUpdater(tb), name))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return string(data)
 }
@@ -128,8 +125,8 @@ func TestApplyZucchiniIsNamed(t *testing.T) {
 
 // killCase is an update in which everything happens: patches, chains of directories, adds, removals, a file that makes
 // room for a directory, directories that go.
-func killCase(t testing.TB) (from, to snapshot, update *mar.Reader) {
-	t.Helper()
+func killCase(tb testing.TB) (from, to snapshot, update *mar.Reader) {
+	tb.Helper()
 	r := rand.New(rand.NewPCG(1, 2))
 	big := noise(r, 4000)
 	from = snapshot{
@@ -145,9 +142,9 @@ func killCase(t testing.TB) (from, to snapshot, update *mar.Reader) {
 	}
 	var patch bytes.Buffer
 	if err := bsdiff.New(bsdiff.Options{Match: bsdiff.Compatible}).Diff(context.Background(), &patch, big, next); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	update = archive(t, `type "partial"
+	update = archive(tb, `type "partial"
 remove "becomes"
 patch "patched.patch" "patched"
 add "tool"
@@ -192,7 +189,7 @@ func archive(t testing.TB, manifest string, items snapshot) *mar.Reader {
 type faultFS struct {
 	filesystem
 	count, at int
-	kill      bool
+	kill      func() // instead of failing
 }
 
 var errFault = errors.New("injected fault")
@@ -202,9 +199,8 @@ func (f *faultFS) step() error {
 	if f.count != f.at {
 		return nil
 	}
-	if f.kill {
-		syscall.Kill(os.Getpid(), syscall.SIGKILL)
-		select {}
+	if f.kill != nil {
+		f.kill()
 	}
 	return errFault
 }
@@ -427,69 +423,6 @@ func (l *lateFault) Rename(from, to string) error {
 		return errFault
 	}
 	return l.faultFS.Rename(from, to)
-}
-
-const (
-	killVariable = "SENBON_TEST_KILL_AT"
-	killDir      = "SENBON_TEST_KILL_DIR"
-)
-
-// A process that is killed at any operation leaves a tree that the next run makes the new one.
-func TestApplyKilledAtEveryOperation(t *testing.T) {
-	from, to, update := killCase(t)
-	if at := os.Getenv(killVariable); at != "" {
-		n, err := strconv.Atoi(at)
-		if err != nil {
-			t.Fatal(err)
-		}
-		root := openRoot(t, os.Getenv(killDir))
-		fsys := &faultFS{filesystem: rootFS{root}, at: n, kill: true}
-		if err := apply(t.Context(), fsys, update, nil); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	// every operation of a run counts; a killed process costs some 10 ms
-	killed, before, after := 0, 0, 0
-	for at := 1; ; at++ {
-		dir := t.TempDir()
-		from.write(t, dir)
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestApplyKilledAtEveryOperation$")
-		cmd.Env = append(os.Environ(), killVariable+"="+strconv.Itoa(at), killDir+"="+dir)
-		out, err := cmd.CombinedOutput()
-		if err == nil {
-			if diff := diffSnapshots(look(t, dir), to); diff != "" {
-				t.Fatal(diff)
-			}
-			break
-		}
-		var ee *exec.ExitError
-		if !errors.As(err, &ee) || ee.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
-			t.Fatalf("operation %d: %v\n%s", at, err, out)
-		}
-		killed++
-		journal := exists(dir, journalFile)
-		committed := exists(dir, committedFile)
-		err = Apply(t.Context(), openRoot(t, dir), update, nil)
-		switch {
-		case err == nil && committed:
-			after++
-		case err == nil:
-			before++
-		case journal || committed:
-			t.Fatalf("again after operation %d: %v", at, err)
-		default:
-			// killed with at most an empty work directory left: the update does not fit the new tree any more
-			after++
-		}
-		if diff := diffSnapshots(look(t, dir), to); diff != "" {
-			t.Fatalf("again after operation %d (%v):\n%s", at, err, diff)
-		}
-	}
-	t.Logf("killed %d times: %d times before the update was committed, %d after", killed, before, after)
-	if before < 20 || after < 5 {
-		t.Error("the test does not test")
-	}
 }
 
 func exists(dir, name string) bool {

@@ -403,7 +403,11 @@ func (b *builder) makePatches(ctx context.Context) error {
 		}
 		total += newSize
 		jobs = append(jobs, job{memory: oldSize + newSize + work, order: oldSize + newSize, run: func(ctx context.Context, r *reservation) error {
-			err := b.makePatch(ctx, g, func() { r.keep(oldSize + newSize + packing) })
+			err := b.makePatch(ctx, g, func() {
+				b.opts.Memory.collect(min(work, 16*oldSize))
+				r.keep(oldSize + newSize + packing)
+			})
+			b.opts.Memory.collect(oldSize + 2*newSize)
 			b.total.add(s.name, newSize)
 			return err
 		}})
@@ -480,6 +484,7 @@ func (b *builder) decide(ctx context.Context, g *group, matched func()) (decisio
 	if err != nil {
 		return decision{}, fmt.Errorf("TO: %w", err)
 	}
+	b.opts.Memory.collect(s.from.size + s.to.size) // the compressed bytes
 	res := decision{oldSize: int64(len(old)), newSize: int64(len(new))}
 	cached := b.caches.patches != nil && res.newSize >= b.opts.CacheMinimum
 	if cached {
@@ -511,6 +516,7 @@ func (b *builder) decide(ctx context.Context, g *group, matched func()) (decisio
 	if b.opts.NoVerify {
 		return res, nil
 	}
+	b.opts.Memory.collect(min(peakMemory(b.recipe.Compression.Patches, Content{Kind: ContentPatch, Size: res.newSize}), 16*res.newSize))
 	if err := b.verifyPatch(ctx, s, old, new, patch); err != nil {
 		return res, err
 	}

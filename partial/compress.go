@@ -1,10 +1,12 @@
 package partial
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/senbonzakura/senbonzakura/bsdiff"
 	"github.com/senbonzakura/senbonzakura/internal/xz"
@@ -200,6 +202,9 @@ type unusableError struct{ why error }
 func (e *unusableError) Error() string { return e.why.Error() }
 func (e *unusableError) Unwrap() error { return e.why }
 
+// readers are buffers of the size that xz.UpdaterAccepts would make for itself each time.
+var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 64<<10) }}
+
 // accepted returns nil if an updater for the given format unpacks a member, an *unusableError if it does not.
 func accepted(m *member, format MemberFormat) error {
 	if m.size == 0 {
@@ -211,7 +216,10 @@ func accepted(m *member, format MemberFormat) error {
 	}
 	switch {
 	case format == FormatXZ && f == xz.FormatXZ:
-		err := xz.UpdaterAccepts(m.at())
+		in := readers.Get().(*bufio.Reader)
+		in.Reset(m.at())
+		err := xz.UpdaterAccepts(in)
+		readers.Put(in)
 		var xe *xz.Error
 		if errors.As(err, &xe) {
 			return &unusableError{err}

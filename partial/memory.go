@@ -5,6 +5,7 @@ import (
 	"context"
 	"runtime"
 	"slices"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
@@ -20,6 +21,20 @@ const DefaultMemory = 1 << 30
 type Memory struct {
 	size int64
 	sem  *semaphore.Weighted
+	back atomic.Int64 // given back since the garbage collector ran
+}
+
+// collectAfter is how many bytes may be given back before the garbage collector is run. By itself it waits until as much
+// garbage as data has come together, and the bound would hold for half of the memory only. A run costs
+// milliseconds, because nearly everything here is bytes without pointers.
+const collectAfter = 48 << 20
+
+// collect is told that n bytes were let go. It runs the garbage collector if they, and those before them, are worth it.
+func (m *Memory) collect(n int64) {
+	if m.back.Add(n) >= collectAfter {
+		m.back.Store(0)
+		runtime.GC()
+	}
 }
 
 // NewMemory returns a bound of that many bytes. It panics if bytes is not positive.

@@ -214,7 +214,7 @@ func (p *packer) read(name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer r.Close()
+	defer r.Close() //nolint:errcheck // only read
 	data, err := io.ReadAll(io.LimitReader(r, manifestLimit+1))
 	if err == nil && len(data) > manifestLimit {
 		err = fmt.Errorf("%q: %w: more than %d bytes", name, ErrLimit, manifestLimit)
@@ -333,7 +333,7 @@ func (p *packer) compress(ctx context.Context) error {
 }
 
 func (p *packer) compressFile(ctx context.Context, f *packed, content Content) error {
-	var src io.ReadCloser = io.NopCloser(bytes.NewReader(f.data))
+	src := io.NopCloser(bytes.NewReader(f.data))
 	if f.data == nil {
 		file, err := p.tree.Open(f.name)
 		if err != nil {

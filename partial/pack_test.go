@@ -163,7 +163,8 @@ func TestTrap01And02MembersAreCompressedAsMozillaDoes(t *testing.T) {
 		if out[7] != 4 {
 			t.Errorf("%v: the check is %d, want 4 (CRC64)", tt, out[7])
 		}
-		flags, dict := out[13], byte(0)
+		var dict byte
+		flags := out[13]
 		if flags&3 == 0 {
 			dict = out[16]
 		} else {

@@ -317,7 +317,8 @@ func (p *prover) follow(v ManifestVersion, man *Manifest, proof *Proof, count bo
 		want := p.to.files[n]
 		c, touched := plan.changes[n]
 		var b *blob
-		executable, by := false, ""
+		var executable bool
+		var by string
 		switch {
 		case touched && c.blob != nil:
 			b, by, executable = c.blob, c.by.String(), c.mode&0o100 != 0
@@ -445,7 +446,7 @@ func (p *prover) run(ctx context.Context, todo []comparison, needed map[string]I
 		if err != nil {
 			return err
 		}
-		memory := int64(96 << 20) // two decoders as they may declare themselves
+		memory := min(16*size, 64<<20) + 1<<20 // two decoders
 		for b := c.blob; b != nil; b = b.base {
 			m := p.member(b)
 			n := m.size + size // a patched file is about as large as it is to be
@@ -461,7 +462,9 @@ func (p *prover) run(ctx context.Context, todo []comparison, needed map[string]I
 			}
 		}
 		addJob(memory, size, c.to.name, func(ctx context.Context) error {
-			return p.compare(ctx, same[k], needed)
+			err := p.compare(ctx, same[k], needed)
+			p.memory.collect(size)
+			return err
 		})
 	}
 	for name, ins := range needed {
@@ -475,7 +478,7 @@ func (p *prover) run(ctx context.Context, todo []comparison, needed map[string]I
 		if read[name] {
 			continue
 		}
-		addJob(16<<20, m.size, name, func(ctx context.Context) error { return p.unpack(ctx, m, ins) })
+		addJob(8<<20, m.size, name, func(ctx context.Context) error { return p.unpack(ctx, m, ins) })
 	}
 	steps.total = total
 	steps.add("", 0)
@@ -555,7 +558,7 @@ func (p *prover) compare(ctx context.Context, same []comparison, needed map[stri
 // is read.
 func compareStream(ctx context.Context, got []byte, want io.Reader) (first, size int64, err error) {
 	first = -1
-	buf := make([]byte, 256<<10)
+	buf := make([]byte, min(len(got)+1, 64<<10))
 	for {
 		if err := ctx.Err(); err != nil {
 			return 0, 0, err

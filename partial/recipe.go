@@ -136,8 +136,8 @@ func (r Recipe) ID() string {
 	for _, v := range r.Manifests {
 		manifests = append(manifests, v.Name())
 	}
-	return fmt.Sprintf("partial/1 rules=%s %s files=%s manifests=%s arch=%q platform=%q force=%q product=%s",
-		r.Rules, r.PatchID(), r.Compression.Files.ID(), strings.Join(manifests, ","), r.Arch, r.Platform, slices.Compact(force), product)
+	return fmt.Sprintf("partial/1 rules=%s %s format=%s files=%s manifests=%s arch=%q platform=%q force=%q product=%s",
+		r.Rules, r.PatchID(), r.Compression.Format, r.Compression.Files.ID(), strings.Join(manifests, ","), r.Arch, r.Platform, slices.Compact(force), product)
 }
 
 // PatchID names the part of the recipe that decides about the bytes of a patch. It is part of every PatchKey.

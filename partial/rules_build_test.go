@@ -1,0 +1,679 @@
+package partial
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/senbonzakura/senbonzakura/bsdiff"
+	"github.com/senbonzakura/senbonzakura/mar"
+)
+
+// build makes a partial update of two snapshots and returns it with its manifest's text.
+func build(t testing.TB, from, to *mar.Reader, r Recipe, opts *BuildOptions) (*mar.Reader, string, *Report) {
+	t.Helper()
+	a, rep, err := Build(t.Context(), from, to, r, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := writeMAR(t, a)
+	return got, string(decompressed(t, got, ManifestV3.Name())), rep
+}
+
+func has(list []Finding, kind Kind, severity Severity, path string) bool {
+	return slices.ContainsFunc(list, func(f Finding) bool {
+		return f.Kind == kind && f.Severity == severity && (path == "" || f.Path == path)
+	})
+}
+
+// pp is a precomplete that never changes, so that it does not get into the way of what is tested.
+const pp = "# none\n"
+
+func releases(t testing.TB, from, to snapshot) (*mar.Reader, *mar.Reader) {
+	t.Helper()
+	return pack(t, from.with("precomplete", file0(pp))), pack(t, to.with("precomplete", file0(pp)))
+}
+
+// A patch wins only if it is strictly smaller, both compressed; a tie goes to the whole file.
+func TestTrap03PatchOrFullIsDecidedOnCompressedSizes(t *testing.T) {
+	t.Parallel()
+	from, to := releases(t, snapshot{"f": file0("old")}, snapshot{"f": file0("new content")})
+	full := int(memberOf(to.Lookup("f")).size)
+	for _, tt := range []struct {
+		size int
+		want string
+	}{{full - 1, `patch "f.patch" "f"`}, {full, `add "f"`}, {full + 1, `add "f"`}} {
+		for _, rules := range []Rules{RulesStrict, RulesScripts} {
+			r := fastRecipe(rules)
+			r.Compression.Patches = fixedSize{r.Compression.Patches, tt.size}
+			_, text, _ := build(t, from, to, r, &BuildOptions{NoVerify: true})
+			if !strings.Contains(text, tt.want+"\n") {
+				t.Errorf("patch of %d bytes, whole file of %d: got\n%s\nwant %s", tt.size, full, text, tt.want)
+			}
+		}
+	}
+}
+
+// fixedSize makes everything that many bytes long.
+type fixedSize struct {
+	Compressor
+	size int
+}
+
+func (f fixedSize) NewWriter(w io.Writer, _ Content) (io.WriteCloser, error) {
+	_, err := w.Write(make([]byte, f.size))
+	return nopWriter{}, err
+}
+
+type nopWriter struct{}
+
+func (nopWriter) Write(p []byte) (int, error) { return len(p), nil }
+func (nopWriter) Close() error                { return nil }
+
+// The manifest comes first, then the entries in the order of their instructions.
+func TestTrap04EntriesStandInTheOrderOfTheManifest(t *testing.T) {
+	t.Parallel()
+	from, to := releases(t,
+		snapshot{"b": file0("b1"), "a/x": file0("x1"), "gone": file0("g")},
+		snapshot{"b": file0("b2"), "a/x": file0("x2"), "z": file0("z"), "a/n": file0("n")})
+	got, text, _ := build(t, from, to, fastRecipe(RulesScripts), nil)
+	if want := []string{"updatev3.manifest", "precomplete", "b", "a/x", "z", "a/n"}; !slices.Equal(names(got), want) {
+		t.Errorf("got entries %q, want %q", names(got), want)
+	}
+	want := "type \"partial\"\nadd \"precomplete\"\nadd \"b\"\nadd \"a/x\"\nadd \"z\"\nadd \"a/n\"\nremove \"gone\"\n"
+	if text != want {
+		t.Errorf("got\n%s\nwant\n%s", text, want)
+	}
+}
+
+// brokenDiffer makes patches that the updater would apply without a word, and that give something else.
+type brokenDiffer struct{ breakIt func([]byte) []byte }
+
+func (brokenDiffer) ID() string { return "broken" }
+
+func (d brokenDiffer) Diff(ctx context.Context, patch io.Writer, old, new []byte) error {
+	var b bytes.Buffer
+	if err := bsdiff.New(bsdiff.Options{Match: bsdiff.Compatible}).Diff(ctx, &b, old, new); err != nil {
+		return err
+	}
+	_, err := patch.Write(d.breakIt(b.Bytes()))
+	return err
+}
+
+// The updater checks neither the content nor the length of what a patch gives; Build and Verify do.
+func TestTrap05PatchResultsAreChecked(t *testing.T) {
+	t.Parallel()
+	old := strings.Repeat("all work and no play makes jack a dull boy\n", 100)
+	from, to := releases(t, snapshot{"f": file0(old + "x" + noisy(500))}, snapshot{"f": file0(old + "y" + noisy(500))})
+	for name, breakIt := range map[string]func([]byte) []byte{
+		"other byte":  func(b []byte) []byte { b[50+7]++; return b },
+		"longer dlen": func(b []byte) []byte { b[19]++; return b },
+		"shorter":     func(b []byte) []byte { b[19]--; return b },
+		"unused byte": func(b []byte) []byte { b[31]++; return append(b, 0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := fastRecipe(RulesStrict)
+			r.Differ = brokenDiffer{breakIt}
+			if a, _, err := Build(t.Context(), from, to, r, nil); err == nil || a != nil {
+				t.Fatal("Build gave an update")
+			}
+			a, rep, err := Build(t.Context(), from, to, r, &BuildOptions{NoVerify: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if rep.Verified || rep.Proof != nil {
+				t.Error("the report says that it is verified")
+			}
+			if err := Verify(t.Context(), from, writeMAR(t, a), to, nil); err == nil {
+				t.Error("Verify accepts the update")
+			}
+		})
+	}
+}
+
+func noisy(n int) string {
+	b := make([]byte, n)
+	x := uint32(1)
+	for i := range b {
+		x = x*1664525 + 1013904223
+		b[i] = byte(x >> 24)
+	}
+	return string(b)
+}
+
+// Each item may be used once; the updater fails with 6 at the second line.
+func TestTrap06ItemsAreUsedOnce(t *testing.T) {
+	t.Parallel()
+	from := pack(t, snapshot{"a": file0("a")})
+	update := archive(t, "add \"x\"\nadd \"x\"\n", snapshot{"x": file0("x")})
+	var ue *UpdateError
+	if err := Verify(t.Context(), from, update, from, nil); !errors.As(err, &ue) || ue.Code != CodeRead || ue.Line != 2 {
+		t.Errorf("Verify: got %v, want code %d at line 2", err, CodeRead)
+	}
+	dir := t.TempDir()
+	if err := Apply(t.Context(), openRoot(t, dir), update, nil); !errors.As(err, &ue) || ue.Code != CodeRead {
+		t.Errorf("Apply: got %v, want code %d", err, CodeRead)
+	}
+	// a line that is skipped uses nothing
+	skipped := archive(t, "add-if \"none\" \"x\"\nadd \"x\"\n", snapshot{"x": file0("x")})
+	if err := Apply(t.Context(), openRoot(t, dir), skipped, nil); err != nil {
+		t.Error(err)
+	}
+
+	// A file that has the name of another one's patch: with the strict rules the patch gets another name.
+	long := noisy(3000)
+	f, to := releases(t,
+		snapshot{"f": file0(long + "1"), "f.patch": file0("mine 1")},
+		snapshot{"f": file0(long + "2"), "f.patch": file0("mine 2")})
+	_, text, rep := build(t, f, to, fastRecipe(RulesStrict), nil)
+	if !strings.Contains(text, `patch "f.1.patch" "f"`) || !has(rep.Findings, KindItem, Repaired, "f") {
+		t.Errorf("got findings %v and\n%s", rep.Findings, text)
+	}
+	if _, _, err := Build(t.Context(), f, to, fastRecipe(RulesScripts), nil); !errors.Is(err, ErrRefused) {
+		t.Errorf("scripts: got %v, want ErrRefused: two entries of one name cannot be written", err)
+	}
+}
+
+// A line without its item, and an archive without a manifest, crash the updater.
+func TestTrap07MissingItemsAreFound(t *testing.T) {
+	t.Parallel()
+	from := pack(t, snapshot{"a": file0("a")})
+	for name, update := range map[string]*mar.Reader{
+		"add":         archive(t, `add "x"`, nil),
+		"patch":       archive(t, `patch "x" "a"`, nil),
+		"no manifest": writeMAR(t, &mar.Archive{Product: testProduct, Entries: []mar.Entry{memberOf(from.Lookup("a")).entry()}}),
+	} {
+		var ue *UpdateError
+		if err := Verify(t.Context(), from, update, from, nil); !errors.As(err, &ue) || ue.Code != CodeCrash {
+			t.Errorf("%s: Verify: got %v, want an *UpdateError with code %d", name, err, CodeCrash)
+		}
+		if err := Apply(t.Context(), openRoot(t, t.TempDir()), update, nil); !errors.As(err, &ue) || ue.Code != CodeCrash {
+			t.Errorf("%s: Apply: got %v, want an *UpdateError with code %d", name, err, CodeCrash)
+		}
+	}
+}
+
+// A file that becomes a directory fails on every client; a directory that becomes a file leaves a backup behind.
+func TestTrap10FilesAndDirectoriesThatChangePlaces(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		kind     Kind
+		from, to snapshot
+	}{
+		{KindFileToDirectory, snapshot{"p": file0("1")}, snapshot{"p/q": file0("2")}},
+		{KindDirectoryToFile, snapshot{"p/q": file0("1")}, snapshot{"p": file0("2")}},
+	} {
+		from, to := releases(t, tt.from, tt.to)
+		_, rep, err := Build(t.Context(), from, to, fastRecipe(RulesStrict), nil)
+		var re *RefusedError
+		if !errors.As(err, &re) || !has(re.Findings, tt.kind, Broken, "p") || rep == nil {
+			t.Errorf("strict: got %v, want a finding %s", err, tt.kind)
+		}
+		if re != nil && re.Findings[0].WayOut == "" {
+			t.Error("no way out is named")
+		}
+		a, rep, err := Build(t.Context(), from, to, fastRecipe(RulesScripts), nil)
+		if err != nil {
+			t.Fatalf("scripts: %v", err)
+		}
+		if !has(rep.Broken(), tt.kind, Broken, "p") || rep.Verified || rep.Failure == "" {
+			t.Errorf("scripts: got report %+v", rep)
+		}
+		if err := Verify(t.Context(), from, writeMAR(t, a), to, nil); err == nil {
+			t.Errorf("Verify accepts %s", tt.kind)
+		}
+	}
+}
+
+// failing tools make the scripts exit with 0 and package what there is; here every failure is one.
+func TestTrap11FailuresOfToolsAreFailures(t *testing.T) {
+	t.Parallel()
+	from, to := releases(t, snapshot{"f": file0(noisy(1000))}, snapshot{"f": file0(noisy(1000) + "x")})
+	boom := errors.New("tool failed")
+	for _, rules := range []Rules{RulesStrict, RulesScripts} {
+		r := fastRecipe(rules)
+		r.Differ = failingDiffer{boom}
+		if a, _, err := Build(t.Context(), from, to, r, nil); !errors.Is(err, boom) || a != nil {
+			t.Errorf("differ: got %v, want the tool's error", err)
+		}
+		for _, late := range []bool{false, true} {
+			r = fastRecipe(rules)
+			r.Compression.Patches = failingCompressor{r.Compression.Patches, boom, late}
+			if a, _, err := Build(t.Context(), from, to, r, nil); !errors.Is(err, boom) || a != nil {
+				t.Errorf("compressor: got %v, want the tool's error", err)
+			}
+		}
+	}
+	if _, _, err := Pack(t.Context(), failingTree{snapshot{"f": file0("x")}.tree(), boom}, PackOptions{}); !errors.Is(err, boom) {
+		t.Errorf("Pack: got %v, want the tree's error", err)
+	}
+}
+
+type failingDiffer struct{ err error }
+
+func (failingDiffer) ID() string { return "failing" }
+
+func (d failingDiffer) Diff(_ context.Context, patch io.Writer, _, _ []byte) error {
+	if _, err := patch.Write([]byte("MBDIFF10")); err != nil {
+		return err
+	}
+	return d.err
+}
+
+type failingCompressor struct {
+	Compressor
+	err  error
+	late bool
+}
+
+func (f failingCompressor) NewWriter(io.Writer, Content) (io.WriteCloser, error) {
+	if f.late {
+		return failingWriter{f.err}, nil
+	}
+	return nil, f.err
+}
+
+type failingWriter struct{ err error }
+
+func (f failingWriter) Write(p []byte) (int, error) { return len(p), nil }
+func (f failingWriter) Close() error                { return f.err }
+
+type failingTree struct {
+	fs.FS
+	err error
+}
+
+func (f failingTree) Open(name string) (fs.File, error) {
+	if name == "f" {
+		return nil, f.err
+	}
+	return f.FS.Open(name)
+}
+
+// The scripts lose changes of the executable bit; the strict rules add such a file whole.
+func TestTrap12ModeChangesAreDelivered(t *testing.T) {
+	t.Parallel()
+	long := noisy(3000)
+	from, to := releases(t,
+		snapshot{"same": file0("s"), "changed": fileX(long + "1")},
+		snapshot{"same": fileX("s"), "changed": file0(long + "2")})
+	_, text, rep := build(t, from, to, fastRecipe(RulesStrict), nil)
+	for _, n := range []string{"same", "changed"} {
+		if !strings.Contains(text, fmt.Sprintf("add \"%s\"\n", n)) || !has(rep.Findings, KindMode, Repaired, n) {
+			t.Errorf("%s: got findings %v and\n%s", n, rep.Findings, text)
+		}
+	}
+	if !rep.Verified || len(rep.Broken()) > 0 {
+		t.Errorf("got report %+v", rep)
+	}
+	update, text, rep := build(t, from, to, fastRecipe(RulesScripts), nil)
+	for _, n := range []string{"same", "changed"} {
+		if !has(rep.Broken(), KindMode, Broken, n) {
+			t.Errorf("%s: got findings %v", n, rep.Findings)
+		}
+	}
+	if want := "type \"partial\"\nadd \"precomplete\"\npatch \"changed.patch\" \"changed\"\n"; text != want || rep.Verified {
+		t.Errorf("got verified=%v and\n%s\nwant\n%s", rep.Verified, text, want)
+	}
+	err := Verify(t.Context(), from, update, to, nil)
+	var ve *VerifyError
+	if !errors.As(err, &ve) || len(ve.Differences) != 2 || ve.Differences[0].Kind != DiffersExecutable {
+		t.Errorf("Verify: got %v, want two differences in the executable bit", err)
+	}
+}
+
+// Names that lead out of the tree are written nowhere.
+func TestTrap13HostileNamesAreNotWritten(t *testing.T) {
+	t.Parallel()
+	for _, n := range []string{"../x", "/tmp/x", "a/../../x"} {
+		a := &mar.Archive{Entries: []mar.Entry{mar.BytesEntry(n, 0o644, []byte("x"))}}
+		if _, err := a.WriteTo(io.Discard); err == nil {
+			t.Errorf("an archive with %q can be written", n)
+		}
+		var ue *UpdateError
+		update := archive(t, "add \""+n+"\"\n", nil)
+		if err := Apply(t.Context(), openRoot(t, t.TempDir()), update, nil); !errors.As(err, &ue) || ue.Code != CodeParse {
+			t.Errorf("%q: got %v, want code %d", n, err, CodeParse)
+		}
+	}
+}
+
+func TestBuildRefuses(t *testing.T) {
+	t.Parallel()
+	ini := func(version string) string { return file0("[App]\nVersion=" + version + "\n") }
+	tests := []struct {
+		name     string
+		from, to snapshot
+		change   func(*Recipe)
+		kind     Kind
+		code     Code
+	}{
+		{"two dots", snapshot{}, snapshot{"a..b": file0("")}, nil, KindName, CodeParse},
+		{"removed two dots", snapshot{"a..b": file0("")}, snapshot{"x": file0("")}, nil, KindName, CodeParse},
+		{"case", snapshot{}, snapshot{"a": file0(""), "A": file0("")}, func(r *Recipe) { r.Platform = PlatformWindows }, KindCase, 0},
+		{"case changes", snapshot{"a": file0("")}, snapshot{"A": file0("")}, func(r *Recipe) { r.Platform = PlatformMacOS }, KindCase, 0},
+		{"long", snapshot{}, snapshot{strings.Repeat("directory/", 80) + "x": file0("")}, nil, KindPathLength, CodeCrash},
+		{"older", snapshot{"application.ini": ini("2.0")}, snapshot{"application.ini": ini("1.0")}, nil, KindDowngrade, CodeDowngrade},
+		{"older product", snapshot{"application.ini": ini("2.0")}, snapshot{"application.ini": ini("3.0")}, func(r *Recipe) { r.Product = &mar.Product{Channel: "c", Version: "1.9"} }, KindDowngrade, CodeDowngrade},
+		{"bad precomplete", snapshot{}, snapshot{"Contents/Resources/precomplete": file0("")}, nil, "", 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			raw := func(s snapshot) *mar.Reader {
+				a := &mar.Archive{Product: &mar.Product{Channel: "c", Version: "1.0"}}
+				for _, n := range sortedNames(s.with("precomplete", file0(pp))) {
+					packed, err := compress(XZ{Level: LevelFast}, Content{Kind: ContentFile}, []byte(s[n][1:]))
+					if err != nil {
+						t.Fatal(err)
+					}
+					a.Entries = append(a.Entries, mar.BytesEntry(n, 0o644, packed))
+				}
+				return writeMAR(t, a)
+			}
+			from, to := raw(tt.from), raw(tt.to)
+			r := fastRecipe(RulesStrict)
+			if tt.change != nil {
+				tt.change(&r)
+			}
+			_, rep, err := Build(t.Context(), from, to, r, nil)
+			if tt.kind == "" {
+				if err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			var re *RefusedError
+			if !errors.As(err, &re) || !has(re.Findings, tt.kind, Broken, "") {
+				t.Fatalf("got %v, want a finding of kind %s", err, tt.kind)
+			}
+			if f := re.Findings[0]; f.Code != tt.code || f.WayOut == "" || rep == nil {
+				t.Errorf("got %+v, want code %d and a way out", f, tt.code)
+			}
+			if tt.kind == KindDowngrade {
+				if _, _, err := Build(t.Context(), from, to, r, &BuildOptions{AllowDowngrade: true}); err != nil {
+					t.Errorf("allowed: %v", err)
+				}
+			}
+			r.Rules = RulesScripts
+			_, rep, err = Build(t.Context(), from, to, r, nil)
+			if err != nil {
+				t.Fatalf("scripts: %v", err)
+			}
+			if !has(rep.Broken(), tt.kind, Broken, "") {
+				t.Errorf("scripts: got findings %v", rep.Findings)
+			}
+		})
+	}
+}
+
+func TestBuildNeedsProduct(t *testing.T) {
+	t.Parallel()
+	from := pack(t, snapshot{"a": file0("1")})
+	bare := pack(t, snapshot{"a": file0("2")}).Archive()
+	bare.Product = nil
+	to := writeMAR(t, bare)
+	r := fastRecipe(RulesStrict)
+	if _, _, err := Build(t.Context(), from, to, r, nil); !errors.Is(err, ErrRefused) {
+		t.Errorf("got %v, want ErrRefused", err)
+	}
+	r.Product = testProduct
+	a, _, err := Build(t.Context(), from, to, r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, ok := writeMAR(t, a).Product(); !ok || p != *testProduct {
+		t.Errorf("got product %v", p)
+	}
+}
+
+// What removed-files can do to an update: strict rules leave the line out, those of the scripts keep it and say so.
+func TestBuildRemovedFiles(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, line, instruction string
+		breaks                  bool // the update, under the rules of the scripts
+	}{
+		{"fine", "old.dll", `remove "old.dll"`, false},
+		{"fine directory", "olddir/", `rmdir "olddir/"`, false},
+		{"fine recursion", "olddir/*", `rmrfdir "olddir/"`, false},
+		{"kept file", "kept", `remove "kept"`, true},
+		{"new file", "new", `remove "new"`, false},
+		{"directory as file", "dir", `remove "dir"`, true},
+		{"file as directory", "kept/", `rmdir "kept/"`, true},
+		{"file as tree", "kept/*", `rmrfdir "kept/"`, true},
+		{"tree with files of TO", "dir/*", `rmrfdir "dir/"`, true},
+		{"everything", "./*", `rmrfdir "./"`, true},
+		{"parent", "../x", `remove "../x"`, true},
+		{"quote", `a"b`, `remove "a"b"`, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			from, to := releases(t,
+				snapshot{"kept": file0("1"), "dir/f": file0("f"), "removed-files": file0("")},
+				snapshot{"kept": file0("2"), "dir/f": file0("f"), "new": file0("n"), "removed-files": file0(tt.line + "\n")})
+			fine := strings.HasPrefix(tt.name, "fine")
+			_, text, rep := build(t, from, to, fastRecipe(RulesStrict), nil)
+			if strings.Contains(text, tt.instruction+"\n") != fine || has(rep.Findings, KindRemovedFiles, Repaired, "") == fine || !rep.Verified {
+				t.Errorf("strict: got verified=%v, findings %v and\n%s", rep.Verified, rep.Findings, text)
+			}
+			update, text, rep := build(t, from, to, fastRecipe(RulesScripts), nil)
+			if !strings.Contains(text, tt.instruction+"\n") || has(rep.Broken(), KindRemovedFiles, Broken, "") == fine {
+				t.Errorf("scripts: got findings %v and\n%s", rep.Findings, text)
+			}
+			if err := Verify(t.Context(), from, update, to, nil); (err != nil) != tt.breaks {
+				t.Errorf("Verify: %v, want an error: %v", err, tt.breaks)
+			}
+			if rep.Verified == tt.breaks {
+				t.Errorf("scripts: got verified=%v (%s)", rep.Verified, rep.Failure)
+			}
+		})
+	}
+}
+
+// Differences that are meant to be are accepted and listed.
+func TestVerifyExpectedDifferences(t *testing.T) {
+	t.Parallel()
+	from, to := releases(t,
+		snapshot{"defaults/pref/channel-prefs.js": file0("esr"), "distribution/extensions/have/f": file0("1")},
+		snapshot{
+			"defaults/pref/channel-prefs.js": file0("release"), "distribution/extensions/have/f": file0("2"),
+			"distribution/extensions/have/g": file0("g"), "distribution/extensions/new/f": file0("n"), "distribution/extensions/top.xpi": file0("t"),
+		})
+	r := fastRecipe(RulesStrict)
+	r.Manifests = []ManifestVersion{ManifestV3, ManifestV2}
+	update, text, rep := build(t, from, to, r, nil)
+	if !rep.Verified {
+		t.Error("not verified")
+	}
+	for _, line := range []string{
+		`add-if-not "defaults/pref/channel-prefs.js" "defaults/pref/channel-prefs.js"`,
+		`add-if "distribution/extensions/have" "distribution/extensions/have/f"`,
+		`add-if "distribution/extensions/have" "distribution/extensions/have/g"`,
+		`add-if "distribution/extensions/new" "distribution/extensions/new/f"`,
+		`add "distribution/extensions/top.xpi"`,
+	} {
+		if !strings.Contains(text, line+"\n") {
+			t.Errorf("no line %s in\n%s", line, text)
+		}
+	}
+	p, err := Prove(t.Context(), from, update, to, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, d := range p.Expected {
+		got = append(got, fmt.Sprintf("%s %s %s", d.Manifest, d.Kind, d.Path))
+	}
+	want := []string{
+		"updatev3.manifest content defaults/pref/channel-prefs.js", "updatev3.manifest missing distribution/extensions/new/f",
+		"updatev2.manifest content defaults/pref/channel-prefs.js", "updatev2.manifest missing distribution/extensions/new/f",
+	}
+	if !slices.Equal(got, want) || len(p.Differences) > 0 {
+		t.Errorf("got expected %q and others %v, want %q", got, p.Differences, want)
+	}
+	if p.Skipped != 2 || p.Files != 6 {
+		t.Errorf("got %+v", p)
+	}
+}
+
+// Every kind of difference is reported, all at once, with the offset of the first byte that differs.
+func TestVerifyFindsDifferences(t *testing.T) {
+	t.Parallel()
+	from := pack(t, snapshot{"a": file0("12345"), "b": file0("b"), "c": file0("c"), "d": file0("d"), "short": file0("123"), "precomplete": file0(pp)})
+	to := pack(t, snapshot{"a": file0("12x45"), "b": fileX("b"), "d": file0("D"), "e": file0("e"), "short": file0("1234"), "precomplete": file0(pp)})
+	update := archive(t, "add \"x\"\nadd \"d\"\n", snapshot{"x": file0("x"), "d": file0("Dd")})
+	err := Verify(t.Context(), from, update, to, &VerifyOptions{Workers: 3})
+	var ve *VerifyError
+	if !errors.As(err, &ve) || !errors.Is(err, ErrDifferent) {
+		t.Fatalf("got %v, want a *VerifyError", err)
+	}
+	want := []Difference{
+		{Path: "a", Kind: DiffersContent, Offset: 2, GotSize: 5, WantSize: 5},
+		{Path: "b", Kind: DiffersExecutable},
+		{Path: "c", Kind: DiffersExtra},
+		{Path: "d", Kind: DiffersContent, Offset: 1, GotSize: 2, WantSize: 1, Instruction: `add "d"`},
+		{Path: "e", Kind: DiffersMissing},
+		{Path: "short", Kind: DiffersContent, Offset: 3, GotSize: 3, WantSize: 4},
+		{Path: "x", Kind: DiffersExtra, Instruction: `add "x"`},
+	}
+	for i := range want {
+		want[i].Manifest = "updatev3.manifest"
+	}
+	if !slices.Equal(ve.Differences, want) {
+		t.Errorf("got\n%v\nwant\n%v", ve.Differences, want)
+	}
+	if !strings.Contains(err.Error(), `"a" differs from byte 2 on`) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// The instructions that undo each other are followed as the updater does: remove asks what exists before the update.
+func TestVerifyFollowsThePhases(t *testing.T) {
+	t.Parallel()
+	from := pack(t, snapshot{"a": file0("1"), "d/f": file0("f"), "precomplete": file0(pp)})
+	tests := []struct {
+		name, manifest string
+		to             snapshot
+	}{
+		{"remove behind add takes the new file", "add \"a\"\nremove \"a\"\n", snapshot{"d/f": file0("f")}},
+		{"remove of a new file does nothing", "add \"n\"\nremove \"n\"\n", snapshot{"a": file0("1"), "d/f": file0("f"), "n": file0("n")}},
+		{"conditions see the tree as it was", "add \"n\"\nadd-if \"n\" \"a\"\n", snapshot{"a": file0("1"), "d/f": file0("f"), "n": file0("n")}},
+		{"rmrfdir goes where it stands", "rmrfdir \"d/\"\nadd \"d/n\"\n", snapshot{"a": file0("1"), "d/n": file0("x")}},
+		{"rmrfdir removes what was, behind an add as well", "add \"d/n\"\nrmrfdir \"d/\"\n", snapshot{"a": file0("1"), "d/n": file0("x")}},
+		{"rmrfdir expands to what is there before", "add \"d/f\"\nrmrfdir \"d/\"\n", snapshot{"a": file0("1")}},
+	}
+	items := snapshot{"a": file0("2"), "n": file0("n"), "d/n": file0("x"), "d/f": file0("g")}
+	for _, tt := range tests {
+		update := archive(t, tt.manifest, items)
+		to := pack(t, tt.to.with("precomplete", file0(pp)))
+		if err := Verify(t.Context(), from, update, to, nil); err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		dir := t.TempDir()
+		contents(t, from).write(t, dir)
+		if err := Apply(t.Context(), openRoot(t, dir), update, nil); err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		if diff := diffSnapshots(look(t, dir).files(), tt.to); diff != "" {
+			t.Errorf("%s: Apply:\n%s", tt.name, diff)
+		}
+	}
+}
+
+// A whole file is TO's own member, byte for byte, unless the updater cannot take it.
+func TestBuildTakesMembersOver(t *testing.T) {
+	t.Parallel()
+	from, to := releases(t, snapshot{"a": file0("1")}, snapshot{"a": file0("2"), "raw": file0("r"), "empty": file0("")})
+	raw := to.Archive()
+	for i, e := range raw.Entries {
+		switch e.Name {
+		case "raw":
+			raw.Entries[i] = mar.BytesEntry("raw", 0o600, []byte("not compressed"))
+		case "empty":
+			raw.Entries[i] = mar.BytesEntry("empty", 0o644, nil)
+		}
+	}
+	to = writeMAR(t, raw)
+	got, _, rep := build(t, from, to, fastRecipe(RulesStrict), nil)
+	same, err := sameBytes(t.Context(), memberOf(got.Lookup("a")), memberOf(to.Lookup("a")))
+	if err != nil || !same {
+		t.Errorf("the member was made anew (%v)", err)
+	}
+	if data := decompressed(t, got, "raw"); string(data) != "not compressed" || got.Lookup("raw").Mode != 0o644 {
+		t.Errorf("got %q with mode %o", data, got.Lookup("raw").Mode)
+	}
+	if got.Lookup("empty").Size == 0 {
+		t.Error("the entry without bytes was taken over")
+	}
+	if !has(rep.Findings, KindMember, Repaired, "raw") || !has(rep.Findings, KindEmptyMember, Repaired, "empty") || !has(rep.Findings, KindModeBits, Note, "raw") {
+		t.Errorf("got findings %v", rep.Findings)
+	}
+}
+
+// Updaters before 56 read bzip2: members that are xz in TO are compressed again.
+func TestBuildBzip2(t *testing.T) {
+	t.Parallel()
+	long := noisy(2000)
+	old, to := releases(t, snapshot{"f": file0(long), "g": file0("1")}, snapshot{"f": file0(long + "x"), "g": file0("2")})
+	from := old.Archive()
+	for i, e := range from.Entries {
+		packed, err := compress(Bzip2{}, Content{}, decompressed(t, old, e.Name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		from.Entries[i] = mar.BytesEntry(e.Name, e.Mode, packed)
+	}
+	r := Recipe{Compression: Compression{Format: FormatBzip2}, Platform: PlatformLinux, Manifests: []ManifestVersion{ManifestV2, ManifestV3}}
+	got, text, rep := build(t, writeMAR(t, from), to, r, nil)
+	if !rep.Verified || !strings.Contains(text, `patch "f.patch" "f"`) {
+		t.Errorf("got verified=%v and\n%s", rep.Verified, text)
+	}
+	for _, f := range got.Files() {
+		if err := accepted(memberOf(f), FormatBzip2); err != nil {
+			t.Errorf("%s: %v", f.Name, err)
+		}
+	}
+	if err := Verify(t.Context(), writeMAR(t, from), got, to, nil); err != nil {
+		t.Error(err)
+	}
+	var ue *UpdateError
+	if err := Verify(t.Context(), old, got, to, nil); !errors.As(err, &ue) || ue.Code != CodeXZ {
+		t.Errorf("for an updater that reads xz: got %v, want code %d", err, CodeXZ)
+	}
+}
+
+func TestBuildNeedsCompletes(t *testing.T) {
+	t.Parallel()
+	from, to := releases(t, snapshot{"a": file0("1")}, snapshot{"a": file0("2")})
+	update, _, _ := build(t, from, to, fastRecipe(RulesStrict), nil)
+	if _, _, err := Build(t.Context(), update, to, fastRecipe(RulesStrict), nil); err == nil || !strings.Contains(err.Error(), "not a complete update") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A member that unpacks to more than the limit is refused before it is unpacked.
+func TestBuildLimits(t *testing.T) {
+	t.Parallel()
+	from, to := releases(t, snapshot{"a": file0("1")}, snapshot{"a": file0(strings.Repeat("x", 100_000))})
+	opts := &BuildOptions{Limits: Limits{Member: 50_000}}
+	if _, _, err := Build(t.Context(), from, to, fastRecipe(RulesStrict), opts); !errors.Is(err, ErrLimit) {
+		t.Errorf("Build: got %v, want ErrLimit", err)
+	}
+	update := archive(t, "add \"a\"\n", snapshot{"a": file0(strings.Repeat("x", 100_000))})
+	if err := Verify(t.Context(), from, update, to, &VerifyOptions{Limits: opts.Limits}); !errors.Is(err, ErrLimit) {
+		t.Errorf("Verify: got %v, want ErrLimit", err)
+	}
+	dir := t.TempDir()
+	if err := Apply(t.Context(), openRoot(t, dir), update, &ApplyOptions{Limits: opts.Limits}); err == nil || len(look(t, dir)) > 0 {
+		t.Errorf("Apply: got %v and %v", err, look(t, dir))
+	}
+}

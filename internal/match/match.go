@@ -22,7 +22,7 @@ import (
 
 // Version names the way Default chooses. It changes whenever Default returns other steps than
 // before for any input.
-const Version = "2"
+const Version = "3"
 
 // ErrTooLarge is returned for files that steps of 32 bits cannot describe.
 var ErrTooLarge = errors.New("file of 2 GiB or more")
@@ -65,10 +65,13 @@ func Default(ctx context.Context, old, new []byte, o Options) ([]Triple, error) 
 }
 
 // PeakMemory returns how many bytes Default uses at most beside the two files, given their sizes.
+// It is what is in use at the same time; what the garbage collector has not yet taken comes on top.
 func PeakMemory(oldSize, newSize int64) int64 {
 	stride, hashBits := indexShape(oldSize)
-	const chunk = 4 << 20
-	return oldSize/int64(stride)*4 + 4<<hashBits + newSize/16 + chunk
+	index := oldSize/int64(stride)*4 + 4<<hashBits
+	words := 2 * (oldSize/numericShare*4 + 4<<numericBits(oldSize))
+	const perWorker = 1 << 20
+	return index + words + newSize/64 + 3*perWorker
 }
 
 // search returns the segments of new; structured is whether to look at what kind of file it is.
@@ -76,6 +79,12 @@ func search(ctx context.Context, old, new []byte, o Options, structured bool) ([
 	x, err := newIndex(ctx, old)
 	if err != nil {
 		return nil, err
+	}
+	var words [2]*numeric
+	for i := range words {
+		if words[i], err = newNumeric(ctx, old, 4+4*i); err != nil {
+			return nil, err
+		}
 	}
 	p := &pool{workers: o.Workers, chunks: (len(new) + chunkLen - 1) / chunkLen}
 	if p.workers <= 0 {
@@ -91,7 +100,7 @@ func search(ctx context.Context, old, new []byte, o Options, structured bool) ([
 	var mu sync.Mutex
 	seen := newStats(len(new))
 	err = p.run(ctx, func(ctx context.Context, chunks func() (int, bool)) error {
-		s := &scanner{index: x, new: new, stats: newStats(len(new))}
+		s := &scanner{index: x, words: words, new: new, stats: newStats(len(new))}
 		defer func() {
 			mu.Lock()
 			defer mu.Unlock()
@@ -109,7 +118,7 @@ func search(ctx context.Context, old, new []byte, o Options, structured bool) ([
 	if err != nil {
 		return nil, err
 	}
-	x = nil
+	x, words = nil, [2]*numeric{}
 	var fixed []stretch
 	var extra []anchor
 	if structured {

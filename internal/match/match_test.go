@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"testing"
 	"time"
 
@@ -233,6 +234,25 @@ func TestDefaultCancel(t *testing.T) {
 			t.Errorf("returned %v after the context ended", took)
 		}
 	})
+}
+
+// TestPeakMemory holds the declared memory to what is in use. Not parallel: it looks at the whole heap.
+func TestPeakMemory(t *testing.T) {
+	old, new := program(5, 6<<20, nil), program(5, 6<<20, func(f int) bool { return f%301 == 7 })
+	heap := func() int64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := heap()
+	peak := int64(0)
+	mustMatch(t, old, new, Options{Workers: 1, Progress: func(_, _ int64) { peak = max(peak, heap()-before) }})
+	declared := PeakMemory(int64(len(old)), int64(len(new)))
+	t.Logf("declared %d, measured %d", declared, peak)
+	if peak > declared || peak < declared*9/10 {
+		t.Errorf("declared peak %d is more than a tenth off the measured one, %d", declared, peak)
+	}
 }
 
 // TestDefaultLinear compares the time per byte of contents that are hard for a matcher, at two sizes.

@@ -11,6 +11,7 @@ type anchor struct {
 // scanner follows one alignment greedily to find anchors. Not safe for concurrent use.
 type scanner struct {
 	*index
+	words [2]*numeric // by words 4 and 8 bytes apart
 	new   []byte
 	stats *stats
 }
@@ -52,6 +53,7 @@ func (s *scanner) scan(ctx context.Context, from, to int) ([]anchor, error) {
 	off := 0
 	polled := from
 	counted := from
+	wordOff := int32(literal)
 	for i := from; i < to; {
 		if i-polled > 1<<16 {
 			polled = i
@@ -81,6 +83,14 @@ func (s *scanner) scan(ctx context.Context, from, to int) ([]anchor, error) {
 		if m >= goodMatches || m >= fairMatches && i&3 != 0 {
 			i++
 			continue
+		}
+		if i&3 == 0 {
+			for _, x := range s.words {
+				if at := x.search(s.new, i, o); at >= 0 && int32(at-i) != wordOff {
+					wordOff = int32(at - i)
+					out = append(out, anchor{int32(i), wordOff})
+				}
+			}
 		}
 		at, l := s.search(s.new, i, o)
 		if l < minAnchor || at-i == off {
@@ -348,14 +358,20 @@ func (s *parser) differ(l *lane, i, o int) {
 	w, n := run(s.new, i, s.old, o)
 	l.paid = int32(i + n)
 	if i >= 8 && o >= 8 {
-		same4, same8 := true, true
+		var not4, not8, far4, far8 byte
 		for k := range n {
 			d := byte(w >> (8 * k))
-			same4 = same4 && d == s.new[i+k-4]-s.old[o+k-4]
-			same8 = same8 && d == s.new[i+k-8]-s.old[o+k-8]
+			x4 := d - (s.new[i+k-4] - s.old[o+k-4])
+			x8 := d - (s.new[i+k-8] - s.old[o+k-8])
+			not4, not8 = not4|x4, not8|x8
+			far4, far8 = far4|(x4+1), far8|(x8+1)
 		}
-		if same4 || same8 {
+		if not4 == 0 || not8 == 0 {
 			l.cost += costRepeat
+			return
+		}
+		if far4 <= 3 || far8 <= 3 {
+			l.cost += costNear
 			return
 		}
 	}

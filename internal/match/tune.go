@@ -39,5 +39,6 @@ const (
 	costLiteral = 10 * costUnit // to bytes that are not from the old file
 	costResume  = 36 * costUnit // from there to an alignment
 	costGap     = 9 * costUnit  // the equal bytes before a run of differences
-	costRepeat  = 2 * costUnit  // a run of differences as 4 or 8 bytes before
+	costRepeat  = 1 * costUnit  // a run of differences as 4 or 8 bytes before
+	costNear    = 9 * costUnit  // one that is nearly so, for carries go from byte to byte
 )

@@ -41,7 +41,7 @@ func main() { signing.Serve(open) }
 
 func open(context.Context) (signing.Backend, error) {
 	if len(os.Args) < 4 {
-		return nil, errors.New("usage: signer-autograph URL USER ID=PUBLIC...")
+		return nil, errors.New("usage: signer-autograph URL USER ID=PUBLIC …")
 	}
 	u, err := url.Parse(os.Args[1])
 	if err != nil {

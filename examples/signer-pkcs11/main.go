@@ -37,7 +37,7 @@ func main() { signing.Serve(open) }
 
 func open(context.Context) (signing.Backend, error) {
 	if len(os.Args) < 4 {
-		return nil, errors.New("usage: signer-pkcs11 MODULE TOKEN ID[=LABEL]...")
+		return nil, errors.New("usage: signer-pkcs11 MODULE TOKEN ID[=LABEL] …")
 	}
 	pin, err := plugins.ReadSecret("PIN_FD")
 	if err != nil {

@@ -161,7 +161,7 @@ func (b *backend) putParts(ctx context.Context, o storage.Object, r io.Reader) (
 				Bucket: b.bucket, Key: b.key(o.Name), UploadId: up.UploadId, PartNumber: number, Body: bytes.NewReader(part),
 			})
 			if err == nil {
-				parts[i] = types.CompletedPart{PartNumber: number, ETag: out.ETag, ChecksumCRC32: out.ChecksumCRC32}
+				parts[i] = types.CompletedPart{PartNumber: number, ETag: out.ETag}
 			}
 			return err
 		})
@@ -273,7 +273,7 @@ func explain(doing string, err error) error {
 		reason = plugins.ErrNotFound
 	case status == http.StatusForbidden, status == http.StatusUnauthorized:
 		reason = plugins.ErrDenied
-	case status == http.StatusRequestedRangeNotSatisfiable:
+	case status == http.StatusRequestedRangeNotSatisfiable, status == http.StatusConflict: // a name below another's
 		reason = plugins.ErrInvalid
 	case status == 0, status >= 500: // no answer, or none that helps
 		reason = plugins.ErrUnavailable

@@ -183,8 +183,22 @@ func stranger(ctx context.Context, cfg plugins.Config, kind plugins.Kind) error 
 	cmd.Env = append(append([]string{}, cfg.Env...), plugins.CookieVariable+"="+kind.Name, "TMPDIR="+dir, "PLUGIN_UNIX_SOCKET_DIR="+dir,
 		fmt.Sprintf("PLUGIN_PROTOCOL_VERSIONS=%d", kind.Versions[0]),
 		"PLUGIN_CLIENT_CERT="+string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: host.Certificate[0]})))
-	if len(cfg.Secrets) > 0 {
-		return Skip("not tried on plugins that need secrets")
+	for _, s := range cfg.Secrets {
+		value, err := s.Value()
+		if err != nil {
+			return err
+		}
+		rd, wr, err := os.Pipe()
+		if err != nil {
+			return err
+		}
+		defer rd.Close()
+		if _, err := wr.Write(value); err != nil {
+			return errors.Join(err, wr.Close())
+		}
+		wr.Close()
+		cmd.ExtraFiles = append(cmd.ExtraFiles, rd)
+		cmd.Env = append(cmd.Env, fmt.Sprintf("%s=%d", s.Env, 2+len(cmd.ExtraFiles)))
 	}
 	cmd.WaitDelay = time.Second
 	stdin, err := cmd.StdinPipe()

@@ -301,7 +301,33 @@ func TestEviction(t *testing.T) {
 		t.Error(err)
 	}
 	put(t, d, cache.NewKey(cache.Partials, "second"), make([]byte, 10_000))
+	// So do values of known size of which not a byte has come yet, also when another process counts.
+	if _, err := d.Purge(t.Context(), cache.Filter{}); err != nil {
+		t.Fatal(err)
+	}
+	hold = make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		_, err := d.Put(ctx, cache.NewKey(cache.Partials, "promised"), promise{blocker{hold}})
+		gone <- err
+	}()
+	hold <- struct{}{}
+	other := openWith(t, filepath.Dir(filepath.Dir(d.TempDir())), o, c)
+	if _, err := other.Put(t.Context(), cache.NewKey(cache.Partials, "second"), bytes.NewReader(make([]byte, 10_000))); !errors.Is(err, cache.ErrNoSpace) {
+		t.Errorf("Put while another process holds the space: %v", err)
+	}
+	cancel()
+	close(hold)
+	if err := <-gone; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	put(t, other, cache.NewKey(cache.Partials, "second"), make([]byte, 10_000))
 }
+
+// promise is a reader that says how much it will give.
+type promise struct{ blocker }
+
+func (promise) Len() int { return 24_000 }
 
 // blocker reads nothing until its channel is closed; it receives once when it is read first.
 type blocker struct{ c chan struct{} }

@@ -525,3 +525,32 @@ func TestMemoryLimits(t *testing.T) {
 		}
 	}
 }
+
+// TestMemoryClose closes tiers beside Puts: the cache inside panics when its Set and Close meet.
+func TestMemoryClose(t *testing.T) {
+	for range 200 {
+		m, err := cache.NewMemory(&cache.MemoryOptions{Bytes: 1 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		start := make(chan struct{})
+		for i := range 4 {
+			wg.Go(func() {
+				<-start
+				for j := range 50 {
+					k := cache.NewKey(cache.Patches, fmt.Sprint(i, j))
+					if _, err := m.Put(t.Context(), k, strings.NewReader("x")); err != nil && !errors.Is(err, cache.ErrClosed) {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		close(start)
+		runtime.Gosched()
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+		wg.Wait()
+	}
+}

@@ -509,3 +509,78 @@ func TestBadOptions(t *testing.T) {
 		}
 	}
 }
+
+// TestAnswers breaks a download in the middle and then answers the attempt to go on in odd ways.
+func TestAnswers(t *testing.T) {
+	data := content(17, 100_000)
+	const half = 50_000
+	ranged := func(from, to, size int, tag string, body []byte) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("ETag", tag)
+			w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, to, size))
+			w.WriteHeader(http.StatusPartialContent)
+			w.Write(body)
+		}
+	}
+	whole := func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("ETag", `"v"`)
+		w.Header().Set("Content-Length", fmt.Sprint(len(data)))
+		w.Write(data)
+	}
+	cut := func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("ETag", `"v"`)
+		w.Header().Set("Content-Length", fmt.Sprint(len(data)))
+		w.Write(data[:half])
+		http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	}
+	tests := []struct {
+		name     string
+		answers  []http.HandlerFunc
+		size     int64
+		ok       bool
+		requests int
+	}{
+		{"goes on", []http.HandlerFunc{cut, ranged(half, 99_999, 100_000, `"v"`, data[half:])}, 0, true, 2},
+		{"goes on without a tag", []http.HandlerFunc{cut, ranged(half, 99_999, 100_000, "", data[half:])}, 0, true, 2},
+		{"size unknown", []http.HandlerFunc{cut, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Range", "bytes 50000-99999/*")
+			w.WriteHeader(http.StatusPartialContent)
+			w.Write(data[half:])
+		}}, 0, true, 2},
+		{"goes on too early", []http.HandlerFunc{cut, ranged(half-10, 99_999, 100_000, `"v"`, data[half-10:]), whole}, 0, true, 3},
+		{"goes on too late", []http.HandlerFunc{cut, ranged(half+10, 99_999, 100_000, `"v"`, data[half+10:]), whole}, 0, true, 3},
+		{"goes on with another", []http.HandlerFunc{cut, ranged(half, 99_999, 100_000, `"w"`, data[half:]), whole}, 0, true, 3},
+		{"cannot go on there", []http.HandlerFunc{cut, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusRequestedRangeNotSatisfiable) }, whole}, 0, true, 3},
+		{"whole again", []http.HandlerFunc{cut, whole}, 0, true, 2},
+		{"part of the rest", []http.HandlerFunc{cut, ranged(half, 60_000, 100_000, `"v"`, data[half:60_001]), whole}, 0, false, 2},
+		{"part, unasked", []http.HandlerFunc{ranged(0, 99_999, 100_000, `"v"`, data)}, 0, false, 1},
+		{"several parts", []http.HandlerFunc{cut, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "multipart/byteranges; boundary=x")
+			w.WriteHeader(http.StatusPartialContent)
+		}}, 0, false, 2},
+		{"shorter than it must be", []http.HandlerFunc{whole}, 100_001, false, 1},
+		{"longer than it must be", []http.HandlerFunc{whole}, 99_999, false, 1},
+		{"ends early without a length", []http.HandlerFunc{func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("ETag", `"v"`)
+			http.NewResponseController(w).Flush()
+			w.Write(data[:half])
+		}, ranged(half, 99_999, 100_000, `"v"`, data[half:])}, 100_000, true, 2},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var n atomic.Int64
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				tt.answers[min(int(n.Add(1)), len(tt.answers))-1](w, r)
+			}))
+			defer s.Close()
+			f, err := client(t, nil).Fetch(t.Context(), fetch.Request{URLs: []string{s.URL}, Size: tt.size, Hashes: []fetch.Hash{sum512(data)}})
+			if err == nil {
+				f.Close()
+			}
+			if (err == nil) != tt.ok || int(n.Load()) != tt.requests {
+				t.Errorf("got %v after %d requests, want success %v after %d", err, n.Load(), tt.ok, tt.requests)
+			}
+		})
+	}
+}

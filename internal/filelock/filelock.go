@@ -64,5 +64,6 @@ func (l *Lock) Unlock() error {
 	}
 	f := l.f
 	l.f = nil
-	return f.Close() // closing the only descriptor frees the lock
+	// Closing frees the lock as well, unless it fails.
+	return errors.Join(unlock(f), f.Close())
 }

@@ -65,6 +65,14 @@ func New(o Options) *Differ {
 	return &Differ{o: o}
 }
 
+// WithProgress returns a Differ that makes the same patches and tells progress, as [Options].Progress says. It is
+// for callers who share one Differ between files.
+func (d *Differ) WithProgress(progress func(done, total int64)) *Differ {
+	o := d.o
+	o.Progress = progress
+	return &Differ{o: o}
+}
+
 // ID names everything that decides which bytes [Differ.Diff] writes: two Differs of the same ID, also of
 // different versions of this package, make the same patch of the same files.
 func (d *Differ) ID() string {

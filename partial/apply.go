@@ -624,7 +624,7 @@ func (a *applier) load(name string) (j journal, ok bool, err error) {
 		return j, false, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(f)
+	data, err := io.ReadAll(io.LimitReader(f, 64<<20))
 	if err != nil {
 		return j, false, err
 	}

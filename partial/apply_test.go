@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -164,13 +165,13 @@ rmdir "old/"
 }
 
 // archive makes an update of a manifest and items.
-func archive(t testing.TB, manifest string, items snapshot) *mar.Reader {
-	t.Helper()
+func archive(tb testing.TB, manifest string, items snapshot) *mar.Reader {
+	tb.Helper()
 	a := &mar.Archive{Product: testProduct}
 	add := func(name string, mode fs.FileMode, data string) {
 		packed, err := compress(XZ{Level: LevelFast}, Content{Kind: ContentPatch}, []byte(data))
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		a.Entries = append(a.Entries, mar.BytesEntry(name, mode, packed))
 	}
@@ -182,7 +183,7 @@ func archive(t testing.TB, manifest string, items snapshot) *mar.Reader {
 		}
 		add(n, mode, items[n][1:])
 	}
-	return writeMAR(t, a)
+	return writeMAR(tb, a)
 }
 
 // A faultFS fails, or kills the process, at one operation.
@@ -452,6 +453,35 @@ func TestApplyAnotherUpdateAfterAKill(t *testing.T) {
 	}
 }
 
+// A journal is as hostile as everything else in a tree: what it names outside of the root is left alone.
+func TestApplyHostileJournal(t *testing.T) {
+	t.Parallel()
+	base := t.TempDir()
+	outside := filepath.Join(base, "outside")
+	snapshot{"f": file0("outside")}.write(t, outside)
+	for i, j := range []string{
+		`{"version":1,"files":[{"path":"../outside/f","staged":true}]}`,
+		`{"version":1,"files":[{"path":"../outside/f","existed":true}]}`,
+		`{"version":1,"files":[{"path":"link/f","staged":true}]}`,
+		`{"version":1,"dirs":["../outside"]}`,
+		`{"version":1,"update":"","rmdirs":["../outside","."]}`,
+		`{"version":2}`,
+		`{`,
+	} {
+		for _, name := range []string{journalFile, committedFile} {
+			dir := filepath.Join(base, "root"+strconv.Itoa(i)+filepath.Base(name))
+			snapshot{"a": file0("a"), name: file0(j), oldDir + "/0": file0("x")}.write(t, dir)
+			if err := os.Symlink("../outside", filepath.Join(dir, "link")); err != nil {
+				t.Fatal(err)
+			}
+			Apply(t.Context(), openRoot(t, dir), archive(t, "remove \"a\"\n", nil), nil)
+			if diff := diffSnapshots(look(t, outside), snapshot{"f": file0("outside")}); diff != "" {
+				t.Errorf("%s in %s: %s", j, name, diff)
+			}
+		}
+	}
+}
+
 func TestApplyStopsWithItsContext(t *testing.T) {
 	t.Parallel()
 	from, _, update := killCase(t)
@@ -667,7 +697,7 @@ func FuzzApply(f *testing.F) {
 
 func sortedNames(s snapshot) []string { return slices.Sorted(maps.Keys(s)) }
 
-func sharedUpdater(t testing.TB) string {
-	t.Helper()
-	return testkit.Shared(t, "testdata", "updater")
+func sharedUpdater(tb testing.TB) string {
+	tb.Helper()
+	return testkit.Shared(tb, "testdata", "updater")
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/senbonzakura/senbonzakura/bsdiff"
 	"github.com/senbonzakura/senbonzakura/mar"
 )
 
@@ -403,12 +404,19 @@ func (b *builder) makePatches(ctx context.Context) error {
 		}
 		total += newSize
 		jobs = append(jobs, job{memory: oldSize + newSize + work, order: oldSize + newSize, run: func(ctx context.Context, r *reservation) error {
+			told := int64(0)
 			err := b.makePatch(ctx, g, func() {
 				b.opts.Memory.collect(min(work, 16*oldSize))
 				r.keep(oldSize + newSize + packing)
+			}, func(done, all int64) {
+				// proving takes a share as well
+				if now := int64(0.9 * float64(newSize) * float64(done) / float64(max(all, 1))); now > told {
+					b.total.add(s.name, now-told)
+					told = now
+				}
 			})
 			b.opts.Memory.collect(oldSize + 2*newSize)
-			b.total.add(s.name, newSize)
+			b.total.add(s.name, newSize-told)
 			return err
 		}})
 	}
@@ -416,10 +424,10 @@ func (b *builder) makePatches(ctx context.Context) error {
 	return runJobs(ctx, b.workers, b.opts.Memory, jobs)
 }
 
-// makePatch decides about one group. matched is called when the differ's search is over.
-func (b *builder) makePatch(ctx context.Context, g *group, matched func()) error {
+// makePatch decides about one group. matched is called when the differ's search is over, progress as the differ goes on.
+func (b *builder) makePatch(ctx context.Context, g *group, matched func(), progress func(done, all int64)) error {
 	start := time.Now()
-	res, err := b.decide(ctx, g, matched)
+	res, err := b.decide(ctx, g, matched, progress)
 	if err != nil {
 		return fmt.Errorf("%q: %w", g.steps[0].name, err)
 	}
@@ -452,7 +460,7 @@ type decision struct {
 }
 
 // decide finds the patch of a group, in the cache or by making it.
-func (b *builder) decide(ctx context.Context, g *group, matched func()) (decision, error) {
+func (b *builder) decide(ctx context.Context, g *group, matched func(), progress func(done, all int64)) (decision, error) {
 	s := g.steps[0]
 	limit := s.whole.size
 	key := PatchKey{Recipe: b.recipe.PatchID()}
@@ -502,7 +510,7 @@ func (b *builder) decide(ctx context.Context, g *group, matched func()) (decisio
 			return res, nil
 		}
 	}
-	patch, err := b.diff(ctx, old, new, limit, matched)
+	patch, err := b.diff(ctx, old, new, limit, matched, progress)
 	if err != nil {
 		return res, err
 	}
@@ -528,14 +536,18 @@ func (b *builder) decide(ctx context.Context, g *group, matched func()) (decisio
 }
 
 // diff makes a compressed patch. It returns nil for one that would have limit bytes or more.
-func (b *builder) diff(ctx context.Context, old, new []byte, limit int64, matched func()) ([]byte, error) {
+func (b *builder) diff(ctx context.Context, old, new []byte, limit int64, matched func(), progress func(done, all int64)) ([]byte, error) {
 	if int64(len(old)) >= maxPatchFile || int64(len(new)) >= maxPatchFile {
 		return nil, nil // the format, and the updater, end here
 	}
 	out := &limitedBuffer{limit: limit}
 	w, err := b.recipe.Compression.Patches.NewWriter(out, Content{Kind: ContentPatch, Size: int64(len(new)), Arch: b.recipe.Arch})
 	if err == nil {
-		err = b.recipe.Differ.Diff(ctx, &firstWrite{w: w, call: matched}, old, new)
+		differ := b.recipe.Differ
+		if d, ok := differ.(*bsdiff.Differ); ok && b.opts.Progress != nil {
+			differ = d.WithProgress(progress)
+		}
+		err = differ.Diff(ctx, &firstWrite{w: w, call: matched}, old, new)
 		if err == nil {
 			err = w.Close()
 		}

@@ -9,39 +9,39 @@ import (
 	"github.com/senbonzakura/senbonzakura/mar"
 )
 
-func openMAR(t testing.TB, elem ...string) *mar.Reader {
-	t.Helper()
-	r, err := mar.OpenFile(testkit.Shared(t, elem...), nil)
+func openMAR(tb testing.TB, elem ...string) *mar.Reader {
+	tb.Helper()
+	r, err := mar.OpenFile(testkit.Shared(tb, elem...), nil)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { r.Close() })
+	tb.Cleanup(func() { r.Close() })
 	return r.Reader
 }
 
-func writeMAR(t testing.TB, a *mar.Archive) *mar.Reader {
-	t.Helper()
+func writeMAR(tb testing.TB, a *mar.Archive) *mar.Reader {
+	tb.Helper()
 	var buf bytes.Buffer
 	if _, err := a.WriteTo(&buf); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	r, err := mar.NewReader(bytes.NewReader(buf.Bytes()), int64(buf.Len()), nil)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return r
 }
 
 // decompressed returns what the entry of an archive holds.
-func decompressed(t testing.TB, r *mar.Reader, name string) []byte {
-	t.Helper()
+func decompressed(tb testing.TB, r *mar.Reader, name string) []byte {
+	tb.Helper()
 	f := r.Lookup(name)
 	if f == nil {
-		t.Fatalf("no entry %q", name)
+		tb.Fatalf("no entry %q", name)
 	}
-	data, err := memberOf(f).content(t.Context(), Limits{}.withDefaults())
+	data, err := memberOf(f).content(tb.Context(), Limits{}.withDefaults())
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return data
 }
@@ -113,5 +113,34 @@ func TestMozillaRecipeFirefoxSmall(t *testing.T) {
 	t.Logf("%d bytes, Mozilla %d, %v", got.Size(), want.Size(), rep.Elapsed)
 	if err := Verify(t.Context(), from, want, to, nil); err != nil {
 		t.Errorf("Mozilla's own: %v", err)
+	}
+}
+
+// Progress rises to its end in every step, and within a large file.
+func TestBuildProgress(t *testing.T) {
+	t.Parallel()
+	long := noisy(300_000)
+	from, to := releases(t, snapshot{"f": file0(long), "g": file0("1")}, snapshot{"f": file0(long + "x"), "g": file0("2")})
+	last := map[string]Event{}
+	inside := 0
+	a, _, err := Build(t.Context(), from, to, fastRecipe(RulesStrict), &BuildOptions{Progress: func(e Event) {
+		if before := last[e.Step]; e.Done < before.Done || e.Done > e.Total {
+			t.Errorf("got %+v after %+v", e, before)
+		}
+		if e.Step == StepDiff && e.File == "f" && e.Done < e.Total*9/10 {
+			inside++
+		}
+		last[e.Step] = e
+	}})
+	if err != nil || a == nil {
+		t.Fatal(err)
+	}
+	for _, step := range []string{StepCompare, StepDiff, StepVerify} {
+		if e, ok := last[step]; !ok || e.Done != e.Total || e.Total == 0 {
+			t.Errorf("%s ended with %+v", step, e)
+		}
+	}
+	if inside == 0 {
+		t.Error("nothing was told while a large file was worked on")
 	}
 }

@@ -82,22 +82,22 @@ func peakRSS() string {
 }
 
 // oracle runs the independent applier and returns what it says.
-func oracle(t testing.TB, args ...string) string {
-	t.Helper()
-	said, ok := runOracle(t, testkit.Shared(t, "oracle", "mar_oracle.py"), args...)
+func oracle(tb testing.TB, args ...string) string {
+	tb.Helper()
+	said, ok := runOracle(tb, testkit.Shared(tb, "oracle", "mar_oracle.py"), args...)
 	if !ok {
-		t.Errorf("the independent applier says: %s", said)
+		tb.Errorf("the independent applier says: %s", said)
 	}
 	return said
 }
 
 // runOracle runs the independent applier, where there is a python3.
-func runOracle(t testing.TB, script string, args ...string) (said string, ok bool) {
-	t.Helper()
+func runOracle(tb testing.TB, script string, args ...string) (said string, ok bool) {
+	tb.Helper()
 	python, err := exec.LookPath("python3")
 	if err != nil {
 		return "no python3", true
 	}
-	out, err := exec.CommandContext(t.Context(), python, append([]string{script}, args...)...).CombinedOutput()
+	out, err := exec.CommandContext(tb.Context(), python, append([]string{script}, args...)...).CombinedOutput()
 	return strings.TrimSpace(string(out)), err == nil
 }

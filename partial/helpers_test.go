@@ -46,26 +46,26 @@ func (s snapshot) tree() fstest.MapFS {
 }
 
 // write writes the files into a directory.
-func (s snapshot) write(t testing.TB, dir string) {
-	t.Helper()
+func (s snapshot) write(tb testing.TB, dir string) {
+	tb.Helper()
 	for n, v := range s.files() {
 		p := filepath.Join(dir, n)
 		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		mode := fs.FileMode(0o644)
 		if v[0] == 'x' {
 			mode = 0o755
 		}
 		if err := os.WriteFile(p, []byte(v[1:]), mode); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 }
 
 // look takes a snapshot of a directory.
-func look(t testing.TB, dir string) snapshot {
-	t.Helper()
+func look(tb testing.TB, dir string) snapshot {
+	tb.Helper()
 	s := snapshot{}
 	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
 		if err != nil || p == dir {
@@ -94,14 +94,14 @@ func look(t testing.TB, dir string) snapshot {
 		return err
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return s
 }
 
 // contents takes a snapshot of the files of a complete update.
-func contents(t testing.TB, r *mar.Reader) snapshot {
-	t.Helper()
+func contents(tb testing.TB, r *mar.Reader) snapshot {
+	tb.Helper()
 	s := snapshot{}
 	for _, f := range r.Files() {
 		if isManifestName(f.Name) {
@@ -111,7 +111,7 @@ func contents(t testing.TB, r *mar.Reader) snapshot {
 		if f.Mode&0o100 != 0 {
 			kind = "x"
 		}
-		s[f.Name] = kind + string(decompressed(t, r, f.Name))
+		s[f.Name] = kind + string(decompressed(tb, r, f.Name))
 	}
 	return s
 }
@@ -137,16 +137,16 @@ func diffSnapshots(got, want snapshot) string {
 var testProduct = &mar.Product{Channel: "test", Version: "2.0"}
 
 // pack makes a complete update of a snapshot, fast.
-func pack(t testing.TB, s snapshot) *mar.Reader {
-	t.Helper()
-	a, _, err := Pack(t.Context(), s.tree(), PackOptions{
+func pack(tb testing.TB, s snapshot) *mar.Reader {
+	tb.Helper()
+	a, _, err := Pack(tb.Context(), s.tree(), PackOptions{
 		Product: testProduct, Platform: PlatformLinux, Workers: 1,
 		Compression: Compression{Files: XZ{Level: LevelFast}},
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	return writeMAR(t, a)
+	return writeMAR(tb, a)
 }
 
 // fastRecipe is a recipe for tests about rules, not about bytes.

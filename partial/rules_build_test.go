@@ -16,14 +16,14 @@ import (
 )
 
 // build makes a partial update of two snapshots and returns it with its manifest's text.
-func build(t testing.TB, from, to *mar.Reader, r Recipe, opts *BuildOptions) (*mar.Reader, string, *Report) {
-	t.Helper()
-	a, rep, err := Build(t.Context(), from, to, r, opts)
+func build(tb testing.TB, from, to *mar.Reader, r Recipe, opts *BuildOptions) (*mar.Reader, string, *Report) {
+	tb.Helper()
+	a, rep, err := Build(tb.Context(), from, to, r, opts)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	got := writeMAR(t, a)
-	return got, string(decompressed(t, got, ManifestV3.Name())), rep
+	got := writeMAR(tb, a)
+	return got, string(decompressed(tb, got, ManifestV3.Name())), rep
 }
 
 func has(list []Finding, kind Kind, severity Severity, path string) bool {
@@ -35,9 +35,9 @@ func has(list []Finding, kind Kind, severity Severity, path string) bool {
 // pp is a precomplete that never changes, so that it does not get into the way of what is tested.
 const pp = "# none\n"
 
-func releases(t testing.TB, from, to snapshot) (*mar.Reader, *mar.Reader) {
-	t.Helper()
-	return pack(t, from.with("precomplete", file0(pp))), pack(t, to.with("precomplete", file0(pp)))
+func releases(tb testing.TB, from, to snapshot) (*mar.Reader, *mar.Reader) {
+	tb.Helper()
+	return pack(tb, from.with("precomplete", file0(pp))), pack(tb, to.with("precomplete", file0(pp)))
 }
 
 // A patch wins only if it is strictly smaller, both compressed; a tie goes to the whole file.

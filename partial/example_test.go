@@ -1,0 +1,149 @@
+package partial_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"path/filepath"
+	"testing/fstest"
+
+	"github.com/senbonzakura/senbonzakura/mar"
+	"github.com/senbonzakura/senbonzakura/partial"
+)
+
+// release packs a tree into a complete update in memory. A program would write it to a file.
+func release(version string, files fstest.MapFS) *mar.Reader {
+	archive, _, err := partial.Pack(context.Background(), files, partial.PackOptions{
+		Product: &mar.Product{Channel: "example", Version: version},
+		Arch:    "x86_64",
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	return inMemory(archive)
+}
+
+func inMemory(archive *mar.Archive) *mar.Reader {
+	var buf bytes.Buffer
+	if _, err := archive.WriteTo(&buf); err != nil {
+		log.Fatal(err)
+	}
+	r, err := mar.NewReader(bytes.NewReader(buf.Bytes()), int64(buf.Len()), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return r
+}
+
+func text(s string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(s), Mode: 0o644} }
+
+func ExampleBuild() {
+	from := release("1.0", fstest.MapFS{"license.txt": text("free"), "readme.txt": text("hello"), "old.txt": text("goes")})
+	to := release("2.0", fstest.MapFS{"license.txt": text("free"), "readme.txt": text("hello, world"), "new.txt": text("comes")})
+
+	archive, report, err := partial.Build(context.Background(), from, to, partial.DefaultRecipe(), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, f := range report.Files {
+		fmt.Printf("%-8s %s\n", f.Action, f.Path)
+	}
+	fmt.Println("verified:", report.Verified, "entries:", len(archive.Entries))
+	// Output:
+	// manifest updatev3.manifest
+	// add      readme.txt
+	// add      precomplete
+	// add      new.txt
+	// remove   old.txt
+	// same     license.txt
+	// verified: true entries: 4
+}
+
+func ExampleBuild_refused() {
+	from := release("1.0", fstest.MapFS{"data": text("a file")})
+	to := release("2.0", fstest.MapFS{"data/part": text("now a directory")})
+	_, _, err := partial.Build(context.Background(), from, to, partial.DefaultRecipe(), nil)
+	var refused *partial.RefusedError
+	if errors.As(err, &refused) {
+		for _, f := range refused.Findings {
+			fmt.Println(f.Kind, f.Path)
+			fmt.Println(f.WayOut)
+		}
+	}
+	// Output:
+	// file-to-directory data
+	// use another name, ship a complete update, or go through a release that has neither
+}
+
+func ExampleApply() {
+	dir, err := os.MkdirTemp("", "example")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	if err := os.WriteFile(filepath.Join(dir, "readme.txt"), []byte("hello"), 0o600); err != nil {
+		log.Fatal(err)
+	}
+
+	from := release("1.0", fstest.MapFS{"readme.txt": text("hello")})
+	to := release("2.0", fstest.MapFS{"readme.txt": text("hello, world")})
+	archive, _, err := partial.Build(context.Background(), from, to, partial.DefaultRecipe(), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer root.Close()
+	if err := partial.Apply(context.Background(), root, inMemory(archive), nil); err != nil {
+		log.Fatal(err)
+	}
+	data, err := os.ReadFile(filepath.Join(dir, "readme.txt"))
+	fmt.Println(string(data), err)
+	// Output: hello, world <nil>
+}
+
+func ExampleVerify() {
+	from := release("1.0", fstest.MapFS{"readme.txt": text("hello")})
+	to := release("2.0", fstest.MapFS{"readme.txt": text("hello, world")})
+	other := release("2.0", fstest.MapFS{"readme.txt": text("hello, moon")})
+	archive, _, err := partial.Build(context.Background(), from, to, partial.DefaultRecipe(), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	update := inMemory(archive)
+	fmt.Println(partial.Verify(context.Background(), from, update, to, nil))
+	fmt.Println(partial.Verify(context.Background(), from, update, other, nil))
+	// Output:
+	// <nil>
+	// the updated tree is not the target: "readme.txt" differs from byte 7 on (12 bytes instead of 11) after add "readme.txt"
+}
+
+func ExampleParseManifest() {
+	m, err := partial.ParseManifest([]byte("type \"partial\"\nremove \"old.txt\"\n"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(m.Type, m.Instructions[0].Op, m.Instructions[0].Path)
+
+	_, err = partial.ParseManifest([]byte("remove \"../up\"\n"))
+	fmt.Println(err)
+	// Output:
+	// partial remove old.txt
+	// manifest line 1: remove: path "../up" has two dots in a row (the updater reports "failed: 5")
+}
+
+func ExampleRecipe_ID() {
+	r := partial.DefaultRecipe()
+	r.Name = "nightly"
+	fmt.Println("the name counts:", r.ID() != partial.DefaultRecipe().ID())
+	r.Arch = "aarch64"
+	fmt.Println("the architecture counts:", r.ID() != partial.DefaultRecipe().ID())
+	// Output:
+	// the name counts: false
+	// the architecture counts: true
+}

@@ -51,7 +51,8 @@ func TestCredentials(t *testing.T) {
 			http.Redirect(w, r, "ftp://example.com/"+r.URL.Query().Get("sig"), http.StatusFound)
 		case "/garbage":
 			conn, _, _ := http.NewResponseController(w).Hijack()
-			fmt.Fprintf(conn, "HTTP/1.1 %s %s\r\n\r\n", r.URL.RawQuery, r.URL.RawQuery)
+			user, password, _ := r.BasicAuth()
+			fmt.Fprintf(conn, "HTTP/1.1 %s %s %s\r\n\r\n", r.URL.RawQuery, user, password)
 			conn.Close()
 		}
 	}))

@@ -159,7 +159,7 @@ func (a *applier) plan(ctx context.Context) (*plan, error) {
 		}
 		var err error
 		if text, err = m.content(ctx, Limits{Member: manifestLimit, Ratio: a.lim.Ratio}); err != nil {
-			return nil, &UpdateError{Code: CodeXZ, Path: name, Err: err}
+			return nil, unpackError(m, Instruction{}, err)
 		}
 		break
 	}
@@ -334,11 +334,10 @@ func (a *applier) fill(ctx context.Context, name string, dst file, b *blob, by I
 		}
 		if err != nil && ctx.Err() == nil {
 			var xe *xz.Error
-			code := CodeWrite
 			if errors.As(err, &xe) {
-				code = CodeXZ
+				return 0, unpackError(m, by, m.failed(err))
 			}
-			err = wrong(by, code, err)
+			err = wrong(by, CodeWrite, err)
 		}
 		return 0, err
 	}

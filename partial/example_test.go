@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
 	"os"
 	"path/filepath"
 	"testing/fstest"
@@ -21,7 +20,7 @@ func release(version string, files fstest.MapFS) *mar.Reader {
 		Arch:    "x86_64",
 	})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	return inMemory(archive)
 }
@@ -29,11 +28,11 @@ func release(version string, files fstest.MapFS) *mar.Reader {
 func inMemory(archive *mar.Archive) *mar.Reader {
 	var buf bytes.Buffer
 	if _, err := archive.WriteTo(&buf); err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	r, err := mar.NewReader(bytes.NewReader(buf.Bytes()), int64(buf.Len()), nil)
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	return r
 }
@@ -46,7 +45,7 @@ func ExampleBuild() {
 
 	archive, report, err := partial.Build(context.Background(), from, to, partial.DefaultRecipe(), nil)
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	for _, f := range report.Files {
 		fmt.Printf("%-8s %s\n", f.Action, f.Path)
@@ -81,26 +80,26 @@ func ExampleBuild_refused() {
 func ExampleApply() {
 	dir, err := os.MkdirTemp("", "example")
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer os.RemoveAll(dir)
 	if err := os.WriteFile(filepath.Join(dir, "readme.txt"), []byte("hello"), 0o600); err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 
 	from := release("1.0", fstest.MapFS{"readme.txt": text("hello")})
 	to := release("2.0", fstest.MapFS{"readme.txt": text("hello, world")})
 	archive, _, err := partial.Build(context.Background(), from, to, partial.DefaultRecipe(), nil)
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer root.Close()
 	if err := partial.Apply(context.Background(), root, inMemory(archive), nil); err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	data, err := os.ReadFile(filepath.Join(dir, "readme.txt"))
 	fmt.Println(string(data), err)
@@ -113,7 +112,7 @@ func ExampleVerify() {
 	other := release("2.0", fstest.MapFS{"readme.txt": text("hello, moon")})
 	archive, _, err := partial.Build(context.Background(), from, to, partial.DefaultRecipe(), nil)
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	update := inMemory(archive)
 	fmt.Println(partial.Verify(context.Background(), from, update, to, nil))
@@ -126,7 +125,7 @@ func ExampleVerify() {
 func ExampleParseManifest() {
 	m, err := partial.ParseManifest([]byte("type \"partial\"\nremove \"old.txt\"\n"))
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	fmt.Println(m.Type, m.Instructions[0].Op, m.Instructions[0].Path)
 

@@ -233,7 +233,7 @@ func (p *prover) prove(ctx context.Context) (*Proof, error) {
 		}
 		text, err := m.content(ctx, Limits{Member: manifestLimit, Ratio: p.lim.Ratio})
 		if err != nil {
-			return nil, &UpdateError{Code: CodeXZ, Path: m.name, Err: err}
+			return nil, unpackError(m, Instruction{}, err)
 		}
 		man, err := ParseManifest(text)
 		if err != nil {
@@ -502,21 +502,30 @@ func (p *prover) sameStored(ctx context.Context, c comparison) (bool, error) {
 
 // unpack reads an entry to its end.
 func (p *prover) unpack(ctx context.Context, m *member, ins Instruction) error {
-	r, err := m.open(&xz.Limits{Output: p.lim.Member, Ratio: -1})
+	r, err := m.open(p.lim.xz())
 	if err == nil {
 		defer r.Close()
 		_, err = io.Copy(io.Discard, contextReader{ctx, r})
 	}
 	if err != nil && ctx.Err() == nil {
-		return &UpdateError{Code: CodeXZ, Line: ins.Line, Op: ins.Op, Path: m.name, Err: err}
+		return unpackError(m, ins, m.failed(err))
 	}
 	return err
+}
+
+// unpackError says what the updater reports where an entry cannot be unpacked. It has no limits of its own.
+func unpackError(m *member, ins Instruction, err error) error {
+	e := &UpdateError{Code: CodeXZ, Line: ins.Line, Op: ins.Op, Path: m.name, Err: err}
+	if errors.Is(err, ErrLimit) {
+		e.Code = 0
+	}
+	return e
 }
 
 // blame turns the error of unpacking a member into the updater's, where it is one of the update's entries.
 func (p *prover) blame(m *member, needed map[string]Instruction, err error) error {
 	if ins, ok := needed[m.name]; ok && p.entries[m.name] == m {
-		return &UpdateError{Code: CodeXZ, Line: ins.Line, Op: ins.Op, Path: m.name, Err: err}
+		return unpackError(m, ins, err)
 	}
 	return err
 }
@@ -656,6 +665,8 @@ func patchError(ins Instruction, name string, err error) error {
 	var pe *bsdiff.PatchError
 	var xe *xz.Error
 	switch {
+	case errors.Is(err, xz.ErrLimit):
+		e.Code, e.Err = 0, fmt.Errorf("%w: %w", ErrLimit, e.Err)
 	case errors.As(err, &xe):
 		e.Code = CodeXZ
 	case errors.As(err, &pe):

@@ -660,6 +660,48 @@ func TestBuildNeedsCompletes(t *testing.T) {
 	}
 }
 
+// A small archive that unpacks to gigabytes costs neither their time nor their memory.
+func TestBombs(t *testing.T) {
+	t.Parallel()
+	var packed bytes.Buffer
+	w, err := (XZ{Level: LevelFast}).NewWriter(&packed, Content{Kind: ContentPatch, Size: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	zeros := make([]byte, 1<<20)
+	for range 80 {
+		if _, err := w.Write(zeros); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	from := pack(t, snapshot{"a": file0("a")})
+	for _, manifest := range []string{"add \"bomb\"\n", "patch \"bomb\" \"a\"\n"} {
+		a := archive(t, manifest, nil).Archive()
+		a.Entries = append(a.Entries, mar.BytesEntry("bomb", 0o644, packed.Bytes()))
+		update := writeMAR(t, a)
+		if err := Verify(t.Context(), from, update, from, nil); err == nil {
+			t.Errorf("%s: Verify accepts it", manifest)
+		}
+		dir := t.TempDir()
+		contents(t, from).write(t, dir)
+		before := look(t, dir)
+		if err := Apply(t.Context(), openRoot(t, dir), update, nil); err == nil || diffSnapshots(look(t, dir), before) != "" {
+			t.Errorf("%s: Apply: got %v", manifest, err)
+		}
+	}
+	a := from.Archive()
+	a.Entries = append(a.Entries, mar.BytesEntry("bomb", 0o644, packed.Bytes()))
+	if _, _, err := Build(t.Context(), writeMAR(t, a), from, fastRecipe(RulesStrict), nil); err != nil {
+		t.Errorf("a file that is only removed need not be unpacked: %v", err)
+	}
+	if err := Verify(t.Context(), from, archive(t, "add \"b\"\n", snapshot{"b": file0("b")}), writeMAR(t, a), nil); !errors.Is(err, ErrDifferent) {
+		t.Errorf("got %v, want ErrDifferent: what is missing need not be unpacked", err)
+	}
+}
+
 // A member that unpacks to more than the limit is refused before it is unpacked.
 func TestBuildLimits(t *testing.T) {
 	t.Parallel()

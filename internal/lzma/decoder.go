@@ -222,7 +222,7 @@ func readHeader(r io.Reader, buf *[6]byte) (chunk, int, error) {
 }
 
 func noEOF(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err

@@ -224,7 +224,7 @@ func TestDecodeDamaged(t *testing.T) {
 		bad[bit/8] ^= 1 << (bit % 8)
 		got := make([]byte, 2*len(want))
 		n, _, err := DecodeInto(got, bad, 1<<16)
-		if err != nil && !errors.Is(err, ErrCorrupt) && err != io.ErrUnexpectedEOF && !errors.Is(err, ErrShort) {
+		if err != nil && !errors.Is(err, ErrCorrupt) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, ErrShort) {
 			t.Fatalf("bit %d: %v", bit, err)
 		}
 		if err != nil {
@@ -336,7 +336,7 @@ func FuzzDecode(f *testing.F) {
 		const dict, most = 1 << 16, 1 << 18
 		d := NewDecoder(bytes.NewReader(packed), dict)
 		streamed, err := io.ReadAll(io.LimitReader(d, most))
-		if err != nil && !errors.Is(err, ErrCorrupt) && err != io.ErrUnexpectedEOF {
+		if err != nil && !errors.Is(err, ErrCorrupt) && !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Fatal(err)
 		}
 		direct := make([]byte, most)

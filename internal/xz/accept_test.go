@@ -78,7 +78,7 @@ func TestUpdaterAccepts(t *testing.T) {
 				t.Errorf("byte by byte: %v", again)
 			}
 			// What is accepted or refused is valid; the rest is not.
-			if _, err := readAll(c.packed, &Limits{Dict: 1 << 30}); (err == nil) != (c.kind == nil || c.kind == ErrRefused && c.name != "a byte behind") {
+			if _, err := readAll(c.packed, &Limits{Dict: 1 << 30}); (err == nil) != (c.kind == nil || errors.Is(c.kind, ErrRefused) && c.name != "a byte behind") {
 				t.Errorf("a Reader says %v", err)
 			}
 		})

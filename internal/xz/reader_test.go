@@ -39,7 +39,7 @@ func TestReaderContract(t *testing.T) {
 	if err := errors.Join(r.Close(), r.Close()); err != nil {
 		t.Errorf("Close: %v", err)
 	}
-	if _, err := r.Read(make([]byte, 1)); err == nil || err == io.EOF {
+	if _, err := r.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
 		t.Errorf("Read after Close gives %v", err)
 	}
 }

@@ -40,6 +40,10 @@ type EncoderOptions struct {
 	// RunDepth is how many earlier runs of one byte are looked at for the end of a run;
 	// 0 is 256. On patches this is what trades time for size.
 	RunDepth int
+	// MinRun is the length from which on equal bytes are a run that is passed over, at least
+	// 4; 0 is 4, which suits patches. In machine code, and more so in tables and fonts, the
+	// inside of short runs is worth a look.
+	MinRun int
 }
 
 var (
@@ -106,6 +110,12 @@ func NewEncoder(w io.Writer, o EncoderOptions) (*Encoder, error) {
 	if o.Depth < 0 || o.RunDepth < 0 {
 		return nil, fmt.Errorf("lzma: depth %d, run depth %d: negative", o.Depth, o.RunDepth)
 	}
+	if o.MinRun == 0 {
+		o.MinRun = minRun
+	}
+	if o.MinRun < minRun || o.MinRun > maxMatch {
+		return nil, fmt.Errorf("lzma: shortest run %d: %d to %d", o.MinRun, minRun, maxMatch)
+	}
 	if !validProps(o.LC, o.LP, o.PB) {
 		return nil, errProps
 	}
@@ -119,6 +129,7 @@ func NewEncoder(w io.Writer, o EncoderOptions) (*Encoder, error) {
 		needDict:  true,
 		needProps: true,
 		needState: true,
+		runs:      runMap{min: uint32(o.MinRun)},
 	}
 	e.keep = max(e.dict, chunkPlain) + max(e.dict/2, 1<<18) + lookahead
 	e.finder = newTreeFinder(o.DictSize, o.NiceLen, o.Depth)

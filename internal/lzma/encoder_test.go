@@ -309,6 +309,8 @@ func TestOptions(t *testing.T) {
 		{NiceLen: 274},
 		{Depth: -1},
 		{RunDepth: -1},
+		{MinRun: 3},
+		{MinRun: 274},
 	} {
 		if _, err := sut.NewEncoder(io.Discard, o); err == nil {
 			t.Errorf("NewEncoder(%+v): got no error", o)

@@ -11,13 +11,14 @@ import "math/bits"
 // when a match ends there for a good reason: bytes begin to differ there, or the length is
 // one that is cheaper than what is longer. From there it goes on with what runEnds knows.
 
-// minRun is the length from which on equal bytes are a run. Shorter ones would do no harm
-// but make the tables larger.
+// minRun is the length from which on equal bytes are a run, unless EncoderOptions ask for longer ones. Shorter
+// ones would do no harm but make the tables larger.
 const minRun = 4
 
 // runMap knows which positions of the window are open, one bit each.
 type runMap struct {
 	open []uint64
+	min  uint32 // the shortest run
 	from uint32 // where the last run that was seen begins
 }
 
@@ -73,7 +74,7 @@ func (r *runMap) scan(buf []byte) {
 			end += equalLen(buf, i, i+1, 0, n-end)
 		}
 		stop := end
-		if end-i >= minRun {
+		if end-i >= r.min {
 			stop = i + 1
 		}
 		for ; i < stop; i++ {

@@ -1,6 +1,7 @@
 package xz
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -58,6 +59,10 @@ type Block struct {
 
 // plain are the properties that the xz program has for everything.
 var plain = Block{LC: 3, LP: 0, PB: 2}
+
+// tried are the properties of which content of at most maxHeld bytes gets the best. Without position bits some
+// code and some text become smaller.
+var tried = []Block{plain, {LC: 3, LP: 0, PB: 0}}
 
 // WriterOptions say how a Writer compresses. The zero value is level Fast, CRC64, no filter, 8 MiB.
 type WriterOptions struct {
@@ -328,16 +333,12 @@ func (z *Writer) Close() error {
 
 func (z *Writer) finish() error {
 	if z.holding && len(z.held) > 0 {
-		window := max(len(z.held), minDict)
-		if z.o.Level == Fast {
-			window = max(window, minFastDict)
-		}
-		if err := z.begin(min(window, z.o.DictSize)); err != nil {
+		if err := z.whole(); err != nil {
 			return err
 		}
 	}
 	index := []byte{0}
-	if z.enc == nil {
+	if z.plain == 0 {
 		index = appendVLI(index, 0)
 	} else {
 		if z.filter != nil {
@@ -345,8 +346,10 @@ func (z *Writer) finish() error {
 				return err
 			}
 		}
-		if err := z.enc.Close(); err != nil {
-			return err
+		if z.enc != nil {
+			if err := z.enc.Close(); err != nil {
+				return err
+			}
 		}
 		unpadded := z.off - edgeSize + int64(z.o.Check.size())
 		tail := make([]byte, padding(z.off))
@@ -368,6 +371,48 @@ func (z *Writer) finish() error {
 	return z.emit(append(index, footerMagic...))
 }
 
+// whole compresses content that has been held back completely.
+func (z *Writer) whole() error {
+	window := max(len(z.held), minDict)
+	if z.o.Level == Fast {
+		window = max(window, minFastDict)
+	}
+	window = min(window, z.o.DictSize)
+	if z.o.Level == Fast || len(z.blocks) > 0 || z.o.Patch && patchBlocks(z.held) != nil {
+		return z.begin(window)
+	}
+	// There is time to look which properties suit it.
+	if z.digest != nil {
+		z.digest.Write(z.held)
+	}
+	z.plain = int64(len(z.held))
+	if z.o.Filter != None {
+		newCode(z.o.Filter, true).convert(z.held)
+	}
+	var best []byte
+	for i, props := range tried {
+		var packed bytes.Buffer
+		enc, err := newEncoder(&packed, z.o.Level, window, props)
+		if err != nil {
+			return err
+		}
+		if _, err := enc.Write(z.held); err != nil {
+			return err
+		}
+		if err := enc.Close(); err != nil {
+			return err
+		}
+		if i == 0 || packed.Len() < len(best) {
+			best = packed.Bytes()
+		}
+	}
+	z.held = nil
+	if err := z.emit(z.blockHeader()); err != nil {
+		return err
+	}
+	return z.emit(best)
+}
+
 // newEncoder makes the encoder of a level.
 func newEncoder(w io.Writer, level Level, window int, first Block) (Encoder, error) {
 	if level == Fast {
@@ -379,7 +424,7 @@ func newEncoder(w io.Writer, level Level, window int, first Block) (Encoder, err
 	}
 	e := lzma.EncoderOptions{DictSize: window, LC: first.LC, LP: first.LP, PB: first.PB, NiceLen: 273}
 	if level == Level6 {
-		e.NiceLen = 64
+		e.NiceLen, e.MinRun = 64, 16
 	}
 	return lzma.NewEncoder(w, e)
 }

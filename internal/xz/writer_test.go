@@ -312,7 +312,7 @@ func TestWriterPatch(t *testing.T) {
 		{"without difference block", Best, append(patchHead(10_000, 0, 20_000), body...), []int{0, 10_032}, []byte{control, extra}},
 		{"with more behind", Best, append(patchHead(10_000, 10_000, 5000), body...), []int{0, 10_032, 20_032, 25_032}, []byte{control, difference, extra, usual}},
 		{"cut off", Best, append(patchHead(1<<31, 1<<31, 1<<32-1), body...), []int{0}, []byte{control}},
-		{"no patch", Best, append([]byte("MBDIFF11"), body...), []int{0}, []byte{usual}},
+		{"no patch", Best, append([]byte("MBDIFF11"), prose(30_000)...), []int{0}, []byte{usual}},
 		{"short", Best, []byte("MBDIFF10 and then nothing much"), nil, nil},
 		{"at level fast", Fast, append(patchHead(10_000, 15_000, 5000), body...), []int{0}, []byte{usual}},
 	} {
@@ -329,6 +329,38 @@ func TestWriterPatch(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What is small gets the properties that suit it better.
+func TestWriterTries(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		in []byte
+		pb int
+	}{"code": {sample(30_000), 0}, "prose": {prose(30_000), 2}} {
+		o := WriterOptions{Level: Level6, Check: CRC32}
+		got := pack(t, c.in, o)
+		size := map[int]int{}
+		for _, pb := range []int{0, 2} {
+			o.Blocks = []Block{{int64(len(c.in)), 3, 0, pb}}
+			size[pb] = len(pack(t, c.in, o))
+		}
+		if len(got) != size[c.pb] || size[c.pb] >= size[2-c.pb] {
+			t.Errorf("%s: got %d bytes, want the least of %v, for pb=%d", name, len(got), size, c.pb)
+		}
+		mustRead(t, got, c.in)
+	}
+}
+
+// prose is words of several lengths.
+func prose(n int) []byte {
+	r := rand.New(rand.NewPCG(8, 9))
+	words := []string{"sen", "bon", "za", "ku", "ra", "chire", " no ", ", ", "hana", " wa ", "iro", "mi ", "ki ", ". "}
+	var b []byte
+	for len(b) < n {
+		b = append(b, words[r.IntN(len(words))]...)
+	}
+	return b[:n]
 }
 
 func FuzzRoundTrip(f *testing.F) {

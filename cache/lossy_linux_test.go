@@ -280,9 +280,11 @@ func powerCutChild(args []string) error {
 	}
 	// 20 cuts, spread over the whole, wherever they fall.
 	const each = 10 // about as many changes as one value takes
+	w.mu.Lock()
 	for i := range 20 {
 		w.cuts[w.writes+i*puts*each/20+i*7%each] = true
 	}
+	w.mu.Unlock()
 	for i := range puts {
 		name := fmt.Sprint("power-", i)
 		k, data := named(cache.Patches, name)
@@ -313,8 +315,11 @@ func powerCutChild(args []string) error {
 	if err := server.Unmount(); err != nil {
 		return err
 	}
+	w.mu.Lock()
+	images := w.images
+	w.mu.Unlock()
 	var r powerCutResult
-	for i, image := range w.images {
+	for i, image := range images {
 		dir := filepath.Join(args[0], fmt.Sprint("image-", i))
 		for _, name := range sortedKeys(image.files) { // directories come before what is in them
 			at := filepath.Join(dir, name)

@@ -116,14 +116,28 @@ type step struct {
 	verified bool    // the patch was applied, and gave TO's file
 	equal    bool    // the file in FROM has the same content
 	unusable string  // why TO's own member cannot be taken
+	summed   bool
+	sum      [2][sha256.Size]byte // of the compressed old and new member, where summed
 	report   FileReport
 }
 
-// A group is steps with the same old and the same new member: one patch serves all.
-type group struct {
-	steps    []*step
-	old, new [sha256.Size]byte // sums of the compressed members, where there is more than one step or a cache
+// sums hashes the compressed members, once.
+func (s *step) sums() error {
+	if s.summed {
+		return nil
+	}
+	for i, m := range []*member{s.from, s.to} {
+		var err error
+		if s.sum[i], err = m.sum(); err != nil {
+			return err
+		}
+	}
+	s.summed = true
+	return nil
 }
+
+// A group is steps with the same old and the same new member: one patch serves all.
+type group struct{ steps []*step }
 
 func (b *builder) scripts() bool { return b.recipe.Rules == RulesScripts }
 
@@ -281,6 +295,11 @@ func (b *builder) findChanges(ctx context.Context) error {
 					return err
 				}
 				s.equal = same
+				if b.caches.patches != nil && !same {
+					if err := s.sums(); err != nil {
+						return err
+					}
+				}
 			}
 			steps.add(s.name, s.to.size)
 			return nil
@@ -289,7 +308,6 @@ func (b *builder) findChanges(ctx context.Context) error {
 	if err := runJobs(ctx, b.workers, b.opts.Memory, jobs); err != nil {
 		return err
 	}
-	sums := b.caches.patches != nil
 	type sizes struct{ old, new int64 }
 	count := make(map[sizes]int)
 	for _, s := range b.steps {
@@ -322,21 +340,16 @@ func (b *builder) findChanges(ctx context.Context) error {
 			continue
 		}
 		g := &group{}
-		if sums || count[sizes{s.from.size, s.to.size}] > 1 {
-			var err error
-			if g.old, err = s.from.sum(); err != nil {
+		if count[sizes{s.from.size, s.to.size}] > 1 {
+			if err := s.sums(); err != nil {
 				return err
 			}
-			if g.new, err = s.to.sum(); err != nil {
-				return err
-			}
-			key := [2][sha256.Size]byte{g.old, g.new}
-			if first := byContent[key]; first != nil {
+			if first := byContent[s.sum]; first != nil {
 				first.steps = append(first.steps, s)
 				s.report.SharedWith = first.steps[0].name
 				continue
 			}
-			byContent[key] = g
+			byContent[s.sum] = g
 		}
 		g.steps = append(g.steps, s)
 		b.groups = append(b.groups, g)
@@ -466,8 +479,8 @@ func (b *builder) decide(ctx context.Context, g *group, matched func(), progress
 	key := PatchKey{Recipe: b.recipe.PatchID()}
 	asked := false
 	if b.caches.patches != nil {
-		was, ok1 := b.caches.digest(ctx, g.old)
-		is, ok2 := b.caches.digest(ctx, g.new)
+		was, ok1 := b.caches.digest(ctx, s.sum[0])
+		is, ok2 := b.caches.digest(ctx, s.sum[1])
 		if ok1 && ok2 {
 			res := decision{oldSize: was.Size, newSize: is.Size, verified: true, cached: true}
 			if was == is {
@@ -497,8 +510,8 @@ func (b *builder) decide(ctx context.Context, g *group, matched func(), progress
 	cached := b.caches.patches != nil && res.newSize >= b.opts.CacheMinimum
 	if cached {
 		key.Old, key.New = sha256.Sum256(old), sha256.Sum256(new)
-		b.caches.putDigest(ctx, g.old, Digest{key.Old, res.oldSize})
-		b.caches.putDigest(ctx, g.new, Digest{key.New, res.newSize})
+		b.caches.putDigest(ctx, s.sum[0], Digest{key.Old, res.oldSize})
+		b.caches.putDigest(ctx, s.sum[1], Digest{key.New, res.newSize})
 	}
 	if bytes.Equal(old, new) {
 		res.equal = true

@@ -22,7 +22,7 @@ import (
 
 // Version names the way Default chooses. It changes whenever Default returns other steps than
 // before for any input.
-const Version = "3"
+const Version = "4"
 
 // ErrTooLarge is returned for files that steps of 32 bits cannot describe.
 var ErrTooLarge = errors.New("file of 2 GiB or more")
@@ -94,7 +94,7 @@ func search(ctx context.Context, old, new []byte, o Options, structured bool) ([
 		total := int64(len(new))
 		p.done = func(part, whole int) { o.Progress(total*int64(part)/int64(whole), total) }
 	}
-	p.whole = 2 * p.chunks
+	p.whole = (1 + passes) * p.chunks
 
 	anchors := make([][]anchor, p.chunks)
 	var mu sync.Mutex
@@ -127,23 +127,35 @@ func search(ctx context.Context, old, new []byte, o Options, structured bool) ([
 		}
 	}
 
-	m := newModel(seen)
+	// The second parse knows what differences the first one left.
 	results := make([][]segment, p.chunks)
-	err = p.run(ctx, func(ctx context.Context, chunks func() (int, bool)) error {
-		s := &parser{old: old, new: new, model: m}
-		for c, ok := chunks(); ok; c, ok = chunks() {
-			from, to := c*chunkLen, min(len(new), (c+1)*chunkLen)
-			r, err := s.parse(ctx, merge(anchors[c], within(extra, from, to)), fixed, from, to)
-			if err != nil {
-				return err
+	for pass := range passes {
+		m := newModel(seen)
+		clear(seen.runs)
+		err = p.run(ctx, func(ctx context.Context, chunks func() (int, bool)) error {
+			s := &parser{old: old, new: new, model: m}
+			learned := newStats(len(new))
+			defer func() {
+				mu.Lock()
+				defer mu.Unlock()
+				seen.add(learned)
+			}()
+			for c, ok := chunks(); ok; c, ok = chunks() {
+				from, to := c*chunkLen, min(len(new), (c+1)*chunkLen)
+				r, err := s.parse(ctx, merge(anchors[c], within(extra, from, to)), fixed, from, to)
+				if err != nil {
+					return err
+				}
+				if pass+1 < passes {
+					s.learn(r, to, learned)
+				}
+				results[c] = r
 			}
-			results[c] = r
-			anchors[c] = nil
+			return nil
+		})
+		if err != nil {
+			return nil, err
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
 	}
 	var all []segment
 	for _, r := range results {

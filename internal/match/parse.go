@@ -52,7 +52,7 @@ func (s *scanner) scan(ctx context.Context, from, to int) ([]anchor, error) {
 	var out []anchor
 	off := 0
 	polled := from
-	counted := from
+	counted, told := from, from-remind
 	wordOff := int32(literal)
 	for i := from; i < to; {
 		if i-polled > 1<<16 {
@@ -64,6 +64,11 @@ func (s *scanner) scan(ctx context.Context, from, to int) ([]anchor, error) {
 		o := i + off
 		if o >= 0 && o < len(s.old) {
 			n := equalLen(s.new[i:to], s.old[o:])
+			if n >= 16 && i >= told+remind {
+				// The parse may have left this alignment since.
+				told = i
+				out = append(out, anchor{int32(i), int32(off)})
+			}
 			i += n
 			if n >= 16 || i >= to {
 				continue
@@ -107,6 +112,7 @@ func (s *scanner) scan(ctx context.Context, from, to int) ([]anchor, error) {
 		}
 		if min(l, 64) > here+4 {
 			off = at - i
+			told = i
 			i += l
 			continue
 		}
@@ -357,25 +363,68 @@ func (s *parser) step(i, best int) {
 func (s *parser) differ(l *lane, i, o int) {
 	w, n := run(s.new, i, s.old, o)
 	l.paid = int32(i + n)
-	if i >= 8 && o >= 8 {
-		var not4, not8, far4, far8 byte
-		for k := range n {
-			d := byte(w >> (8 * k))
-			x4 := d - (s.new[i+k-4] - s.old[o+k-4])
-			x8 := d - (s.new[i+k-8] - s.old[o+k-8])
-			not4, not8 = not4|x4, not8|x8
-			far4, far8 = far4|(x4+1), far8|(x8+1)
+	switch s.relation(w, n, i, o) {
+	case relationSame:
+		l.cost += costRepeat
+	case relationNear:
+		l.cost += costNear
+	default:
+		l.cost += costGap + int32(s.model.runs[runHash(w, n, s.model.shift)])
+	}
+}
+
+// What a run of differences has to do with those 4 or 8 bytes before.
+const (
+	relationNone = iota
+	relationNear // each is one more, one less or the same
+	relationSame
+)
+
+func (s *parser) relation(w uint32, n, i, o int) int {
+	if i < 8 || o < 8 {
+		return relationNone
+	}
+	var not4, not8, far4, far8 byte
+	for k := range n {
+		d := byte(w >> (8 * k))
+		x4 := d - (s.new[i+k-4] - s.old[o+k-4])
+		x8 := d - (s.new[i+k-8] - s.old[o+k-8])
+		not4, not8 = not4|x4, not8|x8
+		far4, far8 = far4|(x4+1), far8|(x8+1)
+	}
+	switch {
+	case not4 == 0 || not8 == 0:
+		return relationSame
+	case far4 <= 3 || far8 <= 3:
+		return relationNear
+	}
+	return relationNone
+}
+
+// learn counts what the segments of [from, to) are made of.
+func (s *parser) learn(segments []segment, to int, seen *stats) {
+	for k, g := range segments {
+		if g.offset == literal {
+			continue
 		}
-		if not4 == 0 || not8 == 0 {
-			l.cost += costRepeat
-			return
+		end := to
+		if k+1 < len(segments) {
+			end = int(segments[k+1].start)
 		}
-		if far4 <= 3 || far8 <= 3 {
-			l.cost += costNear
-			return
+		for i := int(g.start); i < end; {
+			o := i + int(g.offset)
+			i += equalLen(s.new[i:end], s.old[o:])
+			if i >= end {
+				break
+			}
+			o = i + int(g.offset)
+			w, n := run(s.new, i, s.old, o)
+			if s.relation(w, n, i, o) == relationNone {
+				seen.runs[runHash(w, n, seen.shift)]++
+			}
+			i += n
 		}
 	}
-	l.cost += costGap + int32(s.model.runs[runHash(w, n, s.model.shift)])
 }
 
 // skip goes on at position i, up to where the best lane is better than any other.

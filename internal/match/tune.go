@@ -15,6 +15,8 @@ const (
 	minAnchor = 10
 	// maxBack is how many bytes a stretch is followed backwards.
 	maxBack = 1024
+	// remind is after how many bytes an alignment that goes on is named again.
+	remind = 256
 	// lead is how many bytes before its stretch an alignment is followed.
 	lead = 32
 	// maxLanes is how many alignments are followed at the same time, laneReach after how many bytes
@@ -27,6 +29,8 @@ const (
 	retryEvery = 16
 	retryBelow = 24
 	retryFrom  = 12
+	// passes is how often the cheapest way is looked for.
+	passes = 2
 	// litScale is what part of its entropy, in 64ths, a byte costs that is not from the old file:
 	// the compressor finds longer repetitions than the model that says the entropy.
 	litScale = 42

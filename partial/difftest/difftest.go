@@ -162,7 +162,7 @@ func Check(ctx context.Context, d partial.Differ, in Input) error {
 func checkWriter(ctx context.Context, d partial.Differ) error {
 	in, full := Inputs()[0], errors.New("disk full")
 	if err := d.Diff(ctx, failingWriter{full}, in.Old, in.New); !errors.Is(err, full) {
-		return fmt.Errorf("Diff into a failing writer gives %v, want the writer's error", err)
+		return fmt.Errorf("Diff into a failing writer gives %q, want the writer's error", fmt.Sprint(err))
 	}
 	return nil
 }
@@ -177,7 +177,7 @@ func checkCancel(ctx context.Context, d partial.Differ) error {
 	cancel()
 	start := time.Now()
 	if err := d.Diff(ctx, io.Discard, in.Old, in.New); !errors.Is(err, context.Canceled) {
-		return fmt.Errorf("Diff whose context has ended gives %v, want context.Canceled", err)
+		return fmt.Errorf("Diff whose context has ended gives %q, want context.Canceled", fmt.Sprint(err))
 	}
 	if took := time.Since(start); took > 5*time.Second {
 		return fmt.Errorf("Diff took %v after its context had ended", took)

@@ -9,7 +9,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -30,6 +32,28 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, testscript.Params{Dir: "testdata/script", Setup: setUp, RequireExplicitExec: true, Cmds: commands})
+}
+
+// TestPluginScripts runs real plugins, built here.
+func TestPluginScripts(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("the scripts want a shell")
+	}
+	dir := t.TempDir()
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", dir, "../signer-pem", "../storage-dir")
+	if said, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the plugins: %v\n%s", err, said)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/plugin",
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("SIGNER", filepath.Join(dir, "signer-pem"))
+			env.Setenv("STORAGE", filepath.Join(dir, "storage-dir"))
+			return setUp(env)
+		},
+	})
 }
 
 func TestSharedScripts(t *testing.T) {

@@ -20,7 +20,7 @@ import (
 )
 
 func (a *app) serviceCommands() []*cobra.Command {
-	return []*cobra.Command{a.planCommand(), a.cacheCommand(), a.toolsCommand()}
+	return []*cobra.Command{a.planCommand(), a.cacheCommand(), a.toolsCommand(), a.pluginCommand()}
 }
 
 func (a *app) planCommand() *cobra.Command {

@@ -105,18 +105,20 @@ func verify(ctx context.Context, r *mar.Reader, keys []crypto.PublicKey, anyKey,
 func (a *app) signCommand() *cobra.Command {
 	var pemFiles []string
 	var sha1 bool
+	var viaPlugin signFlags
 	cmd := &cobra.Command{
 		Use:   "sign FILE OUT",
 		Short: "Write a signed copy of a MAR file",
 		Long: `sign writes a copy of an unsigned MAR file with one signature per key, in the order given. Each signature
 is verified before anything is written. Installed updaters accept exactly one signature, of RSA-4096 with SHA-384.
 
-Keys are RSA private keys in PEM files (PKCS#8 or PKCS#1).`,
-		Example: `  marctl sign update.mar signed.mar --pem release.pem`,
-		Args:    cobra.ExactArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(pemFiles) == 0 {
-				return usagef("no key given: --pem FILE")
+Keys are RSA private keys in PEM files (PKCS#8 or PKCS#1), or held by a signing plugin, which only sees a digest.`,
+		Example: `  marctl sign update.mar signed.mar --pem release.pem
+  marctl sign update.mar signed.mar --plugin ./signer-pkcs11 --sha256 HEX --key release --public-key release.pub`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if (len(pemFiles) == 0) == (viaPlugin.plugin.path == "") {
+				return usagef("give keys with --pem FILE, or a plugin with --plugin PROGRAM --sha256 HEX --key ID")
 			}
 			alg := mar.RSAPKCS1SHA384
 			if sha1 {
@@ -131,12 +133,20 @@ Keys are RSA private keys in PEM files (PKCS#8 or PKCS#1).`,
 			if err != nil {
 				return err
 			}
+			if viaPlugin.plugin.path != "" {
+				var closePlugin func() error
+				if signers, closePlugin, err = viaPlugin.signers(cmd.Context(), a, r.Reader); err != nil {
+					return err
+				}
+				defer func() { err = errors.Join(err, closePlugin()) }()
+			}
 			return a.edit(cmd.Context(), args[0], args[1], func(w io.Writer) (int64, error) {
 				return r.WriteSigned(cmd.Context(), w, signers...)
 			})
 		},
 	}
 	cmd.Flags().StringArrayVar(&pemFiles, "pem", nil, "RSA private key in a PEM file")
+	viaPlugin.add(cmd)
 	cmd.Flags().BoolVar(&sha1, "sha1", false, "sign with SHA-1, which only updaters older than 56 accept")
 	return cmd
 }

@@ -98,7 +98,7 @@ func (r *Report) Process(ctx context.Context, cfg plugins.Config, kind plugins.K
 		return errors.Join(append(errs, p.Close())...)
 	})
 	r.Try(ctx, "P8", "2.5", "nothing is left of it: no process, no file in its directory", func(ctx context.Context) error {
-		dir, err := os.MkdirTemp(cfg.Dir, "sbc")
+		dir, err := os.MkdirTemp(shortBase(cfg.Dir), "sbc")
 		if err != nil {
 			return err
 		}
@@ -155,6 +155,19 @@ func byHand(ctx context.Context, cfg plugins.Config) error {
 	return nil
 }
 
+// shortBase returns where temporary directories are made, short enough that sockets can be made in them: /tmp where the
+// system's own place for temporary files is too deep, as in macOS.
+func shortBase(dir string) string {
+	const longest = 40
+	if dir == "" {
+		dir = os.TempDir()
+		if len(dir) > longest && runtime.GOOS != "windows" {
+			dir = "/tmp"
+		}
+	}
+	return dir
+}
+
 // stranger starts the binary, and connects to it as somebody who is not the host.
 func stranger(ctx context.Context, cfg plugins.Config, kind plugins.Kind) error {
 	if runtime.GOOS == "windows" {
@@ -162,11 +175,7 @@ func stranger(ctx context.Context, cfg plugins.Config, kind plugins.Kind) error 
 	}
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	base := cfg.Dir
-	if base == "" {
-		base = os.TempDir()
-	}
-	dir, err := os.MkdirTemp(base, "sbc")
+	dir, err := os.MkdirTemp(shortBase(cfg.Dir), "sbc")
 	if err != nil {
 		return err
 	}

@@ -18,9 +18,9 @@ func temporary(name string) bool {
 func TestDiskFaults(t *testing.T) {
 	t.Parallel()
 	cachetest.Faults(t, cachetest.FaultConfig{
-		Open: func(t testing.TB, dir string, fsys osfs.FS) (cache.Store, error) {
-			t.Helper()
-			d, err := cache.OpenDiskOn(t.Context(), dir, cache.DiskOptions{}, fsys, time.Now)
+		Open: func(tb testing.TB, dir string, fsys osfs.FS) (cache.Store, error) {
+			tb.Helper()
+			d, err := cache.OpenDiskOn(tb.Context(), dir, cache.DiskOptions{}, fsys, time.Now)
 			if err != nil {
 				return nil, err
 			}

@@ -29,6 +29,17 @@
 // wrong as well, and lists it in the report. DefaultRecipe makes smaller updates, which every updater since Firefox
 // 56 applies, and repairs or refuses what the scripts get wrong.
 //
+// # Memory and caches
+//
+// What changed is found by comparing compressed members; only those that changed are unpacked, each once, the largest
+// first, as many at a time as [Memory] has room for what they declare. A program that makes updates for several requests
+// shares one Memory between them.
+//
+// A release of many locales shares its large files. [PatchCache] keeps patches by the content of both files, and
+// [DigestCache] what compressed members hold, so that a pair of files that was seen before is neither unpacked nor
+// diffed nor applied: its patch was proved when it was made, and unproved ones are not kept. Names, modes, order and
+// everything else about the update are proved each time.
+//
 // # Not supported
 //
 // Patches of other formats than MBDIFF10 (Zucchini's "Zucc" is named in the error); symbolic links and empty

@@ -39,6 +39,7 @@ type parser struct {
 	slots uint32 // how many distance slots the dictionary needs
 
 	matchUses, alignUses int
+	outdoneBy            uint32
 
 	repLen [4]uint32 // of the node that is being expanded
 
@@ -130,7 +131,7 @@ func (e *Encoder) parse() {
 				e.enterRunEnd(i + rest)
 			} else {
 				e.enterShort(i)
-				matches = e.finder.find(e.buf, i, e.base+i, avail)
+				matches = e.finder.find(e.buf, i, e.base+i)
 			}
 			top := min(avail, e.nice)
 			k := e.repLengths(&p.node[cur], i, top)
@@ -164,10 +165,10 @@ func (e *Encoder) parse() {
 // can be matched, only not with the same lengths, which is what the difference allows for.
 func (p *parser) outdone(cur, stop uint32) bool {
 	limit := p.price[cur]
-	if limit < outdoneBy {
+	if limit < p.outdoneBy {
 		return false
 	}
-	limit -= outdoneBy
+	limit -= p.outdoneBy
 	for _, price := range p.price[cur+1 : stop+1] {
 		if price <= limit {
 			return true
@@ -175,8 +176,6 @@ func (p *parser) outdone(cur, stop uint32) bool {
 	}
 	return false
 }
-
-const outdoneBy = 4 << priceShift
 
 // enter enters positions before i.
 func (e *Encoder) enter(i uint32) {
@@ -191,7 +190,7 @@ func (e *Encoder) enter(i uint32) {
 			e.enterRunEnd(e.runs.next(h+1, size))
 		} else {
 			e.enterShort(h)
-			e.finder.skip(e.buf, h, e.base+h, size-h)
+			e.finder.enter(e.buf, h, e.base+h, false)
 		}
 		e.head = h + 1
 	}
@@ -216,7 +215,7 @@ func (e *Encoder) enterRunEnd(i uint32) {
 		return
 	}
 	n := min(i-e.runs.start(i-1), maxMatch)
-	e.ends.find(e.buf, i, e.base+i, n, uint32(len(e.buf))-i, e.dict-maxMatch)
+	e.ends.find(e.buf, i, e.base+i, n, &e.parser.dists)
 }
 
 // repLengths works out how long a match at each of n's repeated distances would be, up to
@@ -314,6 +313,14 @@ func (e *Encoder) relax(cur, lo, hi, base, back uint32, t *lenPrices, ps uint32)
 		if price := base + lens[n]; price < p.price[cur+n] {
 			p.set(cur+n, price, back, n, 0)
 		}
+	}
+	if hi <= e.allLens {
+		for n := hi - 1; n >= lo; n-- {
+			if price := base + lens[n]; price < p.price[cur+n] {
+				p.set(cur+n, price, back, n, 0)
+			}
+		}
+		return
 	}
 	i := e.pos + cur
 	from, to := i+lo, i+hi
@@ -452,10 +459,10 @@ func (e *Encoder) bridges(cur, end, n, base uint32, open bool) uint32 {
 	longest := max(n, 1)
 	for f := range e.ends.found {
 		c := &e.ends.found[f]
-		if c.before < n || n+c.after <= longest {
+		if c.before < n || n+c.length <= longest {
 			continue
 		}
-		l := min(n+c.after, limit)
+		l := min(n+c.length, limit)
 		if l <= longest {
 			break
 		}

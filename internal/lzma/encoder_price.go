@@ -130,7 +130,7 @@ func (t *lenPrices) update(m *lenModel, ps int, top uint32) {
 
 // After how many uses a price table is computed anew.
 const (
-	lenUses   = 128
+	lenUses   = 32
 	distUses  = 128
 	alignUses = 16
 

@@ -183,7 +183,7 @@ func TestWriteSizes(t *testing.T) {
 // shows as well: none of this may be slower per byte than the random content is.
 func TestLarge(t *testing.T) {
 	t.Parallel()
-	size := 8 << 20
+	size := 3 << 20
 	if v := os.Getenv("SENBON_LONG"); v != "" && v != "0" {
 		size = 200 << 20
 	}
@@ -308,7 +308,6 @@ func TestOptions(t *testing.T) {
 		{NiceLen: 4},
 		{NiceLen: 274},
 		{Depth: -1},
-		{RunDepth: -1},
 		{MinRun: 3},
 		{MinRun: 274},
 	} {

@@ -5,55 +5,16 @@ import (
 	"math/bits"
 )
 
+// A match says that bytes agree with those at a distance.
 type match struct {
-	length, dist uint32 // dist: 0 is the byte before
+	dist   uint32 // 0 is the byte before
+	length uint32 // of a run's end: counted from there
+	before uint32 // of a run's end: how many bytes of the run agree as well
+	price  uint32 // of a run's end: of the distance
 }
 
-// treeFinder finds, for a position, the nearest match of every length: binary search trees
-// of all positions that start with the same four bytes, sorted by what follows, the newest
-// at the root.
-type treeFinder struct {
-	hash2, hash3, hash4 []uint32
-	son                 []uint32 // two per position of the cyclic window
-	shift4              uint
-	cyclic              uint32 // positions in the window
-	slot                uint32 // of the next position: position modulo cyclic
-	nice, depth         uint32
-	matches             []match
-}
-
-const (
-	hash2Bits = 16
-	hash3Bits = 18
-)
-
-func newTreeFinder(dict, nice, depth int) *treeFinder {
-	bitsN := max(10, bits.Len32(uint32(dict-1))-1)
-	bitsN = min(bitsN, 23)
-	f := &treeFinder{
-		hash2:   make([]uint32, 1<<hash2Bits),
-		hash3:   make([]uint32, 1<<hash3Bits),
-		hash4:   make([]uint32, 1<<bitsN),
-		shift4:  32 - uint(bitsN),
-		cyclic:  uint32(dict) + 1,
-		nice:    uint32(nice),
-		depth:   uint32(depth),
-		matches: make([]match, 0, maxMatch+2),
-	}
-	f.son = make([]uint32, 2*f.cyclic)
-	return f
-}
-
-func (f *treeFinder) hashes(b []byte) (h2, h3, h4 uint32) {
-	v := binary.LittleEndian.Uint32(b)
-	h2 = v & 0xFFFF
-	h3 = (v << 8) * 0x9E3779B1 >> (32 - hash3Bits)
-	h4 = v * 0x9E3779B1 >> (f.shift4 & 31)
-	return
-}
-
-// equalLen returns how many bytes of buf agree from a and from b on, up to limit; the
-// first n are known to.
+// equalLen returns how many bytes of buf agree from a and from b on, up to limit; the first
+// n are known to.
 func equalLen(buf []byte, a, b, n, limit uint32) uint32 {
 	for n+8 <= limit {
 		x := binary.LittleEndian.Uint64(buf[a+n:]) ^ binary.LittleEndian.Uint64(buf[b+n:])
@@ -68,100 +29,195 @@ func equalLen(buf []byte, a, b, n, limit uint32) uint32 {
 	return n
 }
 
-// find enters the position buf[i], known as pos in the tables, and returns its matches,
-// longer ones behind shorter ones, each at the smallest distance that has the length.
-func (f *treeFinder) find(buf []byte, i, pos, avail uint32) []match {
-	f.matches = f.matches[:0]
-	f.slot = pos % f.cyclic
-	if avail < 4 {
-		f.slot = f.next()
-		return f.matches
-	}
-	limit := min(avail, f.nice)
-	h2, h3, h4 := f.hashes(buf[i:])
-	p2, p3, p4 := f.hash2[h2], f.hash3[h3], f.hash4[h4]
-	f.hash2[h2], f.hash3[h3], f.hash4[h4] = pos, pos, pos
-	best := uint32(1)
-	if d := pos - p2; d < f.cyclic && binary.LittleEndian.Uint16(buf[i-d:]) == binary.LittleEndian.Uint16(buf[i:]) {
-		best = equalLen(buf, i, i-d, 2, limit)
-		f.matches = append(f.matches, match{best, d - 1})
-	}
-	if d := pos - p3; p3 != p2 && d < f.cyclic && best < limit && buf[i-d+best] == buf[i+best] {
-		if n := equalLen(buf, i, i-d, 0, limit); n > best {
-			best = n
-			f.matches = append(f.matches, match{best, d - 1})
+// A tree is a set of binary search trees over positions, each sorted by the bytes that
+// follow and with the newest position at the root. The way down from the root to where a
+// position belongs passes its neighbours in sorted order, the nearest position first: what
+// is passed are its matches, each longer one at the smallest distance it is found at.
+//
+// Nodes are numbered in the order they are entered and kept in a ring, which holds only
+// positions that were entered: few, in a patch.
+type tree struct {
+	ring  []treeNode
+	runs  []uint32 // in trees of runs' ends, the length of each node's run; else nil
+	mask  uint32
+	n     uint32 // number of the next node; they start at the ring's size, so that 0 is none
+	depth int
+
+	found []match
+	// best[k] is the largest length of what was found with before >= k.
+	best [maxMatch + 1]uint32
+}
+
+type treeNode struct {
+	pos, less, more uint32
+}
+
+// maxNodes is how many nodes a tree remembers at most. It bounds the memory, at 12 bytes
+// each, where a dictionary is larger and no byte is in a run.
+const maxNodes = 1 << 24
+
+func newTree(nodes uint32, depth int) tree {
+	size := uint32(1) << max(10, bits.Len32(min(nodes, maxNodes)-1))
+	return tree{mask: size - 1, n: size, depth: depth}
+}
+
+// insert enters buf[i], known as pos, into the tree whose root's number is at root, and adds
+// to found if report is set. Bytes are compared up to limit, distances up to reach. run is
+// the length of the run that ends there, in a tree of such.
+//
+// This is where most of the time goes on anything but patches. Each step waits for a node
+// and for the bytes it stands for; what both neighbours so far have in common need not be
+// compared again.
+func (t *tree) insert(buf []byte, root *uint32, i, pos, limit, reach, run uint32, report bool) {
+	ofRuns := t.runs != nil || run > 0
+	if uint32(len(t.ring)) <= t.mask {
+		t.ring = append(t.ring, treeNode{})
+		if ofRuns {
+			t.runs = append(t.runs, 0)
 		}
 	}
-	f.tree(buf, i, pos, p4, limit, best, true)
-	return f.matches
-}
-
-func (f *treeFinder) skip(buf []byte, i, pos, avail uint32) {
-	f.slot = pos % f.cyclic
-	if avail < 4 {
-		f.slot = f.next()
-		return
+	cur := *root
+	*root = t.n
+	ring := t.ring
+	at := t.n & t.mask
+	ring[at].pos = pos
+	less, more := &ring[at].less, &ring[at].more // where the next smaller and greater nodes hang
+	if ofRuns {
+		t.runs[at] = run
 	}
-	h2, h3, h4 := f.hashes(buf[i:])
-	p4 := f.hash4[h4]
-	f.hash2[h2], f.hash3[h3], f.hash4[h4] = pos, pos, pos
-	f.tree(buf, i, pos, p4, min(avail, f.nice), maxMatch, false)
-}
-
-func (f *treeFinder) tree(buf []byte, i, pos, cur, limit, best uint32, report bool) {
-	slot := f.slot
-	f.slot = f.next()
-	less, more := slot<<1, slot<<1|1 // where the next smaller and greater subtrees hang
+	top := min(run, maxMatch)
 	lenLess, lenMore := uint32(0), uint32(0)
-	for depth := f.depth; ; depth-- {
-		d := pos - cur
-		if d >= f.cyclic || depth == 0 {
-			f.son[less], f.son[more] = 0, 0
-			return
+	for depth := t.depth; depth > 0 && t.n-cur <= t.mask; depth-- {
+		k := cur & t.mask
+		c := &ring[k]
+		d := pos - c.pos
+		if d > reach {
+			break
 		}
-		var at uint32
-		if slot >= d {
-			at = slot - d
-		} else {
-			at = slot - d + f.cyclic
-		}
-		at <<= 1
 		n := equalLen(buf, i-d, i, min(lenLess, lenMore), limit)
-		if n > best && report {
-			best = n
-			f.matches = append(f.matches, match{n, d - 1})
+		if report {
+			before := uint32(0)
+			if ofRuns {
+				before = min(t.runs[k], top)
+			}
+			// The byte in front differs in a tree of runs' ends only if hashes collide.
+			if n > t.best[before] && (!ofRuns || buf[i-d-1] == buf[i-1]) {
+				t.found = append(t.found, match{dist: d - 1, length: n, before: before})
+				for k := int(before); k >= 0 && t.best[k] < n; k-- {
+					t.best[k] = n
+				}
+			}
 		}
 		if n == limit {
-			f.son[less], f.son[more] = f.son[at], f.son[at|1]
+			// No way to tell the two apart: the new one takes the old one's place. This
+			// is also what makes long repetitions cheap.
+			*less, *more = c.less, c.more
+			t.step()
 			return
 		}
 		if buf[i-d+n] < buf[i+n] {
-			f.son[less] = cur
-			less = at | 1
-			cur = f.son[less]
+			*less = cur
+			less = &c.more
+			cur = c.more
 			lenLess = n
 		} else {
-			f.son[more] = cur
-			more = at
-			cur = f.son[more]
+			*more = cur
+			more = &c.less
+			cur = c.less
 			lenMore = n
+		}
+	}
+	*less, *more = 0, 0
+	t.step()
+}
+
+func (t *tree) step() {
+	if t.n++; t.n == 0 {
+		// All numbers are used up: start again where the ring starts, with every node
+		// and root out of date.
+		t.n = t.mask + 1
+		for i := range t.ring {
+			t.ring[i] = treeNode{}
 		}
 	}
 }
 
-func (f *treeFinder) next() uint32 {
-	if f.slot+1 == f.cyclic {
-		return 0
+func (t *tree) rebase(sub uint32) {
+	for i := range t.ring {
+		t.ring[i].pos = lower(t.ring[i].pos, sub)
 	}
-	return f.slot + 1
 }
 
-// rebase lowers every position in the tables by sub; what falls out of the window becomes
-// "nothing".
-func (f *treeFinder) rebase(sub uint32) {
-	for _, t := range [][]uint32{f.hash2, f.hash3, f.hash4, f.son} {
+func lower(pos, sub uint32) uint32 { return max(pos, sub) - sub }
+
+// A finder finds, for a position, the nearest match of every length.
+type finder struct {
+	tree
+	hash2, hash3 []uint32 // position of the newest
+	hash4        []uint32 // number of the root
+	shift4       uint
+	reach, nice  uint32
+}
+
+const (
+	hash2Bits = 16
+	hash3Bits = 18
+)
+
+func newFinder(dict, nice uint32, depth int) *finder {
+	n := max(10, min(23, bits.Len32(dict-1)-1))
+	return &finder{
+		tree:   newTree(dict, depth),
+		hash2:  make([]uint32, 1<<hash2Bits),
+		hash3:  make([]uint32, 1<<hash3Bits),
+		hash4:  make([]uint32, 1<<n),
+		shift4: 32 - uint(n),
+		reach:  dict,
+		nice:   nice,
+	}
+}
+
+// find enters buf[i], known as pos, and returns its matches, longer ones behind shorter ones.
+func (f *finder) find(buf []byte, i, pos uint32) []match {
+	f.enter(buf, i, pos, true)
+	return f.found
+}
+
+func (f *finder) enter(buf []byte, i, pos uint32, report bool) {
+	f.found = f.found[:0]
+	avail := uint32(len(buf)) - i
+	if avail < 4 {
+		return
+	}
+	limit := min(avail, f.nice)
+	v := binary.LittleEndian.Uint32(buf[i:])
+	h2 := &f.hash2[v&(1<<hash2Bits-1)]
+	h3 := &f.hash3[(v<<8)*0x9E3779B1>>(32-hash3Bits)]
+	p2, p3 := *h2, *h3
+	*h2, *h3 = pos, pos
+	if report {
+		best := uint32(1)
+		if d := pos - p2; d <= f.reach {
+			best = equalLen(buf, i, i-d, 0, limit)
+			f.found = append(f.found, match{dist: d - 1, length: best})
+		}
+		if d := pos - p3; p3 != p2 && d <= f.reach && best < limit && buf[i-d+best] == buf[i+best] {
+			if n := equalLen(buf, i, i-d, 0, limit); n > best {
+				best = n
+				f.found = append(f.found, match{dist: d - 1, length: best})
+			}
+		}
+		f.best[0] = best
+	}
+	f.insert(buf, &f.hash4[v*0x9E3779B1>>(f.shift4&31)], i, pos, limit, f.reach, 0, report)
+}
+
+// rebase lowers every position in the tables by sub; what falls out of reach becomes 0.
+func (f *finder) rebase(sub uint32) {
+	for _, t := range [][]uint32{f.hash2, f.hash3} {
 		for i := range t {
 			t[i] = lower(t[i], sub)
 		}
 	}
+	f.tree.rebase(sub)
 }

@@ -91,120 +91,93 @@ func (r *runMap) drop(n uint32) {
 	r.from = lower(r.from, n)
 }
 
-// A bridge is a candidate for matches that start inside a run and go on behind its end.
-type bridge struct {
-	dist   uint32 // 0 is one byte
-	before uint32 // length of the run there
-	after  uint32 // how many bytes agree from the end of the run on
-}
-
 // runEnds finds earlier runs of the same byte that were followed by the same bytes. From
 // one search at the end of a run follow the matches of all positions inside: one that is n
-// bytes before the end has those candidates whose run had at least n bytes. A search tree
-// would be asked at every position, and hold every position, most of them alike.
+// bytes before the end has those candidates whose run had at least n bytes. A finder would
+// be asked at every position, and hold every position, most of them alike.
 //
-// Candidates are tried from the nearest on. One is kept if no nearer one has as long a run
-// and as many equal bytes behind it.
+// There is a tree of all runs and there are trees of only the longer ones, because
+// candidates with a run long enough would be rare among all.
 type runEnds struct {
-	heads []uint32 // newest entry, by hash of the run's byte and two that follow
-	ring  []runEntry
-	mask  uint32
-	n     uint32 // number of the next entry; they start at the ring's size, so that 0 is none
-	depth int
-
+	trees [len(runClasses)]runTree
+	reach uint32
 	last  uint32 // newest position that was entered
 	at    uint32 // position that found is for
-	found []bridge
-	// best[n] is the largest after of what was found with before >= n.
-	best [maxMatch + 1]uint32
+	found []match
 }
 
-type runEntry struct {
-	pos, run, prev uint32
+type runTree struct {
+	tree
+	heads []uint32 // number of the root, by hash of the run's byte and two that follow
 }
+
+// runClasses are the shortest runs of the trees. More classes than three gained nothing.
+var runClasses = [3]uint32{2, 16, 64}
 
 const runHashBits = 16
 
 func newRunEnds(dict uint32, depth int) *runEnds {
-	// Entries are more than two bytes apart, and in real files much more than that.
-	size := uint32(1) << max(10, min(20, bits.Len32(dict)-2))
-	return &runEnds{
-		heads: make([]uint32, 1<<runHashBits),
-		mask:  size - 1,
-		n:     size,
-		depth: depth,
+	r := &runEnds{reach: dict - maxMatch}
+	for k, shortest := range runClasses {
+		// The ends of runs are as far apart as the runs are long.
+		t := &r.trees[k]
+		t.tree = newTree(dict/shortest, depth)
+		t.heads = make([]uint32, 1<<runHashBits)
 	}
+	return r
 }
 
-func (r *runEnds) hash(buf []byte, i uint32) uint32 {
-	return (uint32(buf[i-1])<<16 | uint32(buf[i])<<8 | uint32(buf[i+1])) * 0x9E3779B1 >> (32 - runHashBits)
-}
-
-// find searches for the run of n bytes that ends before buf[i], position pos, sets found and
-// enters the run. avail is what is left of buf from i on, reach the largest distance.
-func (r *runEnds) find(buf []byte, i, pos, n, avail, reach uint32) {
-	r.at = pos
+// find enters the end of a run of n bytes before buf[i], known as pos, and sets found: what
+// is cheaper to refer to first, the others only if they are better in another way.
+func (r *runEnds) find(buf []byte, i, pos, n uint32, prices *distPrices) {
+	r.at, r.last = pos, pos
 	r.found = r.found[:0]
-	if avail < 2 {
+	if uint32(len(buf))-i < 2 {
 		return
 	}
-	limit := min(avail, maxMatch)
-	top := min(n, maxMatch)
-	clear(r.best[:top+1])
-	cur := r.heads[r.hash(buf, i)]
-	for depth := r.depth; depth > 0 && r.n-cur <= r.mask; depth-- {
-		c := &r.ring[cur&r.mask]
-		d := pos - c.pos
-		if d > reach {
-			break
+	for k := range r.trees {
+		if n >= runClasses[k] {
+			r.enter1(k, buf, i, pos, n, true)
+			r.found = append(r.found, r.trees[k].found...)
 		}
-		before := min(c.run, top)
-		// Whether it is worth a longer look shows in the one byte by which it has to be
-		// better. The hash takes in the bytes that were equal, or nearly always so.
-		best := r.best[before]
-		if best >= limit {
-			if before == top {
-				break // nothing can be better
-			}
-		} else if buf[i-d+best] == buf[i+best] && buf[i-d-1] == buf[i-1] {
-			if after := equalLen(buf, i, i-d, 0, limit); after > best {
-				r.found = append(r.found, bridge{d - 1, before, after})
-				for k := int(before); k >= 0 && r.best[k] < after; k-- {
-					r.best[k] = after
-				}
-			}
-		}
-		cur = c.prev
 	}
-	r.enter(buf, i, pos, n)
+	f := r.found
+	for j := range f {
+		f[j].price = prices.of(f[j].dist, maxMatch)
+	}
+	for j := 1; j < len(f); j++ {
+		x, k := f[j], j
+		for ; k > 0 && f[k-1].price > x.price; k-- {
+			f[k] = f[k-1]
+		}
+		f[k] = x
+	}
 }
 
-// enter makes the run of n bytes that ends before buf[i], position pos, a candidate.
+// enter enters the end of a run that is shorter than minRun.
 func (r *runEnds) enter(buf []byte, i, pos, n uint32) {
 	r.last = pos
-	if int(i)+1 >= len(buf) {
-		return
+	if uint32(len(buf))-i >= 2 {
+		r.enter1(0, buf, i, pos, n, false)
 	}
-	h := &r.heads[r.hash(buf, i)]
-	c := runEntry{pos, n, *h}
-	if uint32(len(r.ring)) <= r.mask {
-		r.ring = append(r.ring, c)
-	} else {
-		r.ring[r.n&r.mask] = c
+}
+
+func (r *runEnds) enter1(k int, buf []byte, i, pos, n uint32, report bool) {
+	t := &r.trees[k]
+	if t.found = t.found[:0]; report {
+		if k == 0 {
+			clear(t.best[:min(n, maxMatch)+1])
+		} else {
+			copy(t.best[:min(n, maxMatch)+1], r.trees[k-1].best[:])
+		}
 	}
-	*h = r.n
-	if r.n++; r.n == 0 {
-		// Four thousand million entries: start afresh.
-		clear(r.heads)
-		r.n = r.mask + 1
-	}
+	h := (uint32(buf[i-1])<<16 | uint32(buf[i])<<8 | uint32(buf[i+1])) * 0x9E3779B1 >> (32 - runHashBits)
+	t.insert(buf, &t.heads[h], i, pos, min(uint32(len(buf))-i, maxMatch), r.reach, n, report)
 }
 
 func (r *runEnds) rebase(sub uint32) {
-	for i := range r.ring {
-		r.ring[i].pos = lower(r.ring[i].pos, sub)
+	for k := range r.trees {
+		r.trees[k].rebase(sub)
 	}
 	r.last, r.at = lower(r.last, sub), lower(r.at, sub)
 }
-
-func lower(pos, sub uint32) uint32 { return max(pos, sub) - sub }

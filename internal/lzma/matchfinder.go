@@ -155,23 +155,27 @@ type finder struct {
 	tree
 	hash2, hash3 []uint32 // position of the newest
 	hash4        []uint32 // number of the root
+	shift3       uint
 	shift4       uint
 	reach, nice  uint32
 }
 
 const (
 	hash2Bits = 16
-	hash3Bits = 18
+	hash3Bits = 18 // at most
+	hash4Bits = 23 // at most
 )
 
 func newFinder(dict, nice uint32, depth int) *finder {
-	n := max(10, min(23, bits.Len32(dict-1)-1))
+	size := bits.Len32(dict - 1)
+	n3, n4 := min(hash3Bits, size), min(hash4Bits, size-1)
 	return &finder{
 		tree:   newTree(dict, depth),
 		hash2:  make([]uint32, 1<<hash2Bits),
-		hash3:  make([]uint32, 1<<hash3Bits),
-		hash4:  make([]uint32, 1<<n),
-		shift4: 32 - uint(n),
+		hash3:  make([]uint32, 1<<n3),
+		hash4:  make([]uint32, 1<<n4),
+		shift3: 32 - uint(n3),
+		shift4: 32 - uint(n4),
 		reach:  dict,
 		nice:   nice,
 	}
@@ -192,7 +196,7 @@ func (f *finder) enter(buf []byte, i, pos uint32, report bool) {
 	limit := min(avail, f.nice)
 	v := binary.LittleEndian.Uint32(buf[i:])
 	h2 := &f.hash2[v&(1<<hash2Bits-1)]
-	h3 := &f.hash3[(v<<8)*0x9E3779B1>>(32-hash3Bits)]
+	h3 := &f.hash3[(v<<8)*0x9E3779B1>>(f.shift3&31)]
 	p2, p3 := *h2, *h3
 	*h2, *h3 = pos, pos
 	if report {

@@ -109,12 +109,13 @@ type runEnds struct {
 type runTree struct {
 	tree
 	heads []uint32 // number of the root, by hash of the run's byte and two that follow
+	shift uint
 }
 
 // runClasses are the shortest runs of the trees. More classes than three gained nothing.
 var runClasses = [3]uint32{2, 16, 64}
 
-const runHashBits = 16
+const runHashBits = 16 // at most
 
 func newRunEnds(dict uint32, depth int) *runEnds {
 	r := &runEnds{reach: dict - maxMatch}
@@ -122,7 +123,8 @@ func newRunEnds(dict uint32, depth int) *runEnds {
 		// The ends of runs are as far apart as the runs are long.
 		t := &r.trees[k]
 		t.tree = newTree(dict/shortest, depth)
-		t.heads = make([]uint32, 1<<runHashBits)
+		n := min(runHashBits, bits.Len32(dict-1))
+		t.heads, t.shift = make([]uint32, 1<<n), 32-uint(n)
 	}
 	return r
 }
@@ -171,7 +173,7 @@ func (r *runEnds) enter1(k int, buf []byte, i, pos, n uint32, report bool) {
 			copy(t.best[:min(n, maxMatch)+1], r.trees[k-1].best[:])
 		}
 	}
-	h := (uint32(buf[i-1])<<16 | uint32(buf[i])<<8 | uint32(buf[i+1])) * 0x9E3779B1 >> (32 - runHashBits)
+	h := (uint32(buf[i-1])<<16 | uint32(buf[i])<<8 | uint32(buf[i+1])) * 0x9E3779B1 >> (t.shift & 31)
 	t.insert(buf, &t.heads[h], i, pos, min(uint32(len(buf))-i, maxMatch), r.reach, n, report)
 }
 

@@ -352,13 +352,17 @@ func TestWriterTries(t *testing.T) {
 	}
 }
 
-// prose is words of several lengths.
+// prose is words of four bytes, new ones and runs of old ones, which position bits suit.
 func prose(n int) []byte {
 	r := rand.New(rand.NewPCG(8, 9))
-	words := []string{"sen", "bon", "za", "ku", "ra", "chire", " no ", ", ", "hana", " wa ", "iro", "mi ", "ki ", ". "}
 	var b []byte
 	for len(b) < n {
-		b = append(b, words[r.IntN(len(words))]...)
+		if len(b) > 64 && r.IntN(2) == 0 {
+			from, words := r.IntN(len(b)/4-8)*4, 1+r.IntN(8)
+			b = append(b, b[from:from+4*words]...)
+		} else {
+			b = append(b, byte('a'+r.IntN(26)), byte('a'+r.IntN(26)), byte('a'+r.IntN(26)), ' ')
+		}
 	}
 	return b[:n]
 }

@@ -121,8 +121,9 @@ func (p *pendingFile) Write(b []byte) (int, error) {
 }
 
 // commit makes the value visible and durable, and returns it open. With reread set, what the file holds is
-// compared with what was written before anybody can see it; without, the entry may not be read. After an error
-// the value can still be read, and must be aborted.
+// compared with what was written before anybody can see it; without, the entry may not be read. The hash of a file
+// that was renamed into the cache was made by reading it, so that it is not read again. After an error the value can
+// still be read, and must be aborted.
 func (p *pendingFile) commit(ctx context.Context, reread bool) (*Entry, error) {
 	if err := p.d.check(ctx, p.key); err != nil {
 		return nil, err
@@ -156,7 +157,7 @@ func (p *pendingFile) store(ctx context.Context, reread bool) error {
 	if err := p.f.Sync(); err != nil {
 		return err
 	}
-	if reread {
+	if reread && p.from == "" {
 		sum, err := hashFile(ctx, p.f, p.size)
 		if err != nil {
 			return err

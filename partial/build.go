@@ -29,14 +29,19 @@ type BuildOptions struct {
 	// Patches and Digests keep results between builds; either may be nil.
 	Patches PatchCache
 	Digests DigestCache
-	// CacheMinimum is the size in bytes below which a new file is not looked up in Patches: making such a patch
-	// is faster than asking. 0 means 16 KiB.
+	// CacheMinimum is the size in bytes below which a new file is not looked up in Patches. 0 means 4 KiB.
+	//
+	// By BenchmarkThreshold, with a cache on disk: finding a patch costs 0.02 ms at any size. Making and proving it
+	// costs 1.3 ms of CPU time up to 4 KiB, 1.8 ms at 16 KiB, 4 ms at 64 KiB. Storing it costs 0.8 ms of CPU time
+	// and, as it waits for the disk, 4 ms in all. So a stored patch has paid with its first use in CPU time, and in
+	// time from 64 KiB on with the first, at 4 KiB with the third.
 	CacheMinimum int64
 	// Progress is told how far the work is, never from two goroutines at once; it must return quickly.
 	Progress func(Event)
 }
 
-const defaultCacheMinimum = 16 << 10
+// defaultCacheMinimum is also what an entry takes on most disks, however small it is.
+const defaultCacheMinimum = 4 << 10
 
 // Build makes the partial update that turns FROM into TO, both complete updates, by the given recipe. The archive that it
 // returns reads TO's members when it is written: both readers must stay open, and unchanged, until then.

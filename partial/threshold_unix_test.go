@@ -1,0 +1,148 @@
+//go:build unix
+
+package partial
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/senbonzakura/senbonzakura/cache"
+)
+
+// diskPatches keeps patches on disk and digests in memory, as a service does.
+type diskPatches struct {
+	store   cache.Store
+	salt    atomic.Int64 // part of every key: another salt is an empty cache
+	digests map[[sha256.Size]byte]Digest
+}
+
+func (d *diskPatches) key(k PatchKey) cache.Key {
+	sum := k.Sum()
+	return cache.NewKey(cache.Patches, string(sum[:]), fmt.Sprint(d.salt.Load()))
+}
+
+func (d *diskPatches) Get(ctx context.Context, k PatchKey) ([]byte, bool, error) {
+	e, err := d.store.Get(ctx, d.key(k))
+	if errors.Is(err, cache.ErrMiss) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	defer e.Close()
+	value, err := io.ReadAll(e.Reader())
+	return value, err == nil, err
+}
+
+func (d *diskPatches) Put(ctx context.Context, k PatchKey, value []byte) error {
+	_, err := d.store.Put(ctx, d.key(k), bytes.NewReader(value))
+	return err
+}
+
+func (d *diskPatches) Digest(_ context.Context, compressed [sha256.Size]byte) (Digest, bool, error) {
+	v, ok := d.digests[compressed]
+	return v, ok, nil
+}
+
+func (d *diskPatches) PutDigest(_ context.Context, compressed [sha256.Size]byte, v Digest) error {
+	d.digests[compressed] = v
+	return nil
+}
+
+// source returns about n bytes that look like a program's text.
+func source(r *rand.Rand, n int) []byte {
+	words := []string{"function", "return", "const", "value", "this", "window", "await", "=>", "{", "}\n", "(", ")", ";\n", "=", "."}
+	var b bytes.Buffer
+	for b.Len() < n {
+		switch r.IntN(6) {
+		case 0:
+			fmt.Fprintf(&b, "name%x ", r.IntN(4096))
+		default:
+			b.WriteString(words[r.IntN(len(words))])
+			b.WriteByte(' ')
+		}
+	}
+	return b.Bytes()[:n]
+}
+
+// BenchmarkThreshold compares what a changed file costs by its size: work=make makes and proves its patch and asks no
+// cache, work=hit finds it in one on disk, work=store makes it and puts it there. See BuildOptions.CacheMinimum.
+// cpu-ns/op is CPU time, which other programs disturb less.
+func BenchmarkThreshold(b *testing.B) {
+	disk, err := cache.OpenDisk(b.Context(), b.TempDir()+"/cache", nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer disk.Close()
+	d := &diskPatches{store: disk, digests: map[[sha256.Size]byte]Digest{}}
+	for _, size := range []int{256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10} {
+		r := rand.New(rand.NewPCG(1, uint64(size)))
+		old := source(r, size)
+		var members [2]*member
+		for i, content := range [][]byte{old, edited(r, old)} {
+			packed, err := compress(XZ{Level: Level6}, Content{Kind: ContentFile}, content)
+			if err != nil {
+				b.Fatal(err)
+			}
+			members[i] = newMember("file", 0o644, packed)
+		}
+		decide := func(cached bool) decision {
+			recipe, err := DefaultRecipe().withDefaults()
+			if err != nil {
+				b.Fatal(err)
+			}
+			w := &builder{recipe: recipe, lim: Limits{}.withDefaults(), opts: BuildOptions{Memory: NewMemory(DefaultMemory), CacheMinimum: 1}}
+			s := &step{name: "file", from: members[0], to: members[1], whole: members[1]}
+			g := &group{steps: []*step{s}}
+			if cached {
+				w.caches.patches, w.caches.digests = d, d
+				if g.old, err = s.from.sum(); err == nil {
+					g.new, err = s.to.sum()
+				}
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+			res, err := w.decide(b.Context(), g, func() {})
+			if err != nil {
+				b.Fatal(err)
+			}
+			return res
+		}
+		for _, work := range []string{"make", "hit", "store"} {
+			b.Run(fmt.Sprintf("work=%s/size=%d", work, size), func(b *testing.B) {
+				if work == "hit" {
+					decide(true)
+				}
+				before := usedCPU(b)
+				for b.Loop() {
+					if work == "store" {
+						d.salt.Add(1)
+					}
+					if res := decide(work != "make"); res.cached != (work == "hit") {
+						b.Fatalf("cached %v", res.cached)
+					}
+				}
+				b.ReportMetric(float64(usedCPU(b)-before)/float64(b.N), "cpu-ns/op")
+			})
+		}
+	}
+}
+
+// usedCPU returns the nanoseconds of CPU time that this process has taken.
+func usedCPU(tb testing.TB) int64 {
+	tb.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		tb.Fatal(err)
+	}
+	return u.Utime.Nano() + u.Stime.Nano()
+}

@@ -30,7 +30,8 @@ const Reports cache.Kind = "reports"
 // Options build a [Generator]. The zero value works: it fetches by https, keeps nothing, follows the built-in rules
 // and does not sign.
 type Options struct {
-	// Fetch gets completes; nil means a client with its defaults: https on public addresses.
+	// Fetch gets completes; nil means a client with its defaults: https on public addresses. One whose Dir is the
+	// TempDir of the cache saves a copy of each complete.
 	Fetch *fetch.Client
 	// Cache keeps completes, patches, updates and their provenance; nil means that nothing is kept, though equal
 	// requests at one time are still made once. It stays the caller's to close, after the generator.
@@ -43,7 +44,8 @@ type Options struct {
 	// Workers is how many files one request works on at a time; 0 means one for each CPU.
 	Workers int
 	// MaxMemory bounds, in bytes, what diffs and files under work hold together over all requests; 0 means
-	// partial.DefaultMemory. It is handed out in the order of asking, so no request waits for ever.
+	// partial.DefaultMemory. It is handed out in the order of asking, but for an eighth in which small files pass large
+	// ones that wait, so no request waits for ever.
 	MaxMemory int64
 	// Limits bound what compressed members may cost.
 	Limits partial.Limits
@@ -103,13 +105,6 @@ func New(opts Options) (*Generator, error) {
 	if len(opts.Signers) > mar.MaxSignatures {
 		return nil, fmt.Errorf("%d signers: an update has at most %d signatures", len(opts.Signers), mar.MaxSignatures)
 	}
-	if g.opts.Fetch == nil {
-		client, err := fetch.New(nil)
-		if err != nil {
-			return nil, err
-		}
-		g.opts.Fetch = client
-	}
 	if g.opts.Toolchain == nil {
 		g.opts.Toolchain = toolchain.DefaultSet()
 	}
@@ -121,6 +116,13 @@ func New(opts Options) (*Generator, error) {
 	}
 	if g.store == nil {
 		g.store = cache.NewLayered(nil, nil)
+	}
+	if g.opts.Fetch == nil {
+		client, err := fetch.New(&fetch.Options{Dir: g.store.TempDir()})
+		if err != nil {
+			return nil, err
+		}
+		g.opts.Fetch = client
 	}
 	g.memory = partial.NewMemory(g.opts.MaxMemory)
 	return g, nil
@@ -354,7 +356,7 @@ func (g *Generator) complete(ctx context.Context, s *Source, side string, j *job
 		urls := s.URLs
 		client := g.opts.Fetch
 		if s.File != "" {
-			local, err := fetch.New(&fetch.Options{Files: true, Attempts: 1})
+			local, err := fetch.New(&fetch.Options{Files: true, Attempts: 1, Dir: g.store.TempDir()})
 			if err != nil {
 				return err
 			}

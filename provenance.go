@@ -35,7 +35,8 @@ type Provenance struct {
 
 // Input is one complete update that went in.
 type Input struct {
-	// URL is where it came from, without credentials; a file's name for a local file; empty where it was in the cache.
+	// URL is the first of the source's, without credentials, whether it was fetched from there or was in the cache; a
+	// file's name for a local file.
 	URL    string `json:"url,omitempty"`
 	Size   int64  `json:"size"`
 	SHA512 string `json:"sha512"`
@@ -58,14 +59,16 @@ type Output struct {
 	SignedBy []string `json:"signed_by,omitempty"`
 }
 
-// Submission has the fields that Mozilla's partial-update task writes into its manifest.json, one object for each
-// update, which existing submitters read. All values are strings but the sizes.
+// Submission has the fields that Mozilla's partial-update task writes into its manifest.json, an array with one object
+// for each update, which existing submitters read. All values are strings but the sizes. The last five are copies of
+// what the task was given and stand there only if it was; here they are labels, which are strings.
 type Submission struct {
 	Channel             string `json:"MAR_CHANNEL_ID"`
 	Version             string `json:"version"`
 	AppName             string `json:"appName"`
 	Repository          string `json:"repo"`
 	Revision            string `json:"revision"`
+	Platform            string `json:"platform"`
 	Locale              string `json:"locale"`
 	FromMAR             string `json:"from_mar"`
 	FromSize            int64  `json:"from_size"`
@@ -86,7 +89,9 @@ type Submission struct {
 	ToBuildNumber       string `json:"toBuildNumber,omitempty"`
 }
 
-// Submission returns the fields for Mozilla's submitters. Hashes are SHA-512 in hexadecimal, sizes are bytes.
+// Submission returns the fields for Mozilla's submitters. Hashes are SHA-512 in hexadecimal, sizes are bytes. Labels give
+// what completes do not say, such as "mar", the update's file name, and replace platform, locale and branch, which is
+// else the last part of the source repository's address.
 func (p *Provenance) Submission() Submission {
 	label := func(name, otherwise string) string {
 		if v, ok := p.Labels[name]; ok {
@@ -97,15 +102,23 @@ func (p *Provenance) Submission() Submission {
 	return Submission{
 		Channel: p.Output.Channel, Version: p.Output.Version, AppName: p.From.Build.Product,
 		Repository: p.To.Build.SourceRepository, Revision: p.To.Build.SourceStamp,
-		Locale:  label("locale", p.Locale),
+		Platform: label("platform", p.To.Build.Platform), Locale: label("locale", p.Locale),
 		FromMAR: p.From.URL, FromSize: p.From.Size, FromHash: p.From.SHA512, FromBuildID: p.From.Build.BuildID,
 		ToMAR: p.To.URL, ToSize: p.To.Size, ToHash: p.To.SHA512, ToBuildID: p.To.Build.BuildID,
-		MAR: label("mar", ""), Branch: label("branch", path.Base(p.To.Build.SourceRepository)),
+		MAR: label("mar", ""), Branch: label("branch", branch(p.To.Build.SourceRepository)),
 		Size: p.Output.Size, Hash: p.Output.SHA512,
 		UpdateNumber: label("update_number", ""), PreviousVersion: label("previousVersion", ""),
 		PreviousBuildNumber: label("previousBuildNumber", ""), ToVersion: label("toVersion", ""),
 		ToBuildNumber: label("toBuildNumber", ""),
 	}
+}
+
+// branch returns the last part of a repository's address.
+func branch(repository string) string {
+	if repository == "" {
+		return ""
+	}
+	return path.Base(repository)
 }
 
 // redacted returns a URL without user, password, query and fragment, for what is stored or logged.

@@ -69,7 +69,7 @@ type Request struct {
 	// Skip names checks to leave out.
 	Skip []Check
 	// Labels go into the provenance and the fields for Mozilla's submitters as they are: "update_number",
-	// "previousVersion", "previousBuildNumber", "toVersion", "toBuildNumber", "mar", "branch".
+	// "previousVersion", "previousBuildNumber", "toVersion", "toBuildNumber", "mar", "branch", "platform", "locale".
 	Labels map[string]string
 }
 

@@ -106,6 +106,17 @@ func (l *Layered) check(k Key) error {
 	return k.check()
 }
 
+// TempDir returns a directory from which the writer of [Layered.GetOrFill] adopts files without copying them: that of
+// the first [Disk] among the tiers. It is empty, which most take as the system's, where there is none.
+func (l *Layered) TempDir() string {
+	for _, t := range l.tiers {
+		if d, ok := t.(*Disk); ok {
+			return d.TempDir()
+		}
+	}
+	return ""
+}
+
 // Get implements [Store]: the first tier that has the value answers, and the tiers above it are given the value.
 func (l *Layered) Get(ctx context.Context, k Key) (*Entry, error) {
 	if err := l.check(k); err != nil {

@@ -16,12 +16,15 @@ import (
 const DefaultMemory = 1 << 30
 
 // Memory bounds, in bytes, what all jobs that share it hold at one time. What a job needs is declared before it
-// starts; one that needs more than there is runs alone. Jobs wait in the order in which they asked. Safe for
-// concurrent use; share one between all Builds of a process.
+// starts; one that needs more than there is runs alone. Jobs wait in the order in which they asked, except that an
+// eighth of the memory is a lane of its own, in which small jobs pass large ones that wait. Safe for concurrent use;
+// share one between all Builds of a process.
 type Memory struct {
 	size int64
-	sem  *semaphore.Weighted
-	back atomic.Int64 // given back since the garbage collector ran
+	lane int64               // the part of size for jobs of at most this
+	main *semaphore.Weighted // size-lane
+	side *semaphore.Weighted // lane
+	back atomic.Int64        // given back since the garbage collector ran
 }
 
 // collectAfter is how many bytes may be given back before the garbage collector is run. By itself it waits until as much
@@ -42,26 +45,76 @@ func NewMemory(bytes int64) *Memory {
 	if bytes <= 0 {
 		panic("partial: NewMemory needs a positive number of bytes")
 	}
-	return &Memory{size: bytes, sem: semaphore.NewWeighted(bytes)}
+	lane := bytes / 8
+	return &Memory{size: bytes, lane: lane, main: semaphore.NewWeighted(bytes - lane), side: semaphore.NewWeighted(lane)}
 }
 
 // Size returns the bound in bytes.
 func (m *Memory) Size() int64 { return m.size }
 
-// A reservation is a share of a Memory. It is not safe for concurrent use.
-type reservation struct {
-	m     *Memory
-	held  int64
-	freed chan<- struct{} // told, without waiting, whenever some is given back
+// split says where a job finds its n bytes. One that does not fit into the lane takes what it needs beside it, and the
+// rest from it.
+func (m *Memory) split(n int64) (main, side int64) {
+	n = min(max(n, 1), m.size)
+	if n <= m.lane {
+		return 0, n
+	}
+	main = min(n, m.size-m.lane)
+	return main, n - main
 }
 
-// keep gives back all but n bytes.
+// try reserves n bytes if they are there and nobody has asked for them before.
+func (m *Memory) try(n int64) (*reservation, bool) {
+	main, side := m.split(n)
+	if main == 0 && m.main.TryAcquire(side) { // the lane is for when the rest is taken
+		return &reservation{m: m, main: side}, true
+	}
+	if main > 0 && !m.main.TryAcquire(main) {
+		return nil, false
+	}
+	if side > 0 && !m.side.TryAcquire(side) {
+		m.main.Release(main)
+		return nil, false
+	}
+	return &reservation{m: m, main: main, side: side}, true
+}
+
+// wait reserves n bytes, standing in line. Who waits for the lane either holds nothing or all that it needs beside it,
+// and nobody waits the other way round, so that all get on.
+func (m *Memory) wait(ctx context.Context, n int64) (*reservation, error) {
+	main, side := m.split(n)
+	if main > 0 { // who needs nothing there does not stand in line there
+		if err := m.main.Acquire(ctx, main); err != nil {
+			return nil, err
+		}
+	}
+	if side > 0 {
+		if err := m.side.Acquire(ctx, side); err != nil {
+			m.main.Release(main)
+			return nil, err
+		}
+	}
+	return &reservation{m: m, main: main, side: side}, nil
+}
+
+// A reservation is a share of a Memory. It is not safe for concurrent use.
+type reservation struct {
+	m          *Memory
+	main, side int64
+	freed      chan<- struct{} // told, without waiting, whenever some is given back
+}
+
+// keep gives back all but n bytes, those of the lane first.
 func (r *reservation) keep(n int64) {
-	if n = max(n, 0); n >= r.held {
+	back := r.main + r.side - max(n, 0)
+	if back <= 0 {
 		return
 	}
-	r.m.sem.Release(r.held - n)
-	r.held = n
+	side := min(back, r.side)
+	r.side -= side
+	r.m.side.Release(side)
+	r.main -= back - side
+	r.m.main.Release(back - side)
 	select {
 	case r.freed <- struct{}{}:
 	default:
@@ -89,21 +142,22 @@ func runJobs(ctx context.Context, workers int, mem *Memory, jobs []job) error {
 		started := false
 		if running < workers {
 			for i, j := range pending {
-				need := min(max(j.memory, 1), mem.size)
-				if !mem.sem.TryAcquire(need) {
+				r, ok := mem.try(j.memory)
+				if !ok {
 					if i > 0 || running > 0 {
 						continue
 					}
 					// nothing of ours will give any back: stand in line
-					if mem.sem.Acquire(ctx, need) != nil {
+					var err error
+					if r, err = mem.wait(ctx, j.memory); err != nil {
 						break
 					}
 				}
+				r.freed = freed
 				pending = slices.Delete(pending, i, i+1)
 				running++
 				started = true
 				g.Go(func() error {
-					r := &reservation{m: mem, held: need, freed: freed}
 					defer func() {
 						r.keep(0)
 						done <- struct{}{}

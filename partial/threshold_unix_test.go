@@ -104,14 +104,11 @@ func BenchmarkThreshold(b *testing.B) {
 			g := &group{steps: []*step{s}}
 			if cached {
 				w.caches.patches, w.caches.digests = d, d
-				if g.old, err = s.from.sum(); err == nil {
-					g.new, err = s.to.sum()
-				}
-				if err != nil {
+				if err := s.sums(); err != nil {
 					b.Fatal(err)
 				}
 			}
-			res, err := w.decide(b.Context(), g, func() {})
+			res, err := w.decide(b.Context(), g, func() {}, func(_, _ int64) {})
 			if err != nil {
 				b.Fatal(err)
 			}

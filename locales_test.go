@@ -117,6 +117,9 @@ func (l *locales) Open(_ context.Context, u *url.URL, _ fetch.Position) (*fetch.
 // come in and the one that the cache keeps them under. So this, which is measured on the same bytes, is what the rest
 // is compared with.
 func TestLocales(t *testing.T) {
+	if raceEnabled || testing.Short() {
+		t.Skip("takes 6 s of CPU time, which the race detector would distort")
+	}
 	dir := os.Getenv("SENBON_FIREFOX")
 	if dir == "" {
 		dir = testkit.Shared(t, "corpus", "firefox-small")

@@ -1,0 +1,5 @@
+//go:build !race
+
+package senbonzakura
+
+const raceEnabled = false

@@ -69,6 +69,7 @@ type Encoder struct {
 	dict    uint32
 	keep    uint32 // capacity of buf when it is at its largest
 	nice    uint32
+	extreme bool
 	allLens uint32 // matches up to this length are tried at all shorter lengths
 	finder  *finder
 	runs    runMap
@@ -133,7 +134,7 @@ func NewEncoder(w io.Writer, o EncoderOptions) (*Encoder, error) {
 	e.finder = newFinder(e.dict, e.nice, o.Depth)
 	e.base = e.dict + 1
 	e.allLens, e.parser.outdoneBy = 60, 4<<priceShift
-	if o.Extreme {
+	if e.extreme = o.Extreme; e.extreme {
 		e.allLens, e.parser.outdoneBy = maxMatch, 6<<priceShift
 	}
 	e.ends = newRunEnds(e.dict, o.Depth)

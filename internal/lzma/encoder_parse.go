@@ -410,15 +410,17 @@ func (e *Encoder) expand(cur, end uint32, matches []match, rest uint32, open boo
 	if avail < 2 {
 		return end
 	}
-	shortest := uint32(2)
+	shortest, longest := uint32(2), uint32(1)
 	for k, d := range here.reps {
+		// The first ones are cheaper: the others are of use for what is longer.
 		l := p.repLen[k]
-		if l < 2 {
+		if l <= longest {
 			continue
 		}
 		end = p.grow(end, cur+l)
 		base := rep + m.repPrice(uint32(k), st, ps)
-		e.relax(cur, 2, l, base, uint32(k), &p.reps, ps)
+		e.relax(cur, longest+1, l, base, uint32(k), &p.reps, ps)
+		longest = l
 		if k == 0 {
 			shortest = l + 1
 		}
@@ -451,7 +453,7 @@ func (e *Encoder) bridges(cur, end, n, base uint32, open bool) uint32 {
 	if n >= e.nice {
 		return end
 	}
-	if !open && n >= 2 {
+	if !open && n >= 2 && (p.repLen[0] < n || e.extreme) {
 		end = p.grow(end, cur+n)
 		e.relaxMatch(cur, 2, n, base, 0, ps)
 	}
@@ -468,7 +470,9 @@ func (e *Encoder) bridges(cur, end, n, base uint32, open bool) uint32 {
 		}
 		end = p.grow(end, cur+l)
 		price := e.relaxMatch(cur, longest+1, l, base, c.dist, ps)
-		end = e.thenLiteral(cur, end, price, uint32(stateMatch[p.node[cur].state]), c.dist+4, c.dist, l)
+		if e.extreme {
+			end = e.thenLiteral(cur, end, price, uint32(stateMatch[p.node[cur].state]), c.dist+4, c.dist, l)
+		}
 		longest = l
 	}
 	return end
@@ -505,8 +509,3 @@ func (e *Encoder) thenLiteral(cur, end, price, st, back, d, l uint32) uint32 {
 	}
 	return end
 }
-
-var (
-	Stat      [10]int
-	DomMargin uint32
-)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log"
 	"os"
 	"path/filepath"
 	"testing/fstest"
@@ -41,26 +40,30 @@ func ExampleGenerator_Generate() {
 	ctx := context.Background()
 	dir, err := os.MkdirTemp("", "example")
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	defer os.RemoveAll(dir)
 	from, to := filepath.Join(dir, "1.0.mar"), filepath.Join(dir, "1.1.mar")
 	for version, name := range map[string]string{"1.0": from, "1.1": to} {
 		if err := complete(ctx, name, version); err != nil {
-			log.Fatal(err)
+			fmt.Println(err)
+			return
 		}
 	}
 
 	disk, err := cache.OpenDisk(ctx, filepath.Join(dir, "cache"), nil)
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	defer disk.Close()
 	store := cache.NewLayered([]cache.Store{disk}, nil)
 	defer store.Close()
 	generator, err := senbonzakura.New(senbonzakura.Options{Cache: store})
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	defer generator.Close()
 
@@ -70,12 +73,14 @@ func ExampleGenerator_Generate() {
 			To:   senbonzakura.Source{File: to},
 		}, nil)
 		if err != nil {
-			log.Fatal(err)
+			fmt.Println(err)
+			return
 		}
 		update := result.Open() // its bytes, to read at any offset
 		r, err := mar.NewReader(update, update.Size(), nil)
 		if err != nil {
-			log.Fatal(err)
+			fmt.Println(err)
+			return
 		}
 		product, _ := r.Product()
 		fmt.Println("update to", product.Version, "proved:", result.Report.Verified, "cached:", result.Cached)
@@ -93,18 +98,21 @@ func ExampleProvenance_Submission() {
 	ctx := context.Background()
 	dir, err := os.MkdirTemp("", "example")
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	defer os.RemoveAll(dir)
 	from, to := filepath.Join(dir, "1.0.mar"), filepath.Join(dir, "1.1.mar")
 	for version, name := range map[string]string{"1.0": from, "1.1": to} {
 		if err := complete(ctx, name, version); err != nil {
-			log.Fatal(err)
+			fmt.Println(err)
+			return
 		}
 	}
 	generator, err := senbonzakura.New(senbonzakura.Options{})
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	defer generator.Close()
 	result, err := generator.Generate(ctx, senbonzakura.Request{
@@ -113,14 +121,16 @@ func ExampleProvenance_Submission() {
 		Labels: map[string]string{"mar": "target.partial-1.mar", "update_number": "1", "previousVersion": "1.0"},
 	}, nil)
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	defer result.Close()
 	s := result.Provenance.Submission()
 	s.FromMAR, s.FromSize, s.FromHash, s.ToMAR, s.ToSize, s.ToHash, s.Size, s.Hash = "…", 0, "…", "…", 0, "…", 0, "…"
 	text, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	fmt.Println(string(text))
 	// Output:

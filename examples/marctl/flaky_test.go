@@ -161,8 +161,8 @@ func (p *program) partial(ctx context.Context, store, out string) *exec.Cmd {
 // process killed at two points. SENBON_FIREFOX names a
 // directory with another pair, from.mar and to.mar, than the small corpus.
 func TestFlakyOrigin(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes 10 s of CPU time")
+	if raceEnabled || testing.Short() {
+		t.Skip("takes 10 s of CPU time, and ten times that with the race detector")
 	}
 	t.Parallel()
 	dir := os.Getenv("SENBON_FIREFOX")

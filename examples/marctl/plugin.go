@@ -24,6 +24,7 @@ import (
 type pluginFlags struct {
 	path, sha256 string
 	args, env    []string
+	secrets      []string
 	timeout      time.Duration
 }
 
@@ -33,6 +34,7 @@ func (f *pluginFlags) add(cmd *cobra.Command, pathFlag string) {
 	flags.StringVar(&f.sha256, "sha256", "", "SHA-256 that the plugin's program must have, in hexadecimal")
 	flags.StringArrayVar(&f.args, "plugin-arg", nil, "argument for the plugin (repeatable; other users can see it)")
 	flags.StringArrayVar(&f.env, "plugin-env", nil, "NAME=value, or NAME to pass on, for the plugin's environment, which is empty otherwise (repeatable)")
+	flags.StringArrayVar(&f.secrets, "plugin-secret", nil, "NAME=FILE: the plugin reads the file's content from the descriptor whose number NAME holds (repeatable)")
 	flags.DurationVar(&f.timeout, "plugin-timeout", 30*time.Second, "longest time for one call")
 }
 
@@ -56,6 +58,13 @@ func (f *pluginFlags) config() (plugins.Config, error) {
 			e += "=" + value
 		}
 		cfg.Env = append(cfg.Env, e)
+	}
+	for _, s := range f.secrets {
+		name, file, ok := strings.Cut(s, "=")
+		if !ok {
+			return cfg, usagef("--plugin-secret %s: want NAME=FILE", s)
+		}
+		cfg.Secrets = append(cfg.Secrets, plugins.Secret{Env: name, Value: func() ([]byte, error) { return readSmall(file, 16<<10) }})
 	}
 	return cfg, nil
 }

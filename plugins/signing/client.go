@@ -58,13 +58,24 @@ func (c *Client) wire(ctx context.Context) (signingpb.SigningClient, error) {
 	return signingpb.NewSigningClient(conn), nil
 }
 
+// again makes a request that changes nothing, again if need be.
+func (c *Client) again(ctx context.Context, f func(w signingpb.SigningClient) error) error {
+	return plugins.Retry(ctx, func() error {
+		w, err := c.wire(ctx)
+		if err != nil {
+			return err
+		}
+		return f(w)
+	})
+}
+
 // Info asks the plugin what it is.
 func (c *Client) Info(ctx context.Context) (Info, error) {
-	w, err := c.wire(ctx)
-	if err != nil {
-		return Info{}, err
-	}
-	reply, err := w.Info(ctx, &signingpb.InfoRequest{})
+	var reply *signingpb.InfoResponse
+	err := c.again(ctx, func(w signingpb.SigningClient) (err error) {
+		reply, err = w.Info(ctx, &signingpb.InfoRequest{})
+		return err
+	})
 	if err != nil {
 		return Info{}, err
 	}
@@ -81,11 +92,11 @@ func (c *Client) Info(ctx context.Context) (Info, error) {
 
 // Keys asks the plugin for its keys, and refuses a list that breaks the protocol with plugins.ErrAnswer.
 func (c *Client) Keys(ctx context.Context) ([]Key, error) {
-	w, err := c.wire(ctx)
-	if err != nil {
-		return nil, err
-	}
-	reply, err := w.Keys(ctx, &signingpb.KeysRequest{})
+	var reply *signingpb.KeysResponse
+	err := c.again(ctx, func(w signingpb.SigningClient) (err error) {
+		reply, err = w.Keys(ctx, &signingpb.KeysRequest{})
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -15,33 +15,33 @@ const SharedVariable = "SENBON_SHARED"
 // Shared returns the path of a file or directory of the shared inputs, for example "testdata/libmar". The
 // inputs are a directory named "shared" beside the module's root, or what SENBON_SHARED says. The test is
 // skipped, saying what is missing, where the path does not exist.
-func Shared(t testing.TB, elem ...string) string {
-	t.Helper()
+func Shared(tb testing.TB, elem ...string) string {
+	tb.Helper()
 	base := os.Getenv(SharedVariable)
 	if base == "" {
-		base = filepath.Join(filepath.Dir(Root(t)), "shared")
+		base = filepath.Join(filepath.Dir(Root(tb)), "shared")
 	}
 	path := filepath.Join(append([]string{base}, elem...)...)
 	if _, err := os.Stat(path); err != nil {
-		t.Skipf("shared input %s not found: put it beside the repository or set %s", filepath.Join(elem...), SharedVariable)
+		tb.Skipf("shared input %s not found: put it beside the repository or set %s", filepath.Join(elem...), SharedVariable)
 	}
 	return path
 }
 
 // Long skips the test unless SENBON_LONG is set to something other than "" or "0"; why says what it takes.
-func Long(t testing.TB, why string) {
-	t.Helper()
+func Long(tb testing.TB, why string) {
+	tb.Helper()
 	if v := os.Getenv("SENBON_LONG"); v == "" || v == "0" {
-		t.Skipf("long test (%s): set SENBON_LONG=1 to run it", why)
+		tb.Skipf("long test (%s): set SENBON_LONG=1 to run it", why)
 	}
 }
 
 // Root returns the directory that holds this module's go.mod.
-func Root(t testing.TB) string {
-	t.Helper()
+func Root(tb testing.TB) string {
+	tb.Helper()
 	dir, err := os.Getwd()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	for {
 		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
@@ -49,7 +49,7 @@ func Root(t testing.TB) string {
 		}
 		up := filepath.Dir(dir)
 		if up == dir {
-			t.Fatal("no go.mod above the working directory")
+			tb.Fatal("no go.mod above the working directory")
 		}
 		dir = up
 	}

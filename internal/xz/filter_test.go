@@ -18,7 +18,7 @@ func convertAll(f Filter, encode bool, p []byte) []byte {
 func TestFilterInverse(t *testing.T) {
 	t.Parallel()
 	for f := X86; f <= ARM64; f++ {
-		in := sample(200_000)
+		in := sample(100_000)
 		coded := convertAll(f, true, in)
 		if bytes.Equal(coded, in) {
 			t.Errorf("%v: the sample has nothing to change", f)
@@ -32,7 +32,7 @@ func TestFilterInverse(t *testing.T) {
 // How the data is cut must not matter, in either direction.
 func TestFilterPieces(t *testing.T) {
 	t.Parallel()
-	in := sample(150_000)
+	in := sample(70_001)
 	r := rand.New(rand.NewPCG(3, 4))
 	for f := X86; f <= ARM64; f++ {
 		for _, encode := range []bool{true, false} {

@@ -67,13 +67,13 @@ func TestWriteProgram(t *testing.T) {
 		}
 	}
 	cases = append(cases,
-		WriterOptions{Level: Best, DictSize: 1 << 16, Blocks: []Block{{1000, 0, 0, 0}, {0, 3, 1, 4}, {50_000, 0, 4, 2}, {7, 4, 0, 1}}},
+		WriterOptions{Level: Best, DictSize: 1 << 16, Blocks: []Block{{1000, 0, 0, 0}, {0, 3, 1, 4}, {12_000, 0, 4, 2}, {7, 4, 0, 1}}},
 		WriterOptions{Level: Best, DictSize: 1 << 16, Patch: true},
 	)
 	for _, o := range cases {
 		t.Run(o.ID(), func(t *testing.T) {
 			t.Parallel()
-			for _, n := range []int{0, 1, 3, 4, 5, 17, 70_000} {
+			for _, n := range []int{0, 1, 3, 4, 5, 17, 20_000} {
 				want := sample(n)
 				packed := pack(t, want, o)
 				mustRead(t, packed, want)
@@ -193,7 +193,7 @@ func TestLevel6Size(t *testing.T) {
 		text = append(text, p...)
 	}
 	for name, in := range map[string][]byte{
-		"program": code[:300_000], "data": code[len(code)*2/3:][:200_000], "head": code[:5000], "text": text,
+		"program": code[:200_000], "data": code[len(code)*2/3:][:100_000], "head": code[:5000], "text": text,
 	} {
 		got := len(pack(t, in, WriterOptions{Level: Level6, Filter: X86}))
 		want := len(program(t, in, "-c", "-T1", "--x86", "--lzma2=preset=6"))

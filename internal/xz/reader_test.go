@@ -84,7 +84,7 @@ func TestDecompressAppends(t *testing.T) {
 
 func TestDecompressConcurrently(t *testing.T) {
 	t.Parallel()
-	want := sample(50_000)
+	want := sample(20_000)
 	packed := pack(t, want, small(X86, CRC64))
 	var wg sync.WaitGroup
 	for range 8 {

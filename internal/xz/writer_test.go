@@ -15,7 +15,7 @@ import (
 // However the data is cut into writes, the file is the same.
 func TestWriterDeterministic(t *testing.T) {
 	t.Parallel()
-	in := append(patchHead(1000, 50_000, 7000), sample(60_000)...)
+	in := append(patchHead(1000, 15_000, 2000), sample(20_000)...)
 	for _, o := range []WriterOptions{
 		{Level: Fast, Filter: X86},
 		{Level: Level6, DictSize: 1 << 16, Filter: IA64, Check: SHA256},

@@ -493,4 +493,4 @@ func (a *app) generateAll(ctx context.Context, f *sourceFlags, pairs []pair, job
 }
 
 // levelNames are what --level takes.
-var levelNames = []string{string(partial.LevelFast), string(partial.Level6), string(partial.LevelBest)}
+var levelNames = []string{string(partial.LevelFast), string(partial.Level6), string(partial.LevelBest), string(partial.LevelExtreme)}

@@ -284,8 +284,8 @@ take the file (exit code 1 and the reason where it would not).`,
 			default:
 				return usagef("--filter %q: updaters take x86 or none", filter)
 			}
-			if opts.Level != xz.Fast && opts.Level != xz.Best && opts.Level != xz.Level6 {
-				return usagef("--level %q: want %s, %s or %s", level, xz.Fast, xz.Level6, xz.Best)
+			if opts.Level != xz.Fast && opts.Level != xz.Level6 && opts.Level != xz.Best && opts.Level != xz.Extreme {
+				return usagef("--level %q: want %s, %s, %s or %s", level, xz.Fast, xz.Level6, xz.Best, xz.Extreme)
 			}
 			in, err := os.Open(args[0])
 			if err != nil {
@@ -313,7 +313,7 @@ take the file (exit code 1 and the reason where it would not).`,
 	flags := cmd.Flags()
 	flags.BoolVarP(&decompress, "decompress", "d", false, "decompress xz or bzip2")
 	flags.BoolVar(&check, "check", false, "would an installed updater take this member?")
-	flags.StringVar(&level, "level", string(xz.Level6), "how hard to try: fast, 6 or best")
+	flags.StringVar(&level, "level", string(xz.Level6), "how hard to try: fast, 6, best or extreme")
 	flags.BoolVar(&patch, "patch", false, "the file is an MBDIFF10 patch: suit the encoder to each of its blocks (not with --filter)")
 	flags.StringVar(&filter, "filter", "", "branch filter: x86 or none")
 	return cmd

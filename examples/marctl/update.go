@@ -455,6 +455,6 @@ compressed with xz, behind the branch filter of the architecture.`,
 		},
 	}
 	f.add(cmd)
-	cmd.Flags().StringVar(&level, "level", string(partial.Level6), "how hard to compress: fast, 6 or best")
+	cmd.Flags().StringVar(&level, "level", string(partial.Level6), "how hard to compress: fast, 6, best or extreme")
 	return cmd
 }

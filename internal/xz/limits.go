@@ -32,7 +32,10 @@ type Limits struct {
 }
 
 // bounds are Limits with defaults filled in.
-type bounds struct{ dict, output, ratio int64 }
+type bounds struct {
+	dict, output, ratio int64
+	grace               int64 // output that the ratio does not look at
+}
 
 func (l *Limits) bounds() bounds {
 	if l == nil {
@@ -47,7 +50,7 @@ func (l *Limits) bounds() bounds {
 		}
 		return v
 	}
-	return bounds{pick(l.Dict, DefaultDict), pick(l.Output, DefaultOutput), pick(l.Ratio, DefaultRatio)}
+	return bounds{pick(l.Dict, DefaultDict), pick(l.Output, DefaultOutput), pick(l.Ratio, DefaultRatio), ratioGrace}
 }
 
 // tooMuch says why plain bytes out of packed ones are too many, or "".
@@ -55,7 +58,7 @@ func (b bounds) tooMuch(packed, plain int64) string {
 	switch {
 	case plain > b.output:
 		return "more output than allowed"
-	case plain > ratioGrace && plain/b.ratio > packed:
+	case plain > b.grace && plain/b.ratio > packed:
 		return "a higher compression ratio than allowed"
 	}
 	return ""

@@ -61,14 +61,14 @@ func TestWriteProgram(t *testing.T) {
 			cases = append(cases, small(f, c))
 		}
 	}
-	for _, l := range []Level{Fast, Best, Level6} {
+	for _, l := range []Level{Fast, Level6, Best, Extreme} {
 		for _, dict := range []int{4 << 10, 100_000, 3 << 20, 8 << 20} {
 			cases = append(cases, WriterOptions{Level: l, DictSize: dict, Filter: X86})
 		}
 	}
 	cases = append(cases,
 		WriterOptions{Level: Best, DictSize: 1 << 16, Blocks: []Block{{1000, 0, 0, 0}, {0, 3, 1, 4}, {12_000, 0, 4, 2}, {7, 4, 0, 1}}},
-		WriterOptions{Level: Best, DictSize: 1 << 16, Patch: true},
+		WriterOptions{Level: Extreme, DictSize: 1 << 16, Patch: true},
 	)
 	for _, o := range cases {
 		t.Run(o.ID(), func(t *testing.T) {

@@ -20,9 +20,10 @@ type Level string
 
 // The levels. They are names, not a scale: what they stand for may get better, and ID changes when it does.
 const (
-	Fast   Level = "fast" // for results that are not kept
-	Best   Level = "best" // for patches: longest matches, optimal parsing
-	Level6 Level = "6"    // for full members: about the strength of the xz program's level 6
+	Fast    Level = "fast"    // for results that are not kept
+	Level6  Level = "6"       // for full members: about the strength of the xz program's level 6
+	Best    Level = "best"    // for patches: longest matches, optimal parsing
+	Extreme Level = "extreme" // as Best, but patches become half a percent smaller in up to twice the time
 )
 
 // Dictionary sizes: the default is that of the xz program's level 6.
@@ -114,7 +115,7 @@ func (o WriterOptions) filled() WriterOptions {
 
 func (o WriterOptions) valid() error {
 	switch {
-	case o.Level != Fast && o.Level != Best && o.Level != Level6:
+	case o.Level != Fast && o.Level != Level6 && o.Level != Best && o.Level != Extreme:
 		return fmt.Errorf("xz: no level %q", string(o.Level))
 	case int(o.Filter) >= len(filterNames):
 		return fmt.Errorf("xz: no filter %d", o.Filter)
@@ -150,6 +151,7 @@ type Writer struct {
 	held    []byte    // the first bytes, while they may be all: with few, the encoder needs little memory
 	holding bool
 	window  int     // of the encoder; the header says DictSize
+	patch   bool    // it is one, and Patch is set
 	blocks  []Block // that are still to come, the current one first, its Size what is left of it
 	digest  hash.Hash
 	plain   int64
@@ -230,7 +232,7 @@ func (z *Writer) start() error {
 	if len(z.blocks) > 0 {
 		first = z.blocks[0]
 	}
-	enc, err := newEncoder(emitter{z}, z.o.Level, z.window, first)
+	enc, err := newEncoder(emitter{z}, z.o.Level, z.window, first, z.patch)
 	if err != nil {
 		return err
 	}
@@ -268,7 +270,9 @@ func (z *Writer) begin(window int) error {
 	z.window = window
 	z.holding = false
 	if z.o.Patch && z.o.Level != Fast {
-		z.blocks = patchBlocks(z.held)
+		if b := patchBlocks(z.held); b != nil {
+			z.blocks, z.patch = b, true
+		}
 	}
 	_, err := z.write(z.held)
 	z.held = nil
@@ -392,7 +396,7 @@ func (z *Writer) whole() error {
 	var best []byte
 	for i, props := range tried {
 		var packed bytes.Buffer
-		enc, err := newEncoder(&packed, z.o.Level, window, props)
+		enc, err := newEncoder(&packed, z.o.Level, window, props, false)
 		if err != nil {
 			return err
 		}
@@ -413,8 +417,8 @@ func (z *Writer) whole() error {
 	return z.emit(best)
 }
 
-// newEncoder makes the encoder of a level.
-func newEncoder(w io.Writer, level Level, window int, first Block) (Encoder, error) {
+// newEncoder makes the encoder of a level, for a patch or for anything else.
+func newEncoder(w io.Writer, level Level, window int, first Block, patch bool) (Encoder, error) {
 	if level == Fast {
 		enc, err := ulzma.Writer2Config{DictCap: window}.NewWriter2(w)
 		if err != nil {
@@ -422,9 +426,15 @@ func newEncoder(w io.Writer, level Level, window int, first Block) (Encoder, err
 		}
 		return fastEncoder{enc}, nil
 	}
-	e := lzma.EncoderOptions{DictSize: window, LC: first.LC, LP: first.LP, PB: first.PB, NiceLen: 273}
+	e := lzma.EncoderOptions{
+		DictSize: window, LC: first.LC, LP: first.LP, PB: first.PB,
+		NiceLen: 273, Extreme: level == Extreme,
+	}
 	if level == Level6 {
-		e.NiceLen, e.MinRun = 64, 16
+		e.NiceLen = 64
+	}
+	if !patch {
+		e.MinRun = 16 // in code, and more so in tables, the insides of short runs matter
 	}
 	return lzma.NewEncoder(w, e)
 }

@@ -134,6 +134,7 @@ func TestWriterID(t *testing.T) {
 		{},
 		{Level: Best},
 		{Level: Level6},
+		{Level: Extreme},
 		{Level: Best, Filter: X86},
 		{Level: Best, Check: CRC32},
 		{Level: Best, DictSize: 1 << 20},
@@ -307,6 +308,7 @@ func TestWriterPatch(t *testing.T) {
 		props  []byte
 	}{
 		{"patch", Best, append(patchHead(10_000, 15_000, 5000), body...), []int{0, 10_032, 25_032}, []byte{control, difference, extra}},
+		{"at level extreme", Extreme, append(patchHead(10_000, 15_000, 5000), body...), []int{0, 10_032, 25_032}, []byte{control, difference, extra}},
 		{"at level 6", Level6, append(patchHead(10_000, 15_000, 5000), body...), []int{0, 10_032, 25_032}, []byte{control, difference, extra}},
 		{"without extra block", Best, append(patchHead(10_000, 20_000, 0), body...), []int{0, 10_032}, []byte{control, difference}},
 		{"without difference block", Best, append(patchHead(10_000, 0, 20_000), body...), []int{0, 10_032}, []byte{control, extra}},

@@ -25,7 +25,8 @@ type Process struct {
 	log  *slog.Logger
 
 	start func(ctx context.Context, n int) (*instance, error)
-	clean func() error // after the last instance
+	clean func() error     // after the last instance
+	now   func() time.Time // counts failures
 
 	quit    chan struct{}  // closed when Close begins
 	waiting sync.WaitGroup // watchers and starters
@@ -83,7 +84,7 @@ func Start(ctx context.Context, cfg Config, kind Kind) (*Process, error) {
 }
 
 func newProcess(name string, cfg Config, log *slog.Logger) *Process {
-	return &Process{name: name, cfg: cfg, log: log, quit: make(chan struct{}), closed: make(chan struct{})}
+	return &Process{name: name, cfg: cfg, log: log, now: time.Now, quit: make(chan struct{}), closed: make(chan struct{})}
 }
 
 // Name returns the plugin's name: the base name of its binary.
@@ -241,7 +242,7 @@ func (p *Process) startAfterPause() (*instance, error) {
 	p.mu.Lock()
 	p.starts++
 	n := p.starts
-	now := time.Now()
+	now := p.now()
 	for len(p.failures) > 0 && now.Sub(p.failures[0]) > policy.Window {
 		p.failures = p.failures[1:]
 	}
@@ -312,7 +313,7 @@ func (p *Process) watch(i *instance) {
 // failed counts a failure. The caller holds mu.
 func (p *Process) failed() {
 	p.row.Add(1)
-	p.failures = append(p.failures, time.Now())
+	p.failures = append(p.failures, p.now())
 	if over := len(p.failures) - max(p.cfg.Restart.Max, 1); over > 0 {
 		p.failures = p.failures[over:]
 	}

@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -398,8 +399,12 @@ func TestStream(t *testing.T) {
 
 func TestBreaker(t *testing.T) {
 	cfg := config(t, "good")
-	cfg.Restart = RestartPolicy{Max: 3, Window: 700 * time.Millisecond, MinPause: time.Millisecond, MaxPause: time.Millisecond}
+	cfg.Restart = RestartPolicy{Max: 3, Window: time.Hour, MinPause: time.Millisecond, MaxPause: time.Millisecond}
 	p := start(t, cfg)
+	var later atomic.Int64
+	p.mu.Lock()
+	p.now = func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
+	p.mu.Unlock()
 	var err error
 	for range 20 {
 		if _, err = call(t.Context(), p, "crash"); errors.Is(err, errBreaker) {
@@ -409,11 +414,12 @@ func TestBreaker(t *testing.T) {
 	if !errors.Is(err, errBreaker) || !errors.Is(err, ErrStopped) {
 		t.Fatalf("got %v, want the breaker's ErrStopped", err)
 	}
-	if !waitFor(func() bool {
-		got, err := call(t.Context(), p, "say:back")
-		return err == nil && got == "back"
-	}) {
-		t.Error("the breaker did not close again")
+	if _, err := call(t.Context(), p, "say:back"); !errors.Is(err, errBreaker) {
+		t.Errorf("a moment later: got %v, want the same", err)
+	}
+	later.Store(int64(2 * time.Hour))
+	if got, err := call(t.Context(), p, "say:back"); err != nil || got != "back" {
+		t.Errorf("after the window: got %q, %v", got, err)
 	}
 }
 

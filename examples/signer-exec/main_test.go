@@ -29,27 +29,27 @@ func TestMain(m *testing.M) {
 
 // config returns a plugin with one key, "release", whose private key is the file release.key in the directory
 // that replaces DIR in args.
-func config(t *testing.T, args ...string) (plugins.Config, *rsa.PrivateKey) {
-	t.Helper()
+func config(tb testing.TB, args ...string) (plugins.Config, *rsa.PrivateKey) {
+	tb.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	dir := t.TempDir()
+	dir := tb.TempDir()
 	private, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	public, err := x509.MarshalPKIXPublicKey(key.Public())
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	for name, block := range map[string]*pem.Block{
 		"release.key": {Type: "PRIVATE KEY", Bytes: private},
 		"release.pub": {Type: "PUBLIC KEY", Bytes: public},
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	for i := range args {
@@ -57,11 +57,11 @@ func config(t *testing.T, args ...string) (plugins.Config, *rsa.PrivateKey) {
 	}
 	path, err := os.Executable()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	sum, err := plugins.Sum(path)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return plugins.Config{
 		Path: path, SHA256: sum, Args: args, Env: []string{beEnv + "=1", "PATH=" + os.Getenv("PATH")},
@@ -69,10 +69,10 @@ func config(t *testing.T, args ...string) (plugins.Config, *rsa.PrivateKey) {
 	}, key
 }
 
-func openssl(t *testing.T) {
-	t.Helper()
+func openssl(tb testing.TB) {
+	tb.Helper()
 	if _, err := exec.LookPath("openssl"); err != nil {
-		t.Skip("openssl not found: install it to test signing with it")
+		tb.Skip("openssl not found: install it to test signing with it")
 	}
 }
 
@@ -135,6 +135,25 @@ func TestBadArguments(t *testing.T) {
 		cfg, _ := config(t, args...)
 		if _, err := signing.Start(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("%v: got %v, want %q", args, err, text)
+		}
+	}
+}
+
+func BenchmarkSign(b *testing.B) {
+	openssl(b)
+	cfg, key := config(b, "release=DIR/release.pub", "--", "openssl", "pkeyutl", "-sign", "-inkey", "DIR/{key}.key", "-pkeyopt", "digest:sha384")
+	c, err := signing.Start(b.Context(), cfg)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close()
+	s, err := c.Signer(b.Context(), "release", key.Public())
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, err := s.Sign(b.Context(), make([]byte, 48)); err != nil {
+			b.Fatal(err)
 		}
 	}
 }

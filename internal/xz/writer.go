@@ -36,8 +36,8 @@ const (
 // maxHeld is how many bytes are held back before the encoder is made.
 const maxHeld = 1 << 20
 
-// Names of the encoders, for ID. A change to an encoder that changes what it writes must change its name; a test
-// with the hash of its output notices.
+// Names of the encoders, for ID. A change to an encoder that changes what it writes must change its name: what is kept
+// under the old one would be taken for the same.
 const (
 	fastEncoderID = "ulikunitz-0.5.17"
 	ownEncoderID  = "lzma-1"

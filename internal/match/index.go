@@ -67,11 +67,9 @@ type index struct {
 
 // indexShape returns the stride and the number of hash bits of the index of an old file of n bytes.
 func indexShape(n int64) (stride int, hashBits uint) {
+	// Every position of a large file would double the memory for some tenths of a percent.
 	stride = 1
-	switch {
-	case n > 96<<20:
-		stride = 4
-	case n > 24<<20:
+	if n > 24<<20 {
 		stride = 2
 	}
 	hashBits = 6

@@ -33,15 +33,15 @@ const (
 	passes = 2
 	// litScale is what part of its entropy, in 64ths, a byte costs that is not from the old file:
 	// the compressor finds longer repetitions than the model that says the entropy.
-	litScale = 42
+	litScale = 46
 )
 
 // What the parse expects steps and bytes to cost after compression. The unit is a sixteenth of a bit.
 const (
 	costUnit    = 16
-	costSwitch  = 40 * costUnit // to another alignment
+	costSwitch  = 44 * costUnit // to another alignment
 	costLiteral = 10 * costUnit // to bytes that are not from the old file
-	costResume  = 36 * costUnit // from there to an alignment
+	costResume  = 40 * costUnit // from there to an alignment
 	costGap     = 9 * costUnit  // the equal bytes before a run of differences
 	costRepeat  = 1 * costUnit  // a run of differences as 4 or 8 bytes before
 	costNear    = 9 * costUnit  // one that is nearly so, for carries go from byte to byte

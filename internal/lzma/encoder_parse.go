@@ -116,9 +116,11 @@ func (e *Encoder) parse() {
 		}
 		avail := size - i
 		open := e.runs.isOpen(i)
-		rest := uint32(0) // bytes until the end of the run that i is in or begins
+		// Bytes until the end of the run that i is in or begins, if not many more than a
+		// match can have.
+		rest := uint32(0)
 		if !open || i+1 < size && !e.runs.isOpen(i+1) {
-			rest = e.runs.next(i+1, size) - i
+			rest = e.runs.next(i+1, min(size, i+2*maxMatch)) - i
 		}
 		if open || cur == 0 || !p.outdone(cur, min(cur+rest, end)) {
 			if cur > 0 {
@@ -127,7 +129,10 @@ func (e *Encoder) parse() {
 			e.enter(i)
 			e.head = i + 1
 			var matches []match
-			if rest > 0 {
+			if rest > maxMatch {
+				// Too far away to matter, perhaps megabytes: do not look for it again
+				// and again.
+			} else if rest > 0 {
 				e.enterRunEnd(i + rest)
 			} else {
 				e.enterShort(i)

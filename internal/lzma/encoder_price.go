@@ -131,7 +131,7 @@ func (t *lenPrices) update(m *lenModel, ps int, top uint32) {
 // After how many uses a price table is computed anew.
 const (
 	lenUses   = 32
-	distUses  = 128
+	distUses  = 64
 	alignUses = 16
 
 	// What makes a length noticeably cheaper.

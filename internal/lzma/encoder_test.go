@@ -8,6 +8,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/ulikunitz/xz/lzma"
@@ -131,7 +134,8 @@ func TestRoundTrip(t *testing.T) {
 	options := []sut.EncoderOptions{
 		{LC: 3, PB: 2},
 		{DictSize: 4096, LC: 0, LP: 4, PB: 4},
-		{DictSize: 1 << 16, LC: 4, NiceLen: 32, Depth: 4},
+		{DictSize: 1 << 16, LC: 4, NiceLen: 32, Depth: 4, MinRun: 16},
+		{LC: 3, Extreme: true},
 	}
 	for _, g := range generators {
 		t.Run(g.name, func(t *testing.T) {
@@ -313,6 +317,39 @@ func TestOptions(t *testing.T) {
 	} {
 		if _, err := sut.NewEncoder(io.Discard, o); err == nil {
 			t.Errorf("NewEncoder(%+v): got no error", o)
+		}
+	}
+}
+
+// BenchmarkEncode reports the compressed size beside the speed. SENBON_LZMA_FILES names more
+// inputs, separated as in PATH: real patches, for example.
+func BenchmarkEncode(b *testing.B) {
+	inputs := slices.Clone(generators)
+	for _, name := range filepath.SplitList(os.Getenv("SENBON_LZMA_FILES")) {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			b.Fatal(err)
+		}
+		inputs = append(inputs, generator{filepath.Base(name), func(int) []byte { return data }})
+	}
+	for _, level := range []struct {
+		name string
+		o    sut.EncoderOptions
+	}{
+		{"full", sut.EncoderOptions{LC: 3, PB: 2, NiceLen: 64, MinRun: 16}},
+		{"patch", sut.EncoderOptions{LC: 3}},
+		{"extreme", sut.EncoderOptions{LC: 3, Extreme: true}},
+	} {
+		for _, g := range inputs {
+			data := g.make(1 << 20)
+			b.Run("level="+level.name+"/input="+strings.ReplaceAll(g.name, " ", "-"), func(b *testing.B) {
+				b.SetBytes(int64(len(data)))
+				n := 0
+				for b.Loop() {
+					n = len(compress(b, data, level.o))
+				}
+				b.ReportMetric(float64(n), "packed-bytes")
+			})
 		}
 	}
 }

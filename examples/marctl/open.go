@@ -92,10 +92,15 @@ func (a *app) writeFile(ctx context.Context, name string, write func(w io.Writer
 		_, err := whole.WriteTo(a.stdout)
 		return err
 	}
-	if err := atomicfile.Write(ctx, name, 0o644, write); err != nil {
+	var content error // what could not be made says itself which file is at fault
+	err := atomicfile.Write(ctx, name, 0o644, func(w io.Writer) error {
+		content = write(w)
+		return content
+	})
+	if err != nil && content == nil {
 		return named(name, err)
 	}
-	return nil
+	return err
 }
 
 // sameFile reports whether two names mean one existing file, which must not be input and output at once where

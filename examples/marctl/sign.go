@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -326,24 +327,33 @@ where the signature belongs, for "signature import".`,
 	return cmd
 }
 
-// reserve returns the digest of an unsigned archive with room for one signature, and writes it where out says.
+// reserve returns the digest of an unsigned archive with room for one signature, and writes it where out says. The digest
+// is taken of the very file that the signature will be put into.
 func (a *app) reserve(ctx context.Context, r *mar.Reader, out string, info mar.SignerInfo) ([]byte, error) {
-	digests, err := r.Archive().Digest(ctx, info)
+	edited, err := r.Reserve(info)
 	if err != nil {
 		return nil, err
 	}
-	if out != "" {
-		edited, err := r.Reserve(info)
-		if err != nil {
-			return nil, err
-		}
-		err = a.writeFile(ctx, out, func(w io.Writer) error {
-			_, err := edited.WriteTo(w)
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
+	f, err := os.CreateTemp("", "marctl-*.mar")
+	if err != nil {
+		return nil, err
 	}
-	return digests[0], nil
+	defer os.Remove(f.Name())
+	defer f.Close()
+	n, err := edited.WriteTo(contextWriter{ctx, f})
+	if err != nil {
+		return nil, err
+	}
+	reserved, err := mar.NewReader(f, n, nil)
+	if err != nil {
+		return nil, err
+	}
+	digest, err := reserved.Digest(ctx, info.Algorithm)
+	if err != nil || out == "" {
+		return digest, err
+	}
+	return digest, a.writeFile(ctx, out, func(w io.Writer) error {
+		_, err := io.Copy(w, io.NewSectionReader(f, 0, n))
+		return err
+	})
 }

@@ -23,7 +23,7 @@ func (a *app) signCommands() []*cobra.Command {
 }
 
 func (a *app) verifyCommand() *cobra.Command {
-	var keys []string
+	var keys, allow []string
 	var anyKey, updater bool
 	cmd := &cobra.Command{
 		Use:   "verify FILE --key KEY…",
@@ -49,7 +49,7 @@ The exit code is 1 where the answer is no.`,
 			if err != nil {
 				return err
 			}
-			r, err := openMAR(args[0], nil)
+			r, err := openMAR(args[0], readerOptions(allow))
 			if err != nil {
 				return err
 			}
@@ -88,6 +88,7 @@ The exit code is 1 where the answer is no.`,
 	cmd.Flags().StringArrayVarP(&keys, "key", "k", nil, "key to verify with; repeat it in the order of the signatures")
 	cmd.Flags().BoolVar(&anyKey, "any", false, "one signature by any of the keys is enough")
 	cmd.Flags().BoolVar(&updater, "updater", false, "verify as an installed updater would")
+	allowFlag(cmd, &allow)
 	return cmd
 }
 

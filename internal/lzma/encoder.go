@@ -76,6 +76,7 @@ type Encoder struct {
 	ends    *runEnds
 
 	lc, lp, pb uint
+	choices    []Props // other properties that what comes may have; see ChooseProps
 	state      uint32
 	reps       [4]uint32
 	models     encModels
@@ -208,12 +209,99 @@ func (e *Encoder) SetProps(lc, lp, pb int) error {
 	if e.finish(); e.err != nil {
 		return e.err
 	}
-	if uint(lc) == e.lc && uint(lp) == e.lp && uint(pb) == e.pb {
+	e.choices = nil
+	e.setProps(Props{lc, lp, pb})
+	return nil
+}
+
+// setProps must be called between chunks.
+func (e *Encoder) setProps(p Props) {
+	lc, lp, pb := uint(p.LC), uint(p.LP), uint(p.PB)
+	if lc != e.lc || lp != e.lp || pb != e.pb {
+		e.lc, e.lp, e.pb = lc, lp, pb
+		e.needProps, e.needState = true, true
+	}
+}
+
+// Props are the properties of LZMA2 data that a block may have of its own: literal context
+// bits, literal position bits and position bits.
+type Props struct{ LC, LP, PB int }
+
+// Of how much content ChooseProps makes its choice, and in how many pieces it looks at that.
+const (
+	sampleSize   = 1 << 19
+	samplePieces = 8
+)
+
+// ChooseProps is SetProps with one of several choices: the one by which a sample of what is
+// written next becomes smallest. The sample is taken from all over what the window has room
+// for, so it is a good one for half a dictionary. An earlier choice is preferred unless a
+// later one is better by more than 0.4 %.
+func (e *Encoder) ChooseProps(choices ...Props) error {
+	if e.err != nil {
+		return e.err
+	}
+	for _, c := range choices {
+		if !validProps(c.LC, c.LP, c.PB) {
+			return errProps
+		}
+	}
+	if len(choices) == 0 {
+		return errProps
+	}
+	if err := e.SetProps(choices[0].LC, choices[0].LP, choices[0].PB); err != nil {
+		return err
+	}
+	e.slide()
+	e.choices = choices[1:]
+	return nil
+}
+
+// choose makes the choice of ChooseProps.
+func (e *Encoder) choose() error {
+	// Pieces begin and end where all position bits are 0.
+	from := (e.pos + 15) &^ 15
+	if from >= uint32(len(e.buf)) {
 		return nil
 	}
-	e.lc, e.lp, e.pb = uint(lc), uint(lp), uint(pb)
-	e.needProps, e.needState = true, true
+	content := e.buf[from:]
+	sample := content
+	if len(content) > sampleSize {
+		const piece = sampleSize / samplePieces
+		sample = make([]byte, 0, sampleSize)
+		for k := range samplePieces {
+			at := (len(content) - piece) / (samplePieces - 1) * k &^ 15
+			sample = append(sample, content[at:at+piece]...)
+		}
+	}
+	best := 0
+	for k, c := range append([]Props{{int(e.lc), int(e.lp), int(e.pb)}}, e.choices...) {
+		var size counter
+		t, err := NewEncoder(&size, EncoderOptions{
+			DictSize: len(sample), LC: c.LC, LP: c.LP, PB: c.PB, NiceLen: 64, Depth: 16,
+		})
+		if err != nil {
+			return err
+		}
+		if _, err := t.Write(sample); err != nil {
+			return err
+		}
+		if err := t.Close(); err != nil {
+			return err
+		}
+		if k == 0 || int(size) < best-best/256 {
+			best = int(size)
+			e.setProps(c)
+		}
+	}
 	return nil
+}
+
+type counter int
+
+func (c *counter) Write(p []byte) (int, error) {
+	*c += counter(len(p))
+	return len(p), nil
 }
 
 // Close writes what is left and the end marker. It does not close the underlying writer.
@@ -246,6 +334,10 @@ func (e *Encoder) finish() {
 // encode encodes everything before buf[end], and writes the chunks that become full. The
 // last symbol before end may reach beyond it, except when end is the end of buf.
 func (e *Encoder) encode(end uint32) {
+	if len(e.choices) > 0 {
+		e.err = e.choose()
+		e.choices = nil
+	}
 	e.runs.scan(e.buf)
 	for e.pos < end && e.err == nil {
 		if e.pos == e.start {

@@ -238,6 +238,78 @@ func TestSetProps(t *testing.T) {
 	checkXZ(t, out.Bytes(), data, 0)
 }
 
+// What is chosen depends on what comes, wherever it is cut.
+func TestChooseProps(t *testing.T) {
+	t.Parallel()
+	words := make([]byte, 0, 900_000)
+	r := rand.New(rand.NewPCG(5, 6))
+	for len(words) < cap(words) {
+		words = append(words, byte(r.IntN(3)), byte(r.IntN(40)), 0x40, byte(0xF0+r.IntN(3)))
+	}
+	choices := []sut.Props{{LC: 4}, {LC: 2, LP: 2, PB: 2}, {LC: 3, PB: 2}}
+	for _, c := range []struct {
+		name string
+		data []byte
+		want byte
+	}{
+		{"words", words, (2*5+2)*9 + 2},
+		{"few words", words[:1000], (2*5+2)*9 + 2},
+		{"random", random(100_000), 0}, // stored: no properties at all
+		{"sparse", sparse(1_000_000), 4},
+		{"one byte", []byte{1}, 0},
+		{"nothing", nil, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			var want []byte
+			for _, cut := range []int{1 << 30, 700} {
+				var out bytes.Buffer
+				e, err := sut.NewEncoder(&out, sut.EncoderOptions{DictSize: 1 << 17, PB: 1, LC: 1})
+				if err != nil {
+					t.Fatal(err)
+				}
+				before := sparse(300_003)
+				if _, err := e.Write(before); err != nil {
+					t.Fatal(err)
+				}
+				if err := e.ChooseProps(choices...); err != nil {
+					t.Fatal(err)
+				}
+				at := out.Len()
+				for rest := c.data; len(rest) > 0; {
+					n := min(cut, len(rest))
+					if _, err := e.Write(rest[:n]); err != nil {
+						t.Fatal(err)
+					}
+					rest = rest[n:]
+				}
+				if err := e.Close(); err != nil {
+					t.Fatal(err)
+				}
+				check(t, out.Bytes(), append(before, c.data...), 1<<17)
+				if head := out.Bytes()[at:]; head[0] >= 0xC0 && head[5] != c.want {
+					t.Errorf("properties: got %d, want %d", head[5], c.want)
+				} else if head[0] < 0xC0 && c.want != 0 {
+					t.Errorf("control byte: got %#x, want new properties", head[0])
+				}
+				if want != nil && !bytes.Equal(out.Bytes(), want) {
+					t.Errorf("in writes of %d bytes it is another stream", cut)
+				}
+				want = out.Bytes()
+			}
+		})
+	}
+	e, err := sut.NewEncoder(io.Discard, sut.EncoderOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range [][]sut.Props{nil, {{LC: 5}}, {{}, {PB: -1}}} {
+		if err := e.ChooseProps(bad...); err == nil {
+			t.Errorf("ChooseProps(%v): got no error", bad)
+		}
+	}
+}
+
 func TestClose(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer

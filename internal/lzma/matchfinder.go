@@ -34,13 +34,14 @@ func equalLen(buf []byte, a, b, n, limit uint32) uint32 {
 // position belongs passes its neighbours in sorted order, the nearest position first: what
 // is passed are its matches, each longer one at the smallest distance it is found at.
 //
-// Nodes are numbered in the order they are entered and kept in a ring, which holds only
-// positions that were entered: few, in a patch.
+// Nodes are numbered in the order they are entered and kept in a ring that grows until it
+// holds all that are within reach: few, in a patch, where most bytes are in runs.
 type tree struct {
 	ring  []treeNode
 	runs  []uint32 // in trees of runs' ends, the length of each node's run; else nil
 	mask  uint32
-	n     uint32 // number of the next node; they start at the ring's size, so that 0 is none
+	n     uint32 // number of the next node; they start at maxNodes, so that 0 is none
+	reach uint32 // largest distance
 	depth int
 
 	found []match
@@ -56,25 +57,44 @@ type treeNode struct {
 // each, where a dictionary is larger and no byte is in a run.
 const maxNodes = 1 << 24
 
-func newTree(nodes uint32, depth int) tree {
-	size := uint32(1) << max(10, bits.Len32(min(nodes, maxNodes)-1))
-	return tree{mask: size - 1, n: size, depth: depth}
+func newTree(reach uint32, depth int, ofRuns bool) tree {
+	const size = 1 << 10
+	t := tree{ring: make([]treeNode, size), mask: size - 1, n: maxNodes, reach: reach, depth: depth}
+	if ofRuns {
+		t.runs = make([]uint32, size)
+	}
+	return t
+}
+
+// grow doubles the ring, which is full of nodes that are still within reach.
+func (t *tree) grow() {
+	size := t.mask + 1
+	ring := make([]treeNode, 2*size)
+	var runs []uint32
+	if t.runs != nil {
+		runs = make([]uint32, 2*size)
+	}
+	mask := 2*size - 1
+	for k := t.n - size; k != t.n; k++ {
+		ring[k&mask] = t.ring[k&t.mask]
+		if runs != nil {
+			runs[k&mask] = t.runs[k&t.mask]
+		}
+	}
+	t.ring, t.runs, t.mask = ring, runs, mask
 }
 
 // insert enters buf[i], known as pos, into the tree whose root's number is at root, and adds
-// to found if report is set. Bytes are compared up to limit, distances up to reach. run is
-// the length of the run that ends there, in a tree of such.
+// to found if report is set. Bytes are compared up to limit. run is the length of the run
+// that ends there, in a tree of such.
 //
 // This is where most of the time goes on anything but patches. Each step waits for a node
 // and for the bytes it stands for; what both neighbours so far have in common need not be
 // compared again.
-func (t *tree) insert(buf []byte, root *uint32, i, pos, limit, reach, run uint32, report bool) {
-	ofRuns := t.runs != nil || run > 0
-	if uint32(len(t.ring)) <= t.mask {
-		t.ring = append(t.ring, treeNode{})
-		if ofRuns {
-			t.runs = append(t.runs, 0)
-		}
+func (t *tree) insert(buf []byte, root *uint32, i, pos, limit, run uint32, report bool) {
+	ofRuns := t.runs != nil
+	if pos-t.ring[t.n&t.mask].pos <= t.reach && t.mask+1 < maxNodes {
+		t.grow()
 	}
 	cur := *root
 	*root = t.n
@@ -91,7 +111,7 @@ func (t *tree) insert(buf []byte, root *uint32, i, pos, limit, reach, run uint32
 		k := cur & t.mask
 		c := &ring[k]
 		d := pos - c.pos
-		if d > reach {
+		if d > t.reach {
 			break
 		}
 		n := equalLen(buf, i-d, i, min(lenLess, lenMore), limit)
@@ -135,10 +155,8 @@ func (t *tree) step() {
 	if t.n++; t.n == 0 {
 		// All numbers are used up: start again where the ring starts, with every node
 		// and root out of date.
-		t.n = t.mask + 1
-		for i := range t.ring {
-			t.ring[i] = treeNode{}
-		}
+		t.n = maxNodes
+		clear(t.ring)
 	}
 }
 
@@ -157,7 +175,7 @@ type finder struct {
 	hash4        []uint32 // number of the root
 	shift3       uint
 	shift4       uint
-	reach, nice  uint32
+	nice         uint32
 }
 
 const (
@@ -170,13 +188,12 @@ func newFinder(dict, nice uint32, depth int) *finder {
 	size := bits.Len32(dict - 1)
 	n3, n4 := min(hash3Bits, size), min(hash4Bits, size-1)
 	return &finder{
-		tree:   newTree(dict, depth),
+		tree:   newTree(dict, depth, false),
 		hash2:  make([]uint32, 1<<hash2Bits),
 		hash3:  make([]uint32, 1<<n3),
 		hash4:  make([]uint32, 1<<n4),
 		shift3: 32 - uint(n3),
 		shift4: 32 - uint(n4),
-		reach:  dict,
 		nice:   nice,
 	}
 }
@@ -213,7 +230,7 @@ func (f *finder) enter(buf []byte, i, pos uint32, report bool) {
 		}
 		f.best[0] = best
 	}
-	f.insert(buf, &f.hash4[v*0x9E3779B1>>(f.shift4&31)], i, pos, limit, f.reach, 0, report)
+	f.insert(buf, &f.hash4[v*0x9E3779B1>>(f.shift4&31)], i, pos, limit, 0, report)
 }
 
 // rebase lowers every position in the tables by sub; what falls out of reach becomes 0.

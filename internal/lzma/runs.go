@@ -100,7 +100,6 @@ func (r *runMap) drop(n uint32) {
 // candidates with a run long enough would be rare among all.
 type runEnds struct {
 	trees [len(runClasses)]runTree
-	reach uint32
 	last  uint32 // newest position that was entered
 	at    uint32 // position that found is for
 	found []match
@@ -118,11 +117,10 @@ var runClasses = [3]uint32{2, 16, 64}
 const runHashBits = 16 // at most
 
 func newRunEnds(dict uint32, depth int) *runEnds {
-	r := &runEnds{reach: dict - maxMatch}
-	for k, shortest := range runClasses {
-		// The ends of runs are as far apart as the runs are long.
+	r := &runEnds{}
+	for k := range runClasses {
 		t := &r.trees[k]
-		t.tree = newTree(dict/shortest, depth)
+		t.tree = newTree(dict-maxMatch, depth, true)
 		n := min(runHashBits, bits.Len32(dict-1))
 		t.heads, t.shift = make([]uint32, 1<<n), 32-uint(n)
 	}
@@ -174,7 +172,7 @@ func (r *runEnds) enter1(k int, buf []byte, i, pos, n uint32, report bool) {
 		}
 	}
 	h := (uint32(buf[i-1])<<16 | uint32(buf[i])<<8 | uint32(buf[i+1])) * 0x9E3779B1 >> (t.shift & 31)
-	t.insert(buf, &t.heads[h], i, pos, min(uint32(len(buf))-i, maxMatch), r.reach, n, report)
+	t.insert(buf, &t.heads[h], i, pos, min(uint32(len(buf))-i, maxMatch), n, report)
 }
 
 func (r *runEnds) rebase(sub uint32) {

@@ -1,12 +1,36 @@
 package xz
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/senbonzakura/senbonzakura/internal/lzma"
+)
 
 // patchHeader is the size of an MBDIFF10 patch's header.
 const patchHeader = 32
 
 // patchID names the properties that patchBlocks chooses.
-const patchID = "220,300,400"
+const patchID = "222,choice-1"
+
+// The properties that the difference and the extra block of a patch may have. Which suit depends on the processor
+// and on who made the patch: numbers of four bytes want position bits, text and small changes do not.
+var (
+	differenceProps = []lzma.Props{{LC: 3}, {LC: 2, LP: 2, PB: 2}, {LC: 3, PB: 2}}
+	extraProps      = []lzma.Props{{LC: 4}, {LC: 2, LP: 2, PB: 2}, {LC: 3, PB: 2}, {LC: 3}}
+)
+
+// chooser is an Encoder that finds out what suits a block.
+type chooser interface {
+	ChooseProps(choices ...lzma.Props) error
+}
+
+// chooseProps lets the encoder choose for the block of a patch that has this many blocks from itself on.
+func chooseProps(enc chooser, blocks int) error {
+	if blocks == 2 {
+		return enc.ChooseProps(differenceProps...)
+	}
+	return enc.ChooseProps(extraProps...)
+}
 
 // patchBlocks returns the ranges of a patch with this header, none for what is no patch. A patch is
 //

@@ -289,10 +289,17 @@ func (z *Writer) write(p []byte) (int, error) {
 			if len(z.blocks) > 0 {
 				next = z.blocks[0]
 			}
-			if z.enc != nil {
-				if err := z.enc.SetProps(next.LC, next.LP, next.PB); err != nil {
-					return done, err
-				}
+			if z.enc == nil {
+				continue
+			}
+			var err error
+			if c, ok := z.enc.(chooser); ok && z.patch && len(z.blocks) > 0 {
+				err = chooseProps(c, len(z.blocks))
+			} else {
+				err = z.enc.SetProps(next.LC, next.LP, next.PB)
+			}
+			if err != nil {
+				return done, err
 			}
 		}
 		if z.enc == nil {

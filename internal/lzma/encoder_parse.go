@@ -224,16 +224,18 @@ func (e *Encoder) enterRunEnd(i uint32) {
 }
 
 // repLengths works out how long a match at each of n's repeated distances would be, up to
-// top, and returns which is the longest.
+// top, where it is longer than at those before it; 0 where it is not. It returns which is
+// the longest.
 func (e *Encoder) repLengths(n *node, i, top uint32) (longest uint32) {
-	p := &e.parser
+	p, buf := &e.parser, e.buf
+	best := uint32(0)
 	for k, d := range n.reps {
 		p.repLen[k] = 0
-		if d < i {
-			p.repLen[k] = equalLen(e.buf, i, i-d-1, 0, top)
-			if p.repLen[k] > p.repLen[longest] {
-				longest = uint32(k)
-			}
+		if d >= i || best >= top || buf[i-d-1+best] != buf[i+best] {
+			continue
+		}
+		if l := equalLen(buf, i, i-d-1, 0, top); l > best {
+			p.repLen[k], best, longest = l, l, uint32(k)
 		}
 	}
 	return longest
@@ -314,18 +316,25 @@ func (p *parser) set(at, price, back, length, tail uint32) {
 func (e *Encoder) relax(cur, lo, hi, base, back uint32, t *lenPrices, ps uint32) {
 	p := &e.parser
 	lens, cheaper := &t.price[ps], &t.cheaper[ps]
-	for n := hi; n >= lo; n = uint32(cheaper[n]) {
-		if price := base + lens[n]; price < p.price[cur+n] {
-			p.set(cur+n, price, back, n, 0)
-		}
+	if price := base + lens[hi]; price < p.price[cur+hi] {
+		p.set(cur+hi, price, back, hi, 0)
 	}
 	if hi <= e.allLens {
-		for n := hi - 1; n >= lo; n-- {
-			if price := base + lens[n]; price < p.price[cur+n] {
+		// Slices of one length, so that the loop needs no checks.
+		ls := lens[lo:hi]
+		known := p.price[cur+lo:][:len(ls)]
+		for k, l := range ls {
+			if price := base + l; price < known[k] {
+				n := lo + uint32(k)
 				p.set(cur+n, price, back, n, 0)
 			}
 		}
 		return
+	}
+	for n := uint32(cheaper[hi]); n >= lo; n = uint32(cheaper[n]) {
+		if price := base + lens[n]; price < p.price[cur+n] {
+			p.set(cur+n, price, back, n, 0)
+		}
 	}
 	i := e.pos + cur
 	from, to := i+lo, i+hi
@@ -419,7 +428,7 @@ func (e *Encoder) expand(cur, end uint32, matches []match, rest uint32, open boo
 	for k, d := range here.reps {
 		// The first ones are cheaper: the others are of use for what is longer.
 		l := p.repLen[k]
-		if l <= longest {
+		if l < minMatch {
 			continue
 		}
 		end = p.grow(end, cur+l)

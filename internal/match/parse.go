@@ -52,7 +52,7 @@ func (s *scanner) scan(ctx context.Context, from, to int) ([]anchor, error) {
 	var out []anchor
 	off := 0
 	polled := from
-	counted, told := from, from-remind
+	counted, told, hit := from, from-remind, from
 	wordOff := int32(literal)
 	for i := from; i < to; {
 		if i-polled > 1<<16 {
@@ -71,6 +71,7 @@ func (s *scanner) scan(ctx context.Context, from, to int) ([]anchor, error) {
 			}
 			i += n
 			if n >= 16 || i >= to {
+				hit = i
 				continue
 			}
 			o += n
@@ -99,9 +100,12 @@ func (s *scanner) scan(ctx context.Context, from, to int) ([]anchor, error) {
 		}
 		at, l := s.search(s.new, i, o)
 		if l < minAnchor || at-i == off {
-			i++
+			// Where nothing has been found for long, look at fewer places; odd distances reach
+			// every position of the index in the end.
+			i += 1 + 2*min(3, (i-hit)>>12)
 			continue
 		}
+		hit = i
 		back := equalLenBack(s.new[max(from, i-maxBack):i], s.old[:at])
 		out = append(out, anchor{int32(i - back), int32(at - i)})
 		here := 0
@@ -160,7 +164,7 @@ func (s *parser) parse(ctx context.Context, anchors []anchor, fixed []stretch, f
 	s.nodes = s.nodes[:0]
 	s.recents = 0
 	s.lanes = append(s.lanes[:0], lane{offset: literal, start: int32(from), parent: -1, node: -1, cost: costLiteral})
-	s.addLane(0, from, true)
+	s.addLane(0, from, from+2*lead, true)
 	best := 0
 	new, old := s.new, s.old
 	polled, retried := from, from
@@ -188,7 +192,7 @@ func (s *parser) parse(ctx context.Context, anchors []anchor, fixed []stretch, f
 			end = min(to, f.from)
 		}
 		for len(anchors) > 0 && int(anchors[0].at)-lead <= i {
-			s.addLane(anchors[0].offset, i, false)
+			s.addLane(anchors[0].offset, i, i+2*lead, false)
 			anchors = anchors[1:]
 			best = s.best()
 		}
@@ -205,6 +209,7 @@ func (s *parser) parse(ctx context.Context, anchors []anchor, fixed []stretch, f
 		}
 		if i >= retried+retryEvery {
 			retried = i
+			s.lanes[best].useful = max(s.lanes[best].useful, int32(i))
 			s.retry(i, off)
 		}
 		s.step(i, best)
@@ -225,13 +230,15 @@ func (s *parser) retry(i int, off int32) {
 			return
 		}
 	}
+	m = max(m, retryFrom-1)
+	again := off
 	for _, r := range s.recent[:min(s.recents, len(s.recent))] {
-		if r == off {
-			continue
+		if n := matches(s.new, i, s.old, i+int(r)); n > m {
+			m, again = n, r
 		}
-		if n := matches(s.new, i, s.old, i+int(r)); n >= retryFrom && n > m {
-			s.addLane(r, i, false)
-		}
+	}
+	if again != off {
+		s.addLane(again, i, i, false)
 	}
 }
 
@@ -273,29 +280,33 @@ func (s *parser) use(b int) int32 {
 	return l.node
 }
 
-// addLane follows an alignment from position i on, if it is not followed yet. First is whether
-// nothing was in use before.
-func (s *parser) addLane(off int32, i int, first bool) {
+// addLane follows an alignment from position i on, if it is not followed yet, in place of the one
+// that was useful the longest time ago if there are too many. It may be of use up to position until.
+// First is whether nothing was in use before.
+func (s *parser) addLane(off int32, i, until int, first bool) {
+	b := s.best()
 	worst := -1
 	for k := range s.lanes {
 		l := &s.lanes[k]
 		if l.offset == off {
-			l.useful = int32(i)
+			l.useful = max(l.useful, int32(until))
 			return
 		}
-		if l.offset != literal && (worst < 0 || l.cost > s.lanes[worst].cost) {
+		if k == 0 || k == b {
+			continue
+		}
+		if worst < 0 || l.useful < s.lanes[worst].useful || l.useful == s.lanes[worst].useful && l.cost > s.lanes[worst].cost {
 			worst = k
 		}
 	}
-	b := s.best()
-	l := lane{offset: off, start: int32(i), node: -1, useful: int32(i), parent: -1, cost: costResume}
+	l := lane{offset: off, start: int32(i), node: -1, useful: int32(until), parent: -1, cost: costResume}
 	if !first {
 		l.parent = s.use(b)
 		l.cost = s.lanes[b].cost + costSwitch
 	}
 	if len(s.lanes) < maxLanes {
 		s.lanes = append(s.lanes, l)
-	} else if worst != b {
+	} else if worst >= 0 {
 		s.lanes[worst] = l
 	}
 }

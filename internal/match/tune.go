@@ -12,7 +12,7 @@ const (
 	goodMatches = 32
 	fairMatches = 26
 	// minAnchor is the least number of equal bytes that makes an alignment a candidate.
-	minAnchor = 10
+	minAnchor = 8
 	// maxBack is how many bytes a stretch is followed backwards.
 	maxBack = 1024
 	// remind is after how many bytes an alignment that goes on is named again.

@@ -1,7 +1,5 @@
 package lzma
 
-import "math/bits"
-
 const (
 	// parseMax is how many positions one parse looks at before it commits.
 	parseMax = 4096
@@ -309,65 +307,37 @@ func (p *parser) set(at, price, back, length, tail uint32) {
 	n.back, n.length, n.tail = back, length, tail
 }
 
-// relax offers a match from cur on of all lengths from lo to hi that are worth it, at
-// base + lens: hi itself, lengths that end at an open position, and lengths that are
-// cheaper than the longer ones. The last are what makes the encoder settle on a few lengths
-// that become cheap because it uses them: a twentieth of a patch.
-func (e *Encoder) relax(cur, lo, hi, base, back uint32, t *lenPrices, ps uint32) {
-	p := &e.parser
-	lens, cheaper := &t.price[ps], &t.cheaper[ps]
-	if price := base + lens[hi]; price < p.price[cur+hi] {
-		p.set(cur+hi, price, back, hi, 0)
-	}
-	if hi <= e.allLens {
-		// Slices of one length, so that the loop needs no checks.
-		ls := lens[lo:hi]
-		known := p.price[cur+lo:][:len(ls)]
-		for k, l := range ls {
-			if price := base + l; price < known[k] {
-				n := lo + uint32(k)
-				p.set(cur+n, price, back, n, 0)
-			}
-		}
-		return
-	}
-	for n := uint32(cheaper[hi]); n >= lo; n = uint32(cheaper[n]) {
-		if price := base + lens[n]; price < p.price[cur+n] {
-			p.set(cur+n, price, back, n, 0)
-		}
-	}
-	i := e.pos + cur
-	from, to := i+lo, i+hi
-	for w := from >> 6; w<<6 < to; w++ {
-		v := e.runs.open[w]
-		if w == from>>6 {
-			v = v >> (from & 63) << (from & 63)
-		}
-		for ; v != 0; v &= v - 1 {
-			n := w<<6 + uint32(bits.TrailingZeros64(v)) - i
-			if n >= hi {
-				return
-			}
-			if price := base + lens[n]; price < p.price[cur+n] {
-				p.set(cur+n, price, back, n, 0)
-			}
+// relax offers a match from cur on of every length from lo to hi, at base + lens. All of them
+// matter: the encoder settles on a few lengths that become cheap because it uses them, and a
+// match that is shorter than it could be lets the next one have such a length. With only the
+// ends of matches and of runs, and lengths cheaper than all longer ones, a patch is one per
+// cent larger.
+func (p *parser) relax(cur, lo, hi, base, back uint32, lens *[maxMatch + 1]uint32) {
+	// Slices of one length, so that the loop needs no checks.
+	l := lens[lo : hi+1]
+	known := p.price[cur+lo:][:len(l)]
+	for k, price := range l {
+		if price += base; price < known[k] {
+			known[k] = price
+			n := lo + uint32(k)
+			at := &p.node[cur+n]
+			at.back, at.length, at.tail = back, n, 0
 		}
 	}
 }
 
 // relaxMatch is relax for a match at dist, whose price depends on the shortest lengths. It
 // returns the price of the longest one.
-func (e *Encoder) relaxMatch(cur, lo, hi, base, dist, ps uint32) uint32 {
-	p := &e.parser
+func (p *parser) relaxMatch(cur, lo, hi, base, dist, ps uint32) uint32 {
 	lens := &p.lens.price[ps]
-	for n := lo; n <= hi && n < minMatch+lenStates-1; n++ {
-		if price := base + lens[n] + p.dists.of(dist, n); price < p.price[cur+n] {
-			p.set(cur+n, price, dist+4, n, 0)
+	for ; lo <= hi && lo < minMatch+lenStates-1; lo++ {
+		if price := base + lens[lo] + p.dists.of(dist, lo); price < p.price[cur+lo] {
+			p.set(cur+lo, price, dist+4, lo, 0)
 		}
 	}
 	base += p.dists.of(dist, hi)
-	if hi >= minMatch+lenStates-1 {
-		e.relax(cur, max(lo, minMatch+lenStates-1), hi, base, dist+4, &p.lens, ps)
+	if lo <= hi {
+		p.relax(cur, lo, hi, base, dist+4, lens)
 	}
 	return base + lens[hi]
 }
@@ -433,7 +403,7 @@ func (e *Encoder) expand(cur, end uint32, matches []match, rest uint32, open boo
 		}
 		end = p.grow(end, cur+l)
 		base := rep + m.repPrice(uint32(k), st, ps)
-		e.relax(cur, longest+1, l, base, uint32(k), &p.reps, ps)
+		p.relax(cur, max(longest+1, minMatch), l, base, uint32(k), &p.reps.price[ps])
 		longest = l
 		if k == 0 {
 			shortest = l + 1
@@ -451,7 +421,7 @@ func (e *Encoder) expand(cur, end uint32, matches []match, rest uint32, open boo
 		if mt.length < shortest {
 			continue
 		}
-		price := e.relaxMatch(cur, shortest, mt.length, match, mt.dist, ps)
+		price := p.relaxMatch(cur, shortest, mt.length, match, mt.dist, ps)
 		end = e.thenLiteral(cur, end, price, uint32(stateMatch[st]), mt.dist+4, mt.dist, mt.length)
 		shortest = mt.length + 1
 	}
@@ -469,7 +439,7 @@ func (e *Encoder) bridges(cur, end, n, base uint32, open bool) uint32 {
 	}
 	if !open && n >= 2 && (p.repLen[0] < n || e.extreme) {
 		end = p.grow(end, cur+n)
-		e.relaxMatch(cur, 2, n, base, 0, ps)
+		p.relaxMatch(cur, 2, n, base, 0, ps)
 	}
 	limit := min(uint32(len(e.buf))-i, e.nice)
 	longest := max(n, 1)
@@ -483,7 +453,7 @@ func (e *Encoder) bridges(cur, end, n, base uint32, open bool) uint32 {
 			break
 		}
 		end = p.grow(end, cur+l)
-		price := e.relaxMatch(cur, longest+1, l, base, c.dist, ps)
+		price := p.relaxMatch(cur, longest+1, l, base, c.dist, ps)
 		if e.extreme {
 			end = e.thenLiteral(cur, end, price, uint32(stateMatch[p.node[cur].state]), c.dist+4, c.dist, l)
 		}

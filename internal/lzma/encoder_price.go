@@ -99,8 +99,6 @@ func priceMatched(p []uint16, b, match byte) uint32 {
 type lenPrices struct {
 	price [maxPosSts][maxMatch + 1]uint32
 	left  [maxPosSts]int
-	// cheaper is the next shorter length that costs noticeably less, 0 if there is none.
-	cheaper [maxPosSts][maxMatch + 1]uint16
 }
 
 func (t *lenPrices) update(m *lenModel, ps int, top uint32) {
@@ -115,17 +113,6 @@ func (t *lenPrices) update(m *lenModel, ps int, top uint32) {
 		p[minMatch+i] = b1 + priceTree(m.high[:], 8, i-16)
 	}
 	t.left[ps] = lenUses
-	ch := &t.cheaper[ps]
-	for n := uint32(minMatch); n <= top; n++ {
-		k := n - 1
-		for k >= minMatch && p[k]+cheaperBy > p[n] {
-			k = uint32(ch[k])
-		}
-		if k < minMatch {
-			k = 0
-		}
-		ch[n] = uint16(k)
-	}
 }
 
 // After how many uses a price table is computed anew.
@@ -133,9 +120,6 @@ const (
 	lenUses   = 32
 	distUses  = 64
 	alignUses = 16
-
-	// What makes a length noticeably cheaper.
-	cheaperBy = 1 << priceShift / 8
 )
 
 // distPrices holds prices of distances: every one below fullDists, and the slots of the

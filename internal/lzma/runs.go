@@ -7,9 +7,9 @@ import "math/bits"
 // position in a run is only how far the run goes on and what comes then.
 //
 // The positions inside a run are closed, all others are open. An open position is entered
-// into the finder, and a parse may go through it. A parse goes through a closed one only
-// when a match ends there for a good reason: bytes begin to differ there, or the length is
-// one that is cheaper than what is longer. From there it goes on with what runEnds knows.
+// into the finder, and what the finder knows is where a parse goes on from. From a closed one
+// it goes on with what runEnds knows, and only if nothing nearer to the run's end is reached
+// for less; see outdone.
 
 // minRun is the length from which on equal bytes are a run, unless EncoderOptions ask for longer ones. Shorter
 // ones would do no harm but make the tables larger.

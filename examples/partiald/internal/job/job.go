@@ -1,0 +1,258 @@
+// Package job has the words that all parts of partiald share: what a job is asked to do, the states it goes through,
+// what is known about it, and the interface between those who do the work and those who speak to the outside.
+package job
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// State is where a job stands.
+type State string
+
+// The states, in the order in which they come. Queued comes again when a job is tried again. The last three are final.
+const (
+	Queued    State = "queued"
+	Fetching  State = "fetching"
+	Unpacking State = "unpacking"
+	Diffing   State = "diffing"
+	Packing   State = "packing"
+	Verifying State = "verifying"
+	Signing   State = "signing"
+	Storing   State = "storing"
+	Done      State = "done"
+	Failed    State = "failed"
+	Cancelled State = "cancelled"
+)
+
+// States returns all states in order.
+func States() []State {
+	return []State{Queued, Fetching, Unpacking, Diffing, Packing, Verifying, Signing, Storing, Done, Failed, Cancelled}
+}
+
+// Final says that nothing comes after the state unless someone asks again.
+func (s State) Final() bool { return s == Done || s == Failed || s == Cancelled }
+
+// Valid says that it is one of [States].
+func (s State) Valid() bool { return slices.Contains(States(), s) }
+
+// Source says which complete update is meant.
+type Source struct {
+	// URLs are where it can be fetched, tried in this order. None means that it was uploaded before.
+	URLs []string `json:"urls,omitempty" doc:"Where it can be fetched, tried in this order. Leave it out for an upload."`
+	// SHA512 and SHA256 are what its bytes hash to, in hexadecimal; one is required, both may be given.
+	SHA512 string `json:"sha512,omitempty" pattern:"^[0-9a-fA-F]{128}$" doc:"SHA-512 of its bytes, in hexadecimal."`
+	SHA256 string `json:"sha256,omitempty" pattern:"^[0-9a-fA-F]{64}$" doc:"SHA-256 of its bytes, in hexadecimal, where SHA-512 is not known."`
+	// Size is in bytes; 0 means that it is not known.
+	Size int64 `json:"size,omitempty" minimum:"0" doc:"Its size in bytes, if known."`
+}
+
+// Spec is what a job is asked to do. Everything in it but URLs, sizes and the priority is part of the job's identity.
+type Spec struct {
+	From           Source            `json:"from" doc:"The complete update of the old version."`
+	To             Source            `json:"to" doc:"The complete update of the new version."`
+	Product        string            `json:"product,omitempty" maxLength:"64" doc:"Product, where the completes do not say."`
+	Platform       string            `json:"platform,omitempty" maxLength:"128"`
+	Arch           string            `json:"arch,omitempty" maxLength:"32" doc:"Architecture; decides about the branch filter. Default: x86_64."`
+	Locale         string            `json:"locale,omitempty" maxLength:"64"`
+	Channel        string            `json:"channel,omitempty" maxLength:"63" doc:"MAR channel of the partial; default: that of TO."`
+	ProductVersion string            `json:"product_version,omitempty" maxLength:"31" doc:"Product version of the partial; default: that of TO."`
+	Force          []string          `json:"force,omitempty" maxItems:"1000" doc:"Paths that go in whole even if they did not change."`
+	Channels       []string          `json:"channels,omitempty" maxItems:"64" doc:"MAR channels that TO may be for; default: any."`
+	Recipe         string            `json:"recipe,omitempty" enum:"auto,default,mozilla" doc:"How it is made: auto (what the old version's updater needs, the default), default, mozilla (the rules and patches of Mozilla's scripts)."`
+	Skip           []string          `json:"skip,omitempty" maxItems:"16" doc:"Checks to leave out: signatures, channels, product, downgrade, watershed, verify."`
+	Labels         map[string]string `json:"labels,omitempty" doc:"Taken over into the provenance."`
+	// Priority is 0 (normal) to 9 (first).
+	Priority int `json:"priority,omitempty" minimum:"0" maximum:"9" doc:"0 (normal) to 9 (first)."`
+}
+
+// Asker is who asked for something.
+type Asker struct {
+	Name      string `json:"name"`                 // of the token, or "anonymous"
+	Address   string `json:"address,omitempty"`    // client address, after trusted proxies
+	RequestID string `json:"request_id,omitempty"` // of the request that asked
+}
+
+// Progress is how far the present step is, in bytes; Total is -1 while it is not known.
+type Progress struct {
+	File  string `json:"file,omitempty"`
+	Done  int64  `json:"done"`
+	Total int64  `json:"total"`
+}
+
+// Change is one step in a job's life.
+type Change struct {
+	// Seq counts the changes of one job from 1, over all attempts and servers.
+	Seq     int64     `json:"seq"`
+	State   State     `json:"state"`
+	At      time.Time `json:"at"`
+	Attempt int       `json:"attempt"`
+	Server  string    `json:"server,omitempty"` // name of the server on which it happened
+	Reason  string    `json:"reason,omitempty"`
+}
+
+// Result is what came of a job that is done.
+type Result struct {
+	Size     int64         `json:"size"`     // bytes of the partial
+	Complete int64         `json:"complete"` // bytes of TO's complete
+	SHA512   string        `json:"sha512"`
+	SHA256   string        `json:"sha256"`
+	Saved    float64       `json:"saved"`  // share of Complete that clients need not download, 0 to 1
+	Cached   bool          `json:"cached"` // it was there already
+	SignedBy []string      `json:"signed_by,omitempty"`
+	Elapsed  time.Duration `json:"elapsed_ns"` // of the attempt that made it
+}
+
+// Status is all that is known about a job.
+type Status struct {
+	ID       string    `json:"id"`
+	Spec     Spec      `json:"spec"` // addresses without credentials
+	State    State     `json:"state"`
+	Attempt  int       `json:"attempt"`
+	Progress Progress  `json:"progress"`
+	Created  time.Time `json:"created"`
+	Updated  time.Time `json:"updated"`
+	Server   string    `json:"server,omitempty"` // that works or worked on it
+	Result   *Result   `json:"result,omitempty"`
+	Error    *Error    `json:"error,omitempty"`
+	Changes  []Change  `json:"changes,omitempty"`
+}
+
+// Code says what kind of error it is.
+type Code string
+
+// The codes, with the HTTP status that belongs to them.
+const (
+	CodeRequest     Code = "bad-request"       // 422: a field cannot be used
+	CodeConflict    Code = "conflict"          // 409: contradicts what is known, or the state does not allow it
+	CodeTooLarge    Code = "too-large"         // 413
+	CodeInvalidMAR  Code = "invalid-mar"       // 422: FROM or TO is not a MAR file that can be used
+	CodeRefused     Code = "refused"           // 422: there can be no such partial (watershed, downgrade, channel, what updaters would mishandle)
+	CodeFetch       Code = "fetch-failed"      // 424
+	CodeDigest      Code = "digest-mismatch"   // 409: what was fetched or uploaded has other hashes
+	CodeNotFound    Code = "not-found"         // 404
+	CodeNotReady    Code = "not-ready"         // 409: the job is not done
+	CodeQueueFull   Code = "queue-full"        // 429
+	CodeQuota       Code = "quota"             // 429
+	CodeUnavailable Code = "unavailable"       // 503: queue, ledger or store does not answer
+	CodeSigning     Code = "signing-failed"    // 502
+	CodeStore       Code = "store-failed"      // 507
+	CodeCancelled   Code = "cancelled"         // 410
+	CodeAttempts    Code = "too-many-attempts" // 500: every worker that tried it died
+	CodeInternal    Code = "internal"          // 500
+)
+
+// Error is a failure that callers see. It never has credentials in it.
+type Error struct {
+	Code    Code   `json:"code"`
+	Message string `json:"message"`
+	// Field names what is wrong in a request, as in "from.sha512".
+	Field string `json:"field,omitempty"`
+	// Retryable says that the same request may work later.
+	Retryable bool `json:"retryable"`
+	// RetryAfter says when, where that is known.
+	RetryAfter time.Duration `json:"retry_after_ns,omitempty"`
+}
+
+func (e *Error) Error() string {
+	if e.Field != "" {
+		return fmt.Sprintf("%s: %s: %s", e.Code, e.Field, e.Message)
+	}
+	return fmt.Sprintf("%s: %s", e.Code, e.Message)
+}
+
+// Is makes errors.Is(err, &Error{Code: c}) compare codes.
+func (e *Error) Is(target error) bool {
+	t, ok := target.(*Error)
+	return ok && t.Code == e.Code
+}
+
+// Errorf returns an Error.
+func Errorf(code Code, format string, args ...any) *Error {
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// Action is something that a person did to the service: submit, retry, cancel, purge, ban, unban, drain.
+type Action struct {
+	ID     int64     `json:"id"`
+	At     time.Time `json:"at"`
+	Server string    `json:"server"`
+	Who    Asker     `json:"who"`
+	What   string    `json:"what"`
+	Job    string    `json:"job,omitempty"`
+	Detail string    `json:"detail,omitempty"`
+}
+
+// Filter selects from the history. Zero fields select everything.
+type Filter struct {
+	State        State
+	Product      string
+	Locale       string
+	Who          string // name of the asker
+	Text         string // in the job's ID, hashes, addresses, versions or labels
+	Since, Until time.Time
+	Batch        string
+	Limit        int // 0 means 100; at most 1000
+	Cursor       string
+}
+
+// Page is one page of jobs, newest first; Next is the cursor of the page after it, "" at the end.
+type Page struct {
+	Jobs []Status `json:"jobs"`
+	Next string   `json:"next,omitempty"`
+}
+
+// Batch is a set of jobs that were asked for together.
+type Batch struct {
+	ID      string        `json:"id"`
+	Created time.Time     `json:"created"`
+	Jobs    []Status      `json:"jobs"`
+	Counts  map[State]int `json:"counts"`
+	Done    bool          `json:"done"` // all of its jobs are in a final state
+}
+
+// Upload is a complete update that was uploaded.
+type Upload struct {
+	SHA512 string `json:"sha512"`
+	SHA256 string `json:"sha256"`
+	Size   int64  `json:"size"`
+}
+
+// Worker is a server that works on jobs.
+type Worker struct {
+	Server  string    `json:"server"`
+	Slots   int       `json:"slots"`
+	Jobs    []string  `json:"jobs"` // IDs of those under work
+	Seen    time.Time `json:"seen"`
+	Version string    `json:"version,omitempty"`
+}
+
+// Queue says what waits and who works.
+type Queue struct {
+	Waiting int      `json:"waiting"`
+	Running int      `json:"running"`
+	Dead    int      `json:"dead"` // gave up after too many attempts, of those not asked for again
+	Limit   int      `json:"limit"`
+	Workers []Worker `json:"workers"`
+}
+
+// Ban keeps an address out until a time.
+type Ban struct {
+	Address string    `json:"address"`
+	Until   time.Time `json:"until"`
+	Reason  string    `json:"reason"`
+	By      string    `json:"by"`
+}
+
+// Health is the state of one thing that the service needs.
+type Health struct {
+	Name  string        `json:"name"` // "queue", "ledger", "cache", "storage", "signer …"
+	OK    bool          `json:"ok"`
+	Error string        `json:"error,omitempty"`
+	Took  time.Duration `json:"took_ns"`
+}
+
+// Document is a JSON document as it was stored.
+type Document = json.RawMessage

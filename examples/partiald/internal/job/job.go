@@ -118,6 +118,8 @@ type Status struct {
 	Result   *Result   `json:"result,omitempty"`
 	Error    *Error    `json:"error,omitempty"`
 	Changes  []Change  `json:"changes,omitempty"`
+	// Purged is when its artifact was removed; zero if it was not.
+	Purged time.Time `json:"purged,omitzero"`
 }
 
 // Code says what kind of error it is.

@@ -1,0 +1,115 @@
+// Package engine does the work of partiald: it takes jobs, guards them until they are finished, and makes what they ask
+// for with a senbonzakura.Generator. It is the job.Service that the outside speaks to.
+package engine
+
+import (
+	"context"
+	"crypto"
+	"log/slog"
+	"time"
+
+	"github.com/senbonzakura/senbonzakura"
+	"github.com/senbonzakura/senbonzakura/cache"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/ledger"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/queue"
+	"github.com/senbonzakura/senbonzakura/fetch"
+	"github.com/senbonzakura/senbonzakura/mar"
+	"github.com/senbonzakura/senbonzakura/plugins/storage"
+	"github.com/senbonzakura/senbonzakura/toolchain"
+)
+
+// Options build an [Engine]. Ledger, Queue, Cache and Disk are required; they stay the caller's to close, after the
+// engine.
+type Options struct {
+	// Server is the name of this server, unique among those that share a queue; "" means the host's name.
+	Server string
+	// Version is that of the program, for the list of workers.
+	Version string
+
+	Ledger *ledger.Ledger
+	Queue  *queue.Queue
+	// Cache holds everything that is made, and Disk is its tier on disk. Where there is Storage its tier belongs into
+	// the cache, as the last one, and so does Queue.Store where the queue has one.
+	Cache *cache.Layered
+	Disk  *cache.Disk
+	// Storage is what the servers share; nil means nothing. Servers that share a queue must share a storage or the
+	// queue's bucket.
+	Storage *Storage
+
+	// Fetch gets completes. Openers and Prefixes are extended for uploads, Dir is that of Disk.
+	Fetch fetch.Options
+	// Toolchain selects recipes; nil means toolchain.DefaultSet.
+	Toolchain *toolchain.Set
+	// Signers sign every partial, in this order.
+	Signers []Signer
+	// Keys are public keys of which one must have signed FROM and TO; none means that their signatures do not matter.
+	Keys []crypto.PublicKey
+	// Workers is how many files one job works on at a time; 0 means one for each CPU.
+	Workers int
+	// MaxMemory bounds, in bytes, what diffs and files under work hold together over all jobs; see
+	// senbonzakura.Options.
+	MaxMemory int64
+
+	// Slots is how many jobs are under work at a time; 0 means 2, less than 0 that this server only takes jobs and
+	// leaves the work to others.
+	Slots int
+	// Attempts is how often a job is begun before it is given up, not counting attempts that were handed back; 0 means 5.
+	Attempts int
+	// RetryDelay is the wait before a job that failed for a reason that may pass is tried again, doubled each time; 0
+	// means 15 s.
+	RetryDelay time.Duration
+	// JobTimeout ends an attempt that takes longer; 0 means 2 h.
+	JobTimeout time.Duration
+	// RequeueEvery is how often jobs are looked for that the queue lost; 0 means 30 s.
+	RequeueEvery time.Duration
+	// UploadLimit is the largest upload in bytes; 0 means 500 MiB, which is as much as updaters read.
+	UploadLimit int64
+	// BatchLimit is the largest number of jobs in a batch; 0 means 1000.
+	BatchLimit int
+	// PresignFor is how long addresses work that are presigned for callers; 0 means 15 min, less than 0 that none are.
+	PresignFor time.Duration
+
+	// Clock says what time it is; nil means time.Now. It is used for what is written down and for when bans end. What
+	// has to be waited for is measured by the computer's own, which no correction of the time changes.
+	Clock func() time.Time
+	// Log receives what happens; nil discards it. No credentials are logged.
+	Log *slog.Logger
+	// Observer is told what happens, for metrics.
+	Observer Observer
+}
+
+// Storage is a storage plugin and its tier.
+type Storage struct {
+	Client *storage.Client
+	Tier   *storage.Tier
+}
+
+// Signer is a key that signs partials.
+type Signer struct {
+	// Name is what people call it.
+	Name string
+	mar.Signer
+	// Check says whether it can sign now, for Health; nil means that nobody knows.
+	Check func(context.Context) error
+}
+
+// Observer has functions that are called when something happens. Each may be nil. They may be called from several
+// goroutines at once and must return soon.
+type Observer struct {
+	// State is called on the server on which a job changed its state.
+	State func(id string, from, to job.State)
+	// Step is called when a step of an attempt is over.
+	Step func(step job.State, took time.Duration)
+	// Finished is called for every job that ended on this server; the status has the result or the error.
+	Finished func(status job.Status)
+	// Requeued is called for every job that the queue had lost.
+	Requeued func(id string)
+}
+
+// Engine is a [job.Service] that does the work. Build it with [New].
+type Engine struct {
+	job.Service
+	o   Options
+	gen *senbonzakura.Generator
+}

@@ -15,6 +15,14 @@ import (
 	"testing"
 )
 
+// seeds returns how many random cases a test tries: every day, and with SENBON_LONG.
+func seeds(daily, long uint64) uint64 {
+	if v := os.Getenv("SENBON_LONG"); v != "" && v != "0" {
+		return long
+	}
+	return daily
+}
+
 // repetitive makes old and new files of about n bytes that are hard on searches.
 func repetitive(name string, n int) (old, new []byte) {
 	r := rand.New(rand.NewPCG(1, 1))
@@ -168,7 +176,7 @@ func mixed(n int) (old, new []byte) {
 
 func TestProgress(t *testing.T) {
 	t.Parallel()
-	old, new := mixed(1_100_000)
+	old, new := mixed(500_000)
 	for _, m := range []Match{Default, Compatible} {
 		last, calls, total := int64(0), 0, int64(0)
 		o := Options{Match: m, Progress: func(done, all int64) {
@@ -220,7 +228,7 @@ func (c *cancelAfter) Write(b []byte) (int, error) {
 
 func TestCancel(t *testing.T) {
 	t.Parallel()
-	old, new := mixed(700_000)
+	old, new := mixed(300_000)
 	patch := diff(t, Options{}, old, new)
 	canceled := func(what string, err error) {
 		t.Helper()
@@ -263,7 +271,7 @@ func TestCancel(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	_, err := Patch(ctx, &cancelAfter{n: 500_000, cancel: cancel}, bytes.NewReader(old), int64(len(old)), bytes.NewReader(patch), nil)
+	_, err := Patch(ctx, &cancelAfter{n: 250_000, cancel: cancel}, bytes.NewReader(old), int64(len(old)), bytes.NewReader(patch), nil)
 	canceled("patch", err)
 	_, err = PatchBytes(ctx, nil, old, bytes.NewReader(patch), nil)
 	canceled("patch", err)
@@ -371,7 +379,7 @@ func TestDebian(t *testing.T) {
 		}
 		return list, info
 	}
-	for seed := range uint64(40) {
+	for seed := range seeds(8, 40) {
 		r := rand.New(rand.NewPCG(seed, 5))
 		old, new := randomPair(r, 5000)
 		if seed == 0 {
@@ -496,9 +504,9 @@ func TestPeakMemory(t *testing.T) {
 	for _, name := range append([]string{"mixed"}, repetitiveNames...) {
 		var old, new []byte
 		if name == "mixed" {
-			old, new = mixed(1_000_000)
+			old, new = mixed(500_000)
 		} else {
-			old, new = repetitive(name, 200_000)
+			old, new = repetitive(name, 100_000)
 		}
 		for _, workers := range []int{1, 2} {
 			d := New(Options{Match: Compatible, Workers: workers})

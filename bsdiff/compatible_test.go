@@ -223,7 +223,7 @@ func read(tb testing.TB, name string) []byte {
 // what the reference finds.
 func TestDeepSearch(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(1000) {
+	for seed := range seeds(200, 1000) {
 		r := rand.New(rand.NewPCG(seed, 3))
 		size := 300
 		if seed%20 == 0 {
@@ -234,7 +234,7 @@ func TestDeepSearch(t *testing.T) {
 			want := slow(old, new, sc)
 			for _, allowance := range []int64{-1, 1 << 62} {
 				width := 1 + int(seed%2)
-				if seed == 0 || seed == 501 {
+				if seed == 101 {
 					width = 3 // 64 MB
 				}
 				ix, err := newIndexWidth(t.Context(), old, new, width)

@@ -62,7 +62,7 @@ var ways = []struct {
 
 func TestPatchRoundTrip(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(400) {
+	for seed := range seeds(80, 400) {
 		r := rand.New(rand.NewPCG(seed, 2))
 		size := 2000
 		if seed%40 == 0 {

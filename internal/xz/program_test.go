@@ -193,7 +193,7 @@ func TestLevel6Size(t *testing.T) {
 		text = append(text, p...)
 	}
 	for name, in := range map[string][]byte{
-		"program": code[:200_000], "data": code[len(code)*2/3:][:100_000], "head": code[:5000], "text": text,
+		"program": code[:100_000], "data": code[len(code)*2/3:][:60_000], "head": code[:5000], "text": text[:60_000],
 	} {
 		got := len(pack(t, in, WriterOptions{Level: Level6, Filter: X86}))
 		want := len(program(t, in, "-c", "-T1", "--x86", "--lzma2=preset=6"))

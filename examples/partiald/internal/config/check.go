@@ -1,0 +1,674 @@
+package config
+
+import (
+	"crypto"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/senbonzakura/senbonzakura/mar"
+	"github.com/senbonzakura/senbonzakura/plugins"
+	"github.com/senbonzakura/senbonzakura/plugins/signing"
+	"github.com/senbonzakura/senbonzakura/toolchain"
+)
+
+// checker collects problems.
+type checker struct {
+	c        *Config
+	problems []Problem
+}
+
+func (k *checker) add(key, format string, args ...any) {
+	k.problems = append(k.problems, Problem{Key: key, Message: fmt.Sprintf(format, args...)})
+}
+
+// try notes an error under a key.
+func (k *checker) try(key string, err error) {
+	if err != nil {
+		k.add(key, "%s", err)
+	}
+}
+
+// check says what is wrong, without changing anything and without asking the network. Files that are named are read.
+func (c *Config) check() []Problem {
+	k := &checker{c: c}
+	if strings.ContainsFunc(c.Name, func(r rune) bool { return r <= ' ' || r > '~' || r == '*' || r == '>' }) || len(c.Name) > 128 {
+		k.add("name", "%q is not 1 to 128 characters of printable ASCII without spaces, * and >", c.Name)
+	}
+	k.directory("data", c.Data)
+	k.directory("cache.dir", c.Cache.Dir)
+	k.server()
+	k.workers()
+	k.queue()
+	k.ledger()
+	k.fetch()
+	_, err := c.RuleSet()
+	k.try("toolchain.rules", err)
+	k.storage()
+	k.signing()
+	k.auth()
+	k.limits()
+	if !slices.Contains([]string{"auto", "text", "json", "mozlog"}, c.Log.Format) {
+		k.add("log.format", "%q is none of auto, text, json, mozlog", c.Log.Format)
+	}
+	_, err = c.LogLevel()
+	k.try("log.level", err)
+	return k.problems
+}
+
+// directory makes a directory and tries to write there.
+func (k *checker) directory(key, dir string) {
+	if dir == "" {
+		return // said already
+	}
+	if !filepath.IsAbs(dir) {
+		if abs, err := filepath.Abs(dir); err == nil {
+			dir = abs
+		}
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		k.add(key, "cannot be made: %s", err)
+		return
+	}
+	f, err := os.CreateTemp(dir, ".writable-*")
+	if err != nil {
+		k.add(key, "cannot be written to: %s", reason(err))
+		return
+	}
+	f.Close()
+	os.Remove(f.Name())
+}
+
+// reason is an error without the name of a temporary file.
+func reason(err error) string {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return filepath.Dir(path.Path) + ": " + path.Err.Error()
+	}
+	return err.Error()
+}
+
+func (k *checker) server() {
+	s := &k.c.Server
+	if err := hostPort(s.Listen); err != nil {
+		k.try("server.listen", err)
+	}
+	if s.PublicURL != "" {
+		u, err := url.Parse(s.PublicURL)
+		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil || strings.Trim(u.Path, "/") != "" {
+			k.add("server.public_url", "%q is not an address such as \"https://updates.example.com\"", s.PublicURL)
+		}
+	}
+	_, err := prefixes(s.TrustedProxies)
+	k.try("server.trusted_proxies", err)
+	switch {
+	case s.TLSCertificate == "" && s.TLSKey == "":
+	case s.TLSCertificate == "":
+		k.add("server.tls_certificate", "is missing, but server.tls_key is there")
+	case s.TLSKey == "":
+		k.add("server.tls_key", "is missing, but server.tls_certificate is there")
+	default:
+		if _, err := tls.LoadX509KeyPair(s.TLSCertificate, s.TLSKey); err != nil {
+			k.add("server.tls_certificate", "cannot be used with server.tls_key: %s", err)
+		}
+	}
+}
+
+func hostPort(s string) error {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return fmt.Errorf("%q is not HOST:PORT, such as \"127.0.0.1:8080\" or \":8080\"", s)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("%q is not a port from 0 to 65535", port)
+	} else if n == 0 && host == "" {
+		return fmt.Errorf("%q: port 0 needs an address", s)
+	}
+	return nil
+}
+
+func (k *checker) workers() {
+	w := &k.c.Workers
+	k.between("workers.slots", w.Slots, -1, 1024)
+	k.between("workers.files", w.Files, 0, 1024)
+	k.between("workers.attempts", w.Attempts, 1, 100)
+	if w.MaxMemory < 64<<20 {
+		k.add("workers.max_memory", "%s is too little: at least 64MB", w.MaxMemory)
+	}
+	k.atLeast("workers.retry_delay", w.RetryDelay, "10ms")
+	k.atLeast("workers.job_timeout", w.JobTimeout, "1m")
+}
+
+func (k *checker) between(key string, n, low, high int) {
+	if n < low || n > high {
+		k.add(key, "%d is not between %d and %d", n, low, high)
+	}
+}
+
+func (k *checker) atLeast(key string, d Duration, least string) {
+	var want Duration
+	if err := want.UnmarshalText([]byte(least)); err != nil || d.Duration < want.Duration {
+		k.add(key, "%s is too short: at least %s", d, least)
+	}
+}
+
+func (k *checker) queue() {
+	q := &k.c.Queue
+	for _, raw := range q.URLs {
+		u, err := url.Parse(raw)
+		if err != nil || u.Host == "" || !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme) {
+			k.add("queue.urls", "%q is not an address such as \"nats://queue-1:4222\"", redacted(raw))
+		}
+	}
+	if k.c.Embedded() {
+		k.embedded()
+	} else {
+		for _, other := range []struct {
+			key string
+			set bool
+		}{
+			{"queue.listen", q.Listen != ""},
+			{"queue.cluster_listen", q.ClusterListen != ""},
+			{"queue.cluster_routes", len(q.ClusterRoutes) > 0},
+			{"queue.lazy", q.Lazy},
+		} {
+			if other.set {
+				k.add(other.key, "is about the embedded queue, but queue.urls names another")
+			}
+		}
+		if q.Credentials != "" {
+			_, err := readSmall(q.Credentials, 1<<20)
+			k.try("queue.credentials", err)
+		}
+	}
+	if k.c.Shared() && k.c.Storage.Command == "" && !q.Objects {
+		k.add("storage.command", "is missing: servers that share a queue need a store that they share, too (or set queue.objects = true)")
+	}
+	_, err := k.c.QueueTLS()
+	k.try("queue.tls_certificate", err)
+	if !slices.Contains([]int{0, 1, 3, 5}, q.Replicas) {
+		k.add("queue.replicas", "%d is none of 0 (automatic), 1, 3 and 5", q.Replicas)
+	}
+	if q.Prefix == "" || strings.ContainsFunc(q.Prefix, func(r rune) bool {
+		return r != '-' && r != '_' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
+	}) {
+		k.add("queue.prefix", "%q is not made of letters, digits, - and _", q.Prefix)
+	}
+	k.between("queue.limit", q.Limit, 1, 1_000_000)
+	k.atLeast("queue.ack_wait", q.AckWait, "1s")
+	k.atLeast("queue.timeout", q.Timeout, "100ms")
+	k.atLeast("queue.requeue", q.Requeue, "1s")
+}
+
+// embedded checks what is about the queue in this process.
+func (k *checker) embedded() {
+	q := &k.c.Queue
+	if q.Credentials != "" {
+		k.add("queue.credentials", "is for the queue that queue.urls names, and there is none")
+	}
+	k.directory("queue.dir", q.Dir)
+	if q.Listen != "" {
+		k.try("queue.listen", hostPort(q.Listen))
+	}
+	if q.ClusterListen == "" {
+		if len(q.ClusterRoutes) > 0 {
+			k.add("queue.cluster_routes", "needs queue.cluster_listen")
+		}
+		if q.Replicas > 1 {
+			k.add("queue.replicas", "%d copies need a cluster (queue.cluster_listen or queue.urls)", q.Replicas)
+		}
+		return
+	}
+	k.try("queue.cluster_listen", hostPort(q.ClusterListen))
+	for _, route := range q.ClusterRoutes {
+		if err := hostPort(route); err != nil {
+			k.add("queue.cluster_routes", "%q is not HOST:PORT, such as \"queue-2:6222\"", route)
+		}
+	}
+	if q.ClusterSecret != "" && q.ClusterSecretFile != "" {
+		k.add("queue.cluster_secret_file", "and queue.cluster_secret exclude each other")
+	}
+	value, err := k.c.ClusterSecret()
+	switch {
+	case err != nil:
+		k.try("queue.cluster_secret_file", err)
+	case value == "" && !loopback(q.ClusterListen):
+		k.add("queue.cluster_secret", "is missing: without one whoever reaches %s can join the cluster", q.ClusterListen)
+	}
+}
+
+// ClusterSecret is what servers with an embedded queue know each other by.
+func (c *Config) ClusterSecret() (string, error) {
+	return secret(c.Queue.ClusterSecret, c.Queue.ClusterSecretFile)
+}
+
+// QueueTLS is for the connections to the queue, or among the servers of the embedded one; nil where there is none.
+func (c *Config) QueueTLS() (*tls.Config, error) {
+	q := &c.Queue
+	if q.TLSCA == "" && q.TLSCertificate == "" && q.TLSKey == "" {
+		return nil, nil
+	}
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
+	if q.TLSCA != "" {
+		data, err := readSmall(q.TLSCA, 1<<20)
+		if err != nil {
+			return nil, err
+		}
+		cfg.RootCAs = x509.NewCertPool()
+		if !cfg.RootCAs.AppendCertsFromPEM(data) {
+			return nil, fmt.Errorf("%s (queue.tls_ca) has no certificate in PEM", q.TLSCA)
+		}
+		cfg.ClientCAs, cfg.ClientAuth = cfg.RootCAs, tls.RequireAndVerifyClientCert
+	}
+	if q.TLSCertificate != "" || q.TLSKey != "" {
+		certificate, err := tls.LoadX509KeyPair(q.TLSCertificate, q.TLSKey)
+		if err != nil {
+			return nil, fmt.Errorf("with queue.tls_key: %w", err)
+		}
+		cfg.Certificates = []tls.Certificate{certificate}
+	}
+	if c.Embedded() && (q.TLSCA == "" || q.TLSCertificate == "") {
+		return nil, errors.New("a cluster needs queue.tls_ca, queue.tls_certificate and queue.tls_key, all of them")
+	}
+	return cfg, nil
+}
+
+func redacted(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return "(an address that cannot be parsed)"
+	}
+	return u.Redacted()
+}
+
+// PostgresDSN returns how to connect to PostgreSQL; "" means SQLite.
+func (c *Config) PostgresDSN() (string, error) {
+	return secret(c.Ledger.Postgres, c.Ledger.PostgresFile)
+}
+
+func secret(value Secret, file string) (string, error) {
+	if file == "" {
+		return value.Reveal(), nil
+	}
+	data, err := readSmall(file, 64<<10)
+	if err != nil {
+		return "", err
+	}
+	s := strings.TrimRight(string(data), "\r\n")
+	if s == "" {
+		return "", fmt.Errorf("%s is empty", file)
+	}
+	return s, nil
+}
+
+func (k *checker) ledger() {
+	l := &k.c.Ledger
+	if l.Postgres != "" && l.PostgresFile != "" {
+		k.add("ledger.postgres_file", "and ledger.postgres exclude each other")
+	}
+	dsn, err := k.c.PostgresDSN()
+	if err != nil {
+		k.try("ledger.postgres_file", err)
+		return
+	}
+	if dsn != "" {
+		if k.c.origins["ledger.sqlite"] != "" {
+			k.add("ledger.sqlite", "and %s exclude each other", k.c.PostgresKey())
+		}
+		return
+	}
+	k.directory("ledger.sqlite", filepath.Dir(l.SQLite))
+}
+
+// PostgresKey is the key that says how to connect to PostgreSQL.
+func (c *Config) PostgresKey() string {
+	if c.Ledger.PostgresFile != "" {
+		return "ledger.postgres_file"
+	}
+	return "ledger.postgres"
+}
+
+func (k *checker) fetch() {
+	f := &k.c.Fetch
+	for _, prefix := range f.Allow {
+		u, err := url.Parse(prefix)
+		if err != nil || u.Scheme == "" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+			k.add("fetch.allow", "%q is not the beginning of an address, such as \"https://archive.mozilla.org/pub/\"", redacted(prefix))
+		} else if u.Scheme == "http" && !f.Insecure {
+			k.add("fetch.allow", "%q needs fetch.insecure = true", prefix)
+		}
+	}
+	_, err := prefixes(f.PrivateNetworks)
+	k.try("fetch.private_networks", err)
+	for _, port := range f.Ports {
+		k.between("fetch.ports", port, 1, 65535)
+	}
+	if f.Proxy != "" {
+		u, err := url.Parse(f.Proxy)
+		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "socks5" {
+			k.add("fetch.proxy", "%q is not an address such as \"http://proxy:3128\"", redacted(f.Proxy))
+		} else if len(f.Allow) == 0 {
+			k.add("fetch.proxy", "needs fetch.allow: behind a proxy addresses cannot be checked")
+		}
+	}
+	k.between("fetch.attempts", f.Attempts, 1, 100)
+	k.between("fetch.per_host", f.PerHost, 1, 1000)
+	k.atLeast("fetch.stall", f.Stall, "1s")
+	if f.MaxSize < 1<<20 {
+		k.add("fetch.max_size", "%s is too little: at least 1MB", f.MaxSize)
+	}
+}
+
+func prefixes(list []string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, s := range list {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			addr, err := netip.ParseAddr(s)
+			if err != nil {
+				return nil, fmt.Errorf("%q is neither an address nor a network such as \"10.0.0.0/8\"", s)
+			}
+			p = netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen())
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+// TrustedProxies returns the networks whose X-Forwarded-For is believed.
+func (c *Config) TrustedProxies() ([]netip.Prefix, error) { return prefixes(c.Server.TrustedProxies) }
+
+// PrivateNetworks returns the networks that may be fetched from although they are not public.
+func (c *Config) PrivateNetworks() ([]netip.Prefix, error) { return prefixes(c.Fetch.PrivateNetworks) }
+
+// RuleSet returns the built-in rules and those of the configured files.
+func (c *Config) RuleSet() (*toolchain.Set, error) {
+	rules := toolchain.BuiltinRules()
+	for _, name := range c.Toolchain.Rules {
+		data, err := readSmall(name, 1<<20)
+		if err != nil {
+			return nil, err
+		}
+		r, err := toolchain.ParseRules(data)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		rules = append(rules, r)
+	}
+	return toolchain.NewSet(rules, nil)
+}
+
+// Start returns how to start the plugin. key is that of its table, for errors.
+func (p *Plugin) Start(log *slog.Logger) plugins.Config {
+	cfg := plugins.Config{Path: p.Command, SHA256: p.SHA256, Args: p.Args, CallTimeout: p.Timeout.Duration, Logger: log}
+	for _, e := range p.Env {
+		if _, _, given := strings.Cut(e, "="); !given {
+			e += "=" + os.Getenv(e)
+		}
+		cfg.Env = append(cfg.Env, e)
+	}
+	for _, s := range p.Secrets {
+		name, file, _ := strings.Cut(s, "=")
+		cfg.Secrets = append(cfg.Secrets, plugins.Secret{Env: name, Value: func() ([]byte, error) { return readSmall(file, 16<<10) }})
+	}
+	return cfg
+}
+
+func (k *checker) plugin(prefix string, p *Plugin) {
+	if p.Command == "" {
+		k.add(prefix+"command", "is missing")
+		return
+	}
+	sum, err := plugins.Sum(p.Command)
+	switch {
+	case err != nil:
+		k.add(prefix+"command", "%s", err)
+	case p.SHA256 == "":
+		k.add(prefix+"sha256", "is missing: if you trust %s as it is now, it is %s", p.Command, sum)
+	case !strings.EqualFold(sum, p.SHA256):
+		k.add(prefix+"sha256", "%s has another checksum: %s", p.Command, sum)
+	}
+	for _, e := range p.Env {
+		name, _, given := strings.Cut(e, "=")
+		if _, ok := os.LookupEnv(name); !given && !ok {
+			k.add(prefix+"env", "%s is not set here", name)
+		}
+	}
+	for _, s := range p.Secrets {
+		name, file, ok := strings.Cut(s, "=")
+		if !ok || name == "" {
+			k.add(prefix+"secrets", "%q is not NAME=FILE", s)
+			continue
+		}
+		_, err := readSmall(file, 16<<10)
+		k.try(prefix+"secrets", err)
+	}
+}
+
+func (k *checker) storage() {
+	s := &k.c.Storage
+	if s.Command == "" {
+		if k.c.origins["storage.presign"] != "" && s.Presign.Duration > 0 {
+			k.add("storage.presign", "needs a plugin (storage.command)")
+		}
+		if s.SHA256 != "" {
+			k.add("storage.command", "is missing, but storage.sha256 is there")
+		}
+		return
+	}
+	k.plugin("storage.", &s.Plugin)
+	if s.Prefix != "" && (!strings.HasSuffix(s.Prefix, "/") || strings.HasPrefix(s.Prefix, "/") || strings.Contains(s.Prefix, "//")) {
+		k.add("storage.prefix", "%q is not \"\" or names that each end with a slash, such as \"partiald/\"", s.Prefix)
+	}
+}
+
+func (k *checker) signing() {
+	s := &k.c.Signing
+	names := map[string]bool{}
+	for i := range s.Plugins {
+		p := &s.Plugins[i]
+		at := number("signing.plugins", i, "")
+		switch {
+		case p.Name == "":
+			k.add(at+"name", "is missing")
+		case names[p.Name]:
+			k.add(at+"name", "%q stands there twice", p.Name)
+		}
+		names[p.Name] = true
+		k.plugin(at, &p.Plugin)
+	}
+	for i := range s.Keys {
+		key := &s.Keys[i]
+		at := number("signing.keys", i, "")
+		if key.ID == "" {
+			k.add(at+"id", "is missing")
+		}
+		if !names[key.Plugin] {
+			k.add(at+"plugin", "%q is not the name of one of signing.plugins", key.Plugin)
+		}
+		if key.PublicKey == "" {
+			k.add(at+"public_key", "is missing: what signatures must verify with is not taken from the plugin")
+		} else {
+			_, err := PublicKey(key.PublicKey)
+			k.try(at+"public_key", err)
+		}
+	}
+	if len(s.Keys) > mar.MaxSignatures {
+		k.add("signing.keys", "%d keys: an update has at most %d signatures", len(s.Keys), mar.MaxSignatures)
+	}
+	if len(s.Plugins) > 0 && len(s.Keys) == 0 {
+		k.add("signing.keys", "is missing: plugins alone sign nothing")
+	}
+	if len(s.Keys) > 0 && s.Policy == "" {
+		k.add("signing.policy", "is missing: it says which key may sign which channel")
+	}
+	_, err := k.c.SigningPolicy()
+	k.try("signing.policy", err)
+	for _, name := range s.Trust {
+		_, err := PublicKey(name)
+		k.try("signing.trust", err)
+	}
+}
+
+// SigningPolicy reads the policy; nil where there is none.
+func (c *Config) SigningPolicy() (*signing.Policy, error) {
+	if c.Signing.Policy == "" {
+		return nil, nil
+	}
+	data, err := readSmall(c.Signing.Policy, 1<<20)
+	if err != nil {
+		return nil, err
+	}
+	policy, err := signing.ParsePolicy(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.Signing.Policy, err)
+	}
+	for i := range c.Signing.Keys {
+		key := c.Signing.Keys[i].Called()
+		if !slices.ContainsFunc(policy.Rules, func(r signing.Rule) bool { return r.Key == key }) {
+			return nil, fmt.Errorf("%s: no rule lets key %q sign anything", c.Signing.Policy, key)
+		}
+	}
+	return &policy, nil
+}
+
+// Called is what policy and journal call the key.
+func (k *Key) Called() string {
+	if k.Name != "" {
+		return k.Name
+	}
+	return k.ID
+}
+
+// PublicKey reads a file with a certificate or public key, or finds one of the built-in keys by name.
+func PublicKey(name string) (crypto.PublicKey, error) {
+	if slices.Contains(mar.BuiltinKeys(), name) {
+		return mar.BuiltinKey(name)
+	}
+	data, err := readSmall(name, 1<<20)
+	if err != nil {
+		return nil, err
+	}
+	key, err := mar.ParsePublicKey(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return key, nil
+}
+
+func (k *checker) auth() {
+	a := &k.c.Auth
+	roles := []string{RoleRead, RoleSubmit, RoleOperate}
+	if !slices.Contains(roles, a.Anonymous) && a.Anonymous != RoleNone {
+		k.add("auth.anonymous", "%q is none of none, read, submit, operate", a.Anonymous)
+	}
+	names := map[string]bool{"anonymous": true}
+	for i := range a.Tokens {
+		t := &a.Tokens[i]
+		at := number("auth.tokens", i, "")
+		switch {
+		case t.Name == "":
+			k.add(at+"name", "is missing")
+		case names[t.Name]:
+			k.add(at+"name", "%q is taken", t.Name)
+		}
+		names[t.Name] = true
+		if !slices.Contains(roles, t.Role) {
+			k.add(at+"role", "%q is none of read, submit, operate", t.Role)
+		}
+		if t.Quota < 0 {
+			k.add(at+"quota", "%d is less than 0", t.Quota)
+		}
+		if _, err := t.Sum(); err != nil {
+			key := at + "hash"
+			if t.TokenFile != "" {
+				key = at + "token_file"
+			}
+			k.try(key, err)
+		}
+	}
+	if !k.c.Loopback() && a.Anonymous == RoleNone && len(a.Tokens) == 0 && hostPort(k.c.Server.Listen) == nil {
+		k.add("auth.tokens", "is missing: others can reach %s, so say who may do what (\"partiald token\" makes one), or set auth.anonymous", k.c.Server.Listen)
+	}
+	k.between("auth.quota", a.Quota, 0, 1_000_000_000)
+	k.between("auth.rate", a.Rate, 0, 1_000_000_000)
+	k.between("auth.failures", a.Failures, 0, 1_000_000)
+	if a.Failures > 0 {
+		k.atLeast("auth.ban", a.Ban, "1s")
+	}
+}
+
+const hashPrefix = "sha256:"
+
+// HashToken is what the configuration keeps of a token.
+func HashToken(token string) string {
+	sum := sha256.Sum256([]byte(token))
+	return hashPrefix + hex.EncodeToString(sum[:])
+}
+
+// MinToken is how short a token may be.
+const MinToken = 20
+
+// Sum returns the SHA-256 of the token.
+func (t *Token) Sum() ([sha256.Size]byte, error) {
+	var sum [sha256.Size]byte
+	switch {
+	case t.Hash == "" && t.TokenFile == "":
+		return sum, errors.New("is missing (\"partiald token\" makes one), as is token_file")
+	case t.Hash != "" && t.TokenFile != "":
+		return sum, errors.New("and hash exclude each other")
+	case t.TokenFile != "":
+		token, err := secret("", t.TokenFile)
+		if err != nil {
+			return sum, err
+		}
+		if len(token) < MinToken {
+			return sum, fmt.Errorf("the token in %s is shorter than %d characters", t.TokenFile, MinToken)
+		}
+		return sha256.Sum256([]byte(token)), nil
+	}
+	digits, ok := strings.CutPrefix(t.Hash, hashPrefix)
+	raw, err := hex.DecodeString(digits)
+	if !ok || err != nil || len(raw) != len(sum) {
+		return sum, fmt.Errorf("is not %s and 64 hexadecimal digits (\"partiald token\" makes one)", hashPrefix)
+	}
+	return [sha256.Size]byte(raw), nil
+}
+
+func (k *checker) limits() {
+	l := &k.c.Limits
+	if l.Body < 4<<10 {
+		k.add("limits.body", "%s is too little: at least 4KB", l.Body)
+	}
+	if l.Upload < 1<<20 {
+		k.add("limits.upload", "%s is too little: at least 1MB", l.Upload)
+	}
+	k.between("limits.batch", l.Batch, 1, 100_000)
+	k.between("limits.watchers", l.Watchers, 1, 1_000_000)
+	k.atLeast("limits.header_timeout", l.HeaderTimeout, "1s")
+	k.atLeast("limits.idle_timeout", l.IdleTimeout, "1s")
+	k.atLeast("server.stop_timeout", k.c.Server.StopTimeout, "1s")
+}
+
+// LogLevel returns from which level on lines are logged.
+func (c *Config) LogLevel() (slog.Level, error) {
+	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
+	level, ok := levels[c.Log.Level]
+	if !ok {
+		return 0, fmt.Errorf("%q is none of debug, info, warn, error", c.Log.Level)
+	}
+	return level, nil
+}

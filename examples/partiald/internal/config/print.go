@@ -1,0 +1,131 @@
+package config
+
+import (
+	"encoding"
+	"fmt"
+	"io"
+	"net/url"
+	"reflect"
+	"strconv"
+	"strings"
+)
+
+// Print writes the configuration that holds as TOML. Secrets are masked, and where a value is not the default a comment
+// says where it was set.
+func (c *Config) Print(w io.Writer) error {
+	var b strings.Builder
+	section := ""
+	var tables strings.Builder
+	eachLeaf(reflect.ValueOf(c).Elem(), "", func(key string, v reflect.Value) {
+		at, name, _ := cutLast(key)
+		if at != section {
+			b.WriteString(tables.String())
+			tables.Reset()
+			section = at
+			fmt.Fprintf(&b, "\n[%s]\n", at)
+		}
+		if isTables(v) {
+			for i := range v.Len() {
+				fmt.Fprintf(&tables, "\n[[%s]]\n", key)
+				eachLeaf(v.Index(i), "", func(k string, v reflect.Value) {
+					tables.WriteString(line(k, v, c.origins[fmt.Sprintf("%s[%d].%s", key, i, k)]))
+				})
+			}
+			return
+		}
+		b.WriteString(line(name, v, c.origins[key]))
+	})
+	b.WriteString(tables.String())
+	_, err := io.WriteString(w, strings.TrimPrefix(b.String(), "\n"))
+	return err
+}
+
+func line(name string, v reflect.Value, origin string) string {
+	s := name + " = " + literal(v)
+	if name == "secrets" { // names of files, not what is in them
+		s = name + " = [" + strings.Join(quoteAll(v.Interface().([]string)), ", ") + "]"
+	}
+	if origin != "" {
+		s += " # " + origin
+	}
+	return s + "\n"
+}
+
+func literal(v reflect.Value) string {
+	if text, ok := v.Interface().(encoding.TextMarshaler); ok {
+		s, err := text.MarshalText()
+		if err != nil {
+			return quote(err.Error())
+		}
+		return quote(string(s))
+	}
+	switch v.Kind() {
+	case reflect.String:
+		return quote(maskURL(v.String()))
+	case reflect.Slice:
+		items := make([]string, v.Len())
+		for i := range items {
+			items[i] = literal(v.Index(i))
+		}
+		return "[" + strings.Join(items, ", ") + "]"
+	default:
+		return fmt.Sprint(v.Interface())
+	}
+}
+
+func quoteAll(list []string) []string {
+	quoted := make([]string, len(list))
+	for i, s := range list {
+		quoted[i] = quote(s)
+	}
+	return quoted
+}
+
+// quote writes a basic string of TOML.
+func quote(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			b.WriteByte('\\')
+			b.WriteRune(r)
+		case r < 0x20 || r == 0x7f:
+			b.WriteString(`\u` + fmt.Sprintf("%04x", r))
+		default:
+			b.WriteRune(r)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}
+
+// maskURL hides a password in an address, and what an assignment for a plugin's environment holds where its name says
+// that it is a secret.
+func maskURL(s string) string {
+	if name, _, ok := strings.Cut(s, "="); ok && !strings.Contains(name, "/") {
+		for _, word := range []string{"SECRET", "TOKEN", "PASS", "KEY", "PIN", "CREDENTIAL"} {
+			if strings.Contains(strings.ToUpper(name), word) {
+				return name + "=" + masked
+			}
+		}
+	}
+	if !strings.Contains(s, "://") {
+		return s
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.User == nil {
+		return s
+	}
+	return u.Redacted()
+}
+
+// Env is the name of a key's variable.
+func Env(key string) string {
+	return EnvPrefix + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
+}
+
+// number is a key within a list table, as problems and positions name it.
+func number(key string, i int, name string) string {
+	return key + "[" + strconv.Itoa(i) + "]." + name
+}

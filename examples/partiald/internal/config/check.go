@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -114,6 +115,9 @@ func (k *checker) server() {
 	}
 	_, err := prefixes(s.TrustedProxies)
 	k.try("server.trusted_proxies", err)
+	if s.ProxyHeader != "X-Forwarded-For" && s.ProxyHeader != "Forwarded" {
+		k.add("server.proxy_header", "%q is neither X-Forwarded-For nor Forwarded", s.ProxyHeader)
+	}
 	switch {
 	case s.TLSCertificate == "" && s.TLSKey == "":
 	case s.TLSCertificate == "":
@@ -569,6 +573,8 @@ func PublicKey(name string) (crypto.PublicKey, error) {
 	return key, nil
 }
 
+var tokenName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+
 func (k *checker) auth() {
 	a := &k.c.Auth
 	roles := []string{RoleRead, RoleSubmit, RoleOperate}
@@ -580,8 +586,8 @@ func (k *checker) auth() {
 		t := &a.Tokens[i]
 		at := number("auth.tokens", i, "")
 		switch {
-		case t.Name == "":
-			k.add(at+"name", "is missing")
+		case !tokenName.MatchString(t.Name):
+			k.add(at+"name", "%q is not 1 to 64 letters, digits, \".\", \"_\" and \"-\"", t.Name)
 		case names[t.Name]:
 			k.add(at+"name", "%q is taken", t.Name)
 		}
@@ -650,16 +656,11 @@ func (t *Token) Sum() ([sha256.Size]byte, error) {
 
 func (k *checker) limits() {
 	l := &k.c.Limits
-	if l.Body < 4<<10 {
-		k.add("limits.body", "%s is too little: at least 4KB", l.Body)
-	}
 	if l.Upload < 1<<20 {
 		k.add("limits.upload", "%s is too little: at least 1MB", l.Upload)
 	}
 	k.between("limits.batch", l.Batch, 1, 100_000)
-	k.between("limits.watchers", l.Watchers, 1, 1_000_000)
-	k.atLeast("limits.header_timeout", l.HeaderTimeout, "1s")
-	k.atLeast("limits.idle_timeout", l.IdleTimeout, "1s")
+	k.atLeast("limits.wait", l.Wait, "1s")
 	k.atLeast("server.stop_timeout", k.c.Server.StopTimeout, "1s")
 }
 

@@ -43,6 +43,7 @@ type Server struct {
 	Listen         string   `toml:"listen"`
 	PublicURL      string   `toml:"public_url"`
 	TrustedProxies []string `toml:"trusted_proxies"`
+	ProxyHeader    string   `toml:"proxy_header"`
 	TLSCertificate string   `toml:"tls_certificate"`
 	TLSKey         string   `toml:"tls_key"`
 	StopTimeout    Duration `toml:"stop_timeout"`
@@ -178,13 +179,9 @@ type Token struct {
 
 // Limits bound what requests may cost.
 type Limits struct {
-	Body          Size     `toml:"body"`
-	Upload        Size     `toml:"upload"`
-	Batch         int      `toml:"batch"`
-	Watchers      int      `toml:"watchers"`
-	Wait          Duration `toml:"wait"`
-	HeaderTimeout Duration `toml:"header_timeout"`
-	IdleTimeout   Duration `toml:"idle_timeout"`
+	Upload Size     `toml:"upload"`
+	Batch  int      `toml:"batch"`
+	Wait   Duration `toml:"wait"`
 }
 
 // Log is what is logged and how.
@@ -205,7 +202,7 @@ const (
 // machine are empty; [Load] fills them in.
 func Default() *Config {
 	return &Config{
-		Server:  Server{Listen: "127.0.0.1:8080", StopTimeout: Duration{10 * time.Second}},
+		Server:  Server{Listen: "127.0.0.1:8080", ProxyHeader: "X-Forwarded-For", StopTimeout: Duration{10 * time.Second}},
 		Workers: Workers{MaxMemory: 1 << 30, Attempts: 5, RetryDelay: Duration{15 * time.Second}, JobTimeout: Duration{2 * time.Hour}},
 		Queue: Queue{
 			Prefix: "partiald", Limit: 10000,
@@ -215,11 +212,8 @@ func Default() *Config {
 		Fetch:   Fetch{MaxSize: 2 << 30, Attempts: 6, Stall: Duration{30 * time.Second}, PerHost: 4},
 		Storage: Storage{Plugin: Plugin{Timeout: Duration{30 * time.Second}}, Prefix: "partiald/", Presign: Duration{15 * time.Minute}},
 		Auth:    Auth{Rate: 1200, Failures: 20, Ban: Duration{15 * time.Minute}},
-		Limits: Limits{
-			Body: 1 << 20, Upload: 500 << 20, Batch: 1000, Watchers: 1000, Wait: Duration{5 * time.Minute},
-			HeaderTimeout: Duration{10 * time.Second}, IdleTimeout: Duration{2 * time.Minute},
-		},
-		Log: Log{Format: "auto", Level: "info"},
+		Limits:  Limits{Upload: 500 << 20, Batch: 1000, Wait: Duration{5 * time.Minute}},
+		Log:     Log{Format: "auto", Level: "info"},
 	}
 }
 

@@ -229,7 +229,7 @@ func TestProblems(t *testing.T) {
 		{"bad anonymous", "[auth]\nanonymous = \"all\"\n", nil, []string{"auth.anonymous: \"all\" is none of"}},
 		{"bad log", "[log]\nformat = \"xml\"\nlevel = \"loud\"\n", nil, []string{"partiald.toml:2: log.format: \"xml\" is none", "partiald.toml:3: log.level: \"loud\" is none"}},
 		{"proxy without prefixes", "[fetch]\nproxy = \"http://proxy:3128\"\n", nil, []string{"fetch.proxy: needs fetch.allow"}},
-		{"too little", "[workers]\nmax_memory = \"1MB\"\nattempts = 0\n[limits]\nbody = \"1B\"\n", nil, []string{"workers.max_memory: 1MB is too little", "workers.attempts: 0 is not between 1 and 100", "limits.body: 1B is too little"}},
+		{"too little", "[workers]\nmax_memory = \"1MB\"\nattempts = 0\n[limits]\nupload = \"1B\"\n", nil, []string{"workers.max_memory: 1MB is too little", "workers.attempts: 0 is not between 1 and 100", "limits.upload: 1B is too little"}},
 		{"replicas alone", "[queue]\nreplicas = 3\n", nil, []string{"queue.replicas: 3 copies need a cluster"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -286,7 +286,7 @@ postgres_file = %q
 [storage]
 env = ["S3_SECRET_KEY=hidden", "S3_REGION=eu"]
 [[auth.tokens]]
-name = "bot\t"
+name = "bot"
 role = "read"
 hash = "sha256:%064x"
 [cache]
@@ -309,7 +309,7 @@ completes = "7GB"
 	for _, want := range []string{
 		`urls = ["nats://u:xxxxx@q:4222"] # partiald.toml:3`, `ack_wait = "1m30s" # partiald.toml:5`,
 		`completes = "7GB" # partiald.toml:15`, `patches = "512MB" # PARTIALD_CACHE_PATCHES`, `cluster_secret = "(secret)" # PARTIALD_QUEUE_CLUSTER_SECRET`,
-		`env = ["S3_SECRET_KEY=(secret)", "S3_REGION=eu"]`, "[[auth.tokens]]\nname = \"bot\\u0009\" # partiald.toml:11\nrole = \"read\"",
+		`env = ["S3_SECRET_KEY=(secret)", "S3_REGION=eu"]`, "[[auth.tokens]]\nname = \"bot\" # partiald.toml:11\nrole = \"read\"",
 		"limit = 10000\n",
 	} {
 		if !strings.Contains(out.String(), want) {

@@ -39,7 +39,7 @@ type Options struct {
 	// Toolchain selects recipes; nil means toolchain.DefaultSet.
 	Toolchain *toolchain.Set
 	// Signers sign every update, in this order. None means that updates are not signed. Installed updaters accept
-	// exactly one signature.
+	// exactly one signature. Those that are a [ProductSigner] are asked for each update.
 	Signers []mar.Signer
 	// Workers is how many files one request works on at a time; 0 means one for each CPU.
 	Workers int
@@ -51,6 +51,15 @@ type Options struct {
 	Limits partial.Limits
 	// Log receives what happens, step by step; nil discards it. No credentials are logged.
 	Log *slog.Logger
+}
+
+// ProductSigner is a signer that does not sign everything: a policy decides by the product block, or a journal notes it.
+type ProductSigner interface {
+	mar.Signer
+	// ForProduct returns the signer for one update with this product block (nil if it has none), with the same key,
+	// or says why there is none. It may be called from several goroutines. Updates that are stored were allowed once
+	// and are handed out without asking again.
+	ForProduct(ctx context.Context, product *mar.Product) (mar.Signer, error)
 }
 
 // Step is a step of the job, in the order in which they come; some overlap.

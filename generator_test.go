@@ -364,6 +364,59 @@ func TestGenerateSigned(t *testing.T) {
 	}
 }
 
+// channelSigner signs for one channel alone; other is a key that it must not come up with.
+type channelSigner struct {
+	mar.Signer
+	channel string
+	other   mar.Signer
+}
+
+var errChannel = errors.New("not for this channel")
+
+func (c channelSigner) ForProduct(_ context.Context, product *mar.Product) (mar.Signer, error) {
+	switch {
+	case product == nil || product.Channel != c.channel:
+		return nil, errChannel
+	case c.other != nil:
+		return c.other, nil
+	}
+	return c.Signer, nil
+}
+
+func TestSignerIsToldTheProduct(t *testing.T) {
+	var signers [2]mar.Signer
+	for i := range signers {
+		key, err := rsa.GenerateKey(rand.Reader, 2048)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if signers[i], err = mar.CryptoSigner(key, mar.RSAPKCS1SHA384); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o := newOrigin(t)
+	from, to := release(t, "Firefox", "140.1", "de"), release(t, "Firefox", "140.2", "de")
+	request := Request{From: o.source("a", from), To: o.source("b", to), Channel: "release"}
+	generate := func(s channelSigner) (*Result, error) {
+		g := newGenerator(t, filepath.Join(t.TempDir(), "cache"), func(o *Options) { o.Signers = []mar.Signer{s} })
+		return g.Generate(t.Context(), request, nil)
+	}
+	res, err := generate(channelSigner{signers[0], "release", nil})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(res.Provenance.Output.SignedBy) != 1 {
+		t.Errorf("signed by %v", res.Provenance.Output.SignedBy)
+	}
+	res.Close()
+	if _, err := generate(channelSigner{signers[0], "nightly", nil}); !errors.Is(err, errChannel) {
+		t.Errorf("for another channel: got %v, want errChannel", err)
+	}
+	if _, err := generate(channelSigner{signers[0], "release", signers[1]}); err == nil || !strings.Contains(err.Error(), "another key") {
+		t.Errorf("with another key than it said: got %v", err)
+	}
+}
+
 // brokenSigner promises a signature and gives a wrong one.
 type brokenSigner struct{ mar.Signer }
 

@@ -182,15 +182,39 @@ func (g *Generator) recipe(r *Request, from, to *side, p *Provenance) (partial.R
 	return recipe, nil
 }
 
+// signers returns those of the options, after those that want to know were told what will be signed.
+func (g *Generator) signers(ctx context.Context, product *mar.Product) ([]mar.Signer, error) {
+	signers := slices.Clone(g.opts.Signers)
+	for i, s := range signers {
+		chooser, ok := s.(ProductSigner)
+		if !ok {
+			continue
+		}
+		chosen, err := chooser.ForProduct(ctx, product)
+		if err != nil {
+			return nil, err
+		}
+		was, is := s.Info(), chosen.Info()
+		if was.Algorithm != is.Algorithm || was.SignatureSize != is.SignatureSize || fingerprint(was.PublicKey) != fingerprint(is.PublicKey) {
+			return nil, fmt.Errorf("signer %d signs with another key than it said", i+1)
+		}
+		signers[i] = chosen
+	}
+	return signers, nil
+}
+
 // write signs the archive, writes it, and notes what came out.
 func (g *Generator) write(ctx context.Context, archive *mar.Archive, p *Provenance, j *job, w io.Writer) error {
+	signers, err := g.signers(ctx, archive.Product)
+	if err != nil {
+		return err
+	}
 	sum512, sum256 := sha512.New(), sha256.New()
-	total := archive.Size(g.opts.Signers...)
+	total := archive.Size(signers...)
 	out := &progressWriter{w: io.MultiWriter(w, sum512, sum256), total: total, send: j.send}
-	var err error
-	if len(g.opts.Signers) > 0 {
+	if len(signers) > 0 {
 		j.send(Event{StepSigning, "", 0, total})
-		_, err = archive.WriteSigned(ctx, out, g.opts.Signers...)
+		_, err = archive.WriteSigned(ctx, out, signers...)
 	} else {
 		_, err = archive.WriteTo(out)
 	}

@@ -1,0 +1,409 @@
+package web
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"regexp"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
+)
+
+// info is what is known about a request. Only the goroutine that answers it uses it.
+type info struct {
+	id     string
+	addr   string // of the client, as it is counted and banned
+	local  bool   // the client is on this machine, or a proxy itself: never banned by itself
+	secure bool   // came over TLS, as far as is known
+	route  string
+	access access
+	caller *caller
+	job    string   // that it was about
+	code   job.Code // of the problem that was the answer
+	err    error    // why it was an internal one
+}
+
+func (in *info) failed(err error) { in.err = err }
+
+type infoKey struct{}
+
+func infoFrom(ctx context.Context) *info {
+	in, _ := ctx.Value(infoKey{}).(*info)
+	return in
+}
+
+var requestID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:~-]{7,127}$`)
+
+// policy lets pages load nothing from elsewhere and stand in nobody's frame.
+const policy = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+
+// outer is around all routes.
+func (s *server) outer() http.Handler {
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		in := &info{caller: s.anon}
+		if in.id = r.Header.Get(headerRequestID); !requestID.MatchString(in.id) {
+			in.id = strings.ToLower(rand.Text())
+		}
+		s.locate(r, in)
+		r = r.WithContext(context.WithValue(r.Context(), infoKey{}, in))
+		w := &response{ResponseWriter: rw, rc: http.NewResponseController(rw)}
+		h := w.Header()
+		h.Set("X-Request-Id", in.id)
+		h.Set("Content-Security-Policy", policy)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("X-Frame-Options", "DENY")
+		h.Set("Referrer-Policy", "same-origin")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		if in.secure {
+			h.Set("Strict-Transport-Security", "max-age=31536000")
+		}
+		s.metrics.inFlight.Inc()
+		defer func() {
+			p := recover()
+			if p != nil && p != http.ErrAbortHandler {
+				s.metrics.panics.Inc()
+				s.log.LogAttrs(r.Context(), slog.LevelError, "panic", slog.String("request_id", in.id),
+					slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+				if w.status == 0 {
+					s.refuse(w, r, problem(job.CodeInternal, "an unexpected error; the log has it under the request ID"))
+				} else {
+					p = http.ErrAbortHandler // so that nobody takes half an answer for a whole one
+				}
+			}
+			s.metrics.inFlight.Dec()
+			s.account(r, in, w, time.Since(start))
+			if p == http.ErrAbortHandler {
+				panic(p)
+			}
+		}()
+		s.route(w, r, in)
+	})
+}
+
+// route calls the handler of the route, or answers that there is none.
+func (s *server) route(w http.ResponseWriter, r *http.Request, in *info) {
+	fields := 0
+	for _, v := range r.Header {
+		fields += len(v)
+	}
+	api := strings.HasPrefix(r.URL.Path, "/api/")
+	in.access.page = !api && strings.Contains(r.Header.Get("Accept"), "text/html")
+	if fields > maxHeaderFields {
+		s.refuse(w, r, problem(codeHeaders, "%d header fields; at most %d are taken", fields, maxHeaderFields))
+		return
+	}
+	if s.hosts != nil && !s.hosts[hostname(r.Host)] && !strings.HasPrefix(r.URL.Path, "/__") {
+		s.refuse(w, r, problem(codeMisdirected, "the service is not called %.100q", hostname(r.Host)))
+		return
+	}
+	if _, pattern := s.mux.Handler(r); pattern != "" {
+		s.mux.ServeHTTP(w, r)
+		return
+	}
+	in.route = "(none)"
+	if p := s.admit(r, in); p != nil {
+		s.refuse(w, r, p)
+		return
+	}
+	var rec recorder
+	s.mux.ServeHTTP(&rec, r)
+	if allow := rec.Header().Get("Allow"); rec.status == http.StatusMethodNotAllowed {
+		s.refuse(w, r, problem(codeMethod, "%.20q is not allowed here, but %s", r.Method, allow).header("Allow", allow))
+		return
+	}
+	if s.oldFunsize(w, r) {
+		return
+	}
+	s.refuse(w, r, problem(job.CodeNotFound, "there is nothing at %.200q", r.URL.Path))
+}
+
+// account writes the request down.
+func (s *server) account(r *http.Request, in *info, w *response, took time.Duration) {
+	status := w.status
+	if status == 0 {
+		status = http.StatusOK
+	}
+	method := r.Method
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodOptions:
+	default:
+		method = "other"
+	}
+	s.metrics.duration.WithLabelValues(in.route, method, strconv.Itoa(status)).Observe(took.Seconds())
+	s.metrics.sent.Add(float64(w.sent))
+	level := slog.LevelInfo
+	switch {
+	case status >= 500:
+		level = slog.LevelError
+	case in.access.free:
+		level = slog.LevelDebug
+	}
+	if !s.log.Enabled(r.Context(), level) {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.String("request_id", in.id), slog.String("method", method), slog.String("path", cut(r.URL.Path, 300)),
+		slog.Int("status", status), slog.Int64("bytes", w.sent), slog.Duration("took", took),
+		slog.String("remote", in.addr), slog.String("who", in.caller.name),
+	}
+	if in.job != "" {
+		attrs = append(attrs, slog.String("job", in.job))
+	}
+	if in.code != "" {
+		attrs = append(attrs, slog.String("code", string(in.code)))
+	}
+	if in.err != nil {
+		attrs = append(attrs, slog.Any("error", in.err))
+	}
+	if agent := r.UserAgent(); agent != "" {
+		attrs = append(attrs, slog.String("agent", cut(agent, 100)))
+	}
+	s.log.LogAttrs(r.Context(), level, "request", attrs...)
+}
+
+// cut shortens a text for the log.
+func cut(text string, n int) string {
+	if len(text) > n {
+		text = text[:n]
+	}
+	return strings.ToValidUTF8(text, "�")
+}
+
+func hostname(host string) string {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	return strings.ToLower(strings.Trim(host, "[]"))
+}
+
+// locate finds out where a request comes from.
+func (s *server) locate(r *http.Request, in *info) {
+	in.secure = r.TLS != nil
+	remote, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		in.addr = "unknown" // a Unix socket
+		in.local = true
+		return
+	}
+	addr := remote.Addr().Unmap()
+	if s.trusted(addr) {
+		if proto := r.Header.Get("X-Forwarded-Proto"); strings.EqualFold(proto, "https") {
+			in.secure = true
+		}
+		// From the nearest to the farthest: the first that is not a proxy of ours is the client. What stands before
+		// it was written by the client itself.
+		hops := forwarded(r.Header.Values(s.opts.ProxyHeader), s.opts.ProxyHeader)
+		for i := len(hops) - 1; i >= 0 && s.trusted(addr); i-- {
+			next, ok := parseHop(hops[i])
+			if !ok {
+				break
+			}
+			addr = next
+		}
+	}
+	in.local = addr.IsLoopback() || s.trusted(addr)
+	in.addr = canonical(addr)
+}
+
+func (s *server) trusted(addr netip.Addr) bool {
+	for _, p := range s.opts.TrustedProxies {
+		if p.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// canonical is how an address is counted and banned: IPv4 alone, IPv6 with its /64, which is one customer's.
+func canonical(addr netip.Addr) string {
+	addr = addr.Unmap().WithZone("")
+	if addr.Is4() || addr.IsLoopback() {
+		return addr.String()
+	}
+	p, err := addr.Prefix(64)
+	if err != nil {
+		return addr.String()
+	}
+	return p.String()
+}
+
+// forwarded returns the hops of a list header, the farthest first.
+func forwarded(values []string, header string) []string {
+	var hops []string
+	for _, v := range values {
+		for hop := range strings.SplitSeq(v, ",") {
+			if header == headerForwarded {
+				node := ""
+				for pair := range strings.SplitSeq(hop, ";") {
+					if k, v, ok := strings.Cut(strings.TrimSpace(pair), "="); ok && strings.EqualFold(k, "for") {
+						node = strings.Trim(v, `"`)
+					}
+				}
+				hop = node
+			}
+			hops = append(hops, strings.TrimSpace(hop))
+		}
+	}
+	return hops
+}
+
+func parseHop(hop string) (netip.Addr, bool) {
+	if a, err := netip.ParseAddr(strings.Trim(hop, "[]")); err == nil {
+		return a.Unmap().WithZone(""), true
+	}
+	if ap, err := netip.ParseAddrPort(hop); err == nil {
+		return ap.Addr().Unmap().WithZone(""), true
+	}
+	return netip.Addr{}, false
+}
+
+// response counts what is sent, and ends a stream to a client that does not read.
+type response struct {
+	http.ResponseWriter
+	rc       *http.ResponseController
+	status   int
+	sent     int64
+	deadline time.Time
+}
+
+func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *response) WriteHeader(status int) {
+	if w.status == 0 && status >= 200 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *response) Write(p []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	w.extend()
+	n, err := w.ResponseWriter.Write(p)
+	w.sent += int64(n)
+	return n, err
+}
+
+// extend gives the client another while to read what was written.
+func (w *response) extend() {
+	if now := time.Now(); w.deadline.Sub(now) < stallTimeout/2 {
+		w.deadline = now.Add(stallTimeout)
+		_ = w.rc.SetWriteDeadline(w.deadline) // where there is no connection there is nothing to end
+	}
+}
+
+// ReadFrom copies in pieces that are large enough to be fast and small enough to see a stall.
+func (w *response) ReadFrom(r io.Reader) (int64, error) {
+	buf := copyBuffers.Get().(*[]byte)
+	defer copyBuffers.Put(buf)
+	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, *buf)
+}
+
+var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 128<<10); return &b }}
+
+// recorder takes the answer of a handler of which only status and header matter.
+type recorder struct {
+	header http.Header
+	status int
+}
+
+func (w *recorder) Header() http.Header {
+	if w.header == nil {
+		w.header = http.Header{}
+	}
+	return w.header
+}
+func (w *recorder) WriteHeader(status int)      { w.status = status }
+func (w *recorder) Write(p []byte) (int, error) { return len(p), nil }
+
+// stallReader reads a body as long as something comes.
+type stallReader struct {
+	io.Reader
+	rc   *http.ResponseController
+	read func(int)
+}
+
+func (r stallReader) Read(p []byte) (int, error) {
+	_ = r.rc.SetReadDeadline(time.Now().Add(stallTimeout)) // a test's request has no connection
+	n, err := r.Reader.Read(p)
+	r.read(n)
+	return n, bodyError(err)
+}
+
+// upload returns the body of a request for streaming.
+func (s *server) upload(w http.ResponseWriter, r *http.Request) io.ReadCloser {
+	return struct {
+		io.Reader
+		io.Closer
+	}{stallReader{r.Body, http.NewResponseController(w), func(n int) { s.metrics.received.Add(float64(n)) }}, r.Body}
+}
+
+// bodyError says what is wrong with a body that cannot be read: it is always the client's doing.
+func bodyError(err error) error {
+	var n net.Error
+	var large *http.MaxBytesError
+	switch {
+	case err == nil || err == io.EOF:
+		return err
+	case errors.As(err, &large):
+		return problem(job.CodeTooLarge, "the body is larger than %d bytes", large.Limit)
+	case errors.As(err, &n) && n.Timeout():
+		return problem(codeTimeout, "the body did not arrive in time")
+	}
+	return problem(codeSyntax, "the body cannot be read: %v", err)
+}
+
+// jsonBody reads the body of a JSON request and gives it back as a reader, after looking at its size, kind and
+// encoding. No body at all is fine here.
+func jsonBody(w http.ResponseWriter, r *http.Request, limit int64) error {
+	if r.ContentLength > limit {
+		return problem(job.CodeTooLarge, "the body has %d bytes; at most %d are taken", r.ContentLength, limit)
+	}
+	rc := http.NewResponseController(w)
+	_ = rc.SetReadDeadline(time.Now().Add(bodyTimeout))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	if err != nil {
+		return bodyError(err)
+	}
+	_ = rc.SetReadDeadline(time.Time{})
+	if len(body) > 0 {
+		if !isJSON(r.Header.Get("Content-Type")) {
+			return problem(codeMediaType, "the body is %.100q", r.Header.Get("Content-Type"))
+		}
+		if at := invalidUTF8(body); at >= 0 {
+			return problem(codeSyntax, "byte %d of the body is not UTF-8", at)
+		}
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	r.ContentLength = int64(len(body))
+	return nil
+}
+
+func invalidUTF8(p []byte) int {
+	if utf8.Valid(p) {
+		return -1
+	}
+	at := 0
+	for {
+		c, n := utf8.DecodeRune(p[at:])
+		if c == utf8.RuneError && n <= 1 {
+			return at
+		}
+		at += n
+	}
+}

@@ -1,0 +1,174 @@
+package web_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job/jobtest"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/web"
+)
+
+// everything is what the options are where there is no configuration.
+var everything = web.Options{Anonymous: web.Roles()}
+
+// site is a running handler with a service that the test moves.
+type site struct {
+	t    *testing.T
+	svc  *jobtest.Service
+	srv  *httptest.Server
+	logs *bytes.Buffer
+}
+
+func open(t *testing.T, opts web.Options) *site {
+	t.Helper()
+	return openWith(t, jobtest.New(), opts)
+}
+
+func openWith(t *testing.T, svc *jobtest.Service, opts web.Options) *site {
+	t.Helper()
+	s := &site{t: t, svc: svc, logs: &bytes.Buffer{}}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.NewJSONHandler(s.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	h, err := web.New(svc, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.srv = httptest.NewUnstartedServer(h)
+	s.srv.Config = web.NewServer(h, opts.Logger)
+	s.srv.Start()
+	t.Cleanup(s.srv.Close)
+	return s
+}
+
+// reply is an answer that was read.
+type reply struct {
+	t *testing.T
+	*http.Response
+	body string
+}
+
+// do sends a request; header are pairs. Redirects are not followed.
+func (s *site) do(method, path, body string, header ...string) reply {
+	s.t.Helper()
+	req, err := http.NewRequestWithContext(s.t.Context(), method, s.srv.URL+path, strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i < len(header); i += 2 {
+		if header[i+1] == "" {
+			req.Header.Del(header[i])
+		} else {
+			req.Header.Set(header[i], header[i+1])
+		}
+		if header[i] == "Host" {
+			req.Host = header[i+1]
+		}
+	}
+	resp, err := s.srv.Client().Transport.RoundTrip(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return reply{s.t, resp, string(data)}
+}
+
+// want fails unless the status is right.
+func (r reply) want(status int) reply {
+	r.t.Helper()
+	if r.StatusCode != status {
+		r.t.Fatalf("%s %s: got %s, want %d\n%s", r.Request.Method, r.Request.URL.Path, r.Status, status, r.body)
+	}
+	return r
+}
+
+// problem fails unless the answer is a problem with the status and code, and returns it.
+func (r reply) problem(status int, code job.Code) web.Problem {
+	r.t.Helper()
+	r.want(status)
+	if ct := r.Header.Get("Content-Type"); ct != "application/problem+json" {
+		r.t.Errorf("%s %s: Content-Type %q", r.Request.Method, r.Request.URL.Path, ct)
+	}
+	var p web.Problem
+	r.decode(&p)
+	if p.Code != code || p.Status != status || p.Type != "/problems#"+string(code) || p.Title == "" || p.Advice == "" || p.Detail == "" {
+		r.t.Errorf("%s %s: got %+v, want code %s", r.Request.Method, r.Request.URL.Path, p, code)
+	}
+	if p.RequestID == "" || p.RequestID != r.Header.Get("X-Request-Id") {
+		r.t.Errorf("%s %s: request ID %q, header %q", r.Request.Method, r.Request.URL.Path, p.RequestID, r.Header.Get("X-Request-Id"))
+	}
+	if (status == 429 || status == 503) && r.Header.Get("Retry-After") == "" {
+		r.t.Errorf("%s %s: %d without Retry-After", r.Request.Method, r.Request.URL.Path, status)
+	}
+	return p
+}
+
+func (r reply) decode(v any) {
+	r.t.Helper()
+	if err := json.Unmarshal([]byte(r.body), v); err != nil {
+		r.t.Fatalf("%s %s: %v\n%s", r.Request.Method, r.Request.URL.Path, err, r.body)
+	}
+}
+
+func (r reply) job() job.Status {
+	r.t.Helper()
+	var st job.Status
+	r.decode(&st)
+	return st
+}
+
+var (
+	hashA = strings.Repeat("a", 128)
+	hashB = strings.Repeat("b", 128)
+	hashC = strings.Repeat("c", 128)
+)
+
+// spec is a request in JSON; more is put into it.
+func spec(from, to string, more ...string) string {
+	return `{"from":{"urls":["https://example.org/from.mar"],"sha512":"` + from + `"},"to":{"urls":["https://example.org/to.mar"],"sha512":"` +
+		to + `"}` + strings.Join(more, "") + `}`
+}
+
+// submit asks for a partial and returns its job.
+func (s *site) submit(from, to string, more ...string) job.Status {
+	s.t.Helper()
+	return s.do("POST", "/api/v1/partials", spec(from, to, more...)).want(202).job()
+}
+
+var _ = context.Background
+
+func TestJobs(t *testing.T) {
+	s := open(t, everything)
+	st := s.submit(hashA, hashB)
+	if st.State != job.Queued || len(st.ID) != 64 {
+		t.Errorf("got %+v", st)
+	}
+	r := s.do("POST", "/api/v1/partials", spec(hashA, hashB)).want(202)
+	if got := r.Header.Get("Location"); got != "/api/v1/jobs/"+st.ID {
+		t.Errorf("Location %q", got)
+	}
+	s.do("GET", "/api/v1/partials/"+st.ID, "").problem(409, job.CodeNotReady)
+	s.svc.Finish(st.ID, jobtest.Output{Partial: []byte("partial")})
+	if got := s.do("POST", "/api/v1/partials", spec(hashA, hashB)).want(200).job(); got.Result == nil {
+		t.Errorf("got %+v", got)
+	}
+	if got := s.do("GET", "/api/v1/partials/"+st.ID, "").want(200).body; got != "partial" {
+		t.Errorf("got %q", got)
+	}
+	s.do("GET", "/openapi.json", "").want(200)
+}

@@ -1,13 +1,29 @@
 // Package ledger is the book that partiald keeps: who asked for what and when, every step of every job, everything that
-// operators did, and what came of it. A row that was written survives kill -9 and a power cut.
+// operators did, and what came of it. What a call has written survives kill -9 and a power cut once the call returned.
 //
 // The book is an SQLite file of one server ([OpenSQLite]) or a PostgreSQL database that servers may share
-// ([OpenPostgres]). Both are the same to those who use it.
+// ([OpenPostgres]). Both are the same to those who use it:
+//
+//	jobs        one row for each job: what was asked for and how it stands
+//	changes     one row for each step in a job's life, unique by job and number, so that it does not matter how many
+//	            servers write it down
+//	actions     one row for everything that a person did, asking for a job included
+//	batches     which jobs were asked for together
 package ledger
 
 import (
+	"context"
 	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
 	"log/slog"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
@@ -24,18 +40,482 @@ type Options struct {
 // Ledger is an open book. It is safe for concurrent use. Errors are those of the database; a job or batch that is not
 // there is a [*job.Error] with CodeNotFound.
 type Ledger struct {
+	d           dialect
 	read, write *sql.DB
 	log         *slog.Logger
+
+	ops     chan op // SQLite: what waits to be written; nil for PostgreSQL
+	closing chan struct{}
+	writer  sync.WaitGroup
+	once    sync.Once
+	err     error
 }
 
 // Entry is a job as it stands in the book.
 type Entry struct {
-	// Status has its state and everything that happened.
+	// Status is how it stands; the address in its Spec are without credentials. Get fills in all of its Changes, the
+	// other methods none.
 	Status job.Status
 	// Spec is what was asked for, with whatever credentials its addresses have.
 	Spec job.Spec
-	// Who asked last.
-	Who job.Asker
-	// At is when.
-	At time.Time
+	// Seq is the number of its last change.
+	Seq int64
+
+	n int64
+}
+
+// ErrClosed says that the ledger was closed.
+var ErrClosed = errors.New("ledger is closed")
+
+// Shared says whether several servers may have the book open.
+func (l *Ledger) Shared() bool { return l.d.shared }
+
+// String says what kind of database it is.
+func (l *Ledger) String() string { return l.d.name }
+
+// Close closes the book. Calls under way end first. Closing twice is fine.
+func (l *Ledger) Close() error {
+	l.once.Do(func() {
+		close(l.closing)
+		l.writer.Wait()
+		l.err = errors.Join(l.write.Close(), l.read.Close())
+	})
+	return l.err
+}
+
+// Ping asks the database whether it is there and can be written to.
+func (l *Ledger) Ping(ctx context.Context) error {
+	return l.update(ctx, func(tx *tx) error {
+		return tx.exec(`UPDATE meta SET value = value WHERE name = 'version'`)
+	})
+}
+
+// Accept writes down, all or nothing, that jobs were asked for: each job, where it is not there yet, with what happened
+// to it; else what is new about it. The spec of each replaces the one before. actions, of which there may be none, go
+// into the book with them, and so does batch, if it is not nil, with its ID, time and the IDs of its jobs.
+func (l *Ledger) Accept(ctx context.Context, jobs []Entry, actions []job.Action, batch *job.Batch) error {
+	jobs = slices.SortedFunc(slices.Values(jobs), func(a, b Entry) int { return strings.Compare(a.Status.ID, b.Status.ID) })
+	return l.update(ctx, func(tx *tx) error {
+		for i := range jobs {
+			if err := tx.accept(&jobs[i]); err != nil {
+				return err
+			}
+		}
+		for i := range actions {
+			if _, err := tx.act(&actions[i]); err != nil {
+				return err
+			}
+		}
+		if batch == nil {
+			return nil
+		}
+		if err := tx.exec(`INSERT INTO batches (id, created) VALUES (?, ?) ON CONFLICT (id) DO NOTHING`,
+			batch.ID, micros(batch.Created)); err != nil {
+			return err
+		}
+		for i, s := range batch.Jobs {
+			if err := tx.exec(`INSERT INTO batch_jobs (batch, position, job) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`,
+				batch.ID, i, s.ID); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (t *tx) accept(e *Entry) error {
+	s := &e.Status
+	spec, err := json.Marshal(e.Spec)
+	if err != nil {
+		return err
+	}
+	public, err := json.Marshal(s.Spec)
+	if err != nil {
+		return err
+	}
+	if err := t.exec(`INSERT INTO jobs (id, spec, public, product, locale, words, created, state, attempt, seq, updated, server, result, error, purged)
+		VALUES (?, ?, ?, ?, ?, ?, ?, '', 0, 0, 0, '', '', '', 0)
+		ON CONFLICT (id) DO UPDATE SET spec = excluded.spec, public = excluded.public, words = excluded.words`,
+		s.ID, string(spec), string(public), s.Spec.Product, s.Spec.Locale, words(s), micros(s.Created)); err != nil {
+		return err
+	}
+	_, err = t.follow(s)
+	return err
+}
+
+// Follow writes down what is new about a job that is in the book, and says whether it is.
+func (l *Ledger) Follow(ctx context.Context, s *job.Status) (known bool, err error) {
+	err = l.update(ctx, func(tx *tx) (err error) {
+		known, err = tx.follow(s)
+		return err
+	})
+	return known, err
+}
+
+func (t *tx) follow(s *job.Status) (known bool, err error) {
+	result, failure := "", ""
+	if s.Result != nil {
+		result = encode(s.Result)
+	}
+	if s.Error != nil {
+		failure = encode(s.Error)
+	}
+	seq := int64(0)
+	for _, c := range s.Changes {
+		seq = max(seq, c.Seq)
+	}
+	changed, err := t.affected(`UPDATE jobs SET state = ?, attempt = ?, seq = ?, updated = ?, server = ?, result = ?, error = ?, purged = ?
+		WHERE id = ? AND seq < ?`,
+		string(s.State), s.Attempt, seq, micros(s.Updated), s.Server, result, failure, micros(s.Purged), s.ID, seq)
+	if err != nil {
+		return false, err
+	}
+	if changed == 0 {
+		var n int64
+		err := t.row(`SELECT n FROM jobs WHERE id = ?`, s.ID).Scan(&n)
+		if errors.Is(err, sql.ErrNoRows) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	for _, c := range s.Changes {
+		if err := t.exec(`INSERT INTO changes (job, seq, state, at, attempt, server, reason) VALUES (?, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT (job, seq) DO NOTHING`,
+			s.ID, c.Seq, string(c.State), micros(c.At), c.Attempt, c.Server, c.Reason); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// Forget removes a job whose first request was refused after it had been accepted, and what was written with it.
+func (l *Ledger) Forget(ctx context.Context, id string) error {
+	return l.update(ctx, func(tx *tx) error {
+		for _, q := range []string{
+			`DELETE FROM changes WHERE job = ?`, `DELETE FROM actions WHERE job = ?`, `DELETE FROM jobs WHERE id = ?`,
+		} {
+			if err := tx.exec(q, id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+const columns = `n, id, spec, public, created, state, attempt, seq, updated, server, result, error, purged`
+
+func scan(rows interface{ Scan(...any) error }) (Entry, error) {
+	var e Entry
+	s := &e.Status
+	var spec, public, state, result, failure string
+	var created, updated, purged int64
+	if err := rows.Scan(&e.n, &s.ID, &spec, &public, &created, &state, &s.Attempt, &e.Seq, &updated, &s.Server, &result, &failure, &purged); err != nil {
+		return e, err
+	}
+	s.State, s.Created, s.Updated, s.Purged = job.State(state), at(created), at(updated), at(purged)
+	s.Progress.Total = -1
+	for _, part := range []struct {
+		text string
+		into any
+	}{{spec, &e.Spec}, {public, &s.Spec}, {result, &s.Result}, {failure, &s.Error}} {
+		if part.text == "" {
+			continue
+		}
+		if err := json.Unmarshal([]byte(part.text), part.into); err != nil {
+			return e, fmt.Errorf("ledger: job %s: %w", s.ID, err)
+		}
+	}
+	return e, nil
+}
+
+// Get returns a job with all of its changes.
+func (l *Ledger) Get(ctx context.Context, id string) (Entry, error) {
+	e, err := scan(l.query(ctx, `SELECT `+columns+` FROM jobs WHERE id = ?`, id))
+	if errors.Is(err, sql.ErrNoRows) {
+		return e, job.Errorf(job.CodeNotFound, "no job %s", id)
+	}
+	if err != nil {
+		return e, err
+	}
+	rows, err := l.rows(ctx, `SELECT seq, state, at, attempt, server, reason FROM changes WHERE job = ? ORDER BY seq`, id)
+	if err != nil {
+		return e, err
+	}
+	defer rows.Close() //nolint:errcheck // what it says, Err says as well
+	for rows.Next() {
+		var c job.Change
+		var state string
+		var when int64
+		if err := rows.Scan(&c.Seq, &state, &when, &c.Attempt, &c.Server, &c.Reason); err != nil {
+			return e, err
+		}
+		c.State, c.At = job.State(state), at(when)
+		e.Status.Changes = append(e.Status.Changes, c)
+	}
+	return e, rows.Err()
+}
+
+// page is how many jobs Open reads at a time.
+const page = 500
+
+// Open yields the jobs that are not in a final state, those first that were asked for first. Jobs that come or end
+// meanwhile may be among them or not. It ends after the first error.
+func (l *Ledger) Open(ctx context.Context) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		for after := int64(0); ; {
+			entries, err := l.entries(ctx, `SELECT `+columns+` FROM jobs WHERE state NOT IN ('done', 'failed', 'cancelled') AND n > ?
+				ORDER BY n LIMIT ?`, after, page)
+			if err != nil {
+				yield(Entry{}, err)
+				return
+			}
+			for _, e := range entries {
+				if after = e.n; !yield(e, nil) {
+					return
+				}
+			}
+			if len(entries) < page {
+				return
+			}
+		}
+	}
+}
+
+// CountOpen returns how many jobs are not in a final state.
+func (l *Ledger) CountOpen(ctx context.Context) (n int, err error) {
+	err = l.query(ctx, `SELECT count(*) FROM jobs WHERE state NOT IN ('done', 'failed', 'cancelled')`).Scan(&n)
+	return n, err
+}
+
+// Limits of a page of the history.
+const (
+	defaultLimit = 100
+	maxLimit     = 1000
+)
+
+func limit(n int) int {
+	if n <= 0 {
+		return defaultLimit
+	}
+	return min(n, maxLimit)
+}
+
+// where collects conditions.
+type where struct {
+	text []string
+	args []any
+}
+
+func (w *where) add(condition string, args ...any) {
+	w.text, w.args = append(w.text, condition), append(w.args, args...)
+}
+
+func (w *where) String() string {
+	if len(w.text) == 0 {
+		return ""
+	}
+	return " WHERE " + strings.Join(w.text, " AND ")
+}
+
+// cursor adds the condition for a page after another.
+func (w *where) cursor(column, cursor string) error {
+	if cursor == "" {
+		return nil
+	}
+	n, err := strconv.ParseInt(cursor, 36, 64)
+	if err != nil || n < 0 {
+		return &job.Error{Code: job.CodeRequest, Field: "cursor", Message: "is none that a page had as next"}
+	}
+	w.add(column+" < ?", n)
+	return nil
+}
+
+// History returns the jobs that a filter selects, those first that were first asked for last.
+func (l *Ledger) History(ctx context.Context, f job.Filter) (job.Page, error) {
+	p := job.Page{Jobs: []job.Status{}}
+	var w where
+	if f.State != "" {
+		w.add("state = ?", string(f.State))
+	}
+	if f.Product != "" {
+		w.add("product = ?", f.Product)
+	}
+	if f.Locale != "" {
+		w.add("locale = ?", f.Locale)
+	}
+	if f.Who != "" {
+		w.add("EXISTS (SELECT 1 FROM actions WHERE actions.job = jobs.id AND actions.who = ? AND actions.what = 'submit')", f.Who)
+	}
+	if f.Text != "" {
+		w.add(`words LIKE ? ESCAPE '!'`, like(f.Text))
+	}
+	if !f.Since.IsZero() {
+		w.add("created >= ?", micros(f.Since))
+	}
+	if !f.Until.IsZero() {
+		w.add("created < ?", micros(f.Until))
+	}
+	if f.Batch != "" {
+		w.add("EXISTS (SELECT 1 FROM batch_jobs WHERE batch_jobs.job = jobs.id AND batch_jobs.batch = ?)", f.Batch)
+	}
+	if err := w.cursor("n", f.Cursor); err != nil {
+		return p, err
+	}
+	n := limit(f.Limit)
+	entries, err := l.entries(ctx, `SELECT `+columns+` FROM jobs`+w.String()+` ORDER BY n DESC LIMIT ?`, append(w.args, n+1)...)
+	if err != nil {
+		return p, err
+	}
+	if len(entries) > n {
+		entries = entries[:n]
+		p.Next = strconv.FormatInt(entries[n-1].n, 36)
+	}
+	for _, e := range entries {
+		p.Jobs = append(p.Jobs, e.Status)
+	}
+	return p, nil
+}
+
+func (l *Ledger) entries(ctx context.Context, query string, args ...any) ([]Entry, error) {
+	rows, err := l.rows(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // what it says, Err says as well
+	var entries []Entry
+	for rows.Next() {
+		e, err := scan(rows)
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, e)
+	}
+	return entries, rows.Err()
+}
+
+// Batch returns a batch with the jobs' IDs, and nothing else about them.
+func (l *Ledger) Batch(ctx context.Context, id string) (job.Batch, error) {
+	b := job.Batch{ID: id}
+	var created int64
+	err := l.query(ctx, `SELECT created FROM batches WHERE id = ?`, id).Scan(&created)
+	if errors.Is(err, sql.ErrNoRows) {
+		return b, job.Errorf(job.CodeNotFound, "no batch %s", id)
+	}
+	if err != nil {
+		return b, err
+	}
+	b.Created = at(created)
+	rows, err := l.rows(ctx, `SELECT job FROM batch_jobs WHERE batch = ? ORDER BY position`, id)
+	if err != nil {
+		return b, err
+	}
+	defer rows.Close() //nolint:errcheck // what it says, Err says as well
+	for rows.Next() {
+		var s job.Status
+		if err := rows.Scan(&s.ID); err != nil {
+			return b, err
+		}
+		b.Jobs = append(b.Jobs, s)
+	}
+	return b, rows.Err()
+}
+
+// Act writes down what somebody did and returns it with its ID.
+func (l *Ledger) Act(ctx context.Context, a job.Action) (job.Action, error) {
+	err := l.update(ctx, func(tx *tx) (err error) {
+		a.ID, err = tx.act(&a)
+		return err
+	})
+	return a, err
+}
+
+func (t *tx) act(a *job.Action) (id int64, err error) {
+	err = t.row(`INSERT INTO actions (at, server, who, address, request, what, job, detail) VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING n`,
+		micros(a.At), a.Server, a.Who.Name, a.Who.Address, a.Who.RequestID, a.What, a.Job, a.Detail).Scan(&id)
+	return id, err
+}
+
+// Actions returns what people did, the last first. Of the filter Who, Text (in what was done, to which job, and the
+// detail), Since, Until, Limit and Cursor count; the cursor of the next page is the last ID in base 36.
+func (l *Ledger) Actions(ctx context.Context, f job.Filter) ([]job.Action, error) {
+	var w where
+	if f.Who != "" {
+		w.add("who = ?", f.Who)
+	}
+	if f.Text != "" {
+		w.add(`lower(what || ' ' || job || ' ' || detail) LIKE ? ESCAPE '!'`, like(f.Text))
+	}
+	if !f.Since.IsZero() {
+		w.add("at >= ?", micros(f.Since))
+	}
+	if !f.Until.IsZero() {
+		w.add("at < ?", micros(f.Until))
+	}
+	if err := w.cursor("n", f.Cursor); err != nil {
+		return nil, err
+	}
+	rows, err := l.rows(ctx, `SELECT n, at, server, who, address, request, what, job, detail FROM actions`+w.String()+
+		` ORDER BY n DESC LIMIT ?`, append(w.args, limit(f.Limit))...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // what it says, Err says as well
+	actions := []job.Action{}
+	for rows.Next() {
+		var a job.Action
+		var when int64
+		if err := rows.Scan(&a.ID, &when, &a.Server, &a.Who.Name, &a.Who.Address, &a.Who.RequestID, &a.What, &a.Job, &a.Detail); err != nil {
+			return nil, err
+		}
+		a.At = at(when)
+		actions = append(actions, a)
+	}
+	return actions, rows.Err()
+}
+
+// micros is how times stand in the book: microseconds since 1970, 0 for the zero time.
+func micros(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+func at(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(n).UTC()
+}
+
+func encode(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // results and errors are plain values
+	}
+	return string(b)
+}
+
+// words is the text that the history is searched in.
+func words(s *job.Status) string {
+	w := []string{s.ID, s.Spec.Product, s.Spec.Platform, s.Spec.Locale, s.Spec.Channel, s.Spec.ProductVersion}
+	for _, source := range []job.Source{s.Spec.From, s.Spec.To} {
+		w = append(w, source.SHA512, source.SHA256)
+		for _, u := range source.URLs {
+			if plain, err := url.PathUnescape(u); err == nil && plain != u {
+				w = append(w, plain)
+			}
+			w = append(w, u)
+		}
+	}
+	for name, value := range s.Spec.Labels {
+		w = append(w, name+"="+value)
+	}
+	return strings.ToLower(strings.Join(w, "\n"))
+}
+
+func like(text string) string {
+	return "%" + strings.NewReplacer("!", "!!", "%", "!%", "_", "!_").Replace(strings.ToLower(text)) + "%"
 }

@@ -1,0 +1,23 @@
+package ledger
+
+import (
+	"context"
+	"strconv"
+)
+
+// SetVersion pretends that the schema has another version.
+func (l *Ledger) SetVersion(ctx context.Context, version int) error {
+	return l.update(ctx, func(tx *tx) error {
+		return tx.exec(`UPDATE meta SET value = ? WHERE name = 'version'`, strconv.Itoa(version))
+	})
+}
+
+// Spoil accepts a job in a transaction that then fails.
+func (l *Ledger) Spoil(ctx context.Context, e Entry) error {
+	return l.update(ctx, func(tx *tx) error {
+		if err := tx.accept(&e); err != nil {
+			return err
+		}
+		return tx.exec(`INSERT INTO meta (name, value) VALUES ('version', 'twice')`)
+	})
+}

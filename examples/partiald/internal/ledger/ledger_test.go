@@ -1,0 +1,535 @@
+package ledger_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/ledger"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/ledger/ledgertest"
+)
+
+// childVariable makes this program a writer that is going to be killed: it says where the ledger is.
+const childVariable = "PARTIALD_LEDGER_CHILD"
+
+func TestMain(m *testing.M) {
+	if where := os.Getenv(childVariable); where != "" {
+		fmt.Fprintln(os.Stderr, writeUntilKilled(where))
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// place is where a ledger is.
+type place struct {
+	dsn string
+	pg  *ledgertest.Server
+}
+
+func (p place) open(t *testing.T) *ledger.Ledger {
+	t.Helper()
+	l, err := open(t.Context(), p.dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
+func open(ctx context.Context, dsn string) (*ledger.Ledger, error) {
+	if strings.HasPrefix(dsn, "postgres:") {
+		return ledger.OpenPostgres(ctx, dsn, nil)
+	}
+	return ledger.OpenSQLite(ctx, dsn, nil)
+}
+
+// TestLedger runs the same tests on both databases.
+func TestLedger(t *testing.T) {
+	tests := []struct {
+		name string
+		run  func(*testing.T, place)
+	}{
+		{"life", testLife},
+		{"history", testHistory},
+		{"batch", testBatch},
+		{"actions", testActions},
+		{"all or nothing", testAllOrNothing},
+		{"forget", testForget},
+		{"several servers", testSeveral},
+		{"strange texts", testStrange},
+		{"newer schema", testNewer},
+		{"closed", testClosed},
+		{"kill", testKill},
+	}
+	t.Run("SQLite", func(t *testing.T) {
+		for _, tt := range tests {
+			t.Run(tt.name, func(t *testing.T) { tt.run(t, place{dsn: filepath.Join(t.TempDir(), "a b?%41#.db")}) })
+		}
+	})
+	t.Run("PostgreSQL", func(t *testing.T) {
+		pg := ledgertest.Postgres(t)
+		for _, tt := range tests {
+			t.Run(tt.name, func(t *testing.T) { tt.run(t, place{dsn: pg.Database(t), pg: pg}) })
+		}
+	})
+}
+
+var epoch = time.Date(2026, 11, 20, 12, 0, 0, 123456000, time.UTC)
+
+// entry makes a job that was just asked for.
+func entry(n int) ledger.Entry {
+	id := fmt.Sprintf("%064x", n)
+	spec := job.Spec{
+		From:    job.Source{URLs: []string{fmt.Sprintf("https://example.org/firefox-%d.1.mar", n)}, SHA512: strings.Repeat("a", 128)},
+		To:      job.Source{URLs: []string{fmt.Sprintf("https://example.org/firefox-%d.2.mar", n)}, SHA512: strings.Repeat("b", 128)},
+		Product: "Firefox", Locale: []string{"de", "fr"}[n%2], Labels: map[string]string{"branch": "release"},
+	}
+	s := job.Status{ID: id, Spec: spec, State: job.Queued, Created: epoch.Add(time.Duration(n) * time.Second)}
+	s.Progress.Total = -1
+	step(&s, job.Queued, "")
+	secret := spec
+	secret.From.URLs = []string{"https://user:secret@example.org/a?token=x"}
+	return ledger.Entry{Status: s, Spec: secret}
+}
+
+// step goes on with a job.
+func step(s *job.Status, state job.State, reason string) {
+	s.State, s.Updated = state, s.Created.Add(time.Duration(len(s.Changes))*time.Minute)
+	s.Changes = append(slices.Clone(s.Changes), job.Change{
+		Seq: int64(len(s.Changes) + 1), State: state, At: s.Updated, Attempt: s.Attempt, Server: s.Server, Reason: reason,
+	})
+}
+
+func accept(t *testing.T, l *ledger.Ledger, who string, entries ...ledger.Entry) {
+	t.Helper()
+	var actions []job.Action
+	for _, e := range entries {
+		actions = append(actions, job.Action{At: e.Status.Created, Server: "a", Who: job.Asker{Name: who}, What: "submit", Job: e.Status.ID})
+	}
+	if err := l.Accept(t.Context(), entries, actions, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func openIDs(t *testing.T, l *ledger.Ledger) []string {
+	t.Helper()
+	var ids []string
+	for e, err := range l.Open(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, e.Status.ID)
+	}
+	if n, err := l.CountOpen(t.Context()); err != nil || n != len(ids) {
+		t.Errorf("CountOpen = %d, %v, want %d", n, err, len(ids))
+	}
+	return ids
+}
+
+func testLife(t *testing.T, p place) {
+	l := p.open(t)
+	if err := l.Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+	e := entry(1)
+	if _, err := l.Get(t.Context(), e.Status.ID); !errors.Is(err, &job.Error{Code: job.CodeNotFound}) {
+		t.Errorf("Get of what is not there: %v, want CodeNotFound", err)
+	}
+	if known, err := l.Follow(t.Context(), &e.Status); known || err != nil {
+		t.Errorf("Follow of what is not there: %v, %v", known, err)
+	}
+	accept(t, l, "alice", e)
+
+	s := e.Status
+	s.Attempt, s.Server = 1, "b"
+	step(&s, job.Fetching, "")
+	old := s
+	step(&s, job.Diffing, "because")
+	step(&s, job.Done, "")
+	s.Result = &job.Result{Size: 10, Complete: 100, SHA512: "x", Saved: 0.9, SignedBy: []string{"k"}, Elapsed: time.Second}
+	for _, now := range []job.Status{s, s, old} { // again and late ones change nothing
+		if known, err := l.Follow(t.Context(), &now); !known || err != nil {
+			t.Fatalf("Follow: %v, %v", known, err)
+		}
+	}
+	want := ledger.Entry{Status: s, Spec: e.Spec, Seq: 4}
+	check := func(l *ledger.Ledger) {
+		t.Helper()
+		got, err := l.Get(t.Context(), s.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got, cmp.AllowUnexported(ledger.Entry{}), ignoreN); diff != "" {
+			t.Errorf("(-want +got)\n%s", diff)
+		}
+	}
+	check(l)
+	if ids := openIDs(t, l); len(ids) != 0 {
+		t.Errorf("open: %v, want none", ids)
+	}
+
+	// Asked for again, with another address, after it had failed.
+	step(&s, job.Failed, "no")
+	s.Result, s.Error = nil, &job.Error{Code: job.CodeFetch, Message: "no", Retryable: true, RetryAfter: time.Minute}
+	step(&s, job.Queued, "again")
+	again := ledger.Entry{Status: s, Spec: e.Spec}
+	again.Spec.To.URLs = []string{"https://elsewhere.example/"}
+	accept(t, l, "bob", again)
+	want = ledger.Entry{Status: s, Spec: again.Spec, Seq: 6}
+	check(l)
+	if ids := openIDs(t, l); !slices.Equal(ids, []string{s.ID}) {
+		t.Errorf("open: %v, want the one", ids)
+	}
+	check(p.open(t)) // and for who opens it anew
+}
+
+var ignoreN = cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".n" }, cmp.Ignore())
+
+func testHistory(t *testing.T, p place) {
+	l := p.open(t)
+	var entries []ledger.Entry
+	for n := range 25 {
+		e := entry(n)
+		e.Status.Spec.To.SHA256 = fmt.Sprintf("%064x", 1000+n)
+		if n%5 == 0 {
+			step(&e.Status, job.Failed, "no")
+		}
+		e.Status.Spec.Labels = map[string]string{"what": fmt.Sprintf("100%%_%d!", n)}
+		who := "alice"
+		if n%3 == 0 {
+			who = "bob"
+		}
+		accept(t, l, who, e)
+		entries = append(entries, e)
+	}
+	number := func(f job.Filter) (got []int) {
+		t.Helper()
+		for {
+			page, err := l.History(t.Context(), f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range page.Jobs {
+				got = append(got, slices.IndexFunc(entries, func(e ledger.Entry) bool { return e.Status.ID == s.ID }))
+			}
+			if f.Cursor = page.Next; f.Cursor == "" {
+				return got
+			}
+			if len(page.Jobs) != f.Limit {
+				t.Fatalf("%d jobs on a page of %d that is not the last", len(page.Jobs), f.Limit)
+			}
+		}
+	}
+	all := make([]int, 25)
+	for n := range all {
+		all[n] = 24 - n
+	}
+	only := func(keep func(int) bool) []int {
+		return slices.DeleteFunc(slices.Clone(all), func(n int) bool { return !keep(n) })
+	}
+	tests := []struct {
+		name string
+		f    job.Filter
+		want []int
+	}{
+		{"everything", job.Filter{}, all},
+		{"pages", job.Filter{Limit: 7}, all},
+		{"exact pages", job.Filter{Limit: 5}, all},
+		{"state", job.Filter{State: job.Failed}, only(func(n int) bool { return n%5 == 0 })},
+		{"product", job.Filter{Product: "Firefox", Limit: 10}, all},
+		{"no product", job.Filter{Product: "firefox"}, nil},
+		{"locale", job.Filter{Locale: "fr"}, only(func(n int) bool { return n%2 == 1 })},
+		{"who", job.Filter{Who: "bob", Limit: 2}, only(func(n int) bool { return n%3 == 0 })},
+		{"since", job.Filter{Since: epoch.Add(20 * time.Second)}, only(func(n int) bool { return n >= 20 })},
+		{"until", job.Filter{Until: epoch.Add(3 * time.Second)}, only(func(n int) bool { return n < 3 })},
+		{"address", job.Filter{Text: "FIREFOX-7.1.mar"}, []int{7}},
+		{"hash", job.Filter{Text: fmt.Sprintf("%060X", 1009)}, []int{9}},
+		{"ID", job.Filter{Text: entries[11].Status.ID}, []int{11}},
+		{"label", job.Filter{Text: "100%_12!"}, []int{12}},
+		{"not a pattern", job.Filter{Text: "100%%12"}, nil},
+		{"secret", job.Filter{Text: "secret"}, nil},
+		{"two", job.Filter{Locale: "de", State: job.Failed}, only(func(n int) bool { return n%10 == 0 })},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := number(tt.f); !slices.Equal(got, tt.want) {
+				t.Errorf("got %v, want %v", got, tt.want)
+			}
+		})
+	}
+	for _, cursor := range []string{"!", "-1", "zzzzzzzzzzzzzzzzzz"} {
+		if _, err := l.History(t.Context(), job.Filter{Cursor: cursor}); !errors.Is(err, &job.Error{Code: job.CodeRequest}) {
+			t.Errorf("cursor %q: %v, want CodeRequest", cursor, err)
+		}
+	}
+}
+
+func testBatch(t *testing.T, p place) {
+	l := p.open(t)
+	a, b, c := entry(1), entry(2), entry(3)
+	batch := job.Batch{ID: "batch", Created: epoch, Jobs: []job.Status{{ID: b.Status.ID}, {ID: a.Status.ID}}}
+	if _, err := l.Batch(t.Context(), "batch"); !errors.Is(err, &job.Error{Code: job.CodeNotFound}) {
+		t.Errorf("before: %v, want CodeNotFound", err)
+	}
+	accept(t, l, "x", c)
+	for range 2 {
+		if err := l.Accept(t.Context(), []ledger.Entry{b, a}, nil, &batch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := l.Batch(t.Context(), "batch")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(batch, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	page, err := l.History(t.Context(), job.Filter{Batch: "batch"})
+	if err != nil || len(page.Jobs) != 2 {
+		t.Errorf("history of the batch: %d jobs, %v, want 2", len(page.Jobs), err)
+	}
+}
+
+func testActions(t *testing.T, p place) {
+	l := p.open(t)
+	var want []job.Action
+	for i, what := range []string{"cancel", "ban", "purge"} {
+		a, err := l.Act(t.Context(), job.Action{
+			At: epoch.Add(time.Duration(i) * time.Hour), Server: "s", Who: job.Asker{Name: []string{"eve", "bob"}[i%2], Address: "::1", RequestID: "r"},
+			What: what, Job: "j", Detail: "Detail_" + what,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = append([]job.Action{a}, want...)
+	}
+	tests := []struct {
+		name string
+		f    job.Filter
+		want []job.Action
+	}{
+		{"all", job.Filter{}, want},
+		{"who", job.Filter{Who: "bob"}, want[1:2]},
+		{"text", job.Filter{Text: "l_P"}, want[:1]},
+		{"time", job.Filter{Since: epoch.Add(time.Hour), Until: epoch.Add(2 * time.Hour)}, want[1:2]},
+		{"first page", job.Filter{Limit: 1}, want[:1]},
+		{"second page", job.Filter{Limit: 1, Cursor: fmt.Sprint(want[0].ID)}, want[1:2]}, // below 36 they are written alike
+	}
+	for _, tt := range tests {
+		got, err := l.Actions(t.Context(), tt.f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%s (-want +got)\n%s", tt.name, diff)
+		}
+	}
+}
+
+func testAllOrNothing(t *testing.T, p place) {
+	l := p.open(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := l.Accept(ctx, []ledger.Entry{entry(1)}, nil, nil); err == nil {
+		t.Error("accepted although ctx had ended")
+	}
+	// One that fails must spoil nothing for those who share the transaction with it.
+	var wg sync.WaitGroup
+	for n := range 20 {
+		wg.Go(func() {
+			e := entry(100 + n)
+			if n%4 == 0 {
+				if err := l.Spoil(t.Context(), e); err == nil {
+					t.Error("the impossible was written down")
+				}
+				return
+			}
+			if err := l.Accept(t.Context(), []ledger.Entry{e}, nil, nil); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if ids := openIDs(t, l); len(ids) != 15 {
+		t.Errorf("%d jobs are there, want the 15 that are in order", len(ids))
+	}
+}
+
+func testForget(t *testing.T, p place) {
+	l := p.open(t)
+	accept(t, l, "x", entry(1), entry(2))
+	if err := l.Forget(t.Context(), entry(1).Status.ID); err != nil {
+		t.Fatal(err)
+	}
+	if ids := openIDs(t, l); !slices.Equal(ids, []string{entry(2).Status.ID}) {
+		t.Errorf("open: %v, want the second job", ids)
+	}
+	if actions, err := l.Actions(t.Context(), job.Filter{}); err != nil || len(actions) != 1 {
+		t.Errorf("%d actions, %v, want 1", len(actions), err)
+	}
+}
+
+// testSeveral has several servers write down the same at the same time.
+func testSeveral(t *testing.T, p place) {
+	const servers, jobs = 3, 30
+	var wg sync.WaitGroup
+	for range servers {
+		l := p.open(t)
+		wg.Go(func() {
+			for n := range jobs {
+				a, b := entry(n), entry(n+1) // overlapping, in one transaction
+				if err := l.Accept(t.Context(), []ledger.Entry{b, a}, nil, nil); err != nil {
+					t.Error(err)
+					return
+				}
+				step(&a.Status, job.Fetching, "")
+				step(&a.Status, job.Done, "")
+				if known, err := l.Follow(t.Context(), &a.Status); err != nil || !known {
+					t.Errorf("follow: %v, %v", known, err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	l := p.open(t)
+	for n := range jobs {
+		e, err := l.Get(t.Context(), entry(n).Status.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Status.State != job.Done || len(e.Status.Changes) != 3 {
+			t.Errorf("job %d: %s with %d changes, want done with 3", n, e.Status.State, len(e.Status.Changes))
+		}
+	}
+}
+
+func testStrange(t *testing.T, p place) {
+	l := p.open(t)
+	e := entry(1)
+	e.Status.Spec.Labels = map[string]string{"nul": "a\x00b", "bad": "\xff", "quote": "'\"; DROP TABLE jobs; -- ? $1 :x @y"}
+	e.Status.Changes[0].Reason = "x\x00\xfe?"
+	accept(t, l, "'; --", e)
+	got, err := l.Get(t.Context(), e.Status.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Status.Spec.Labels["quote"] != e.Status.Spec.Labels["quote"] || got.Status.Changes[0].Reason != "x\uFFFD\uFFFD?" {
+		t.Errorf("got %q and %q", got.Status.Spec.Labels, got.Status.Changes[0].Reason)
+	}
+}
+
+func testNewer(t *testing.T, p place) {
+	l := p.open(t)
+	if err := l.SetVersion(t.Context(), 1000); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := open(t.Context(), p.dsn); err == nil {
+		l.Close()
+		t.Error("a ledger of the future was opened")
+	}
+}
+
+func testClosed(t *testing.T, p place) {
+	l, err := open(t.Context(), p.dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for n := range 8 {
+		wg.Go(func() {
+			for range 20 {
+				_ = l.Accept(t.Context(), []ledger.Entry{entry(n)}, nil, nil)
+			}
+		})
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	wg.Wait()
+	if err := l.Ping(t.Context()); err == nil {
+		t.Error("a closed ledger answers")
+	}
+}
+
+// testKill kills a writer and looks whether everything is there that it had said was written.
+func testKill(t *testing.T, p place) {
+	p.open(t)
+	n := 0
+	for round := range 3 {
+		cmd := exec.CommandContext(t.Context(), os.Args[0])
+		cmd.Env = append(os.Environ(), childVariable+"="+p.dsn, fmt.Sprintf("FIRST=%d", n))
+		cmd.Stderr = os.Stderr
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(out)
+		for count := 0; lines.Scan(); count++ {
+			n++
+			if count == 20+7*round {
+				_ = cmd.Process.Kill()
+			}
+		}
+		_ = cmd.Wait()
+		if p.pg != nil {
+			p.pg.Restart(t)
+		}
+	}
+	if n < 60 {
+		t.Fatalf("only %d jobs were written", n)
+	}
+	l := p.open(t)
+	for i := range n {
+		e, err := l.Get(t.Context(), entry(i).Status.ID)
+		if err != nil || len(e.Status.Changes) < 1 {
+			t.Fatalf("job %d of the %d that were acknowledged: %v", i, n, err)
+		}
+	}
+}
+
+func writeUntilKilled(dsn string) error {
+	ctx := context.Background()
+	l, err := open(ctx, dsn)
+	if err != nil {
+		return err
+	}
+	var n int
+	if _, err := fmt.Sscan(os.Getenv("FIRST"), &n); err != nil {
+		return err
+	}
+	for ; ; n++ {
+		e := entry(n)
+		if err := l.Accept(ctx, []ledger.Entry{e}, nil, nil); err != nil {
+			return err
+		}
+		fmt.Println(n)
+		step(&e.Status, job.Fetching, "")
+		if _, err := l.Follow(ctx, &e.Status); err != nil {
+			return err
+		}
+	}
+}

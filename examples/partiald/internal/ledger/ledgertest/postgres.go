@@ -106,7 +106,7 @@ func (s *Server) start(tb testing.TB) {
 	tb.Helper()
 	var out bytes.Buffer
 	s.cmd = s.command("postgres", "-D", filepath.Join(s.dir, "data"), "-k", s.dir, "-c", "listen_addresses=", "-c", "max_connections=50",
-		"-c", "shared_buffers=16MB")
+		"-c", "shared_buffers=16MB", "-c", "recovery_init_sync_method=syncfs")
 	s.cmd.Stderr = &out
 	if err := s.cmd.Start(); err != nil {
 		tb.Fatal(err)
@@ -121,6 +121,7 @@ func (s *Server) start(tb testing.TB) {
 			s.Kill()
 			tb.Fatalf("PostgreSQL does not answer: %v\n%s", err, out.String())
 		}
+		<-time.After(20 * time.Millisecond)
 	}
 }
 

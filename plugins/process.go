@@ -100,6 +100,14 @@ func (p *Process) PID() int {
 	return p.current.pid
 }
 
+// Starts returns how often the process was started, or tried to be, for metrics: more than once means that it ended by
+// itself, or was killed because it did not answer.
+func (p *Process) Starts() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.starts
+}
+
 // Dispense returns a connection to a process that lives, after starting one if need be. It waits for a start,
 // and the pause before it, only as long as ctx allows. It returns ErrStopped when the RestartPolicy allows no
 // start now, and ErrClosed after Close.

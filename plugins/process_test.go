@@ -86,9 +86,12 @@ func TestSecret(t *testing.T) {
 	cfg := config(t, "good")
 	cfg.Secrets = []Secret{{Env: "SENBON_TEST_FD", Value: func() ([]byte, error) { return []byte("open sesame"), nil }}}
 	p := start(t, cfg)
-	for range 2 { // a restarted process gets it again
+	for i := range 2 { // a restarted process gets it again
 		if got, err := call(t.Context(), p, "secret"); err != nil || got != "open sesame" {
 			t.Errorf("got %q, %v, want the secret", got, err)
+		}
+		if got := p.Starts(); got != i+1 {
+			t.Errorf("%d starts, want %d", got, i+1)
 		}
 		_, _ = call(t.Context(), p, "crash")
 	}

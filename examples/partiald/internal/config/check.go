@@ -398,6 +398,20 @@ func (c *Config) TrustedProxies() ([]netip.Prefix, error) { return prefixes(c.Se
 // PrivateNetworks returns the networks that may be fetched from although they are not public.
 func (c *Config) PrivateNetworks() ([]netip.Prefix, error) { return prefixes(c.Fetch.PrivateNetworks) }
 
+// Seal returns the secret that what is stored is sealed with; nil where there is none.
+func (c *Config) Seal() ([]byte, error) {
+	if c.Storage.SealFile == "" {
+		return nil, nil
+	}
+	s, err := secret("", c.Storage.SealFile)
+	if err == nil && len(s) < minSeal {
+		err = fmt.Errorf("%s has %d characters, at least %d are needed", c.Storage.SealFile, len(s), minSeal)
+	}
+	return []byte(s), err
+}
+
+const minSeal = 32
+
 // RuleSet returns the built-in rules and those of the configured files.
 func (c *Config) RuleSet() (*toolchain.Set, error) {
 	rules := toolchain.BuiltinRules()
@@ -474,6 +488,8 @@ func (k *checker) storage() {
 		return
 	}
 	k.plugin("storage.", &s.Plugin)
+	_, err := k.c.Seal()
+	k.try("storage.seal_file", err)
 	if s.Prefix != "" && (!strings.HasSuffix(s.Prefix, "/") || strings.HasPrefix(s.Prefix, "/") || strings.Contains(s.Prefix, "//")) {
 		k.add("storage.prefix", "%q is not \"\" or names that each end with a slash, such as \"partiald/\"", s.Prefix)
 	}

@@ -131,8 +131,9 @@ type Plugin struct {
 // Storage is where artifacts are kept beside the cache.
 type Storage struct {
 	Plugin
-	Prefix  string   `toml:"prefix"`
-	Presign Duration `toml:"presign"`
+	Prefix   string   `toml:"prefix"`
+	Presign  Duration `toml:"presign"`
+	SealFile string   `toml:"seal_file"`
 }
 
 // Signing is who signs what.

@@ -1,0 +1,231 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/config"
+)
+
+// Exit codes of every command.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2 // called wrongly, or the configuration cannot be used
+)
+
+// app is what all commands share.
+type app struct {
+	environ        []string
+	stdout, stderr io.Writer
+
+	configFile   string
+	listen, data string
+	dev          bool
+}
+
+// usageError marks what the caller can only repair by calling differently.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// run executes one command line and returns the exit code.
+func run(args, environ []string, stdout, stderr io.Writer) int {
+	a := &app{environ: environ, stdout: stdout, stderr: stderr}
+	root := a.root()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	cmd, err := root.ExecuteC()
+	if err == nil {
+		return exitDone
+	}
+	var usage usageError
+	var broken *config.Error
+	switch {
+	case errors.As(err, &broken):
+		for _, p := range broken.Problems {
+			say(stderr, "partiald: %s\n", p)
+		}
+		return exitUsage
+	case errors.As(err, &usage):
+		say(stderr, "partiald: %s (see %q)\n", err, cmd.CommandPath()+" --help")
+		return exitUsage
+	}
+	say(stderr, "partiald: %s\n", strings.TrimSpace(err.Error()))
+	return exitFailed
+}
+
+func (a *app) root() *cobra.Command {
+	var check, print bool
+	root := &cobra.Command{
+		Use:   "partiald",
+		Short: "Service that makes partial updates",
+		Long: `partiald makes partial updates: it takes requests over HTTP and on its page, fetches the complete updates, makes
+the partial one, proves it, signs it where that is configured, and keeps it.
+
+Without a configuration it is a service for this machine alone, with everything in the user's directories.`,
+		Example: `  partiald                                         then open http://127.0.0.1:8080/
+  partiald --dev                                   completes may come by http and from private networks
+  partiald --config partiald.toml --check-config   what is wrong?
+  PARTIALD_SERVER_LISTEN=127.0.0.1:9000 partiald   each key is a variable, too`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			c, err := a.load()
+			switch {
+			case err != nil:
+				return err
+			case print:
+				return c.Print(a.stdout)
+			case check:
+				_, err := fmt.Fprintln(a.stdout, "the configuration is good")
+				return err
+			}
+			return a.serve(c)
+		},
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	flags := root.PersistentFlags()
+	flags.StringVarP(&a.configFile, "config", "c", "", "configuration file (default: $PARTIALD_CONFIG, else none)")
+	flags.StringVar(&a.listen, "listen", "", "address and port to listen on (server.listen)")
+	flags.StringVar(&a.data, "data", "", "directory of everything that must not be lost (data)")
+	flags.BoolVar(&a.dev, "dev", false, "for trying out: fetch by http and from private networks, log everything")
+	root.Flags().BoolVar(&check, "check-config", false, "say everything that is wrong with the configuration, and end")
+	root.Flags().BoolVar(&print, "print-config", false, "print the configuration that holds, secrets masked, and end")
+	root.MarkFlagsMutuallyExclusive("check-config", "print-config")
+	runCommand := &cobra.Command{
+		Use:     "run",
+		Short:   "Run the service (what partiald does without a command)",
+		Example: "  partiald run --config /etc/partiald/partiald.toml",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			c, err := a.load()
+			if err != nil {
+				return err
+			}
+			return a.serve(c)
+		},
+	}
+	root.AddCommand(runCommand, a.healthCommand(), a.tokenCommand(), a.backupCommand(), a.versionCommand())
+	root.InitDefaultCompletionCmd()
+	root.InitDefaultHelpCmd()
+	wrapArgs(root)
+	return root
+}
+
+// wrapArgs makes every complaint about the number of arguments a usage error.
+func wrapArgs(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return usageError{err}
+			}
+			return nil
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		wrapArgs(sub)
+	}
+}
+
+// load reads the configuration as file, environment and flags say.
+func (a *app) load() (*config.Config, error) {
+	file := a.configFile
+	if file == "" {
+		file = a.variable("PARTIALD_CONFIG")
+	}
+	c, err := config.Load(file, a.environ)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range []struct{ key, value, flag string }{
+		{"server.listen", a.listen, "--listen"}, {"data", a.data, "--data"},
+	} {
+		if f.value == "" {
+			continue
+		}
+		if err := c.Set(f.key, f.value, f.flag); err != nil {
+			return nil, err
+		}
+	}
+	if a.dev {
+		c.Dev()
+	}
+	return c, c.Finish()
+}
+
+// variable returns a variable of the environment.
+func (a *app) variable(name string) string {
+	for _, entry := range a.environ {
+		if n, value, _ := strings.Cut(entry, "="); n == name {
+			return value
+		}
+	}
+	return ""
+}
+
+// build is what is known about this program.
+type build struct {
+	Version string
+	Commit  string
+	Go      string
+}
+
+const source = "https://github.com/senbonzakura/senbonzakura"
+
+func buildInfo() build {
+	b := build{Version: "(devel)"}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return b
+	}
+	b.Go = info.GoVersion
+	if info.Main.Version != "" {
+		b.Version = info.Main.Version
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			b.Commit = s.Value
+		}
+	}
+	return b
+}
+
+func (a *app) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "version",
+		Short:   "Print the version",
+		Example: "  partiald version",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			b := buildInfo()
+			line := "partiald " + b.Version
+			if b.Commit != "" {
+				line += " (" + b.Commit + ")"
+			}
+			_, err := fmt.Fprintf(a.stdout, "%s, %s\n", line, b.Go)
+			return err
+		},
+	}
+}
+
+// say tells people something. Where nobody listens there is nothing to be done about it.
+func say(w io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
+
+// terminal says whether a writer is one.
+func terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0 && f.Name() != os.DevNull
+}

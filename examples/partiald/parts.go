@@ -1,0 +1,363 @@
+package main
+
+import (
+	"context"
+	"crypto"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/senbonzakura/senbonzakura"
+	"github.com/senbonzakura/senbonzakura/cache"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/config"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/engine"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/ledger"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/queue"
+	"github.com/senbonzakura/senbonzakura/fetch"
+	"github.com/senbonzakura/senbonzakura/mar"
+	"github.com/senbonzakura/senbonzakura/plugins/signing"
+	"github.com/senbonzakura/senbonzakura/plugins/storage"
+)
+
+// answerWithin is how long a server elsewhere may take to answer at the start.
+const answerWithin = 4 * time.Second
+
+// parts is everything that the engine stands on.
+type parts struct {
+	ledger  *ledger.Ledger
+	queue   *queue.Queue
+	disk    *cache.Disk
+	memory  *cache.Memory
+	cache   *cache.Layered
+	storage *engine.Storage
+	signers []engine.Signer
+	keys    []crypto.PublicKey
+
+	mu    sync.Mutex
+	close []func() error // in the order of opening
+}
+
+// opened notes how to close something.
+func (p *parts) opened(closer func() error) {
+	p.mu.Lock()
+	p.close = append(p.close, closer)
+	p.mu.Unlock()
+}
+
+// Close closes everything, the last opened first.
+func (p *parts) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var errs []error
+	for i := len(p.close) - 1; i >= 0; i-- {
+		errs = append(errs, p.close[i]())
+	}
+	p.close = nil
+	return errors.Join(errs...)
+}
+
+// openParts opens everything at the same time and says everything that does not open, each with its key.
+func openParts(ctx context.Context, c *config.Config, log *slog.Logger, m *metrics) (_ *parts, err error) {
+	p := &parts{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.Close())
+		}
+	}()
+	var mu sync.Mutex
+	var broken config.Error
+	var wg sync.WaitGroup
+	for _, part := range []func(context.Context, *config.Config, *slog.Logger, *metrics) (string, error){
+		p.openLedger, p.openQueue, p.openCache, p.openStorage, p.openSigning,
+	} {
+		wg.Go(func() {
+			key, err := part(ctx, c, log, m)
+			if err == nil {
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			var problems *config.Error
+			if errors.As(c.At(key, err), &problems) {
+				broken.Problems = append(broken.Problems, problems.Problems...)
+			}
+		})
+	}
+	wg.Wait()
+	if len(broken.Problems) > 0 {
+		return p, &broken
+	}
+	return p, p.layer(c, log, m)
+}
+
+func (p *parts) openLedger(ctx context.Context, c *config.Config, log *slog.Logger, _ *metrics) (string, error) {
+	dsn, err := c.PostgresDSN()
+	if err != nil {
+		return c.PostgresKey(), err
+	}
+	opts := &ledger.Options{Log: log.With("part", "ledger")}
+	if dsn == "" {
+		if p.ledger, err = ledger.OpenSQLite(ctx, c.Ledger.SQLite, opts); err != nil {
+			return "ledger.sqlite", err
+		}
+	} else {
+		ctx, cancel := context.WithTimeout(ctx, answerWithin)
+		defer cancel()
+		if p.ledger, err = ledger.OpenPostgres(ctx, dsn, opts); err != nil {
+			return c.PostgresKey(), err
+		}
+	}
+	p.opened(p.ledger.Close)
+	return "", nil
+}
+
+func (p *parts) openQueue(ctx context.Context, c *config.Config, log *slog.Logger, _ *metrics) (string, error) {
+	q := &c.Queue
+	tlsConfig, err := c.QueueTLS()
+	if err != nil {
+		return "queue.tls_certificate", err
+	}
+	opts := queue.Options{
+		Server: c.Name, Prefix: q.Prefix, Dir: q.Dir, Lazy: q.Lazy, Listen: q.Listen, URLs: q.URLs, Credentials: q.Credentials,
+		Replicas: q.Replicas, Limit: q.Limit, AckWait: q.AckWait.Duration, Timeout: q.Timeout.Duration, Objects: q.Objects,
+		Log: log.With("part", "queue"),
+	}
+	key := "queue.dir"
+	switch {
+	case !c.Embedded():
+		key, opts.TLS = "queue.urls", tlsConfig
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, answerWithin)
+		defer cancel()
+	case q.ClusterListen != "":
+		// The others may start later: this waits for them, until somebody stops it.
+		key = "queue.cluster_listen"
+		word, err := c.ClusterSecret()
+		if err != nil {
+			return "queue.cluster_secret_file", err
+		}
+		opts.Cluster = &queue.Cluster{Listen: q.ClusterListen, Routes: q.ClusterRoutes, Secret: word, TLS: tlsConfig}
+	}
+	if p.queue, err = queue.Open(ctx, opts); err != nil {
+		return key, err
+	}
+	p.opened(p.queue.Close)
+	return "", nil
+}
+
+func (p *parts) openCache(ctx context.Context, c *config.Config, log *slog.Logger, _ *metrics) (string, error) {
+	limits := map[cache.Kind]cache.Limit{}
+	for kind, size := range map[cache.Kind]config.Size{
+		cache.Completes: c.Cache.Completes, cache.Patches: c.Cache.Patches, cache.Partials: c.Cache.Partials, senbonzakura.Reports: c.Cache.Reports,
+	} {
+		limits[kind] = cache.Limit{Bytes: int64(size), Age: c.Cache.Age.Duration}
+	}
+	var err error
+	if p.disk, err = cache.OpenDisk(ctx, c.Cache.Dir, &cache.DiskOptions{Limits: limits, Log: log.With("part", "cache")}); err != nil {
+		return "cache.dir", err
+	}
+	p.opened(p.disk.Close)
+	if c.Cache.Memory > 0 {
+		if p.memory, err = cache.NewMemory(&cache.MemoryOptions{Bytes: int64(c.Cache.Memory)}); err != nil {
+			return "cache.memory", err
+		}
+		p.opened(p.memory.Close)
+	}
+	return "", nil
+}
+
+func (p *parts) openStorage(ctx context.Context, c *config.Config, log *slog.Logger, m *metrics) (string, error) {
+	s := &c.Storage
+	if s.Command == "" {
+		return "", nil
+	}
+	client, err := storage.Start(ctx, s.Start(log.With("part", "storage")))
+	if err != nil {
+		return "storage.command", err
+	}
+	p.opened(client.Close)
+	seal, err := c.Seal()
+	if err != nil {
+		return "storage.seal_file", err
+	}
+	tier, err := storage.NewTier(client, &storage.TierOptions{Prefix: s.Prefix, TempDir: os.TempDir(), Secret: seal})
+	if err != nil {
+		return "storage.prefix", err
+	}
+	// A store that does not answer now is one that nobody configured right; later it may come and go.
+	check, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	if _, _, err := client.List(check, s.Prefix, "", 1); err != nil {
+		return "storage.command", fmt.Errorf("the plugin cannot use its store: %w", err)
+	}
+	p.storage = &engine.Storage{Client: client, Tier: tier}
+	if err := m.plugin("storage", client.Process().Name(), client.Process()); err != nil {
+		return "storage.command", err
+	}
+	return "", nil
+}
+
+func (p *parts) openSigning(ctx context.Context, c *config.Config, log *slog.Logger, m *metrics) (string, error) {
+	for _, name := range c.Signing.Trust {
+		key, err := config.PublicKey(name)
+		if err != nil {
+			return "signing.trust", err
+		}
+		p.keys = append(p.keys, key)
+	}
+	if len(c.Signing.Keys) == 0 {
+		return "", nil
+	}
+	policy, err := c.SigningPolicy()
+	if err != nil {
+		return "signing.policy", err
+	}
+	journal, err := signing.OpenJournal(c.Signing.Journal)
+	if err != nil {
+		return "signing.journal", err
+	}
+	p.opened(journal.Close)
+	clients := map[string]*signing.Client{}
+	for i := range c.Signing.Plugins {
+		sp := &c.Signing.Plugins[i]
+		client, err := signing.Start(ctx, sp.Start(log.With("part", "signer "+sp.Name)))
+		if err != nil {
+			return fmt.Sprintf("signing.plugins[%d].command", i), err
+		}
+		p.opened(client.Close)
+		clients[sp.Name] = client
+		if err := m.plugin("signing", sp.Name, client.Process()); err != nil {
+			return fmt.Sprintf("signing.plugins[%d].name", i), err
+		}
+	}
+	for i := range c.Signing.Keys {
+		k := &c.Signing.Keys[i]
+		public, err := config.PublicKey(k.PublicKey)
+		if err != nil {
+			return fmt.Sprintf("signing.keys[%d].public_key", i), err
+		}
+		s, err := newKeySigner(ctx, clients[k.Plugin], k, public, *policy, journal)
+		if err != nil {
+			return fmt.Sprintf("signing.keys[%d].id", i), err
+		}
+		p.signers = append(p.signers, engine.Signer{Name: k.Called(), Signer: s, Check: clients[k.Plugin].Process().Ping})
+	}
+	return "", nil
+}
+
+// layer puts the tiers of the cache together.
+func (p *parts) layer(c *config.Config, log *slog.Logger, m *metrics) error {
+	var tiers []cache.Store
+	if p.memory != nil {
+		tiers = append(tiers, p.memory)
+	}
+	tiers = append(tiers, p.disk)
+	if bucket := p.queue.Store(); bucket != nil {
+		tiers = append(tiers, bucket)
+	}
+	if p.storage != nil {
+		tiers = append(tiers, p.storage.Tier)
+	}
+	p.cache = cache.NewLayered(tiers, &cache.LayeredOptions{
+		Log: log.With("part", "cache"), FillTimeout: c.Workers.JobTimeout.Duration, SpoolDir: p.disk.TempDir(), Observe: m.cached,
+	})
+	p.opened(p.cache.Close)
+	return nil
+}
+
+// keySigner signs with one key what the policy lets it sign, and writes that down.
+type keySigner struct {
+	*signing.Signer
+	authority *signing.Authority
+}
+
+var _ senbonzakura.ProductSigner = keySigner{}
+
+func newKeySigner(ctx context.Context, client *signing.Client, k *config.Key, public crypto.PublicKey, policy signing.Policy, journal signing.Journal) (keySigner, error) {
+	signer, err := client.Signer(ctx, k.ID, public)
+	if err != nil {
+		return keySigner{}, err
+	}
+	ref := signing.KeyRef{Name: k.Called(), Client: client, ID: k.ID, PublicKey: public}
+	authority, err := signing.NewAuthority(ctx, []signing.Place{{ref}}, policy, &signing.AuthorityOptions{Journal: journal})
+	return keySigner{signer, authority}, err
+}
+
+// ForProduct implements senbonzakura.ProductSigner.
+func (s keySigner) ForProduct(ctx context.Context, product *mar.Product) (mar.Signer, error) {
+	signers, err := s.authority.Signers(ctx, product)
+	if err != nil {
+		return nil, err
+	}
+	return signers[0], nil
+}
+
+// Sign refuses: what is to be signed must be known, see ForProduct.
+func (s keySigner) Sign(context.Context, []byte) ([]byte, error) {
+	return nil, fmt.Errorf("%w: it is not known what is to be signed", signing.ErrPolicy)
+}
+
+// fetchOptions are how completes are fetched.
+func fetchOptions(c *config.Config, log *slog.Logger, agent string) (fetch.Options, error) {
+	f := &c.Fetch
+	networks, err := c.PrivateNetworks()
+	if err != nil {
+		return fetch.Options{}, err
+	}
+	opts := fetch.Options{
+		Insecure: f.Insecure, Prefixes: f.Allow, AllowNetworks: networks, MaxSize: int64(f.MaxSize), Attempts: f.Attempts,
+		Stall: f.Stall.Duration, PerHost: f.PerHost, UserAgent: agent, Log: log.With("part", "fetch"),
+	}
+	for _, port := range f.Ports {
+		opts.Ports = append(opts.Ports, uint16(port)) //nolint:gosec // 1 to 65535 was checked
+	}
+	if f.Proxy != "" {
+		if opts.Proxy, err = url.Parse(f.Proxy); err != nil {
+			return fetch.Options{}, err
+		}
+	}
+	return opts, nil
+}
+
+// certificates reads the server's certificate again when its file changes.
+type certificates struct {
+	certificate, key string
+	log              *slog.Logger
+
+	mu      sync.Mutex
+	current *tls.Certificate
+	changed time.Time
+	looked  time.Time
+}
+
+// get implements tls.Config.GetCertificate.
+func (s *certificates) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current != nil && time.Since(s.looked) < 10*time.Second {
+		return s.current, nil
+	}
+	s.looked = time.Now()
+	info, err := os.Stat(s.certificate)
+	if err == nil && s.current != nil && info.ModTime().Equal(s.changed) {
+		return s.current, nil
+	}
+	var pair tls.Certificate
+	if err == nil {
+		pair, err = tls.LoadX509KeyPair(s.certificate, s.key)
+	}
+	if err != nil {
+		if s.current != nil { // key and certificate are replaced one after the other
+			s.log.Warn("certificate cannot be read again; the old one stays", "error", err)
+			return s.current, nil
+		}
+		return nil, err
+	}
+	s.current, s.changed = &pair, info.ModTime()
+	return s.current, nil
+}

@@ -24,6 +24,10 @@ type table struct {
 	// refs are positions in the file that an entry refers to, so many for each entry; -1 for none.
 	refs  []int32
 	width int // refs per entry
+
+	parts  []part
+	starts []uint64 // addresses of the functions, where that is known
+	fixups []fixups
 }
 
 // stretch is a part of the new file whose alignment is not left to the parse.
@@ -42,23 +46,15 @@ func structures(ctx context.Context, old, new []byte, workers int) ([]stretch, [
 	if a == nil || b == nil || a.stride != b.stride || a.width != b.width {
 		return nil, nil, nil
 	}
-	segments, err := search(ctx, keyBytes(a.keys), keyBytes(b.keys), Options{Workers: workers}, false)
+	runs, err := align(ctx, a.keys, b.keys, workers)
 	if err != nil {
 		return nil, nil, err
 	}
 	var fixed []stretch
 	var out []anchor
 	last := make([]int32, a.width)
-	for i, s := range segments {
-		end := len(b.keys)
-		if i+1 < len(segments) {
-			end = int(segments[i+1].start) / keyLen
-		}
-		if s.offset == literal || s.offset%keyLen != 0 {
-			continue
-		}
-		start := (int(s.start) + keyLen - 1) / keyLen
-		shift := int(s.offset) / keyLen
+	for _, r := range runs {
+		start, end, shift := r.from, r.to, r.shift
 		at := b.at + start*b.stride
 		fixed = append(fixed, stretch{at, b.at + end*b.stride, int32(a.at + (start+shift)*a.stride - at)})
 		for k := start; k < end; k++ {
@@ -71,8 +67,40 @@ func structures(ctx context.Context, old, new []byte, workers int) ([]stretch, [
 			}
 		}
 	}
+	more, err := pointers(ctx, old, new, a, b, runs, workers)
+	if err != nil {
+		return nil, nil, err
+	}
+	fixed = tidy(append(fixed, more...), len(old), len(new))
 	slices.SortStableFunc(out, func(x, y anchor) int { return cmp.Compare(x.at, y.at) })
 	return fixed, out, nil
+}
+
+// pairing is a stretch of entries of the new file that belong to entries of the old one: entry k to entry
+// k+shift.
+type pairing struct{ from, to, shift int }
+
+// align finds the entries that belong together in two lists of keys.
+func align(ctx context.Context, old, new []int64, workers int) ([]pairing, error) {
+	segments, err := search(ctx, keyBytes(old), keyBytes(new), Options{Workers: workers}, false)
+	if err != nil {
+		return nil, err
+	}
+	var runs []pairing
+	for i, s := range segments {
+		end := len(new)
+		if i+1 < len(segments) {
+			end = int(segments[i+1].start) / keyLen
+		}
+		if s.offset == literal || s.offset%keyLen != 0 {
+			continue
+		}
+		start, shift := (int(s.start)+keyLen-1)/keyLen, int(s.offset)/keyLen
+		if end = min(end, len(old)-shift); start+shift >= 0 && start < end {
+			runs = append(runs, pairing{start, end, shift})
+		}
+	}
+	return runs, nil
 }
 
 // keyLen is the size of a key in keyBytes.
@@ -151,12 +179,14 @@ func elfTable(file []byte) *table {
 	}
 	n := int(min(binary.LittleEndian.Uint32(b[8:]), maxEntries, uint32(len(b)-12)/8))
 	t := &table{at: int(header.Off) + 12, stride: 8, width: 2, keys: make([]int64, n), refs: make([]int32, 2*n)}
+	t.parts, t.starts, t.fixups = parts, make([]uint64, n), elfFixups(f, parts, file)
 	for i := range n {
 		entry := b[12+8*i:]
 		start := int32(binary.LittleEndian.Uint32(entry))
 		if i+1 < n {
 			t.keys[i] = int64(int32(binary.LittleEndian.Uint32(entry[8:]))) - int64(start)
 		}
+		t.starts[i] = header.Vaddr + uint64(int64(start))
 		about := int32(binary.LittleEndian.Uint32(entry[4:]))
 		t.refs[2*i] = locate(parts, header.Vaddr+uint64(int64(start)), file)
 		t.refs[2*i+1] = locate(parts, header.Vaddr+uint64(int64(about)), file)
@@ -191,9 +221,11 @@ func peTable(file []byte) *table {
 	n := min(int(min(dir.Size, 1<<30)), len(file)-int(at)) / stride
 	n = min(n, maxEntries)
 	t := &table{at: int(at), stride: stride, width: 2, keys: make([]int64, n), refs: make([]int32, 2*n)}
+	t.parts, t.starts, t.fixups = parts, make([]uint64, n), peFixups(h, parts, file)
 	for i := range n {
 		entry := file[int(at)+stride*i:]
 		start := binary.LittleEndian.Uint32(entry)
+		t.starts[i] = uint64(start)
 		if stride == 12 {
 			t.keys[i] = int64(binary.LittleEndian.Uint32(entry[4:])) - int64(start)
 		} else if i+1 < n {

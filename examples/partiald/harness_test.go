@@ -1,0 +1,455 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha512"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
+	"github.com/senbonzakura/senbonzakura/mar"
+	"github.com/senbonzakura/senbonzakura/partial"
+)
+
+// TestMain lets this binary be partiald: tests that start servers run it under that name, as processes of their own.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"partiald": func() { os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr)) },
+	})
+}
+
+// logs collects what a process logs.
+type logs struct {
+	mu    sync.Mutex
+	lines []map[string]any
+	text  bytes.Buffer
+	more  chan struct{} // closed and replaced with every line
+}
+
+func (l *logs) follow(r io.Reader) {
+	s := bufio.NewScanner(r)
+	s.Buffer(nil, 1<<20)
+	for s.Scan() {
+		var line map[string]any
+		if json.Unmarshal(s.Bytes(), &line) != nil {
+			line = map[string]any{"msg": s.Text()}
+		}
+		l.mu.Lock()
+		l.lines = append(l.lines, line)
+		l.text.Write(s.Bytes())
+		l.text.WriteByte('\n')
+		close(l.more)
+		l.more = make(chan struct{})
+		l.mu.Unlock()
+	}
+}
+
+// find returns the first line with a message, waiting for it until ctx ends.
+func (l *logs) find(ctx context.Context, message string) (map[string]any, error) {
+	for from := 0; ; {
+		l.mu.Lock()
+		for ; from < len(l.lines); from++ {
+			if l.lines[from]["msg"] == message {
+				defer l.mu.Unlock()
+				return l.lines[from], nil
+			}
+		}
+		more := l.more
+		l.mu.Unlock()
+		select {
+		case <-more:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// node is a running partiald.
+type node struct {
+	t    testing.TB
+	env  []string
+	args []string
+	cmd  *exec.Cmd
+	log  *logs
+	done chan error // receives how it ended
+	addr string
+	http http.Client
+}
+
+// newNode prepares a server with directories of its own; env are further variables.
+func newNode(t testing.TB, env ...string) *node {
+	t.Helper()
+	dir := t.TempDir()
+	return &node{
+		t: t,
+		env: append([]string{
+			"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + dir, "GOCOVERDIR=" + os.Getenv("GOCOVERDIR"),
+			"PARTIALD_DATA=" + filepath.Join(dir, "data"), "PARTIALD_SERVER_LISTEN=127.0.0.1:0", "PARTIALD_LOG_FORMAT=json",
+			"PARTIALD_FETCH_INSECURE=true", "PARTIALD_FETCH_PRIVATE_NETWORKS=127.0.0.0/8", "PARTIALD_AUTH_RATE=0",
+		}, env...),
+	}
+}
+
+// launch starts the process and does not wait for anything.
+func (n *node) launch() {
+	n.t.Helper()
+	n.cmd = exec.Command("partiald", n.args...)
+	n.cmd.Env = n.env
+	stderr, err := n.cmd.StderrPipe()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	if err := n.cmd.Start(); err != nil {
+		n.t.Fatal(err)
+	}
+	n.log = &logs{more: make(chan struct{})}
+	n.done = make(chan error, 1)
+	cmd, log, done := n.cmd, n.log, n.done
+	go func() {
+		log.follow(stderr)
+		done <- cmd.Wait()
+		close(done)
+	}()
+	n.t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-done
+		if n.t.Failed() && n.cmd == cmd {
+			n.t.Logf("log of the last process:\n%s", log)
+		}
+	})
+}
+
+// start starts the process and waits until it is ready.
+func (n *node) start() {
+	n.t.Helper()
+	n.launch()
+	n.ready(30 * time.Second)
+}
+
+func (n *node) ready(within time.Duration) {
+	n.t.Helper()
+	ctx, cancel := context.WithTimeout(n.t.Context(), within)
+	defer cancel()
+	go func() { // a process that ends does not get ready
+		select {
+		case <-ctx.Done():
+		case err, open := <-n.done:
+			if open {
+				n.done <- err
+			}
+			cancel()
+		}
+	}()
+	line, err := n.log.find(ctx, "ready")
+	if err != nil {
+		n.t.Fatalf("the server did not get ready: %v\n%s", err, n.log)
+	}
+	n.addr, _ = line["address"].(string)
+	n.http = http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 256}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	n.t.Cleanup(n.http.CloseIdleConnections)
+}
+
+// kill ends the process at once and waits for its end.
+func (n *node) kill() {
+	n.t.Helper()
+	_ = n.cmd.Process.Kill()
+	n.await(10 * time.Second)
+	n.http.CloseIdleConnections()
+}
+
+// await waits for the end of the process and returns its exit code.
+func (n *node) await(within time.Duration) int {
+	n.t.Helper()
+	select {
+	case <-n.done:
+	case <-time.After(within):
+		n.t.Fatalf("the process did not end within %v\n%s", within, n.log)
+	}
+	return n.cmd.ProcessState.ExitCode()
+}
+
+// stop stops it gracefully.
+func (n *node) stop() {
+	n.t.Helper()
+	if err := n.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		n.t.Fatal(err)
+	}
+	if code := n.await(20 * time.Second); code != 0 {
+		n.t.Errorf("exit code %d after SIGTERM", code)
+	}
+}
+
+// request sends a request and returns the answer with its body read.
+func (n *node) request(method, path string, body io.Reader, header ...string) (*http.Response, []byte, error) {
+	req, err := http.NewRequestWithContext(n.t.Context(), method, "http://"+n.addr+path, body)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	res, err := n.http.Do(req)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer res.Body.Close()
+	data, err := io.ReadAll(res.Body)
+	return res, data, err
+}
+
+// get returns a body, which must come with status 200.
+func (n *node) get(path string, header ...string) []byte {
+	n.t.Helper()
+	res, data, err := n.request(http.MethodGet, path, nil, header...)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	if res.StatusCode != http.StatusOK {
+		n.t.Fatalf("GET %s: %s: %s", path, res.Status, data)
+	}
+	return data
+}
+
+// submit asks for a partial and returns what was answered.
+func (n *node) submit(spec job.Spec, header ...string) (*http.Response, job.Status, error) {
+	body, err := json.Marshal(spec)
+	if err != nil {
+		return nil, job.Status{}, err
+	}
+	res, data, err := n.request(http.MethodPost, "/api/v1/partials", bytes.NewReader(body), append([]string{"Content-Type", "application/json"}, header...)...)
+	if err != nil {
+		return nil, job.Status{}, err
+	}
+	var st job.Status
+	if res.StatusCode < 300 {
+		err = json.Unmarshal(data, &st)
+	} else {
+		err = fmt.Errorf("%s: %s", res.Status, data)
+	}
+	return res, st, err
+}
+
+// accept asks for a partial that must be taken.
+func (n *node) accept(spec job.Spec) job.Status {
+	n.t.Helper()
+	_, st, err := n.submit(spec)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return st
+}
+
+// status asks for a job.
+func (n *node) status(id string) (job.Status, error) {
+	res, data, err := n.request(http.MethodGet, "/api/v1/jobs/"+id, nil)
+	if err != nil {
+		return job.Status{}, err
+	}
+	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusAccepted {
+		return job.Status{}, fmt.Errorf("%s: %s", res.Status, data)
+	}
+	var st job.Status
+	return st, json.Unmarshal(data, &st)
+}
+
+// until polls a job until it is as wanted.
+func (n *node) until(id string, within time.Duration, want func(job.Status) bool) job.Status {
+	n.t.Helper()
+	var st job.Status
+	var err error
+	n.t.Helper()
+	if !poll(within, func() bool {
+		st, err = n.status(id)
+		return err == nil && want(st)
+	}) {
+		n.t.Fatalf("job %s: %v, %+v\n%s", id, err, st, n.log)
+	}
+	return st
+}
+
+// finish waits for the end of a job, which must be done.
+func (n *node) finish(id string, within time.Duration) job.Status {
+	n.t.Helper()
+	st := n.until(id, within, func(st job.Status) bool { return st.State.Final() })
+	if st.State != job.Done {
+		n.t.Fatalf("job %s: %s: %v", id, st.State, st.Error)
+	}
+	return st
+}
+
+// poll asks every few milliseconds whether something is so.
+func poll(within time.Duration, is func() bool) bool {
+	deadline := time.Now().Add(within)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if is() {
+			return true
+		}
+		if time.Now().After(deadline) {
+			return false
+		}
+		<-tick.C
+	}
+}
+
+// release packs one version of a small product; unlike makes versions with other contents of equal names.
+func release(t testing.TB, version, unlike string) []byte {
+	t.Helper()
+	large := bytes.Repeat([]byte("the same in every version and hard to say in fewer words\n"), 2000)
+	copy(large[len(large)/2:], "but for this: version "+version)
+	for i := range 20000 { // not compressible, so that a patch is smaller than the whole
+		large = append(large, byte(i*i>>3^i>>5))
+	}
+	large = append(large, unlike...)
+	tree := fstest.MapFS{
+		"application.ini":     {Data: []byte("[App]\nName=Firefox\nVersion=" + version + "\nBuildID=20260101000000\n")},
+		"libxul.so":           {Data: large, Mode: 0o755},
+		"only-" + version:     {Data: []byte("x")},
+		"update-settings.ini": {Data: []byte("[Settings]\nACCEPTED_MAR_CHANNEL_IDS=test\n")},
+	}
+	archive, _, err := partial.Pack(t.Context(), tree, partial.PackOptions{
+		Arch: "x86_64", Product: &mar.Product{Channel: "test", Version: version},
+		Compression: partial.Compression{Files: partial.XZ{Level: partial.LevelFast}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if _, err := archive.WriteTo(&out); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// origin serves complete updates. What is asked for below /held/ waits until it is let go.
+type origin struct {
+	*httptest.Server
+	files    sync.Map
+	requests atomic.Int64
+	mu       sync.Mutex
+	gate     chan struct{}
+	down     atomic.Bool // answers 503
+	broken   atomic.Int64
+}
+
+func newOrigin(t testing.TB) *origin {
+	t.Helper()
+	o := &origin{gate: make(chan struct{})}
+	o.Server = httptest.NewServer(o)
+	t.Cleanup(func() {
+		o.release()
+		o.CloseClientConnections()
+		o.Close()
+	})
+	return o
+}
+
+func (o *origin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	o.requests.Add(1)
+	if o.down.Load() {
+		http.Error(w, "down", http.StatusServiceUnavailable)
+		return
+	}
+	name := r.URL.Path[1:]
+	if rest, held := strings.CutPrefix(name, "held/"); held {
+		name = rest
+		o.mu.Lock()
+		gate := o.gate
+		o.mu.Unlock()
+		select {
+		case <-gate:
+		case <-r.Context().Done():
+			return
+		}
+	}
+	data, ok := o.files.Load(name)
+	if !ok {
+		http.NotFound(w, r)
+		return
+	}
+	body, _ := data.([]byte)
+	if o.broken.Add(-1) >= 0 { // ends half way
+		w.Header().Set("Content-Length", fmt.Sprint(len(body)))
+		_, _ = w.Write(body[:len(body)/2])
+		panic(http.ErrAbortHandler)
+	}
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
+}
+
+// release lets go what is held, now and from now on, until hold is called.
+func (o *origin) release() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	select {
+	case <-o.gate:
+	default:
+		close(o.gate)
+	}
+}
+
+func (o *origin) hold() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.gate = make(chan struct{})
+}
+
+// source serves bytes under a name.
+func (o *origin) source(name string, data []byte) job.Source {
+	o.files.Store(strings.TrimPrefix(name, "held/"), data)
+	sum := sha512.Sum512(data)
+	return job.Source{URLs: []string{o.URL + "/" + name}, SHA512: hex.EncodeToString(sum[:]), Size: int64(len(data))}
+}
+
+// freePort returns a port that nobody listens on right now.
+func freePort(t testing.TB) string {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+// exitCode is that of a command that ended.
+func exitCode(err error) int {
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		return exit.ExitCode()
+	}
+	return -1
+}

@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -380,5 +381,42 @@ func TestKeySigner(t *testing.T) {
 	}
 	if _, err := newKeySigner(t.Context(), client, &config.Key{ID: "k2"}, &key.PublicKey, policy, journal); err == nil {
 		t.Error("a key that the plugin does not have is taken")
+	}
+}
+
+// The files for deployments must be ones that this program takes.
+func TestDeployFiles(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("deploy/*.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	more, err := filepath.Glob("deploy/*/*.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if files = append(files, more...); len(files) < 2 {
+		t.Fatalf("found %q", files)
+	}
+	for _, file := range files {
+		if _, err := config.Load(file, nil); err != nil {
+			t.Error(err)
+		}
+	}
+	unit, err := os.ReadFile("deploy/partiald.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if analyze, err := exec.LookPath("systemd-analyze"); err == nil {
+		// It complains that the program is not there, but not about a key that it does not know.
+		said, _ := exec.CommandContext(t.Context(), analyze, "verify", "deploy/partiald.service").CombinedOutput()
+		if bytes.Contains(said, []byte("Unknown")) || bytes.Contains(said, []byte("Failed to parse")) {
+			t.Errorf("%s", said)
+		}
+	}
+	for _, want := range []string{"Type=notify", "StateDirectory=partiald", "WatchdogSec=", "--config /etc/partiald/partiald.toml\n"} {
+		if !bytes.Contains(unit, []byte(want)) {
+			t.Errorf("the unit has no %s", want)
+		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"path"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,13 +27,13 @@ import (
 
 // The answers and bodies of the API. huma makes the OpenAPI document from them.
 type (
-	// waitHeaders are those of requests that may wait.
-	waitHeaders struct {
+	// WaitHeaders are those of requests that may wait.
+	WaitHeaders struct {
 		Prefer         string `header:"Prefer" maxLength:"200" doc:"wait=N waits up to N seconds for the end." example:"wait=30"`
 		IdempotencyKey string `header:"Idempotency-Key" maxLength:"255" doc:"Taken, but not needed: equal requests are one job anyway."`
 	}
 	createIn struct {
-		waitHeaders
+		WaitHeaders
 		Body job.Spec
 	}
 	jobOut struct {
@@ -49,11 +50,12 @@ type (
 		ID string `json:"id" doc:"ID that the job would have."`
 	}
 	checkOut struct{ Body checked }
-	idIn     struct {
+	// JobID names a job in the path.
+	JobID struct {
 		ID string `path:"id" maxLength:"200" doc:"ID of a job." example:"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"`
 	}
 	waitIn struct {
-		idIn
+		JobID
 		Prefer string `header:"Prefer" maxLength:"200" doc:"wait=N waits up to N seconds for the end." example:"wait=30"`
 	}
 
@@ -88,7 +90,7 @@ type (
 		Settings *Settings  `json:"settings,omitempty" doc:"For all partials of the matrix."`
 	}
 	batchIn struct {
-		waitHeaders
+		WaitHeaders
 		Body BatchRequest
 	}
 	batchOut struct {
@@ -324,6 +326,7 @@ func (s *server) apiRoutes() error {
 	huma.Register(api, op("DELETE", "/api/v1/bans/{address}", "deleteBan", "Let an address in again", "", RoleOperate, 404), s.unban)
 
 	s.byteRoutes(api)
+	s.operations = groups(api.OpenAPI())
 	return s.serveDocument(api.OpenAPI())
 }
 
@@ -542,7 +545,7 @@ func (s *server) getJob(ctx context.Context, in *waitIn) (*jobOut, error) {
 	return out, nil
 }
 
-func (s *server) cancelJob(ctx context.Context, in *idIn) (*jobOut, error) {
+func (s *server) cancelJob(ctx context.Context, in *JobID) (*jobOut, error) {
 	st, err := s.change(ctx, in.ID, s.svc.Cancel)
 	if err != nil {
 		return nil, fail(ctx, err)
@@ -552,7 +555,7 @@ func (s *server) cancelJob(ctx context.Context, in *idIn) (*jobOut, error) {
 	return out, nil
 }
 
-func (s *server) retryJob(ctx context.Context, in *idIn) (*jobOut, error) {
+func (s *server) retryJob(ctx context.Context, in *JobID) (*jobOut, error) {
 	if err := s.accepting(); err != nil {
 		return nil, fail(ctx, err)
 	}
@@ -578,8 +581,8 @@ func (s *server) change(ctx context.Context, id string, do func(context.Context,
 }
 
 // document answers with what was stored as JSON.
-func (s *server) document(get func(context.Context, string) (job.Document, error)) func(context.Context, *idIn) (*documentOut, error) {
-	return func(ctx context.Context, in *idIn) (*documentOut, error) {
+func (s *server) document(get func(context.Context, string) (job.Document, error)) func(context.Context, *JobID) (*documentOut, error) {
+	return func(ctx context.Context, in *JobID) (*documentOut, error) {
 		if !isID(in.ID) {
 			return nil, fail(ctx, noJob(in.ID))
 		}
@@ -607,7 +610,7 @@ func (s *server) ended(ctx context.Context, id string, err error) error {
 	return p.after(2 * time.Second)
 }
 
-func (s *server) purgePartial(ctx context.Context, in *idIn) (*purgeOut, error) {
+func (s *server) purgePartial(ctx context.Context, in *JobID) (*purgeOut, error) {
 	if !isID(in.ID) {
 		return nil, fail(ctx, noJob(in.ID))
 	}
@@ -801,6 +804,26 @@ func (s *server) unban(ctx context.Context, in *unban) (*struct{}, error) {
 		return nil, fail(ctx, err)
 	}
 	return nil, nil
+}
+
+// groups lists the operations by their tags.
+func groups(doc *huma.OpenAPI) []apiGroup {
+	var out []apiGroup
+	for _, tag := range doc.Tags {
+		g := apiGroup{Name: tag.Name, Title: tag.Description}
+		for _, p := range slices.Sorted(mapsKeys(doc.Paths)) {
+			item := doc.Paths[p]
+			for _, o := range []*huma.Operation{item.Get, item.Post, item.Delete} {
+				if o == nil || o.Tags[0] != tag.Name {
+					continue
+				}
+				role, _ := o.Metadata[metaRole].(Role)
+				g.Operations = append(g.Operations, apiOperation{o.Method, o.Path, o.Summary, role})
+			}
+		}
+		out = append(out, g)
+	}
+	return out
 }
 
 // serveDocument answers with the OpenAPI document, made once.

@@ -60,6 +60,9 @@ type server struct {
 	offence *counter // wrong tokens and requests above the rate
 	events  *hub
 	hosts   map[string]bool
+	pages   *pages
+
+	operations []apiGroup // of the API, for its page
 }
 
 // New returns the handler of everything that partiald answers. It is safe for concurrent use and has nothing to
@@ -148,6 +151,8 @@ func (s *server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case in.access.plain != nil:
 		in.access.plain(w, r, p)
+	case in.access.page:
+		s.problemPage(w, r, p)
 	default:
 		writeProblem(w, r, p)
 	}
@@ -160,7 +165,7 @@ func (s *server) routes() error {
 		return err
 	}
 	s.funsizeRoutes()
-	return nil
+	return s.pageRoutes()
 }
 
 // call returns a context for one call of the service.

@@ -1,0 +1,122 @@
+package web
+
+import (
+	"cmp"
+	"fmt"
+	"html/template"
+	"iter"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
+)
+
+// What people read. Times are UTC, as in the log.
+
+func mapsKeys[M ~map[string]V, V any](m M) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for k := range m {
+			if !yield(k) {
+				return
+			}
+		}
+	}
+}
+
+// humanBytes says a size in bytes with three digits or so.
+func humanBytes(n int64) string {
+	if n < 0 {
+		return "–"
+	}
+	units := []string{"bytes", "KiB", "MiB", "GiB", "TiB"}
+	v, i := float64(n), 0
+	for v >= 1023.95 && i < len(units)-1 {
+		v /= 1024
+		i++
+	}
+	switch {
+	case n == 1:
+		return "1 byte"
+	case i == 0:
+		return fmt.Sprintf("%d bytes", n)
+	case v >= 100:
+		return fmt.Sprintf("%.0f %s", v, units[i])
+	}
+	return fmt.Sprintf("%.1f %s", v, units[i])
+}
+
+// percent says a share; it never rounds to all or nothing what is not.
+func percent(share float64) string {
+	p := 100 * share
+	if p > 99.9 && p < 100 {
+		return "99.9 %"
+	}
+	return fmt.Sprintf("%.1f %%", p)
+}
+
+// took says a duration with two or three digits.
+func took(d time.Duration) string {
+	switch {
+	case d < 0:
+		return "–"
+	case d < time.Second:
+		return fmt.Sprintf("%d ms", d.Milliseconds())
+	case d < 10*time.Second:
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	case d < time.Minute:
+		return fmt.Sprintf("%.0f s", d.Seconds())
+	case d < time.Hour:
+		return fmt.Sprintf("%d min %d s", int(d.Minutes()), int(d.Seconds())%60)
+	}
+	return fmt.Sprintf("%d h %d min", int(d.Hours()), int(d.Minutes())%60)
+}
+
+// when says a time.
+func when(t time.Time) template.HTML {
+	if t.IsZero() {
+		return "–"
+	}
+	t = t.UTC()
+	// Only digits and signs of the layout can be in it.
+	return template.HTML(`<time datetime="` + t.Format(time.RFC3339) + `">` + t.Format("2006-01-02 15:04:05") + ` UTC</time>`) //nolint:gosec // see above
+}
+
+// short is an ID or a hash as people compare it.
+func short(id string) string {
+	if len(id) > 12 {
+		return id[:12]
+	}
+	return id
+}
+
+// subject says what a job is about: "firefox de linux: 152.0 → 153.0", or the names of the files.
+func subject(st job.Status) string {
+	name := strings.Join(strings.Fields(strings.Join([]string{st.Spec.Product, st.Spec.Locale, st.Spec.Platform}, " ")), " ")
+	from, to := sourceName(st.Spec.From), sourceName(st.Spec.To)
+	if name == "" {
+		return from + " → " + to
+	}
+	return name + ": " + from + " → " + to
+}
+
+// sourceName is the name of a complete update: of its file, or its hash.
+func sourceName(s job.Source) string {
+	if len(s.URLs) > 0 {
+		u, _, _ := strings.Cut(s.URLs[0], "?")
+		name := path.Base(u)
+		name = strings.TrimSuffix(strings.TrimSuffix(name, ".mar"), ".complete")
+		if name != "" && name != "." && name != "/" {
+			return cut(name, 80)
+		}
+	}
+	return short(cmp.Or(s.SHA512, s.SHA256, "?"))
+}
+
+// bar is the length of a part in a bar of 1000; what there is at all can be seen.
+func bar(part, whole int64) int64 {
+	if part <= 0 || whole <= 0 {
+		return 0
+	}
+	return min(1000, max(2, int64(1000*(float64(part)/float64(whole)))))
+}

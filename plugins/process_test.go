@@ -26,6 +26,8 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/senbonzakura/senbonzakura/internal/testkit"
 )
 
 func freeze() { _ = syscall.Kill(os.Getpid(), syscall.SIGSTOP) }
@@ -121,6 +123,7 @@ func TestCloseIsClean(t *testing.T) {
 }
 
 func TestCloseFrozen(t *testing.T) {
+	t.Parallel()
 	cfg := config(t, "good")
 	cfg.CallTimeout = 100 * time.Millisecond
 	p := start(t, cfg)
@@ -208,6 +211,7 @@ func TestBadStart(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.mode, func(t *testing.T) {
+			t.Parallel()
 			cfg := config(t, tt.mode)
 			want := ErrHandshake
 			if tt.mode == "silent" {
@@ -230,6 +234,7 @@ func TestBadStart(t *testing.T) {
 }
 
 func TestNotAPlugin(t *testing.T) {
+	t.Parallel()
 	cfg := config(t, "good")
 	sum, err := Sum("/bin/sleep")
 	if err != nil {
@@ -247,20 +252,11 @@ func TestNotAPlugin(t *testing.T) {
 	}
 }
 
-// testRounds returns how often each misbehaviour is met, and how late an error may be. SENBON_PLUGIN_ROUNDS asks
-// for the figures that are promised; the default only asks that nothing hangs, on however busy a machine.
-func testRounds() (int, time.Duration) {
-	if n, err := strconv.Atoi(os.Getenv("SENBON_PLUGIN_ROUNDS")); err == nil && n > 0 {
-		return n, 250 * time.Millisecond
-	}
-	return 1, 3 * time.Second
-}
-
 // TestMisbehaviour is the plugin host's promise: whatever one call meets, the host lives, the error comes in
 // time, and the next call works.
 func TestMisbehaviour(t *testing.T) {
 	const deadline = 400 * time.Millisecond
-	rounds, slack := testRounds()
+	rounds, slack := testkit.Rounds()
 	tests := []struct {
 		request string
 		want    error // nil: the call itself may succeed
@@ -281,6 +277,9 @@ func TestMisbehaviour(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.request, func(t *testing.T) {
+			if rounds == 1 {
+				t.Parallel()
+			}
 			cfg := config(t, "good")
 			cfg.Logger = nil
 			p := start(t, cfg)
@@ -312,6 +311,7 @@ func TestMisbehaviour(t *testing.T) {
 
 // TestUnboundedPlugin meets a plugin that was built without this package's limits on its side.
 func TestUnboundedPlugin(t *testing.T) {
+	t.Parallel()
 	p := start(t, config(t, "unbounded"))
 	for _, request := range []string{"oversize", "header"} {
 		if _, err := call(t.Context(), p, request); err == nil {
@@ -359,6 +359,7 @@ func TestErrors(t *testing.T) {
 }
 
 func TestStream(t *testing.T) {
+	t.Parallel()
 	cfg := config(t, "good")
 	cfg.CallTimeout = 300 * time.Millisecond
 	p := start(t, cfg)
@@ -392,7 +393,7 @@ func TestStream(t *testing.T) {
 	if got, err := count(3); !errors.Is(err, ErrTimeout) || got != 3 {
 		t.Errorf("silence after 3 messages: got %d, %v, want 3 and ErrTimeout", got, err)
 	}
-	if _, slack := testRounds(); time.Since(begin) > cfg.CallTimeout+slack {
+	if _, slack := testkit.Rounds(); time.Since(begin) > cfg.CallTimeout+slack {
 		t.Errorf("took %v", time.Since(begin))
 	}
 	if got, err := count(10); err != nil || got != 10 {
@@ -401,6 +402,7 @@ func TestStream(t *testing.T) {
 }
 
 func TestBreaker(t *testing.T) {
+	t.Parallel()
 	cfg := config(t, "good")
 	cfg.Restart = RestartPolicy{Max: 3, Window: time.Hour, MinPause: time.Millisecond, MaxPause: time.Millisecond}
 	p := start(t, cfg)
@@ -469,7 +471,7 @@ func TestConcurrentCalls(t *testing.T) {
 
 // TestHostKilled kills hosts as nobody could catch, and looks for the plugins they had.
 func TestHostKilled(t *testing.T) {
-	rounds, _ := testRounds()
+	rounds, _ := testkit.Rounds()
 	dir, err := os.MkdirTemp("", "sbt") //nolint:usetesting // t.TempDir is too long for a socket
 	if err != nil {
 		t.Fatal(err)
@@ -536,6 +538,7 @@ func TestHostKilled(t *testing.T) {
 }
 
 func TestLogs(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	var b bytes.Buffer
 	cfg := config(t, "good")
@@ -577,6 +580,7 @@ func (w lockedWriter) Write(p []byte) (int, error) {
 }
 
 func TestPrivateCopy(t *testing.T) {
+	t.Parallel()
 	cfg := config(t, "good")
 	b, err := os.ReadFile(cfg.Path)
 	if err != nil {
@@ -598,10 +602,7 @@ func TestPrivateCopy(t *testing.T) {
 
 // TestRestartsLeakNothing crashes one plugin many times.
 func TestRestartsLeakNothing(t *testing.T) {
-	rounds := 20
-	if v := os.Getenv("SENBON_LONG"); v != "" && v != "0" {
-		rounds = 1000
-	}
+	rounds := testkit.Count(8, 20, 1000)
 	before := goleak.IgnoreCurrent()
 	cfg := config(t, "good")
 	cfg.Logger = nil

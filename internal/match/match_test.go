@@ -181,9 +181,14 @@ func TestDefaultEmpty(t *testing.T) {
 // TestDefaultWorkers holds that neither the number of workers nor the machine changes the steps.
 func TestDefaultWorkers(t *testing.T) {
 	t.Parallel()
-	old, new := program(5, chunkLen*3/2, nil), program(5, chunkLen*5/4, func(f int) bool { return f%301 == 7 })
+	chunks, numbers := testkit.Count(1, 3, 3), []int{2, 0, 3, 8}[:testkit.Count(1, 4, 4)]
+	old := program(5, chunkLen*chunks/2, nil)
+	new := program(5, chunkLen*chunks+chunkLen/16, func(f int) bool { return f%301 == 7 })
 	want := mustMatch(t, old, new, Options{Workers: 1})
-	for _, workers := range []int{0, 2, 3, 8} {
+	if len(want) < 10 {
+		t.Errorf("only %d steps: this test shows nothing", len(want))
+	}
+	for _, workers := range numbers {
 		if diff := cmp.Diff(want, mustMatch(t, old, new, Options{Workers: workers})); diff != "" {
 			t.Errorf("%d workers (-want +got):\n%.2000s", workers, diff)
 		}
@@ -238,7 +243,11 @@ func TestDefaultCancel(t *testing.T) {
 
 // TestPeakMemory holds the declared memory to what is in use. Not parallel: it looks at the whole heap.
 func TestPeakMemory(t *testing.T) {
-	old, new := program(5, 6<<20, nil), program(5, 6<<20, func(f int) bool { return f%301 == 7 })
+	if testkit.Race {
+		t.Skip("takes 10 s with the race detector, and is a single goroutine's work")
+	}
+	size := testkit.Count(3<<20, 6<<20, 6<<20)
+	old, new := program(5, size, nil), program(5, size, func(f int) bool { return f%301 == 7 })
 	heap := func() int64 {
 		runtime.GC()
 		var m runtime.MemStats
@@ -257,7 +266,11 @@ func TestPeakMemory(t *testing.T) {
 
 // TestDefaultLinear compares the time per byte of contents that are hard for a matcher, at two sizes.
 func TestDefaultLinear(t *testing.T) {
-	linear(t, 1<<18, 1<<21)
+	if testkit.Race {
+		linear(t, 1<<15, 1<<18) // it is a single goroutine's work
+		return
+	}
+	linear(t, 1<<17, testkit.Count(1<<20, 1<<21, 1<<21))
 }
 
 func TestDefaultLinearLong(t *testing.T) {

@@ -6,7 +6,9 @@ package testkit
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
+	"time"
 )
 
 // SharedVariable names the environment variable that overrides where shared inputs are looked for.
@@ -31,9 +33,54 @@ func Shared(tb testing.TB, elem ...string) string {
 // Long skips the test unless SENBON_LONG is set to something other than "" or "0"; why says what it takes.
 func Long(tb testing.TB, why string) {
 	tb.Helper()
-	if v := os.Getenv("SENBON_LONG"); v == "" || v == "0" {
+	if !set("SENBON_LONG") {
 		tb.Skipf("long test (%s): set SENBON_LONG=1 to run it", why)
 	}
+}
+
+// Count returns how often a test does something: quick times in every run of all tests, gate times, which are what
+// this project promises, with SENBON_GATE set, and soak times with SENBON_LONG set.
+func Count(quick, gate, soak int) int {
+	switch {
+	case set("SENBON_LONG"):
+		return soak
+	case set("SENBON_GATE"):
+		return gate
+	}
+	return quick
+}
+
+// Rounds returns how often a test meets each misbehaviour of a plugin, and how late errors may be then. SENBON_GATE,
+// SENBON_LONG and, as a number, SENBON_PLUGIN_ROUNDS ask for the figures that are promised; else the test only asks
+// that nothing hangs, on however busy a machine.
+func Rounds() (n int, slack time.Duration) {
+	n, slack = Count(1, 20, 500), 250*time.Millisecond
+	if asked, err := strconv.Atoi(os.Getenv("SENBON_PLUGIN_ROUNDS")); err == nil && asked > 0 {
+		n = asked
+	} else if n == 1 {
+		slack = 3 * time.Second
+	}
+	return n, slack
+}
+
+func set(variable string) bool {
+	v := os.Getenv(variable)
+	return v != "" && v != "0"
+}
+
+// MemoryDir is tb.TempDir in memory, where there is such a place: for the many small trees of tests that are not
+// about what survives a power cut.
+func MemoryDir(tb testing.TB) string {
+	tb.Helper()
+	if os.Getenv("TMPDIR") != "" {
+		return tb.TempDir()
+	}
+	dir, err := os.MkdirTemp("/dev/shm", "senbonzakura")
+	if err != nil {
+		return tb.TempDir()
+	}
+	tb.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }
 
 // Root returns the directory that holds this module's go.mod.

@@ -20,6 +20,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/senbonzakura/senbonzakura/internal/testkit"
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/plugins"
 	"github.com/senbonzakura/senbonzakura/plugins/signing"
@@ -153,6 +154,7 @@ func TestConformanceInProcess(t *testing.T) {
 }
 
 func TestConformanceOfBinary(t *testing.T) {
+	t.Parallel()
 	r := signingtest.CheckBinary(t.Context(), binary(t), &signingtest.Options{Key: "release", PublicKey: testKey().Public()})
 	r.Apply(t)
 	var b strings.Builder
@@ -492,6 +494,7 @@ func (j *records) outcomes() string {
 }
 
 func TestRetry(t *testing.T) {
+	t.Parallel()
 	ring, err := keyring(testKey())
 	if err != nil {
 		t.Fatal(err)
@@ -572,20 +575,14 @@ func TestConfiguredKeyDecides(t *testing.T) {
 	}
 }
 
-// testRounds returns how often each misbehaviour is met, and how late an error may be. SENBON_PLUGIN_ROUNDS asks
-// for the figures that are promised; the default only asks that nothing hangs, on however busy a machine.
-func testRounds() (int, time.Duration) {
-	if n, err := strconv.Atoi(os.Getenv("SENBON_PLUGIN_ROUNDS")); err == nil && n > 0 {
-		return n, 250 * time.Millisecond
-	}
-	return 1, 3 * time.Second
-}
-
 // TestSickPlugin is the promise about plugins that sign: whatever one does, nothing is published that is not
 // signed right, errors come in time, the host lives, and the next archive is signed.
 func TestSickPlugin(t *testing.T) {
 	const deadline = 500 * time.Millisecond
-	rounds, slack := testRounds()
+	rounds, slack := testkit.Rounds()
+	if rounds == 1 {
+		t.Parallel()
+	}
 	c, err := signing.Start(t.Context(), binary(t, "SENBON_TEST_SICK=1"))
 	if err != nil {
 		t.Fatal(err)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/senbonzakura/senbonzakura/cache"
 	"github.com/senbonzakura/senbonzakura/cache/cachetest"
+	"github.com/senbonzakura/senbonzakura/internal/testkit"
 	"github.com/senbonzakura/senbonzakura/plugins"
 	"github.com/senbonzakura/senbonzakura/plugins/storage"
 	"github.com/senbonzakura/senbonzakura/plugins/storage/storagetest"
@@ -93,7 +94,7 @@ func local(tb testing.TB, b storage.Backend) *storage.Client {
 
 func newDir(tb testing.TB) *storage.Dir {
 	tb.Helper()
-	d, err := openDir(tb.TempDir())
+	d, err := openDir(testkit.MemoryDir(tb))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -106,7 +107,8 @@ func TestConformanceInProcess(t *testing.T) {
 }
 
 func TestConformanceOfBinary(t *testing.T) {
-	dir := t.TempDir()
+	t.Parallel()
+	dir := testkit.MemoryDir(t)
 	r := storagetest.CheckBinary(t.Context(), binary(t, dir), nil)
 	r.Apply(t)
 	var b strings.Builder
@@ -255,21 +257,15 @@ func opener(b []byte) func() (io.ReadCloser, error) {
 	return func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil }
 }
 
-// testRounds returns how often each misbehaviour is met, and how late an error may be. SENBON_PLUGIN_ROUNDS asks
-// for the figures that are promised; the default only asks that nothing hangs, on however busy a machine.
-func testRounds() (int, time.Duration) {
-	if n, err := strconv.Atoi(os.Getenv("SENBON_PLUGIN_ROUNDS")); err == nil && n > 0 {
-		return n, 250 * time.Millisecond
-	}
-	return 1, 3 * time.Second
-}
-
 // TestSickPlugin is the promise about plugins that store: whatever one does, no wrong byte is taken for right,
 // errors come in time, the host lives, and the next object comes and goes.
 func TestSickPlugin(t *testing.T) {
 	const deadline = 500 * time.Millisecond
-	rounds, slack := testRounds()
-	c := start(t, binary(t, t.TempDir(), "SENBON_TEST_SICK=1"))
+	rounds, slack := testkit.Rounds()
+	if rounds == 1 {
+		t.Parallel()
+	}
+	c := start(t, binary(t, testkit.MemoryDir(t), "SENBON_TEST_SICK=1"))
 	good, bytesOf := object("good", 3*plugins.ChunkSize)
 	for _, o := range []storage.Object{good, {Name: "good-other", Size: good.Size}} {
 		b := bytesOf
@@ -326,11 +322,13 @@ func TestSickPlugin(t *testing.T) {
 }
 
 func TestTier(t *testing.T) {
+	t.Parallel()
 	for name, secret := range map[string][]byte{"plain": nil, "sealed": []byte("secret")} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			cachetest.Run(t, cachetest.Config{New: func(tb testing.TB) cache.Store {
 				tb.Helper()
-				tier, err := storage.NewTier(local(tb, newDir(tb)), &storage.TierOptions{Prefix: "cache/", TempDir: tb.TempDir(), Secret: secret})
+				tier, err := storage.NewTier(local(tb, newDir(tb)), &storage.TierOptions{Prefix: "cache/", TempDir: testkit.MemoryDir(tb), Secret: secret})
 				if err != nil {
 					tb.Fatal(err)
 				}

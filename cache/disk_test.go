@@ -17,6 +17,7 @@ import (
 
 	"github.com/senbonzakura/senbonzakura/cache"
 	"github.com/senbonzakura/senbonzakura/internal/osfs"
+	"github.com/senbonzakura/senbonzakura/internal/testkit"
 )
 
 // clock is one that is set by hand.
@@ -105,7 +106,7 @@ func TestRecord(t *testing.T) {
 }
 
 func TestDamage(t *testing.T) {
-	damages := scale(1000, 20_000)
+	damages := testkit.Count(300, 1000, 20_000)
 	root := os.Geteuid() == 0
 	rng := rand.New(rand.NewPCG(5, uint64(damages)))
 	d := openDisk(t, t.TempDir(), nil)

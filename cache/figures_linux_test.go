@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/senbonzakura/senbonzakura/cache"
+	"github.com/senbonzakura/senbonzakura/internal/testkit"
 )
 
 func init() {
@@ -71,10 +72,7 @@ func TestSyscallFaults(t *testing.T) {
 	if err := exec.CommandContext(t.Context(), strace, "-f", "-o", os.DevNull, "-e", "trace=fsync", "true").Run(); err != nil {
 		t.Skipf("strace cannot trace here: %v", err)
 	}
-	first := make([]int, scale(12, 40))
-	for i := range first {
-		first[i] = i + 1
-	}
+	first, of := testkit.Count(12, 12, 40), testkit.Count(3, 1, 1) // one of so many positions for each call and fault
 	type run struct {
 		call, fault string
 		n           int
@@ -124,17 +122,17 @@ func TestSyscallFaults(t *testing.T) {
 			}
 		})
 	}
-	for _, call := range calls {
-		for _, fault := range faults {
-			for _, n := range first {
+	for i, call := range calls {
+		for k, fault := range faults {
+			for n := 1 + (i+k)%of; n <= first; n += of {
 				runs <- run{call, fault, n}
 			}
 		}
 	}
 	close(runs)
 	wg.Wait()
-	t.Logf("%d runs (%d system calls × %d faults × %d positions): %d killed, %d failed, %d untouched; %d acknowledged, 0 wrong",
-		total, len(calls), len(faults), len(first), killed, failed, untouched, acked)
+	t.Logf("%d runs (%d system calls × %d faults × one of %d of %d positions): %d killed, %d failed, %d untouched; %d acknowledged, 0 wrong",
+		total, len(calls), len(faults), of, first, killed, failed, untouched, acked)
 	if killed < 10 || failed < 10 || acked < 10 {
 		t.Error("too few faults hit: this test shows nothing")
 	}
@@ -190,7 +188,7 @@ func mountPrivately() error {
 // TestDiskFull fills a small file system again and again.
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
-	cycles := scale(20, 200)
+	cycles := testkit.Count(4, 20, 200)
 	cmd := childCommand(t.Context(), "full", t.TempDir(), strconv.Itoa(cycles))
 	privateMounts(t, cmd)
 	out, err := cmd.Output()
@@ -308,7 +306,7 @@ func TestPowerCut(t *testing.T) {
 	if _, err := os.Stat("/dev/fuse"); err != nil {
 		t.Skipf("no FUSE here: %v", err)
 	}
-	puts := scale(50, 2000)
+	puts := testkit.Count(50, 50, 2000)
 	for _, synced := range []bool{true, false} {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		defer cancel()

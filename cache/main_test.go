@@ -28,11 +28,3 @@ func TestMain(m *testing.M) {
 	}
 	goleak.VerifyTestMain(m)
 }
-
-// scale returns how much a test does: as much as fits into every run of all tests, or with SENBON_LONG set.
-func scale(short, long int) int {
-	if v := os.Getenv("SENBON_LONG"); v != "" && v != "0" {
-		return long
-	}
-	return short
-}

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/senbonzakura/senbonzakura/cache"
+	"github.com/senbonzakura/senbonzakura/internal/testkit"
 )
 
 // content returns n bytes that follow from the seed and do not repeat.
@@ -102,7 +103,7 @@ func writerChild(args []string) error {
 // TestKill kills processes at random moments while they write into one directory.
 func TestKill(t *testing.T) {
 	t.Parallel()
-	kills, together := scale(300, 10_000), 4
+	kills, together := testkit.Count(60, 300, 10_000), 4
 	dir := t.TempDir()
 	d := openDisk(t, dir, nil)
 	rng := rand.New(rand.NewPCG(1, uint64(kills)))
@@ -278,7 +279,7 @@ func sharerChild(args []string) error {
 // TestShared lets 4 processes use one directory at a time and watches its size.
 func TestShared(t *testing.T) {
 	t.Parallel()
-	ops := scale(1000, 20_000)
+	ops := testkit.Count(400, 1000, 20_000)
 	dir := t.TempDir()
 	d := openDisk(t, dir, shareOptions())
 	var wg sync.WaitGroup

@@ -15,7 +15,6 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
-	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -24,20 +23,13 @@ import (
 	"time"
 
 	"github.com/senbonzakura/senbonzakura/fetch"
+	"github.com/senbonzakura/senbonzakura/internal/testkit"
 )
-
-func long() bool {
-	v := os.Getenv("SENBON_LONG")
-	return v != "" && v != "0"
-}
 
 // TestBroken breaks a download at many offsets, at servers that resume, that cannot, and whose file changes
 // meanwhile.
 func TestBroken(t *testing.T) {
-	offsets := 64
-	if long() {
-		offsets = 1000
-	}
+	offsets := testkit.Count(64, 64, 1000)
 	data, old := content(6, 256<<10), content(7, 256<<10)
 	modes := []string{"range", "no range", "changed ETag", "changed unnoticed"}
 	for _, mode := range modes {

@@ -326,7 +326,7 @@ func TestApplyFailsAtEveryOperation(t *testing.T) {
 	from, to, update := killCase(t)
 	undone, finished, stuck := 0, 0, 0
 	for at := 1; ; at++ {
-		dir := t.TempDir()
+		dir := testkit.MemoryDir(t)
 		from.write(t, dir)
 		root := openRoot(t, dir)
 		fsys := &faultFS{filesystem: rootFS{root}, at: at}
@@ -389,7 +389,7 @@ func TestApplyFailsWhileUndoing(t *testing.T) {
 	t.Parallel()
 	from, to, update := killCase(t)
 	for at := 1; ; at++ {
-		dir := t.TempDir()
+		dir := testkit.MemoryDir(t)
 		from.write(t, dir)
 		root := openRoot(t, dir)
 		// the last move into place cannot succeed, and then the at-th operation of undoing fails

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
+
+	"github.com/senbonzakura/senbonzakura/internal/testkit"
 )
 
 const (
@@ -38,7 +40,7 @@ func TestApplyKilledAtEveryOperation(t *testing.T) {
 	// every operation of a run counts; a killed process costs some 10 ms
 	killed, before, after := 0, 0, 0
 	for at := 1; ; at++ {
-		dir := t.TempDir()
+		dir := testkit.MemoryDir(t)
 		from.write(t, dir)
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestApplyKilledAtEveryOperation$")
 		cmd.Env = append(os.Environ(), killVariable+"="+strconv.Itoa(at), killDir+"="+dir)

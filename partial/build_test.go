@@ -97,6 +97,9 @@ func TestMozillaRecipePackaging(t *testing.T) {
 }
 
 func TestMozillaRecipeFirefoxSmall(t *testing.T) {
+	if testkit.Race {
+		t.Skip("takes a minute with the race detector; TestMozillaRecipePackaging does the same with less")
+	}
 	t.Parallel()
 	from := openMAR(t, "corpus", "firefox-small", "from.mar")
 	to := openMAR(t, "corpus", "firefox-small", "to.mar")

@@ -102,13 +102,13 @@ func nextRelease(r *rand.Rand, from snapshot) snapshot {
 	return to
 }
 
-// apply(partial, FROM) == TO, for 2,000 generated pairs, judged by Build's own proof, by Verify on the bytes as written, by
-// Apply on a directory, and, for a sample, by an independent program.
+// apply(partial, FROM) == TO, for generated pairs, 2,000 with SENBON_GATE, judged by Build's own proof, by Verify on the bytes
+// as written, by Apply on a directory, and, for a sample, by an independent program.
 func TestGeneratedTrees(t *testing.T) {
 	t.Parallel()
-	pairs, sample := 2000, 5
-	if v := os.Getenv("SENBON_LONG"); v != "" && v != "0" {
-		pairs, sample = 40_000, 200
+	pairs, sample := testkit.Count(240, 2000, 40_000), testkit.Count(1, 5, 200)
+	if testkit.Race {
+		pairs = testkit.Count(40, 400, 4000)
 	}
 	workers := runtime.GOMAXPROCS(0)
 	var mu sync.Mutex
@@ -235,7 +235,7 @@ func written(a *mar.Archive) (*mar.Reader, []byte, error) {
 // appliedOnDisk applies an update to a directory and compares it with TO, but for what is meant to differ.
 func appliedOnDisk(t *testing.T, from, to, update *mar.Reader, proof *Proof) error {
 	t.Helper()
-	dir := t.TempDir()
+	dir := testkit.MemoryDir(t)
 	contents(t, from).write(t, dir)
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -276,8 +276,12 @@ func TestSameBytes(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(3, 4))
 	fromTree := someRelease(r)
+	size := 20_000
+	if testkit.Race {
+		size = 3000
+	}
 	for _, n := range []string{"libxul.so", "omni.ja", "firefox"} {
-		fromTree[n] = "x" + string(noise(r, 20_000))
+		fromTree[n] = "x" + string(noise(r, size))
 	}
 	toTree := snapshot{}
 	for n, v := range fromTree {

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/senbonzakura/senbonzakura/bsdiff"
+	"github.com/senbonzakura/senbonzakura/internal/testkit"
 	"github.com/senbonzakura/senbonzakura/mar"
 )
 
@@ -662,6 +663,9 @@ func TestBuildNeedsCompletes(t *testing.T) {
 
 // A small archive that unpacks to gigabytes costs neither their time nor their memory.
 func TestBombs(t *testing.T) {
+	if testkit.Race {
+		t.Skip("unpacks 64 MiB again and again, which takes a minute with the race detector")
+	}
 	t.Parallel()
 	var packed bytes.Buffer
 	w, err := (XZ{Level: LevelFast}).NewWriter(&packed, Content{Kind: ContentPatch, Size: -1})

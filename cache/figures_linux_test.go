@@ -92,7 +92,7 @@ func TestSyscallFaults(t *testing.T) {
 				}
 				cmd := exec.CommandContext(t.Context(), strace, "-f", "-qq", "-o", os.DevNull, "-e", "trace="+r.call,
 					"-e", fmt.Sprintf("inject=%s:%s:when=%d", r.call, r.fault, r.n), os.Args[0], dir, errno)
-				cmd.Env = append(os.Environ(), childVariable+"=once", "GOMAXPROCS=1")
+				cmd.Env = append(os.Environ(), testkit.FastExit, childVariable+"=once", "GOMAXPROCS=1")
 				out, err := cmd.Output()
 				isAcked := bytes.Contains(out, []byte("acked"))
 				mu.Lock()

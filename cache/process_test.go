@@ -44,7 +44,7 @@ func init() {
 
 func childCommand(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, os.Args[0], args...)
-	cmd.Env = append(os.Environ(), childVariable+"="+name)
+	cmd.Env = append(os.Environ(), testkit.FastExit, childVariable+"="+name)
 	cmd.Stderr = os.Stderr
 	return cmd
 }

@@ -43,7 +43,7 @@ func TestApplyKilledAtEveryOperation(t *testing.T) {
 		dir := testkit.MemoryDir(t)
 		from.write(t, dir)
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestApplyKilledAtEveryOperation$")
-		cmd.Env = append(os.Environ(), killVariable+"="+strconv.Itoa(at), killDir+"="+dir)
+		cmd.Env = append(os.Environ(), testkit.FastExit, killVariable+"="+strconv.Itoa(at), killDir+"="+dir)
 		out, err := cmd.CombinedOutput()
 		if err == nil {
 			if diff := diffSnapshots(look(t, dir), to); diff != "" {

@@ -22,6 +22,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/senbonzakura/senbonzakura/internal/testkit"
 )
 
 // The test binary is also every plugin and every host of these tests: it looks at its environment first.
@@ -242,7 +244,7 @@ func config(tb testing.TB, mode string) Config {
 	path, sum := self(tb)
 	return Config{
 		Path: path, SHA256: sum, Dir: shortDir(tb),
-		Env:          []string{modeEnv + "=" + mode},
+		Env:          []string{testkit.FastExit, modeEnv + "=" + mode},
 		StartTimeout: 20 * time.Second,
 		Restart:      RestartPolicy{Max: 1000, MinPause: time.Millisecond, MaxPause: 2 * time.Millisecond},
 		Logger:       slog.New(slog.NewTextHandler(testWriter{tb}, &slog.HandlerOptions{Level: slog.LevelWarn})),
@@ -318,7 +320,7 @@ func hostMain() {
 	if err != nil {
 		panic(err)
 	}
-	p, err := Start(context.Background(), Config{Path: path, SHA256: sum, Dir: os.Getenv(hostEnv), Env: []string{modeEnv + "=good"}}, echoKind)
+	p, err := Start(context.Background(), Config{Path: path, SHA256: sum, Dir: os.Getenv(hostEnv), Env: []string{testkit.FastExit, modeEnv + "=good"}}, echoKind)
 	if err != nil {
 		panic(err)
 	}

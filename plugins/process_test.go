@@ -71,7 +71,7 @@ func TestEnvironment(t *testing.T) {
 		names = append(names, name)
 	}
 	allowed := []string{
-		"MINE", modeEnv, CookieVariable, "TMPDIR", "TMP", "TEMP", "PLUGIN_MIN_PORT", "PLUGIN_MAX_PORT",
+		"MINE", modeEnv, "GORACE", CookieVariable, "TMPDIR", "TMP", "TEMP", "PLUGIN_MIN_PORT", "PLUGIN_MAX_PORT",
 		"PLUGIN_PROTOCOL_VERSIONS", "PLUGIN_UNIX_SOCKET_DIR", "PLUGIN_CLIENT_CERT",
 	}
 	for _, name := range names {
@@ -480,7 +480,7 @@ func TestHostKilled(t *testing.T) {
 	path, _ := self(t)
 	for range rounds {
 		host := exec.Command(path)
-		host.Env = append(os.Environ(), hostEnv+"="+dir)
+		host.Env = append(os.Environ(), testkit.FastExit, hostEnv+"="+dir)
 		out, err := host.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -41,7 +42,7 @@ func TestPluginScripts(t *testing.T) {
 		t.Skip("the scripts want a shell")
 	}
 	dir := t.TempDir()
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", dir, "../signer-pem", "../storage-dir")
+	build := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-s -w", "-o", dir, "../signer-pem", "../storage-dir")
 	if said, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the plugins: %v\n%s", err, said)
 	}
@@ -73,6 +74,8 @@ func TestSharedScripts(t *testing.T) {
 
 // setUp gives every script keys, and its files over HTTP at $URL.
 func setUp(env *testscript.Env) error {
+	name, value, _ := strings.Cut(testkit.FastExit, "=")
+	env.Setenv(name, value)
 	server := httptest.NewServer(http.FileServer(http.Dir(env.WorkDir)))
 	env.Defer(server.Close)
 	env.Setenv("URL", server.URL)

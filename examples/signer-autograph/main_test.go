@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/senbonzakura/senbonzakura/internal/testkit"
 	"github.com/senbonzakura/senbonzakura/plugins"
 	"github.com/senbonzakura/senbonzakura/plugins/signing"
 	"github.com/senbonzakura/senbonzakura/plugins/signing/signingtest"
@@ -126,7 +127,7 @@ func config(tb testing.TB, args ...string) plugins.Config {
 		tb.Fatal(err)
 	}
 	return plugins.Config{
-		Path: path, SHA256: sum, Args: args, Env: []string{beEnv + "=1"}, StartTimeout: 20 * time.Second,
+		Path: path, SHA256: sum, Args: args, Env: []string{testkit.FastExit, beEnv + "=1"}, StartTimeout: 20 * time.Second,
 		Secrets: []plugins.Secret{{Env: "HAWK_KEY_FD", Value: func() ([]byte, error) { return []byte("open sesame"), nil }}},
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/senbonzakura/senbonzakura/internal/testkit"
 	"github.com/senbonzakura/senbonzakura/plugins"
 	"github.com/senbonzakura/senbonzakura/plugins/signing"
 	"github.com/senbonzakura/senbonzakura/plugins/signing/signingtest"
@@ -64,7 +65,7 @@ func config(tb testing.TB, args ...string) (plugins.Config, *rsa.PrivateKey) {
 		tb.Fatal(err)
 	}
 	return plugins.Config{
-		Path: path, SHA256: sum, Args: args, Env: []string{beEnv + "=1", "PATH=" + os.Getenv("PATH")},
+		Path: path, SHA256: sum, Args: args, Env: []string{testkit.FastExit, beEnv + "=1", "PATH=" + os.Getenv("PATH")},
 		StartTimeout: 20 * time.Second,
 	}, key
 }

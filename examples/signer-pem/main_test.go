@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/senbonzakura/senbonzakura/internal/testkit"
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/plugins"
 	"github.com/senbonzakura/senbonzakura/plugins/signing"
@@ -39,7 +40,7 @@ func config(t *testing.T, args ...string) plugins.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return plugins.Config{Path: path, SHA256: sum, Args: args, Env: []string{beEnv + "=1"}, StartTimeout: 20 * time.Second}
+	return plugins.Config{Path: path, SHA256: sum, Args: args, Env: []string{testkit.FastExit, beEnv + "=1"}, StartTimeout: 20 * time.Second}
 }
 
 func writeKey(t *testing.T, pkcs1 bool) (string, *rsa.PrivateKey) {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/ThalesGroup/crypto11"
 
+	"github.com/senbonzakura/senbonzakura/internal/testkit"
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/plugins"
 	"github.com/senbonzakura/senbonzakura/plugins/signing"
@@ -88,7 +89,7 @@ func softHSM(tb testing.TB, bits int) (plugins.Config, *rsa.PublicKey) {
 	}
 	return plugins.Config{
 		Path: path, SHA256: sum, Args: []string{module, "mar", "release=release-key"},
-		Env:          []string{beEnv + "=1", "SOFTHSM2_CONF=" + conf},
+		Env:          []string{testkit.FastExit, beEnv + "=1", "SOFTHSM2_CONF=" + conf},
 		Secrets:      []plugins.Secret{{Env: "PIN_FD", Value: func() ([]byte, error) { return []byte("1234"), nil }}},
 		StartTimeout: 20 * time.Second,
 	}, public

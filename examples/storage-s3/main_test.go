@@ -19,6 +19,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
+	"github.com/senbonzakura/senbonzakura/internal/testkit"
 	"github.com/senbonzakura/senbonzakura/plugins"
 	"github.com/senbonzakura/senbonzakura/plugins/storage"
 	"github.com/senbonzakura/senbonzakura/plugins/storage/storagetest"
@@ -93,7 +94,7 @@ func gateway(tb testing.TB, args ...string) (plugins.Config, *s3.Client) {
 	return plugins.Config{
 		Path: path, SHA256: sum, StartTimeout: 20 * time.Second,
 		Args:    append([]string{"-bucket", "updates", "-endpoint", "http://" + address, "-path-style"}, args...),
-		Env:     []string{beEnv + "=1", "AWS_ACCESS_KEY_ID=alice"},
+		Env:     []string{testkit.FastExit, beEnv + "=1", "AWS_ACCESS_KEY_ID=alice"},
 		Secrets: []plugins.Secret{{Env: "AWS_SECRET_FD", Value: func() ([]byte, error) { return []byte("open-sesame"), nil }}},
 		Restart: plugins.RestartPolicy{Max: 100, MinPause: time.Millisecond},
 	}, client

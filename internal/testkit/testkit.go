@@ -30,6 +30,10 @@ func Shared(tb testing.TB, elem ...string) string {
 	return path
 }
 
+// FastExit is for the environment of test binaries that tests start: with the race detector a process waits for a
+// second before it ends, unless told otherwise. Without it nothing looks at the variable.
+const FastExit = "GORACE=atexit_sleep_ms=0"
+
 // Long skips the test unless SENBON_LONG is set to something other than "" or "0"; why says what it takes.
 func Long(tb testing.TB, why string) {
 	tb.Helper()

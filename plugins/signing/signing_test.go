@@ -104,7 +104,7 @@ func binary(tb testing.TB, env ...string) plugins.Config {
 		tb.Fatal(err)
 	}
 	return plugins.Config{
-		Path: path, SHA256: sum, Env: append(env, keyEnv+"="+file), StartTimeout: 20 * time.Second,
+		Path: path, SHA256: sum, Env: append(env, testkit.FastExit, keyEnv+"="+file), StartTimeout: 20 * time.Second,
 		Restart: plugins.RestartPolicy{Max: 10000, MinPause: time.Millisecond, MaxPause: time.Millisecond},
 	}
 }

@@ -1,5 +1,0 @@
-//go:build !race
-
-package senbonzakura
-
-const raceEnabled = false

@@ -94,6 +94,9 @@ func short(id string) string {
 func subject(st job.Status) string {
 	name := strings.Join(strings.Fields(strings.Join([]string{st.Spec.Product, st.Spec.Locale, st.Spec.Platform}, " ")), " ")
 	from, to := sourceName(st.Spec.From), sourceName(st.Spec.To)
+	if st.Spec.Product != "" {
+		from, to = strings.TrimPrefix(from, st.Spec.Product+"-"), strings.TrimPrefix(to, st.Spec.Product+"-")
+	}
 	if name == "" {
 		return from + " → " + to
 	}

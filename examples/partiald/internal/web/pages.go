@@ -86,6 +86,7 @@ func loadPages() (*pages, error) {
 		"running": func(s job.State) bool { return s.Valid() && !s.Final() && s != job.Queued },
 		"join":    func(list []string) string { return strings.Join(list, ", ") },
 		"bar":     bar,
+		"marked":  marked,
 	}
 	layout, err := template.New("layout.html").Funcs(funcs).ParseFS(files, "templates/layout.html")
 	if err != nil {
@@ -339,6 +340,27 @@ func (s *server) showHome(w http.ResponseWriter, r *http.Request, status int, d 
 	s.show(w, r, status, "home", view{Title: "Make a partial update", Data: d})
 }
 
+// mark leads from the top of the form to a field that is wrong.
+type mark struct{ ID, Name, Message string }
+
+// marked lists the fields of the form that are wrong.
+func marked(p *Problem) []mark {
+	var out []mark
+	for _, e := range p.Errors {
+		base, _, _ := strings.Cut(e.Field, "[")
+		which, part, _ := strings.Cut(base, ".")
+		m := mark{ID: base, Name: strings.ReplaceAll(base, "_", " "), Message: e.Message}
+		if which == "from" || which == "to" {
+			m.ID, m.Name = which+"_url", "address of "+strings.ToUpper(which)
+			if part == "sha512" || part == "sha256" {
+				m.ID, m.Name = which+"_hash", "hash of "+strings.ToUpper(which)
+			}
+		}
+		out = append(out, m)
+	}
+	return out
+}
+
 // sent is a form with files.
 type sent struct {
 	values  url.Values
@@ -459,8 +481,9 @@ func (f *sent) spec() (job.Spec, error) {
 		}
 	}
 	if len(wrong) > 0 {
-		p := problem(job.CodeRequest, "Look at what is marked below.")
+		p := problem(job.CodeRequest, "The form is not complete yet.")
 		p.Field, p.Errors = wrong[0].Field, wrong
+		p.Advice = "Correct what is marked and send the form again."
 		return spec, p
 	}
 	return spec, nil

@@ -1,20 +1,50 @@
 // Package queue has the jobs of partiald that wait or are under work, and what its servers tell each other, on NATS
 // JetStream: embedded in the process without any port, embedded and joined with the other servers to a cluster, or an
 // engine that is there already.
+//
+//	stream PREFIX-jobs          one message for each job that waits or is under work, on PREFIX.jobs.<priority>.<id>;
+//	                            it is gone when a worker has acknowledged it
+//	bucket PREFIX-state         on disk: job.<id>, ban.<address>, batch.<id>
+//	bucket PREFIX-live          in memory: worker.<server>, progress.<id>, rate.<key>
+//	bucket PREFIX-objects       artifacts, where Options.Objects asks for it
+//
+// # What is promised, and what is not
+//
+// A job has at most one message, whatever its priority: publishing it again gives [ErrExists] until the first one was
+// acknowledged. What was published has been synced to the disk (of most replicas). A worker that dies is noticed after
+// AckWait, and its message delivered again.
+//
+// JetStream itself is not trusted to lose nothing: of damaged files it drops what it cannot read without a word, and
+// reads may block. So every request here ends after Options.Timeout, every value carries its SHA-256, and those who
+// accepted a job look after it themselves, with [Queue.Jobs]. A worker that was given up may still acknowledge what
+// another one was given since; so nobody may conclude from a message being gone that its job is done.
 package queue
 
 import (
+	"context"
+	"crypto/sha256"
 	"crypto/tls"
+	"errors"
+	"fmt"
 	"log/slog"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
 	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // Options say which queue. Dir or URLs is required.
 type Options struct {
 	// Server is the name of this server, unique among those that share the queue.
 	Server string
-	// Prefix begins the names of all streams, buckets and subjects; "" means "partiald". Services with different
-	// prefixes share an engine without seeing each other.
+	// Prefix begins the names of all streams, buckets and subjects: letters, digits, - and _; "" means "partiald".
+	// Services with different prefixes share an engine without seeing each other.
 	Prefix string
 
 	// Dir is where the embedded engine keeps its files.
@@ -23,6 +53,7 @@ type Options struct {
 	// costs what came since; the ledger then queues it again.
 	Lazy bool
 	// Listen is an address for NATS clients of the embedded engine, as "127.0.0.1:4222"; "" means that there is none.
+	// Everybody who reaches it can do everything.
 	Listen string
 	// Cluster joins the embedded engine with others.
 	Cluster *Cluster
@@ -33,7 +64,7 @@ type Options struct {
 	Credentials string
 	TLS         *tls.Config
 
-	// Replicas is how many copies there are of everything; 0 means 1, or 3 in a cluster of at least three.
+	// Replicas is how many copies there are of everything; 0 means 1, or 3 with Cluster.
 	Replicas int
 	// Limit is the largest number of jobs that wait or are under work; 0 means 10,000.
 	Limit int
@@ -41,8 +72,12 @@ type Options struct {
 	AckWait time.Duration
 	// Timeout bounds every request to the engine; 0 means 5 s.
 	Timeout time.Duration
+	// StartTimeout bounds how long Open waits for the engine, and for the others of its cluster; 0 means 60 s.
+	StartTimeout time.Duration
 	// Objects makes a bucket for artifacts, for clusters without a storage plugin.
 	Objects bool
+	// TempDir is where artifacts of that bucket are while they are read; "" means os.TempDir().
+	TempDir string
 	// Log receives what happens; nil discards it.
 	Log *slog.Logger
 }
@@ -61,7 +96,344 @@ type Cluster struct {
 	TLS *tls.Config
 }
 
+// Errors that callers branch on; test with errors.Is.
+var (
+	// ErrExists: the job has a message already, or the key a value.
+	ErrExists = errors.New("exists already")
+	// ErrFull: there are as many jobs as Options.Limit allows.
+	ErrFull = errors.New("queue is full")
+	// ErrNotFound: the key has no value, or one that was damaged.
+	ErrNotFound = errors.New("not found")
+	// ErrConflict: somebody else changed the value since.
+	ErrConflict = errors.New("changed by somebody else")
+	// ErrUnavailable: the engine does not answer. It unwraps to what happened.
+	ErrUnavailable = errors.New("queue is not available")
+)
+
+// Priorities is how many there are: 0 to 9.
+const Priorities = 10
+
+// pollEvery is how often a worker looks for jobs that came without its being woken: handed back, or given up by others.
+const pollEvery = time.Second
+
 // Queue is an open queue. It is safe for concurrent use.
 type Queue struct {
-	o Options
+	o  Options
+	ns *server.Server // nil where the engine is external
+	nc *nats.Conn
+	js jetstream.JetStream
+
+	jobs    jetstream.Stream
+	levels  [Priorities]jetstream.Consumer
+	state   jetstream.KeyValue
+	live    jetstream.KeyValue
+	objects *objects
+
+	turn  chan struct{} // held by the one who asks for the next job
+	woken chan struct{}
+	close sync.Once
 }
+
+// Open starts the embedded engine, or connects to an external one, and makes what is missing there. It waits until the
+// engine answers, for StartTimeout at most: a cluster does when most of its members have been started.
+func Open(ctx context.Context, o Options) (*Queue, error) {
+	if o.Prefix == "" {
+		o.Prefix = "partiald"
+	}
+	if strings.Trim(o.Prefix, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") != "" {
+		return nil, fmt.Errorf("queue: prefix %q: want letters, digits, - and _", o.Prefix)
+	}
+	if o.Server == "" {
+		return nil, errors.New("queue: the server has no name")
+	}
+	if len(o.URLs) == 0 && o.Dir == "" {
+		return nil, errors.New("queue: neither a directory nor the URLs of an engine")
+	}
+	if len(o.URLs) > 0 && (o.Cluster != nil || o.Listen != "") {
+		return nil, errors.New("queue: an external engine does not listen here and is not joined with others from here")
+	}
+	if o.Replicas == 0 {
+		o.Replicas = 1
+		if o.Cluster != nil {
+			o.Replicas = 3
+		}
+	}
+	def(&o.Limit, 10_000)
+	def(&o.AckWait, 30*time.Second)
+	def(&o.Timeout, 5*time.Second)
+	def(&o.StartTimeout, time.Minute)
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	q := &Queue{o: o, turn: make(chan struct{}, 1), woken: make(chan struct{}, 1)}
+	if err := q.open(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("queue: %w", err), q.Close())
+	}
+	return q, nil
+}
+
+func def[T int | time.Duration](v *T, otherwise T) {
+	if *v == 0 {
+		*v = otherwise
+	}
+}
+
+func (q *Queue) open(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, q.o.StartTimeout)
+	defer cancel()
+	if len(q.o.URLs) == 0 {
+		if err := q.embed(); err != nil {
+			return err
+		}
+	}
+	if err := q.connect(); err != nil {
+		return err
+	}
+	// A cluster has to find a leader first, and each stream one of its own: everything is tried until it works.
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+		err := q.setUp(ctx)
+		if err == nil {
+			return nil
+		}
+		var api *jetstream.APIError
+		if errors.As(err, &api) && !passing(api) {
+			return err
+		}
+		q.o.Log.InfoContext(ctx, "queue: waiting for the engine", "error", err)
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the engine is not ready after %v: %w", q.o.StartTimeout, err)
+		case <-time.After(wait):
+		}
+	}
+}
+
+// passing says whether an answer of the engine may be another one soon.
+func passing(e *jetstream.APIError) bool {
+	switch e.ErrorCode {
+	case 10005, // no suitable peers for placement: they may not have joined yet
+		10074, // replicas > 1 not supported in non-clustered mode: the cluster has not formed
+		10058: // stream name in use: another server is making it just now
+		return true
+	case 10028, 10047, 10023: // no memory, no disk, no resources: somebody has to do something about it
+		return false
+	}
+	return e.Code >= 500
+}
+
+// embed starts an engine in this process.
+func (q *Queue) embed() error {
+	o := &server.Options{
+		ServerName: q.o.Server, DontListen: q.o.Listen == "", JetStream: true, StoreDir: q.o.Dir,
+		SyncAlways: !q.o.Lazy, NoSigs: true, JetStreamMaxMemory: 256 << 20, DisableShortFirstPing: true,
+	}
+	if q.o.Listen != "" {
+		var err error
+		if o.Host, o.Port, err = address(q.o.Listen); err != nil {
+			return fmt.Errorf("listen: %w", err)
+		}
+	}
+	if c := q.o.Cluster; c != nil {
+		host, port, err := address(c.Listen)
+		if err != nil {
+			return fmt.Errorf("cluster: %w", err)
+		}
+		o.Cluster = server.ClusterOpts{Name: c.Name, Host: host, Port: port, TLSConfig: c.TLS, PoolSize: -1}
+		if o.Cluster.Name == "" {
+			o.Cluster.Name = q.o.Prefix
+		}
+		if c.TLS != nil {
+			o.Cluster.TLSTimeout = 5
+		}
+		for _, route := range c.Routes {
+			if _, _, err := address(route); err != nil {
+				return fmt.Errorf("cluster: route: %w", err)
+			}
+			u := &url.URL{Scheme: "nats", Host: route}
+			if c.Secret != "" {
+				u.User = url.UserPassword("partiald", c.Secret)
+			}
+			o.Routes = append(o.Routes, u)
+		}
+		if c.Secret != "" {
+			o.Cluster.Username, o.Cluster.Password, o.Cluster.AuthTimeout = "partiald", c.Secret, 5
+		}
+	}
+	ns, err := server.NewServer(o)
+	if err != nil {
+		return err
+	}
+	ns.SetLoggerV2(&natsLog{q.o.Log}, false, false, false)
+	q.ns = ns
+	go ns.Start()
+	if !ns.ReadyForConnections(q.o.StartTimeout) {
+		return errors.New("the embedded engine does not start; its directory may be in use")
+	}
+	return nil
+}
+
+func address(s string) (host string, port int, err error) {
+	host, text, err := net.SplitHostPort(s)
+	if err != nil {
+		return "", 0, err
+	}
+	n, err := strconv.ParseUint(text, 10, 16)
+	if err != nil || n == 0 {
+		return "", 0, fmt.Errorf("address %s: bad port", s)
+	}
+	return host, int(n), nil
+}
+
+func (q *Queue) connect() error {
+	log := q.o.Log
+	options := []nats.Option{
+		nats.Name("partiald " + q.o.Server), nats.MaxReconnects(-1), nats.ReconnectWait(250 * time.Millisecond),
+		nats.ReconnectJitter(100*time.Millisecond, time.Second), nats.Timeout(q.o.Timeout),
+		nats.ReconnectBufSize(-1), // nothing is sent late: who sends it is told instead
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				log.Warn("queue: connection lost", "error", err)
+			}
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) { log.Info("queue: connected again", "server", nc.ConnectedServerName()) }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn("queue: connection", "error", err) }),
+	}
+	address := strings.Join(q.o.URLs, ",")
+	if q.ns != nil {
+		options = append(options, nats.InProcessServer(q.ns))
+	} else {
+		if q.o.Credentials != "" {
+			options = append(options, nats.UserCredentials(q.o.Credentials))
+		}
+		if q.o.TLS != nil {
+			options = append(options, nats.Secure(q.o.TLS))
+		}
+	}
+	nc, err := nats.Connect(address, options...)
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	q.nc = nc
+	q.js, err = jetstream.New(nc, jetstream.WithDefaultTimeout(q.o.Timeout))
+	if err != nil {
+		return err
+	}
+	_, err = nc.Subscribe(q.o.Prefix+".wake", func(*nats.Msg) { q.wake() })
+	return err
+}
+
+// setUp makes streams, buckets and consumers, or brings them to what the options say.
+func (q *Queue) setUp(ctx context.Context) (err error) {
+	name := q.o.Prefix + "-jobs"
+	if q.jobs, err = q.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name: name, Description: "jobs that wait or are under work", Subjects: []string{q.o.Prefix + ".jobs.*.*"},
+		Retention: jetstream.WorkQueuePolicy, Storage: jetstream.FileStorage, Replicas: q.o.Replicas,
+		MaxMsgs: int64(q.o.Limit), MaxMsgsPerSubject: 1, Discard: jetstream.DiscardNew, DiscardNewPerSubject: true,
+		AllowDirect: false, MaxMsgSize: 1 << 20,
+	}); err != nil {
+		return fmt.Errorf("stream %s: %w", name, err)
+	}
+	for p := range q.levels {
+		if q.levels[p], err = q.jobs.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
+			Durable: fmt.Sprintf("p%d", p), FilterSubject: fmt.Sprintf("%s.jobs.%d.*", q.o.Prefix, p),
+			AckPolicy: jetstream.AckExplicitPolicy, AckWait: q.o.AckWait,
+			// Who takes a job counts how often its workers died; see the engine. Messages of which JetStream would give
+			// up the delivery would stay, and keep the job from being queued ever again.
+			MaxDeliver: -1, MaxAckPending: 10_000,
+		}); err != nil {
+			return fmt.Errorf("consumer p%d: %w", p, err)
+		}
+	}
+	if q.state, err = q.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+		Bucket: q.o.Prefix + "-state", Description: "how jobs stand", Storage: jetstream.FileStorage, Replicas: q.o.Replicas, History: 1,
+	}); err != nil {
+		return fmt.Errorf("bucket state: %w", err)
+	}
+	if q.live, err = q.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+		Bucket: q.o.Prefix + "-live", Description: "workers, progress and rates", Storage: jetstream.MemoryStorage,
+		Replicas: q.o.Replicas, History: 1, LimitMarkerTTL: time.Minute,
+	}); err != nil {
+		return fmt.Errorf("bucket live: %w", err)
+	}
+	if q.o.Objects {
+		store, err := q.js.CreateOrUpdateObjectStore(ctx, jetstream.ObjectStoreConfig{
+			Bucket: q.o.Prefix + "-objects", Description: "artifacts", Storage: jetstream.FileStorage, Replicas: q.o.Replicas,
+		})
+		if err != nil {
+			return fmt.Errorf("bucket objects: %w", err)
+		}
+		q.objects = &objects{store: store, name: q.o.Prefix + "-objects", timeout: q.o.Timeout, dir: q.o.TempDir}
+	}
+	return nil
+}
+
+// Shared says whether other servers can work on the jobs of the queue.
+func (q *Queue) Shared() bool { return len(q.o.URLs) > 0 || q.o.Cluster != nil || q.o.Listen != "" }
+
+// Limit, AckWait and Timeout are those of the options.
+func (q *Queue) Limit() int { return q.o.Limit }
+
+// AckWait is how long a worker may be silent.
+func (q *Queue) AckWait() time.Duration { return q.o.AckWait }
+
+// String says what kind of queue it is.
+func (q *Queue) String() string {
+	switch {
+	case len(q.o.URLs) > 0:
+		return "external NATS"
+	case q.o.Cluster != nil:
+		return "embedded NATS, clustered"
+	}
+	return "embedded NATS"
+}
+
+// Close leaves the engine, and ends it where it is embedded. Calls under way fail. Closing twice is fine.
+func (q *Queue) Close() error {
+	q.close.Do(func() {
+		if q.nc != nil {
+			q.nc.Close()
+		}
+		if q.ns != nil {
+			q.ns.Shutdown()
+			q.ns.WaitForShutdown()
+		}
+	})
+	return nil
+}
+
+// request bounds a request.
+func (q *Queue) request(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, q.o.Timeout)
+}
+
+// unavailable wraps an error of a request.
+func unavailable(what string, err error) error {
+	return fmt.Errorf("%s: %w: %w", what, ErrUnavailable, err)
+}
+
+// seal puts the hash of a value in front of it, and unseal takes it off.
+func seal(value []byte) []byte {
+	sum := sha256.Sum256(value)
+	return append(sum[:], value...)
+}
+
+func unseal(data []byte) ([]byte, bool) {
+	if len(data) < sha256.Size || sha256.Sum256(data[sha256.Size:]) != [sha256.Size]byte(data[:sha256.Size]) {
+		return nil, false
+	}
+	return data[sha256.Size:], true
+}
+
+// natsLog brings what the embedded engine says into our log.
+type natsLog struct{ log *slog.Logger }
+
+func (l *natsLog) say(level slog.Level, format string, args []any) {
+	l.log.Log(context.Background(), level, "nats: "+fmt.Sprintf(format, args...))
+}
+
+func (l *natsLog) Noticef(format string, args ...any) { l.say(slog.LevelDebug, format, args) }
+func (l *natsLog) Warnf(format string, args ...any)   { l.say(slog.LevelWarn, format, args) }
+func (l *natsLog) Errorf(format string, args ...any)  { l.say(slog.LevelError, format, args) }
+func (l *natsLog) Fatalf(format string, args ...any)  { l.say(slog.LevelError, format, args) }
+func (l *natsLog) Debugf(format string, args ...any)  {}
+func (l *natsLog) Tracef(format string, args ...any)  {}

@@ -1,0 +1,227 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Codes of JetStream's errors.
+const (
+	codeWrongLastSequence         = 10071
+	codeWrongLastSequenceInFlight = 10164
+	codeStoreFailed               = 10077 // a limit, of all messages or of those of one subject
+)
+
+func (q *Queue) subject(priority int, id string) string {
+	return fmt.Sprintf("%s.jobs.%d.%s", q.o.Prefix, priority, id)
+}
+
+// anySubject matches the job's message whatever its priority.
+func (q *Queue) anySubject(id string) string { return q.o.Prefix + ".jobs.*." + id }
+
+// Publish queues a job, whose data is at most 1 MiB. It returns ErrExists when the job has a message already, with
+// whatever priority, ErrFull when there are too many, and ErrUnavailable when the engine does not answer; the job may
+// or may not be queued then.
+func (q *Queue) Publish(ctx context.Context, id string, priority int, data []byte) error {
+	ctx, cancel := q.request(ctx)
+	defer cancel()
+	_, err := q.js.Publish(ctx, q.subject(priority, id), seal(data),
+		jetstream.WithExpectLastSequenceForSubject(0, q.anySubject(id)), jetstream.WithRetryAttempts(8))
+	var api *jetstream.APIError
+	switch {
+	case err == nil:
+		q.wake()
+		_ = q.nc.Publish(q.o.Prefix+".wake", nil) // others would find it by themselves a second later
+		return nil
+	case !errors.As(err, &api):
+	case api.ErrorCode == codeWrongLastSequence || api.ErrorCode == codeWrongLastSequenceInFlight:
+		return fmt.Errorf("job %s: %w", id, ErrExists)
+	case api.ErrorCode == codeStoreFailed:
+		return fmt.Errorf("job %s: %w", id, ErrFull) // a second one of its subject is refused before
+	}
+	return unavailable("publish job "+id, err)
+}
+
+func (q *Queue) wake() {
+	select {
+	case q.woken <- struct{}{}:
+	default:
+	}
+}
+
+// Remove takes a job's message out of the queue, also from a worker that has it.
+func (q *Queue) Remove(ctx context.Context, id string) error {
+	ctx, cancel := q.request(ctx)
+	defer cancel()
+	if err := q.jobs.Purge(ctx, jetstream.WithPurgeSubject(q.anySubject(id))); err != nil {
+		return unavailable("remove job "+id, err)
+	}
+	return nil
+}
+
+// Jobs returns the IDs of all jobs that have a message.
+func (q *Queue) Jobs(ctx context.Context) (map[string]struct{}, error) {
+	ctx, cancel := q.request(ctx)
+	defer cancel()
+	info, err := q.jobs.Info(ctx, jetstream.WithSubjectFilter(q.o.Prefix+".jobs.>"))
+	if err != nil {
+		return nil, unavailable("list jobs", err)
+	}
+	ids := make(map[string]struct{}, len(info.State.Subjects))
+	for subject := range info.State.Subjects {
+		ids[subject[strings.LastIndexByte(subject, '.')+1:]] = struct{}{}
+	}
+	return ids, nil
+}
+
+// Len returns how many jobs have a message.
+func (q *Queue) Len(ctx context.Context) (int, error) {
+	ctx, cancel := q.request(ctx)
+	defer cancel()
+	info, err := q.jobs.Info(ctx)
+	if err != nil {
+		return 0, unavailable("count jobs", err)
+	}
+	return int(info.State.Msgs), nil
+}
+
+// Ping asks the engine whether it would take a job.
+func (q *Queue) Ping(ctx context.Context) error {
+	ctx, cancel := q.request(ctx)
+	defer cancel()
+	if _, err := q.jobs.Info(ctx); err != nil {
+		return unavailable("stream of jobs", err)
+	}
+	if err := q.PutLive(ctx, "ping."+keyName(q.o.Server), nil, time.Minute); err != nil {
+		return err
+	}
+	_, err := q.state.Status(ctx)
+	if err != nil {
+		return unavailable("bucket of states", err)
+	}
+	return nil
+}
+
+// Message is a job that this server was given. It has to be acknowledged or handed back; until then Working has to be
+// called every third of AckWait.
+type Message struct {
+	ID       string
+	Priority int
+	// Data is what was published, or nil when it was damaged.
+	Data []byte
+	// Deliveries says how often the message was delivered, this time included.
+	Deliveries int
+
+	q *Queue
+	m jetstream.Msg
+}
+
+// Next waits for the next job, those of higher priority first. Only one job is taken from the engine, and it is the
+// caller's from then on: nothing is fetched ahead, as its time would run while it waits here. It returns ctx's error
+// when that ends, and no other.
+func (q *Queue) Next(ctx context.Context) (*Message, error) {
+	select {
+	case q.turn <- struct{}{}:
+		defer func() { <-q.turn }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	for failed := 0; ; {
+		m, err := q.poll(ctx)
+		if m != nil {
+			return m, nil
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err == nil {
+			failed = 0
+		} else {
+			if failed == 0 {
+				q.o.Log.WarnContext(ctx, "queue: no jobs to be had", "error", err)
+			}
+			failed++
+		}
+		select {
+		case <-q.woken:
+		case <-time.After(pollEvery):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// poll asks level by level.
+func (q *Queue) poll(ctx context.Context) (*Message, error) {
+	var failed error
+	for p := Priorities - 1; p >= 0; p-- {
+		batch, err := q.levels[p].FetchNoWait(1)
+		if err != nil {
+			failed = err
+			continue
+		}
+		for m := range batch.Messages() { // closed after a second, if the engine does not answer
+			if ctx.Err() != nil {
+				_ = m.Nak() // or somebody gets it after AckWait
+				continue
+			}
+			return q.message(m), nil
+		}
+		if err := batch.Error(); err != nil {
+			failed = err
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, failed
+}
+
+func (q *Queue) message(m jetstream.Msg) *Message {
+	parts := strings.Split(m.Subject(), ".")
+	msg := &Message{ID: parts[len(parts)-1], q: q, m: m}
+	msg.Priority, _ = strconv.Atoi(parts[len(parts)-2])
+	if meta, err := m.Metadata(); err == nil {
+		msg.Deliveries = int(meta.NumDelivered)
+	}
+	if data, ok := unseal(m.Data()); ok {
+		msg.Data = append([]byte{}, data...)
+	}
+	return msg
+}
+
+// Working tells the engine that the job is under work, and returns nil when it has heard that.
+func (m *Message) Working(ctx context.Context) error { return m.answer(ctx, "+WPI") }
+
+// Ack takes the job out of the queue, and returns nil when that is done.
+func (m *Message) Ack(ctx context.Context) error { return m.answer(ctx, "+ACK") }
+
+// HandBack gives the job back: another worker, or this one, gets it after a delay.
+func (m *Message) HandBack(ctx context.Context, delay time.Duration) error {
+	answer := "-NAK"
+	if delay > 0 {
+		answer += fmt.Sprintf(` {"delay": %d}`, delay.Nanoseconds())
+	}
+	err := m.answer(ctx, answer)
+	if err == nil && delay == 0 {
+		_ = m.q.nc.Publish(m.q.o.Prefix+".wake", nil)
+	}
+	return err
+}
+
+// answer sends an answer and waits until the engine has confirmed it.
+func (m *Message) answer(ctx context.Context, text string) error {
+	ctx, cancel := m.q.request(ctx)
+	defer cancel()
+	if _, err := m.q.nc.RequestMsgWithContext(ctx, &nats.Msg{Subject: m.m.Reply(), Data: []byte(text)}); err != nil {
+		return unavailable("answer for job "+m.ID, err)
+	}
+	return nil
+}

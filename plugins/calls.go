@@ -10,12 +10,17 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
 
-// exitNotice is how long a broken call waits to learn whether the process ended.
-const exitNotice = 100 * time.Millisecond
+// How long a broken call waits to learn whether the process ended: always, and if the connection is gone, too. Then the
+// process is most probably ending, which on a busy machine takes its time to show.
+const (
+	exitNotice     = 100 * time.Millisecond
+	exitNoticeMore = 2 * time.Second
+)
 
 // errCallTimeout is the cause of a context whose CallTimeout is over.
 var errCallTimeout = fmt.Errorf("call timeout: %w", context.DeadlineExceeded)
@@ -112,14 +117,20 @@ func (p *Process) outcome(ctx context.Context, i *instance, method string, err e
 	if len(trailer.Get(reasonTrailer)) == 0 {
 		switch code {
 		case codes.Unavailable, codes.Canceled, codes.Internal, codes.Unknown:
-			timer := time.NewTimer(exitNotice)
-			defer timer.Stop()
-			select {
-			case <-i.exited:
-				return stopped(what, errors.New(i.state()))
-			case <-timer.C:
-			case <-ctx.Done(): // the plugin's clock was a little faster
-				code = codes.DeadlineExceeded
+			for _, wait := range []time.Duration{exitNotice, exitNoticeMore} {
+				timer := time.NewTimer(wait)
+				select {
+				case <-i.exited:
+					timer.Stop()
+					return stopped(what, errors.New(i.state()))
+				case <-timer.C:
+				case <-ctx.Done(): // the plugin's clock was a little faster
+					timer.Stop()
+					code = codes.DeadlineExceeded
+				}
+				if code == codes.DeadlineExceeded || i.conn.GetState() == connectivity.Ready {
+					break
+				}
 			}
 			i.suspect.Store(true)
 		}

@@ -4,9 +4,13 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha512"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -27,15 +31,30 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
+	"github.com/senbonzakura/senbonzakura/internal/testkit"
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/partial"
+	"github.com/senbonzakura/senbonzakura/plugins"
 )
 
 // TestMain lets this binary be partiald: tests that start servers run it under that name, as processes of their own.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
+	testscript.Main(cleaner{m}, map[string]func(){
 		"partiald": func() { os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr)) },
 	})
+}
+
+// cleaner runs the tests and removes what several of them shared.
+type cleaner struct{ m *testing.M }
+
+var remove string // a directory
+
+func (c cleaner) Run() int {
+	code := c.m.Run()
+	if remove != "" {
+		os.RemoveAll(remove)
+	}
+	return code
 }
 
 // logs collects what a process logs.
@@ -103,13 +122,13 @@ type node struct {
 }
 
 // newNode prepares a server with directories of its own; env are further variables.
-func newNode(t testing.TB, env ...string) *node {
-	t.Helper()
-	dir := t.TempDir()
+func newNode(tb testing.TB, env ...string) *node {
+	tb.Helper()
+	dir := tb.TempDir()
 	return &node{
-		t: t,
+		t: tb,
 		env: append([]string{
-			"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + dir, "GOCOVERDIR=" + os.Getenv("GOCOVERDIR"),
+			"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + dir, testkit.FastExit,
 			"PARTIALD_DATA=" + filepath.Join(dir, "data"), "PARTIALD_SERVER_LISTEN=127.0.0.1:0", "PARTIALD_LOG_FORMAT=json",
 			"PARTIALD_FETCH_INSECURE=true", "PARTIALD_FETCH_PRIVATE_NETWORKS=127.0.0.0/8", "PARTIALD_AUTH_RATE=0",
 		}, env...),
@@ -205,8 +224,15 @@ func (n *node) stop() {
 	}
 }
 
-// request sends a request and returns the answer with its body read.
-func (n *node) request(method, path string, body io.Reader, header ...string) (*http.Response, []byte, error) {
+// answer is what a server answered, but for the body.
+type answer struct {
+	Status     string
+	StatusCode int
+	Header     http.Header
+}
+
+// request sends a request and returns the answer and its body.
+func (n *node) request(method, path string, body io.Reader, header ...string) (*answer, []byte, error) {
 	req, err := http.NewRequestWithContext(n.t.Context(), method, "http://"+n.addr+path, body)
 	if err != nil {
 		return nil, nil, err
@@ -220,7 +246,7 @@ func (n *node) request(method, path string, body io.Reader, header ...string) (*
 	}
 	defer res.Body.Close()
 	data, err := io.ReadAll(res.Body)
-	return res, data, err
+	return &answer{res.Status, res.StatusCode, res.Header}, data, err
 }
 
 // get returns a body, which must come with status 200.
@@ -237,7 +263,7 @@ func (n *node) get(path string, header ...string) []byte {
 }
 
 // submit asks for a partial and returns what was answered.
-func (n *node) submit(spec job.Spec, header ...string) (*http.Response, job.Status, error) {
+func (n *node) submit(spec job.Spec, header ...string) (*answer, job.Status, error) {
 	body, err := json.Marshal(spec)
 	if err != nil {
 		return nil, job.Status{}, err
@@ -320,8 +346,8 @@ func poll(within time.Duration, is func() bool) bool {
 }
 
 // release packs one version of a small product; unlike makes versions with other contents of equal names.
-func release(t testing.TB, version, unlike string) []byte {
-	t.Helper()
+func release(tb testing.TB, version, unlike string) []byte {
+	tb.Helper()
 	large := bytes.Repeat([]byte("the same in every version and hard to say in fewer words\n"), 2000)
 	copy(large[len(large)/2:], "but for this: version "+version)
 	for i := range 20000 { // not compressible, so that a patch is smaller than the whole
@@ -334,16 +360,16 @@ func release(t testing.TB, version, unlike string) []byte {
 		"only-" + version:     {Data: []byte("x")},
 		"update-settings.ini": {Data: []byte("[Settings]\nACCEPTED_MAR_CHANNEL_IDS=test\n")},
 	}
-	archive, _, err := partial.Pack(t.Context(), tree, partial.PackOptions{
+	archive, _, err := partial.Pack(tb.Context(), tree, partial.PackOptions{
 		Arch: "x86_64", Product: &mar.Product{Channel: "test", Version: version},
 		Compression: partial.Compression{Files: partial.XZ{Level: partial.LevelFast}},
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	var out bytes.Buffer
 	if _, err := archive.WriteTo(&out); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return out.Bytes()
 }
@@ -359,11 +385,11 @@ type origin struct {
 	broken   atomic.Int64
 }
 
-func newOrigin(t testing.TB) *origin {
-	t.Helper()
+func newOrigin(tb testing.TB) *origin {
+	tb.Helper()
 	o := &origin{gate: make(chan struct{})}
 	o.Server = httptest.NewServer(o)
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		o.release()
 		o.CloseClientConnections()
 		o.Close()
@@ -428,16 +454,16 @@ func (o *origin) source(name string, data []byte) job.Source {
 }
 
 // freePort returns a port that nobody listens on right now.
-func freePort(t testing.TB) string {
-	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+func freePort(tb testing.TB) string {
+	tb.Helper()
+	l, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer l.Close()
 	_, port, err := net.SplitHostPort(l.Addr().String())
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return port
 }
@@ -452,4 +478,63 @@ func exitCode(err error) int {
 		return exit.ExitCode()
 	}
 	return -1
+}
+
+// strict says that the figures which this project promises are asked for (SENBON_GATE or SENBON_LONG), on a machine that
+// has nothing else to do.
+func strict() bool { return testkit.Count(0, 1, 1) == 1 }
+
+// gate skips the test unless they are.
+func gate(tb testing.TB, why string) {
+	tb.Helper()
+	if !strict() {
+		tb.Skipf("%s: set SENBON_GATE=1 to run it", why)
+	}
+}
+
+// patience stretches a time limit where the machine may be busy with other tests.
+func patience(d time.Duration) time.Duration {
+	if strict() {
+		return d
+	}
+	return 4 * d
+}
+
+func sha256File(tb testing.TB, name string) string {
+	tb.Helper()
+	sum, err := plugins.Sum(name)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return sum
+}
+
+// writeKey makes an RSA key NAME.pem in a directory and returns the file of its public key.
+func writeKey(tb testing.TB, dir, name string) string {
+	tb.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	public := filepath.Join(tb.TempDir(), name+".pub.pem")
+	for file, block := range map[string]*pem.Block{
+		filepath.Join(dir, name+".pem"): {Type: "PRIVATE KEY", Bytes: private}, public: {Type: "PUBLIC KEY", Bytes: der},
+	} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return public
+}
+
+func dial(ctx context.Context, addr string) (net.Conn, error) {
+	return (&net.Dialer{Timeout: 10 * time.Second}).DialContext(ctx, "tcp", addr)
 }

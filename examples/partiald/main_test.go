@@ -28,8 +28,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/config"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/web"
+	"github.com/senbonzakura/senbonzakura/internal/testkit"
 	"github.com/senbonzakura/senbonzakura/mar"
+	"github.com/senbonzakura/senbonzakura/plugins"
 	"github.com/senbonzakura/senbonzakura/plugins/signing"
 )
 
@@ -56,7 +62,7 @@ func TestCommands(t *testing.T) {
 		{"development", []string{"--print-config", "--dev"}, exitDone, `(?s)insecure = true # --dev\n.*level = "debug" # --dev`, `^$`},
 		{"run", []string{"run", "--listen", "nowhere"}, exitUsage, `^$`, `^partiald: --listen: server.listen: "nowhere" is not HOST:PORT`},
 		{"no such flag", []string{"--listne", "x"}, exitUsage, `^$`, `unknown flag: --listne.*see "partiald --help"`},
-		{"no such command", []string{"strat"}, exitUsage, `^$`, `unknown command "strat"`},
+		{"no such command", []string{"begin"}, exitUsage, `^$`, `unknown command "begin"`},
 		{"no such file", []string{"--config", "/nowhere.toml"}, exitUsage, `^$`, `--config: stat /nowhere.toml: no such file`},
 		{"bad address", []string{"healthcheck", "nowhere"}, exitUsage, `^$`, `is not an address`},
 		{"backup of nothing", []string{"backup", "/nowhere/x"}, exitFailed, `^$`, `/nowhere/x`},
@@ -417,6 +423,48 @@ func TestDeployFiles(t *testing.T) {
 	for _, want := range []string{"Type=notify", "StateDirectory=partiald", "WatchdogSec=", "--config /etc/partiald/partiald.toml\n"} {
 		if !bytes.Contains(unit, []byte(want)) {
 			t.Errorf("the unit has no %s", want)
+		}
+	}
+}
+
+// Every metric must be explained, and none that is not there.
+func TestMetricsAreDocumented(t *testing.T) {
+	t.Parallel()
+	m := newMetrics(build{}, "x")
+	if err := m.registry.Register(newGauges(nil, nil)); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.plugin("storage", "x", &plugins.Process{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := web.New(struct{ job.Service }{}, web.Options{Registry: m.registry, Anonymous: []web.Role{web.RoleRead}}); err != nil {
+		t.Fatal(err)
+	}
+	described := map[string]bool{}
+	ch := make(chan *prometheus.Desc)
+	go func() { m.registry.Describe(ch); close(ch) }()
+	for d := range ch {
+		if name := regexp.MustCompile(`fqName: "(partiald_\w+)"`).FindStringSubmatch(d.String()); name != nil {
+			described[name[1]] = true
+		}
+	}
+	if len(described) < 20 {
+		t.Fatalf("only %d metrics: %v", len(described), described)
+	}
+	doc, err := os.ReadFile(filepath.Join(testkit.Root(t), "docs", "operations.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := map[string]bool{}
+	for _, name := range regexp.MustCompile(`partiald_[a-z_]+`).FindAllString(string(doc), -1) {
+		named[name] = true
+		if !described[name] {
+			t.Errorf("docs/operations.md has %s, which is not there", name)
+		}
+	}
+	for name := range described {
+		if !named[name] {
+			t.Errorf("docs/operations.md does not have %s", name)
 		}
 	}
 }

@@ -103,7 +103,7 @@ func (p *parts) openLedger(ctx context.Context, c *config.Config, log *slog.Logg
 	opts := &ledger.Options{Log: log.With("part", "ledger")}
 	if dsn == "" {
 		if p.ledger, err = ledger.OpenSQLite(ctx, c.Ledger.SQLite, opts); err != nil {
-			return "ledger.sqlite", err
+			return "ledger.sqlite", fmt.Errorf("%s: %w", c.Ledger.SQLite, err)
 		}
 	} else {
 		ctx, cancel := context.WithTimeout(ctx, answerWithin)
@@ -136,7 +136,7 @@ func (p *parts) openQueue(ctx context.Context, c *config.Config, log *slog.Logge
 		defer cancel()
 	case q.ClusterListen != "":
 		// The others may start later: this waits for them, until somebody stops it.
-		key = "queue.cluster_listen"
+		key, opts.StartTimeout = "queue.cluster_listen", 100*365*24*time.Hour
 		word, err := c.ClusterSecret()
 		if err != nil {
 			return "queue.cluster_secret_file", err

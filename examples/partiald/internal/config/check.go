@@ -226,6 +226,9 @@ func (k *checker) embedded() {
 	k.directory("queue.dir", q.Dir)
 	if q.Listen != "" {
 		k.try("queue.listen", hostPort(q.Listen))
+		if hostPort(q.Listen) == nil && !loopback(q.Listen) {
+			k.add("queue.listen", "%s is reached by others, and whoever reaches it can do everything: only 127.0.0.1 and ::1", q.Listen)
+		}
 	}
 	if q.ClusterListen == "" {
 		if len(q.ClusterRoutes) > 0 {

@@ -209,6 +209,7 @@ func TestProblems(t *testing.T) {
 		{"bad queue", "[queue]\nurls = [\"http://u:hidden@q\"]\nobjects = true\n", nil, []string{"queue.urls: \"http://u:xxxxx@q\" is not an address"}},
 		{"shared queue without shared store", "[queue]\nurls = [\"nats://q:4222\"]\n", nil, []string{"storage.command: is missing: servers that share a queue"}},
 		{"open cluster", "[queue]\ncluster_listen = \":6222\"\nobjects = true\n", nil, []string{"queue.cluster_secret: is missing"}},
+		{"queue open to others", "[queue]\nlisten = \"0.0.0.0:4222\"\n", nil, []string{"queue.listen: 0.0.0.0:4222 is reached by others"}},
 		{"no credentials", "[queue]\nurls = [\"nats://q:4222\"]\nobjects = true\ncredentials = \"/nowhere\"\n", nil, []string{"partiald.toml:4: queue.credentials: stat /nowhere: no such file"}},
 		{"two ledgers", "[ledger]\npostgres = \"postgres://x\"\nsqlite = \"/tmp/l\"\n", nil, []string{"ledger.sqlite: and ledger.postgres exclude each other"}},
 		{"no DSN", "[ledger]\npostgres_file = \"/nowhere\"\n", nil, []string{"ledger.postgres_file: stat /nowhere"}},

@@ -5,6 +5,7 @@ import (
 	"encoding"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -436,8 +437,13 @@ func (c *Config) overlay(environ []string) []Problem {
 		byName[EnvPrefix+strings.ToUpper(strings.ReplaceAll(key, ".", "_"))] = key
 	}
 	var problems []Problem
-	for _, entry := range slices.Sorted(slices.Values(environ)) {
+	values := map[string]string{} // of names that stand there twice, the last, as everywhere
+	for _, entry := range environ {
 		name, value, _ := strings.Cut(entry, "=")
+		values[name] = value
+	}
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		value := values[name]
 		if !strings.HasPrefix(name, EnvPrefix) || name == EnvPrefix+"CONFIG" || name == EnvPrefix+"TOKEN" {
 			continue
 		}

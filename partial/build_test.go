@@ -114,8 +114,10 @@ func TestMozillaRecipeFirefoxSmall(t *testing.T) {
 	got := writeMAR(t, a)
 	sameAsReference(t, got, want)
 	t.Logf("%d bytes, Mozilla %d, %v", got.Size(), want.Size(), rep.Elapsed)
-	if err := Verify(t.Context(), from, want, to, nil); err != nil {
-		t.Errorf("Mozilla's own: %v", err)
+	if testkit.Count(0, 1, 1) == 1 {
+		if err := Verify(t.Context(), from, want, to, nil); err != nil {
+			t.Errorf("Mozilla's own: %v", err)
+		}
 	}
 }
 

@@ -668,7 +668,7 @@ func TestBombs(t *testing.T) {
 	}
 	t.Parallel()
 	var packed bytes.Buffer
-	w, err := (XZ{Level: LevelFast}).NewWriter(&packed, Content{Kind: ContentPatch, Size: -1})
+	w, err := (XZ{Level: Level6}).NewWriter(&packed, Content{Kind: ContentPatch, Size: -1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,11 +29,13 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+var testKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
+
 // config returns a plugin with one key, "release", whose private key is the file release.key in the directory
 // that replaces DIR in args.
 func config(tb testing.TB, args ...string) (plugins.Config, *rsa.PrivateKey) {
 	tb.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	key, err := testKey()
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -109,6 +112,7 @@ func TestCommandFails(t *testing.T) {
 		"did not answer in time": {"/bin/sleep", "600"},
 	} {
 		t.Run(text, func(t *testing.T) {
+			t.Parallel()
 			cfg, key := config(t, append([]string{"release=DIR/release.pub", "--"}, command...)...)
 			cfg.CallTimeout = 300 * time.Millisecond
 			c, err := signing.Start(t.Context(), cfg)

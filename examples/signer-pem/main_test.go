@@ -77,7 +77,7 @@ func TestPassphrase(t *testing.T) {
 		t.Skip("openssl not found: install it to test encrypted keys")
 	}
 	plain, key := writeKey(t, false)
-	for _, scheme := range [][]string{
+	for i, scheme := range [][]string{
 		{"-v2", "aes-256-cbc", "-v2prf", "hmacWithSHA256"},
 		{"-v2", "aes-128-cbc", "-v2prf", "hmacWithSHA1"},
 		{"-v2", "aes-192-cbc", "-v2prf", "hmacWithSHA512", "-iter", "10000"},
@@ -89,8 +89,10 @@ func TestPassphrase(t *testing.T) {
 				t.Fatalf("openssl: %v: %s", err, out)
 			}
 			cfg := config(t, "release="+file)
-			if _, err := signing.Start(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "no passphrase") {
-				t.Errorf("without a passphrase: got %v", err)
+			if i == 0 {
+				if _, err := signing.Start(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "no passphrase") {
+					t.Errorf("without a passphrase: got %v", err)
+				}
 			}
 			passphrase := "open sesame"
 			cfg.Secrets = []plugins.Secret{{Env: "PASSPHRASE_FD", Value: func() ([]byte, error) { return []byte(passphrase + "\n"), nil }}}

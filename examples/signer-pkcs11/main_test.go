@@ -34,8 +34,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// softHSM makes a token with an RSA key and returns the plugin's configuration and the public key.
-func softHSM(tb testing.TB, bits int) (plugins.Config, *rsa.PublicKey) {
+// softHSM makes a token with an RSA key, one of 2048 bits that the token generates or the one in a file, and returns
+// the plugin's configuration and the public key.
+func softHSM(tb testing.TB, file string) (plugins.Config, *rsa.PublicKey) {
 	tb.Helper()
 	util, err := exec.LookPath("softhsm2-util")
 	if err != nil {
@@ -67,11 +68,22 @@ func softHSM(tb testing.TB, bits int) (plugins.Config, *rsa.PublicKey) {
 	if err != nil {
 		tb.Fatalf("softhsm2-util: %v: %s", err, out)
 	}
+	if file != "" { // a token takes seconds to generate a large key
+		out, err := exec.Command(util, "--module", module, "--import", file, "--token", "mar", "--label", "release-key", "--id", "6964", "--pin", "1234").CombinedOutput()
+		if err != nil {
+			tb.Fatalf("softhsm2-util: %v: %s", err, out)
+		}
+	}
 	session, err := crypto11.Configure(&crypto11.Config{Path: module, TokenLabel: "mar", Pin: "1234"})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	key, err := session.GenerateRSAKeyPairWithLabel([]byte("id"), []byte("release-key"), bits)
+	var key crypto11.Signer
+	if file == "" {
+		key, err = session.GenerateRSAKeyPairWithLabel([]byte("id"), []byte("release-key"), 2048)
+	} else {
+		key, err = session.FindKeyPair(nil, []byte("release-key"))
+	}
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -96,7 +108,7 @@ func softHSM(tb testing.TB, bits int) (plugins.Config, *rsa.PublicKey) {
 }
 
 func TestConformance(t *testing.T) {
-	cfg, public := softHSM(t, 2048)
+	cfg, public := softHSM(t, "")
 	r := signingtest.CheckBinary(t.Context(), cfg, &signingtest.Options{Key: "release", PublicKey: public, Concurrency: 160})
 	r.Apply(t)
 }
@@ -104,7 +116,7 @@ func TestConformance(t *testing.T) {
 // TestMozillaRule signs an archive with RSA-4096 and SHA-384, as Mozilla's updater wants it, and has openssl
 // judge the signature as well.
 func TestMozillaRule(t *testing.T) {
-	cfg, public := softHSM(t, 4096)
+	cfg, public := softHSM(t, "testdata/rsa4096.pem")
 	c, err := signing.Start(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -169,7 +181,7 @@ func opensslVerifies(t *testing.T, c *signing.Client, public *rsa.PublicKey) {
 }
 
 func TestBadStart(t *testing.T) {
-	cfg, _ := softHSM(t, 2048)
+	cfg, _ := softHSM(t, "")
 	tests := []struct {
 		name, text string
 		change     func(c *plugins.Config)
@@ -198,7 +210,7 @@ func TestBadStart(t *testing.T) {
 }
 
 func BenchmarkSign(b *testing.B) {
-	cfg, public := softHSM(b, 4096)
+	cfg, public := softHSM(b, "testdata/rsa4096.pem")
 	c, err := signing.Start(b.Context(), cfg)
 	if err != nil {
 		b.Fatal(err)

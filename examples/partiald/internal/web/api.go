@@ -326,6 +326,7 @@ func (s *server) apiRoutes() error {
 	huma.Register(api, op("DELETE", "/api/v1/bans/{address}", "deleteBan", "Let an address in again", "", RoleOperate, 404), s.unban)
 
 	s.byteRoutes(api)
+	illustrate(api.OpenAPI())
 	s.operations = groups(api.OpenAPI())
 	return s.serveDocument(api.OpenAPI())
 }
@@ -804,6 +805,37 @@ func (s *server) unban(ctx context.Context, in *unban) (*struct{}, error) {
 		return nil, fail(ctx, err)
 	}
 	return nil, nil
+}
+
+// illustrate adds to the document what the types do not say: examples, and the states by name.
+func illustrate(doc *huma.OpenAPI) {
+	source := func(version string) map[string]any {
+		return map[string]any{
+			"urls":   []string{"https://archive.example.org/firefox-" + version + ".complete.mar"},
+			"sha512": strings.Repeat("0123456789abcdef", 8),
+		}
+	}
+	from, to := source("152.0"), source("153.0")
+	spec := map[string]any{"from": from, "to": to, "locale": "de", "labels": map[string]string{"build": "7"}}
+	for path, example := range map[string]any{
+		"/api/v1/partials":       spec,
+		"/api/v1/partials:check": spec,
+		"/api/v1/batches": map[string]any{
+			"matrix":   map[string]any{"from": []any{source("151.0"), from}, "to": []any{to}},
+			"settings": map[string]any{"product": "firefox"},
+		},
+		"/api/v1/bans":  map[string]any{"address": "192.0.2.7", "seconds": 3600, "reason": "a loop"},
+		"/api/v1/purge": map[string]any{"before": "2026-01-01T00:00:00Z"},
+	} {
+		doc.Paths[path].Post.RequestBody.Content["application/json"].Example = example
+	}
+	states := make([]any, 0, len(job.States()))
+	for _, st := range job.States() {
+		states = append(states, string(st))
+	}
+	for _, name := range []string{"Status", "Change"} {
+		doc.Components.Schemas.Map()[name].Properties["state"].Enum = states
+	}
 }
 
 // groups lists the operations by their tags.

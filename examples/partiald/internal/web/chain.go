@@ -74,20 +74,20 @@ func (s *server) outer() http.Handler {
 		s.metrics.inFlight.Inc()
 		defer func() {
 			p := recover()
-			if p != nil && p != http.ErrAbortHandler {
+			err, _ := p.(error)
+			abort := errors.Is(err, http.ErrAbortHandler)
+			if p != nil && !abort {
 				s.metrics.panics.Inc()
 				s.log.LogAttrs(r.Context(), slog.LevelError, "panic", slog.String("request_id", in.id),
 					slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
-				if w.status == 0 {
+				if abort = w.status != 0; !abort {
 					s.refuse(w, r, problem(job.CodeInternal, "an unexpected error; the log has it under the request ID"))
-				} else {
-					p = http.ErrAbortHandler // so that nobody takes half an answer for a whole one
-				}
+				} // else it is torn, so that nobody takes half an answer for a whole one
 			}
 			s.metrics.inFlight.Dec()
 			s.account(r, in, w, time.Since(start))
-			if p == http.ErrAbortHandler {
-				panic(p)
+			if abort {
+				panic(http.ErrAbortHandler)
 			}
 		}()
 		s.route(w, r, in)
@@ -358,7 +358,7 @@ func bodyError(err error) error {
 	var n net.Error
 	var large *http.MaxBytesError
 	switch {
-	case err == nil || err == io.EOF:
+	case err == nil || errors.Is(err, io.EOF):
 		return err
 	case errors.As(err, &large):
 		return problem(job.CodeTooLarge, "the body is larger than %d bytes", large.Limit)

@@ -3,6 +3,7 @@ package web
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -88,7 +89,7 @@ func hashOf(field, hash, url string) (job.Source, error) {
 func (s *server) funsizePost(w http.ResponseWriter, r *http.Request) {
 	refuse := func(err error) { funsizeProblem(w, r, problemOf(r.Context(), err)) }
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-	if err := r.ParseMultipartForm(maxBody); err != nil && err != http.ErrNotMultipart {
+	if err := r.ParseMultipartForm(maxBody); err != nil && !errors.Is(err, http.ErrNotMultipart) {
 		refuse(bodyError(err))
 		return
 	}

@@ -8,6 +8,7 @@ import (
 	"path"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 )
@@ -122,4 +123,17 @@ func bar(part, whole int64) int64 {
 		return 0
 	}
 	return min(1000, max(2, int64(1000*(float64(part)/float64(whole)))))
+}
+
+// sentence makes a sentence of an error's text, for pages. What begins with a name stays as it is.
+func sentence(text string) string {
+	first, _, _ := strings.Cut(text, " ")
+	if r := []rune(first); len(r) > 0 && unicode.IsLower(r[0]) && !strings.ContainsAny(first, "./:\"_0123456789") {
+		r[0] = unicode.ToUpper(r[0])
+		text = string(r) + text[len(first):]
+	}
+	if !strings.HasSuffix(text, ".") && !strings.HasSuffix(text, "?") {
+		text += "."
+	}
+	return text
 }

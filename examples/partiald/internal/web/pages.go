@@ -86,7 +86,7 @@ func loadPages() (*pages, error) {
 		"running": func(s job.State) bool { return s.Valid() && !s.Final() && s != job.Queued },
 		"join":    func(list []string) string { return strings.Join(list, ", ") },
 		"bar":     bar,
-		"marked":  marked,
+		"marked":  marked, "sentence": sentence, "advice": advice,
 	}
 	layout, err := template.New("layout.html").Funcs(funcs).ParseFS(files, "templates/layout.html")
 	if err != nil {
@@ -361,6 +361,14 @@ func marked(p *Problem) []mark {
 	return out
 }
 
+// advice is the way out for people: they have a clock instead of a header.
+func advice(p *Problem) string {
+	if p.RetryAfter > 0 {
+		return "Try again in " + took(time.Duration(p.RetryAfter)*time.Second) + "."
+	}
+	return p.Advice
+}
+
 // sent is a form with files.
 type sent struct {
 	values  url.Values
@@ -584,7 +592,7 @@ func (s *server) historyPage(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	status := http.StatusOK
 	var page job.Page
-	err := error(nil)
+	var err error
 	if f.State != "" && !f.State.Valid() {
 		err = problem(job.CodeRequest, "there is no state %q", f.State)
 	} else {

@@ -94,7 +94,7 @@ type FieldProblem struct {
 }
 
 // Problem is an error as RFC 9457 has it.
-type Problem struct {
+type Problem struct { //nolint:errname // the name that RFC 9457 has for it, and that of the schema
 	Type       string         `json:"type" doc:"Where the kind of problem is explained; relative to the service." example:"/problems#fetch-failed"`
 	Title      string         `json:"title" doc:"The same for every problem of a code." example:"A complete update could not be fetched"`
 	Status     int            `json:"status" doc:"The HTTP status." example:"424"`
@@ -113,7 +113,7 @@ type Problem struct {
 
 func (p *Problem) Error() string { return fmt.Sprintf("%s: %s", p.Code, p.Detail) }
 
-// GetStatus, GetHeaders and ContentType let huma write it.
+// GetStatus returns the HTTP status.
 func (p *Problem) GetStatus() int { return p.Status }
 
 // GetHeaders returns the headers that belong to it.
@@ -160,9 +160,9 @@ func problemOf(ctx context.Context, err error) *Problem {
 		}
 		switch {
 		case e.RetryAfter > 0:
-			p.after(e.RetryAfter)
+			p = p.after(e.RetryAfter)
 		case p.Status == http.StatusTooManyRequests, p.Status == http.StatusServiceUnavailable:
-			p.after(5 * time.Second)
+			p = p.after(5 * time.Second)
 		}
 	case errors.Is(err, context.DeadlineExceeded):
 		p = problem(job.CodeUnavailable, "the service took too long to answer").after(5 * time.Second)

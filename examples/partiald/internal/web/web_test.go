@@ -2,7 +2,6 @@ package web_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -150,25 +149,29 @@ func (s *site) submit(from, to string, more ...string) job.Status {
 	return s.do("POST", "/api/v1/partials", spec(from, to, more...)).want(202).job()
 }
 
-var _ = context.Background
+// inMemory is a handler without a connection.
+type inMemory struct {
+	t *testing.T
+	h http.Handler
+}
 
-func TestJobs(t *testing.T) {
-	s := open(t, everything)
-	st := s.submit(hashA, hashB)
-	if st.State != job.Queued || len(st.ID) != 64 {
-		t.Errorf("got %+v", st)
+func openInMemory(t *testing.T, opts web.Options) inMemory {
+	t.Helper()
+	opts.Logger = slog.New(slog.DiscardHandler)
+	h, err := web.New(jobtest.New(), opts)
+	if err != nil {
+		t.Fatal(err)
 	}
-	r := s.do("POST", "/api/v1/partials", spec(hashA, hashB)).want(202)
-	if got := r.Header.Get("Location"); got != "/api/v1/jobs/"+st.ID {
-		t.Errorf("Location %q", got)
+	return inMemory{t, h}
+}
+
+func (s inMemory) serve(method, path, body string, header ...string) (int, string) {
+	s.t.Helper()
+	r := httptest.NewRequestWithContext(s.t.Context(), method, path, strings.NewReader(body))
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
 	}
-	s.do("GET", "/api/v1/partials/"+st.ID, "").problem(409, job.CodeNotReady)
-	s.svc.Finish(st.ID, jobtest.Output{Partial: []byte("partial")})
-	if got := s.do("POST", "/api/v1/partials", spec(hashA, hashB)).want(200).job(); got.Result == nil {
-		t.Errorf("got %+v", got)
-	}
-	if got := s.do("GET", "/api/v1/partials/"+st.ID, "").want(200).body; got != "partial" {
-		t.Errorf("got %q", got)
-	}
-	s.do("GET", "/openapi.json", "").want(200)
+	w := httptest.NewRecorder()
+	s.h.ServeHTTP(w, r)
+	return w.Code, w.Body.String()
 }

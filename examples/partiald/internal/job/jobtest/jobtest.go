@@ -10,6 +10,7 @@ import (
 	"crypto/sha512"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -228,7 +229,8 @@ func (s *Service) Submit(_ context.Context, spec job.Spec, who job.Asker) (job.S
 func (s *Service) submit(id string, spec job.Spec, who job.Asker) (job.Status, bool, error) {
 	s.act(who, "submit", id, "")
 	if e := s.jobs[id]; e != nil {
-		if e.st.State == job.Failed || e.st.State == job.Cancelled {
+		if e.st.State == job.Failed || e.st.State == job.Cancelled || !e.st.Purged.IsZero() {
+			e.st.Purged = time.Time{}
 			e.st.Error = nil
 			s.move(e, job.Queued, job.Progress{Total: -1}, "asked for again")
 		}
@@ -264,9 +266,11 @@ func (s *Service) SubmitBatch(ctx context.Context, specs []job.Spec, who job.Ask
 	for i, spec := range specs {
 		id, err := s.Check(spec)
 		if err != nil {
-			e := *err.(*job.Error)
-			e.Field = fmt.Sprintf("specs[%d].%s", i, e.Field)
-			return job.Batch{}, &e
+			var e *job.Error
+			if errors.As(err, &e) {
+				e.Field = fmt.Sprintf("specs[%d].%s", i, e.Field)
+			}
+			return job.Batch{}, err
 		}
 		ids = append(ids, id)
 	}
@@ -589,7 +593,7 @@ func (s *Service) Purge(_ context.Context, id string, before time.Time, who job.
 	n := 0
 	for _, e := range s.jobs {
 		if e.data != nil && (e.st.ID == id || id == "" && e.st.Updated.Before(before)) {
-			e.data = nil
+			e.data, e.st.Purged = nil, time.Now().UTC()
 			n++
 		}
 	}

@@ -1,0 +1,257 @@
+package web_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"mime/multipart"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job/jobtest"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/web"
+)
+
+var formHeader = []string{"Content-Type", "application/x-www-form-urlencoded", "Accept", "text/html"}
+
+// has fails for every text that is not in the page.
+func (r reply) has(texts ...string) reply {
+	r.t.Helper()
+	for _, text := range texts {
+		if !strings.Contains(r.body, text) {
+			r.t.Errorf("%s: no %q\n%s", r.Request.URL, text, r.body)
+		}
+	}
+	return r
+}
+
+// TestPages asks for every page of the browser tests, without a browser.
+func TestPages(t *testing.T) {
+	s := open(t, everything)
+	pages := furnish(t, s)
+	inline := regexp.MustCompile(`(?i)\sstyle=|\son[a-z]+=|<style|javascript:|<script(>| [^>]*>[^<])`)
+	for name, path := range pages {
+		status := 200
+		if name == "missing" {
+			status = 404
+		}
+		r := s.do("GET", path, "", "Accept", "text/html").want(status)
+		if r.Header.Get("Content-Type") != "text/html; charset=utf-8" || r.Header.Get("Cache-Control") != "no-store" {
+			t.Errorf("%s: %v", path, r.Header)
+		}
+		if bad := inline.FindString(r.body); bad != "" {
+			t.Errorf("%s: the policy forbids %q", path, bad)
+		}
+		if strings.Contains(r.body, "ZgotmplZ") || strings.Contains(r.body, "%!") {
+			t.Errorf("%s: a template went wrong\n%s", path, r.body)
+		}
+		running := strings.Contains(r.body, `<noscript><meta http-equiv="refresh"`)
+		if want := map[string]bool{"job-running": true, "job-queued": true, "batch": true, "queue": true}[name]; running != want {
+			t.Errorf("%s: refreshed: %v, want %v", path, running, want)
+		}
+		for _, m := range regexp.MustCompile(`(?:href|src)="(/[^"#]*)"`).FindAllStringSubmatch(r.body, -1) {
+			if got := s.do("GET", strings.ReplaceAll(m[1], "&amp;", "&"), ""); got.StatusCode >= 400 {
+				t.Errorf("%s leads to %s: %s", path, m[1], got.Status)
+			}
+		}
+	}
+	s.do("GET", pages["job-done"], "").has("<h1>firefox en-US linux-x86_64: 152.0 → 153.0</h1>", "Download the partial", "libxul.so", "patched", "removed", "86.", "Remove the file", "<rect class=\"part\"")
+	s.do("GET", pages["job-failed"], "").has("A complete update could not be fetched", "404 Not Found", "or upload the file", "Try again", "/problems#fetch-failed")
+	s.do("GET", pages["job-running"], "").has(`<progress id="progress" max="92274688" value="32505856">`, "31.0 MiB of 88.0 MiB · browser/omni.ja", "/events", "Cancel")
+	s.do("GET", pages["job-cancelled"], "").has("Cancelled", "Try again", "by anonymous")
+	s.do("GET", pages["job-purged"], "").has("The file was removed", "Make it again")
+	s.do("GET", pages["batch"], "").has("1 of 2 have ended")
+	s.do("GET", pages["log"], "").has("state=storing")
+	s.do("GET", "/problems", "").has("queue-full", "digest-mismatch")
+	s.do("GET", "/api", "").has("/api/v1/partials:check", "curl -sS "+s.srv.URL+"/api/v1/partials")
+	s.do("GET", "/favicon.ico", "").want(301)
+	s.do("GET", "/jobs/x", "", "Accept", "text/html").want(404).has("There is no job", "Request ID")
+	s.do("GET", "/batches/x", "", "Accept", "text/html").want(404)
+	s.do("GET", "/jobs/"+nobody+"/log", "").want(404)
+	s.do("GET", "/static/app.css", "").want(404)
+}
+
+func TestPageHistory(t *testing.T) {
+	s := open(t, everything)
+	for i := range 60 {
+		s.submit(hashA, fmt.Sprintf("%0128d", i), fmt.Sprintf(`,"labels":{"<b>":"n%d"}`, i))
+	}
+	r := s.do("GET", "/history", "").want(200)
+	if n := strings.Count(r.body, `<th scope="row">`); n != 50 {
+		t.Errorf("%d jobs on the page, want 50", n)
+	}
+	next := regexp.MustCompile(`href="(/history\?cursor=[^"]*)"`).FindStringSubmatch(r.body)
+	if next == nil {
+		t.Fatalf("no next page\n%s", r.body)
+	}
+	r = s.do("GET", next[1], "").want(200).has(`<a href="/history">Newest</a>`)
+	if n := strings.Count(r.body, `<th scope="row">`); n != 10 || strings.Contains(r.body, "Older") {
+		t.Errorf("%d jobs on the last page, want 10", n)
+	}
+	s.do("GET", "/history?q=n7&state=queued&who=anonymous", "").want(200).has(`value="n7"`, "<option selected>queued</option>")
+	s.do("GET", "/history?q=%22%3E%3Cscript%3Ealert(1)%3C/script%3E", "").want(200).has("Nothing matches", "&lt;script&gt;")
+	s.do("GET", "/history?q=%ff", "").want(200)
+	s.do("GET", "/history?state=nonsense", "").want(422).has("A field cannot be used")
+	s.do("GET", "/history?cursor=nonsense", "").want(422)
+	s.svc.Break(job.Errorf(job.CodeUnavailable, "the ledger is away"))
+	s.do("GET", "/history", "").want(503).has("The ledger is away.")
+	s.do("GET", "/queue", "").want(503).has("The ledger is away.")
+	s.do("GET", "/", "").want(200).has("Make the partial")
+}
+
+// form is a form with files as browsers send it.
+func form(t *testing.T, fields ...string) (body, contentType string) {
+	t.Helper()
+	var b bytes.Buffer
+	w := multipart.NewWriter(&b)
+	for i := 0; i < len(fields); i += 2 {
+		var part io.Writer
+		var err error
+		if strings.HasSuffix(fields[i], "_file") {
+			name := fields[i] + ".mar"
+			if fields[i+1] == "" {
+				name = ""
+			}
+			part, err = w.CreateFormFile(fields[i], name)
+		} else {
+			part, err = w.CreateFormField(fields[i])
+		}
+		if err == nil {
+			_, err = io.WriteString(part, fields[i+1])
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String(), w.FormDataContentType()
+}
+
+func TestPageForm(t *testing.T) {
+	s := open(t, web.Options{Anonymous: web.Roles()})
+	s.svc.MaxUpload = 100_000
+	post := func(status int, fields ...string) reply {
+		t.Helper()
+		body, ct := form(t, fields...)
+		return s.do("POST", "/jobs", body, "Content-Type", ct).want(status)
+	}
+	made := func(r reply) job.Spec {
+		t.Helper()
+		st := s.do("GET", "/api/v1"+r.Header.Get("Location"), "").want(200).job()
+		return st.Spec
+	}
+	sp := made(post(303, "from_url", " https://example.org/a.mar ", "from_hash", strings.ToUpper(hashA), "from_file", "",
+		"to_url", "https://example.org/b.mar https://mirror.example/b.mar", "to_hash", hashB[:64], "to_file", "",
+		"product", "firefox", "platform", "linux", "arch", "x86", "locale", "de", "channel", "release", "product_version", "2",
+		"channels", "a, b", "force", "x\r\n y \r\n\r\n", "skip", "downgrade", "skip", "product", "recipe", "mozilla", "priority", "7"))
+	want := job.Spec{
+		From:    job.Source{URLs: []string{"https://example.org/a.mar"}, SHA512: hashA},
+		To:      job.Source{URLs: []string{"https://example.org/b.mar", "https://mirror.example/b.mar"}, SHA256: hashB[:64]},
+		Product: "firefox", Platform: "linux", Arch: "x86", Locale: "de", Channel: "release", ProductVersion: "2",
+		Channels: []string{"a", "b"}, Force: []string{"x", "y"}, Skip: []string{"downgrade", "product"}, Recipe: "mozilla", Priority: 7,
+	}
+	if fmt.Sprint(sp) != fmt.Sprint(want) {
+		t.Errorf("got  %+v\nwant %+v", sp, want)
+	}
+	sp = made(post(303, "from_file", "old", "to_url", "https://example.org/b.mar", "to_hash", hashB, "to_file", ""))
+	if string(s.svc.Uploaded(sp.From.SHA512)) != "old" || sp.From.Size != 3 || len(sp.From.URLs) != 0 {
+		t.Errorf("got %+v", sp.From)
+	}
+	// The form works without files, too.
+	s.do("POST", "/jobs", url.Values{"from_hash": {hashA}, "to_hash": {hashC}}.Encode(), formHeader...).want(303)
+
+	// What is wrong is said where it is, and what was right is kept.
+	post(422, "from_url", "https://example.org/a.mar", "from_hash", hashA, "priority", "4", "force", "path").
+		has("Give an address and a hash, or choose a file.", `value="`+hashA+`"`, `<option value="4" selected>`, ">path</textarea>", `href="#to_url"`)
+	post(422, "from_url", "https://example.org/a.mar", "to_hash", "xyz").has("The hash is needed with an address.", "128 hexadecimal digits")
+	post(422, "from_url", "ftp://example.org/a.mar", "from_hash", hashA, "to_hash", hashB).has("is no address of HTTP")
+	// An upload is not asked for twice.
+	r := post(422, "from_file", "old", "to_file", "").has("need not be sent again")
+	if hash := regexp.MustCompile(`id="from_hash"[^>]*value="([0-9a-f]{128})"`).FindStringSubmatch(r.body); hash == nil || string(s.svc.Uploaded(hash[1])) != "old" {
+		t.Errorf("the form has no hash of the upload\n%s", r.body)
+	}
+	post(422, "from_hash", hashA, "from_file", "old", "to_hash", hashB).has("The uploaded file has another hash")
+	post(413, "from_file", strings.Repeat("x", 200_000), "to_hash", hashB).has("The upload is larger than 100000 bytes.")
+	post(413, "force", strings.Repeat("x", 70_000)).has("more than 64 KiB")
+	post(422, "from_hash", hashA, "to_hash", hashB, "locale", "\xff").has("not UTF-8")
+	post(422, "from_hash", hashA, "to_hash", hashB, "priority", "x").has("The priority is 0 to 9.")
+	var many []string
+	for i := range 150 {
+		many = append(many, fmt.Sprint("f", i), "")
+	}
+	post(413, many...).has("more than 100 fields")
+	s.svc.Stop()
+	if r := post(503, "from_file", "x", "to_hash", hashB); r.Header.Get("Retry-After") == "" {
+		t.Error("503 without Retry-After")
+	}
+}
+
+func TestPageActions(t *testing.T) {
+	s := open(t, everything)
+	st := s.submit(hashA, hashB)
+	post := func(status int, path string, fields ...string) reply {
+		t.Helper()
+		v := url.Values{}
+		for i := 0; i < len(fields); i += 2 {
+			v.Set(fields[i], fields[i+1])
+		}
+		return s.do("POST", path, v.Encode(), formHeader...).want(status)
+	}
+	page := "/jobs/" + st.ID
+	if got := post(303, page+"/cancel").Header.Get("Location"); got != page {
+		t.Errorf("sent to %q", got)
+	}
+	post(409, page+"/cancel").has("Contradicts what is known")
+	post(303, page+"/retry")
+	post(409, page+"/retry")
+	s.svc.Finish(st.ID, jobtest.Output{Partial: []byte("p")})
+	post(303, page+"/purge")
+	s.do("GET", "/api/v1/partials/"+st.ID, "").problem(404, job.CodeNotFound)
+	post(303, page+"/again")
+	for _, what := range []string{"cancel", "retry", "again", "purge"} {
+		post(404, "/jobs/x/"+what)
+		post(404, "/jobs/"+nobody+"/"+what)
+	}
+	post(303, "/bans", "address", "192.0.2.9", "hours", "2", "reason", "<b>loud</b>")
+	s.do("GET", "/queue", "").has("192.0.2.9", "&lt;b&gt;loud", "Who did what")
+	post(422, "/bans", "address", "x", "hours", "2").has("neither an IP address")
+	post(422, "/bans", "address", "192.0.2.9", "hours", "many").has("from 1 to 8760")
+	post(303, "/bans/lift", "address", "192.0.2.9")
+	post(404, "/bans/lift", "address", "192.0.2.9")
+
+	line := "https://example.org/a.mar " + hashA + " https://example.org/b.mar " + hashB
+	r := post(303, "/batches", "lines", "# all of them\n\n"+line+"\n"+line+" de linux\n", "product", "firefox")
+	s.do("GET", r.Header.Get("Location"), "").has("2 partials", "firefox de linux: a → b")
+	post(422, "/batches", "lines", line+"\nhttps://example.org/a.mar\n").has("Line 2 has 1 words", line)
+	post(422, "/batches", "lines", "a b c d").has("line 1: the second word")
+	post(422, "/batches", "lines", "").has("asks for nothing")
+	s.svc.Stop()
+	post(503, "/batches", "lines", line)
+	post(503, page+"/retry")
+}
+
+// TestLiveJobPage: steps of a job that was tried twice.
+func TestLiveJobPage(t *testing.T) {
+	s := open(t, everything)
+	st := s.submit(hashA, hashB)
+	s.svc.Move(st.ID, job.Fetching, job.Progress{Total: -1})
+	s.svc.Fail(st.ID, &job.Error{Code: job.CodeFetch, Message: "timeout"})
+	r := s.do("GET", "/jobs/"+st.ID, "").has(`<li class="failed"><b>fetching</b>`)
+	if strings.Contains(r.body, "<progress") {
+		t.Error("a failed job makes progress")
+	}
+	s.do("POST", "/api/v1/jobs/"+st.ID+"/retry", "").want(202)
+	r = s.do("GET", "/jobs/"+st.ID, "").has("Waiting for a worker", `<li class="now" aria-current="step"><b>queued</b>`)
+	if strings.Contains(r.body, `class="failed"`) {
+		t.Error("the steps are those of the attempt before")
+	}
+	if _, err := time.Parse(time.RFC3339, regexp.MustCompile(`at (\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d) UTC`).ReplaceAllString("at "+strings.TrimPrefix(regexp.MustCompile(`Asked for at [^<,]*`).FindString(r.body), "Asked for at "), "${1}T${2}Z")); err != nil {
+		t.Errorf("no time in the page: %v", err)
+	}
+}

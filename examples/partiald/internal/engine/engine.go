@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/senbonzakura/senbonzakura"
 	"github.com/senbonzakura/senbonzakura/cache"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/ledger"
@@ -105,11 +104,4 @@ type Observer struct {
 	Finished func(status job.Status)
 	// Requeued is called for every job that the queue had lost.
 	Requeued func(id string)
-}
-
-// Engine is a [job.Service] that does the work. Build it with [New].
-type Engine struct {
-	job.Service
-	o   Options
-	gen *senbonzakura.Generator
 }

@@ -95,6 +95,7 @@ type Change struct {
 
 // Result is what came of a job that is done.
 type Result struct {
+	Name     string        `json:"name"`     // to save it as
 	Size     int64         `json:"size"`     // bytes of the partial
 	Complete int64         `json:"complete"` // bytes of TO's complete
 	SHA512   string        `json:"sha512"`

@@ -289,6 +289,12 @@ func (l *Ledger) CountOpen(ctx context.Context) (n int, err error) {
 	return n, err
 }
 
+// CountFailed returns how many jobs have failed with a code, of those not asked for again.
+func (l *Ledger) CountFailed(ctx context.Context, code job.Code) (n int, err error) {
+	err = l.query(ctx, `SELECT count(*) FROM jobs WHERE state = 'failed' AND error LIKE ?`, `{"code":"`+string(code)+`"%`).Scan(&n)
+	return n, err
+}
+
 // Limits of a page of the history.
 const (
 	defaultLimit = 100

@@ -1,0 +1,159 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"strings"
+	"syscall"
+
+	"github.com/senbonzakura/senbonzakura"
+	"github.com/senbonzakura/senbonzakura/cache"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/queue"
+	"github.com/senbonzakura/senbonzakura/fetch"
+	"github.com/senbonzakura/senbonzakura/mar"
+	"github.com/senbonzakura/senbonzakura/partial"
+	"github.com/senbonzakura/senbonzakura/plugins"
+	"github.com/senbonzakura/senbonzakura/toolchain"
+)
+
+// signError is a failure of a signer.
+type signError struct {
+	name string
+	err  error
+}
+
+func (e *signError) Error() string { return fmt.Sprintf("sign with %s: %v", e.name, e.err) }
+func (e *signError) Unwrap() error { return e.err }
+
+// namedSigner says in errors which signer it was.
+type namedSigner struct {
+	mar.Signer
+	name string
+}
+
+func (s namedSigner) Sign(ctx context.Context, digest []byte) ([]byte, error) {
+	sig, err := s.Signer.Sign(ctx, digest)
+	if err != nil {
+		return nil, &signError{s.name, err}
+	}
+	return sig, nil
+}
+
+// verdict is what an attempt's error means.
+type verdict struct {
+	err *job.Error
+	// tries is how many attempts may end like this before the job has failed; 1 means that there is no sense in another.
+	tries int
+}
+
+// once makes a verdict without another attempt.
+func once(code job.Code, err error) verdict { return verdict{job.Errorf(code, "%v", err), 1} }
+
+// judge maps the error of an attempt. attempts is how many there are for what may pass.
+func judge(err error, attempts int) verdict {
+	again := func(code job.Code) verdict {
+		v := verdict{job.Errorf(code, "%v", err), attempts}
+		v.err.Retryable = true
+		return v
+	}
+	var (
+		own     *job.Error
+		check   *senbonzakura.CheckError
+		signing *signError
+		fetched *fetch.Error
+		refused *partial.RefusedError
+		panicky *cache.PanicError
+	)
+	switch {
+	case errors.As(err, &own):
+		return verdict{own, 1}
+	case errors.Is(err, senbonzakura.ErrRequest):
+		var bad *job.Error
+		errors.As(requestError(err), &bad)
+		return verdict{bad, 1}
+	case errors.As(err, &signing):
+		for _, passing := range []error{
+			plugins.ErrStopped, plugins.ErrThrottled, plugins.ErrUnavailable, plugins.ErrTimeout, context.DeadlineExceeded,
+		} {
+			if errors.Is(err, passing) {
+				return again(job.CodeSigning)
+			}
+		}
+		return once(job.CodeSigning, err)
+	case errors.Is(err, mar.ErrSigner):
+		return once(job.CodeSigning, err)
+	case errors.As(err, &check):
+		return once(job.CodeRefused, err)
+	case errors.As(err, &refused), errors.Is(err, toolchain.ErrProduct), errors.Is(err, toolchain.ErrContradiction),
+		errors.Is(err, toolchain.ErrWatershed), errors.Is(err, toolchain.ErrDowngrade):
+		return once(job.CodeRefused, err)
+	case errors.As(err, &fetched):
+		return judgeFetch(err, fetched, attempts)
+	case errors.Is(err, mar.ErrFormat), isContent(err):
+		return once(job.CodeInvalidMAR, err)
+	case errors.Is(err, cache.ErrNoSpace), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return again(job.CodeStore)
+	case errors.Is(err, cache.ErrTooLarge):
+		return once(job.CodeStore, err)
+	case errors.As(err, &panicky):
+		// Most likely it comes again. The trace is in the log, not in what callers see.
+		return verdict{job.Errorf(job.CodeInternal, "a fault in the program: see the job's log"), 2}
+	case errors.Is(err, context.DeadlineExceeded):
+		return verdict{job.Errorf(job.CodeInternal, "took longer than a job may"), 2}
+	case errors.Is(err, queue.ErrUnavailable), errors.Is(err, plugins.ErrUnavailable), errors.Is(err, syscall.EIO):
+		return again(job.CodeUnavailable)
+	}
+	return once(job.CodeInternal, err)
+}
+
+// isContent says whether members of the completes cannot be read.
+func isContent(err error) bool {
+	var content *mar.ContentError
+	return errors.As(err, &content)
+}
+
+// judgeFetch maps the error of a download by how each URL ended: what is worth trying again decides first.
+func judgeFetch(err error, fetched *fetch.Error, attempts int) verdict {
+	code, tries := job.CodeFetch, 1
+	for _, t := range fetched.Tries {
+		var (
+			status  *fetch.StatusError
+			digest  *fetch.DigestError
+			size    *fetch.SizeError
+			address *fetch.AddressError
+			refused *fetch.NotAllowedError
+		)
+		switch {
+		case strings.HasPrefix(t.URL, uploadScheme+":") && errors.Is(t.Err, fs.ErrNotExist):
+			return verdict{job.Errorf(job.CodeConflict, "the upload that is to be used is gone: upload it again, or give URLs"), 1}
+		case errors.As(t.Err, &digest), errors.As(t.Err, &size):
+			code, tries = job.CodeDigest, max(tries, 2) // it may have been a cache on the way
+		case errors.As(t.Err, &address), errors.As(t.Err, &refused), errors.Is(t.Err, fs.ErrNotExist), errors.Is(t.Err, fs.ErrPermission):
+		case errors.As(t.Err, &status) && status.Code < 500 && status.Code != http.StatusRequestTimeout &&
+			status.Code != http.StatusTooManyRequests && status.Code != http.StatusTooEarly:
+		case errors.Is(t.Err, syscall.ENOSPC):
+			code, tries = job.CodeStore, attempts
+		default:
+			tries = attempts
+		}
+	}
+	v := verdict{job.Errorf(code, "%v", err), tries}
+	v.err.Retryable = tries > 2
+	return v
+}
+
+// outward turns an error of queue or ledger into one for callers.
+func outward(err error) error {
+	var own *job.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &own), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, queue.ErrUnavailable):
+		return err
+	}
+	return &job.Error{Code: job.CodeUnavailable, Message: err.Error(), Retryable: true, RetryAfter: retryUnavailable}
+}

@@ -1,0 +1,295 @@
+package engine_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/senbonzakura/senbonzakura/cache"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/engine"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/ledger"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/queue"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/queue/queuetest"
+	"github.com/senbonzakura/senbonzakura/fetch"
+	"github.com/senbonzakura/senbonzakura/mar"
+	"github.com/senbonzakura/senbonzakura/partial"
+	"github.com/senbonzakura/senbonzakura/plugins/storage"
+)
+
+func TestMain(m *testing.M) {
+	queuetest.Main()
+	goleak.VerifyTestMain(m)
+}
+
+// release makes the complete update of a small product.
+func release(t *testing.T, version, salt string) []byte {
+	t.Helper()
+	var large []byte
+	for i := range 20000 { // not compressible, so that a patch is smaller than the whole
+		large = append(large, byte(i*i>>3^i>>5))
+	}
+	copy(large[len(large)/2:], "but for this: version "+version)
+	tree := fstest.MapFS{
+		"application.ini":     {Data: []byte("[App]\nName=Firefox\nVersion=" + version + "\nBuildID=20260101000000\n")},
+		"libxul.so":           {Data: large, Mode: 0o755},
+		"locale.txt":          {Data: []byte("locale " + salt + " of " + version)},
+		"update-settings.ini": {Data: []byte("[Settings]\nACCEPTED_MAR_CHANNEL_IDS=test\n")},
+	}
+	archive, _, err := partial.Pack(t.Context(), tree, partial.PackOptions{
+		Arch: "x86_64", Product: &mar.Product{Channel: "test", Version: version},
+		Compression: partial.Compression{Files: partial.XZ{Level: partial.LevelFast}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if _, err := archive.WriteTo(&out); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// origin serves completes and counts requests.
+type origin struct {
+	*httptest.Server
+	requests atomic.Int64
+	files    sync.Map
+	// before, if set, is called before an answer and may give it itself.
+	before atomic.Pointer[func(w http.ResponseWriter, r *http.Request) bool]
+}
+
+func newOrigin(t *testing.T) *origin {
+	t.Helper()
+	o := &origin{}
+	o.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		o.requests.Add(1)
+		if before := o.before.Load(); before != nil && (*before)(w, r) {
+			return
+		}
+		data, ok := o.files.Load(r.URL.Path)
+		if !ok {
+			http.NotFound(w, r)
+			return
+		}
+		w.Write(data.([]byte))
+	}))
+	t.Cleanup(o.Close)
+	return o
+}
+
+func (o *origin) intercept(f func(w http.ResponseWriter, r *http.Request) bool) { o.before.Store(&f) }
+
+func (o *origin) source(data []byte) job.Source {
+	sum := sha512.Sum512(data)
+	name := "/" + hex.EncodeToString(sum[:8]) + ".mar"
+	o.files.Store(name, data)
+	return job.Source{URLs: []string{o.URL + name}, SHA512: hex.EncodeToString(sum[:]), Size: int64(len(data))}
+}
+
+// spec makes the spec of a job that can be done. salt makes it another one.
+func (o *origin) spec(t *testing.T, salt string) job.Spec {
+	t.Helper()
+	return job.Spec{From: o.source(release(t, "140.1", salt)), To: o.source(release(t, "140.2", salt)), Locale: "de"}
+}
+
+// node is a server of the service, without its outside.
+type node struct {
+	*engine.Engine
+	t      *testing.T
+	o      engine.Options
+	disk   *cache.Disk
+	layers *cache.Layered
+	closed bool
+}
+
+// setting says how nodes are made.
+type setting struct {
+	dir     string // of the node
+	queue   queue.Options
+	ledger  string          // PostgreSQL; "" is SQLite in dir
+	storage storage.Backend // shared; nil for none
+	options func(*engine.Options)
+}
+
+var nodes atomic.Int64
+
+// open starts a node. It is closed at the end of the test, if not before.
+func open(t *testing.T, s setting) *node {
+	t.Helper()
+	n := &node{t: t}
+	ctx := t.Context()
+	log := slog.New(slog.DiscardHandler)
+	if os.Getenv("PARTIALD_TEST_LOG") != "" {
+		log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	}
+	name := fmt.Sprintf("node%d", nodes.Add(1))
+	if s.queue.Server == "" {
+		s.queue.Server = name
+	}
+	if s.queue.Dir == "" && len(s.queue.URLs) == 0 {
+		s.queue.Dir = filepath.Join(s.dir, "queue")
+	}
+	s.queue.Log = log
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var err error
+	n.disk, err = cache.OpenDisk(ctx, filepath.Join(s.dir, "cache"), nil)
+	check(err)
+	t.Cleanup(func() { n.disk.Close() })
+	tiers := []cache.Store{n.disk}
+	if s.storage != nil {
+		client, err := storage.Local(s.storage)
+		check(err)
+		t.Cleanup(func() { client.Close() })
+		tier, err := storage.NewTier(client, &storage.TierOptions{TempDir: t.TempDir()})
+		check(err)
+		n.o.Storage = &engine.Storage{Client: client, Tier: tier}
+		tiers = append(tiers, tier)
+	}
+	n.o.Queue, err = queue.Open(ctx, s.queue)
+	check(err)
+	t.Cleanup(func() { n.o.Queue.Close() })
+	if store := n.o.Queue.Store(); store != nil {
+		tiers = append(tiers, store)
+	}
+	n.layers = cache.NewLayered(tiers, nil)
+	t.Cleanup(func() { n.layers.Close() })
+	if s.ledger == "" {
+		n.o.Ledger, err = ledger.OpenSQLite(ctx, filepath.Join(s.dir, "ledger.db"), nil)
+	} else {
+		n.o.Ledger, err = ledger.OpenPostgres(ctx, s.ledger, nil)
+	}
+	check(err)
+	t.Cleanup(func() { n.o.Ledger.Close() })
+	n.o.Server, n.o.Cache, n.o.Disk, n.o.Log = name, n.layers, n.disk, log
+	n.o.Fetch = fetch.Options{
+		Insecure: true, Attempts: 2, Backoff: 1, AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
+	}
+	n.o.RetryDelay = 10 * time.Millisecond
+	n.o.RequeueEvery = 200 * time.Millisecond
+	if s.options != nil {
+		s.options(&n.o)
+	}
+	n.Engine, err = engine.New(ctx, n.o)
+	check(err)
+	t.Cleanup(n.close)
+	return n
+}
+
+// close ends a node and everything below it.
+func (n *node) close() {
+	if n.closed {
+		return
+	}
+	n.closed = true
+	if err := n.Engine.Close(); err != nil {
+		n.t.Error(err)
+	}
+	n.o.Queue.Close()
+	n.o.Ledger.Close()
+	n.layers.Close()
+	n.disk.Close()
+}
+
+var alice = job.Asker{Name: "alice", Address: "192.0.2.1", RequestID: "r1"}
+
+func (n *node) submit(spec job.Spec) job.Status {
+	n.t.Helper()
+	s, _, err := n.Submit(n.t.Context(), spec, alice)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return s
+}
+
+// wait waits until a job has ended.
+func (n *node) wait(id string) job.Status {
+	n.t.Helper()
+	return n.until(id, func(s job.Status) bool { return s.State.Final() })
+}
+
+func (n *node) until(id string, ok func(job.Status) bool) job.Status {
+	n.t.Helper()
+	ctx, cancel := context.WithTimeout(n.t.Context(), 60*time.Second)
+	defer cancel()
+	c, err := n.Watch(ctx, id)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	var last job.Status
+	for s := range c {
+		if last = s; ok(s) {
+			return s
+		}
+	}
+	n.t.Fatalf("job %s is %s after a minute: %+v", id, last.State, last.Changes)
+	return last
+}
+
+// bytes reads an artifact and compares it with what is said of it.
+func (n *node) bytes(id string) []byte {
+	n.t.Helper()
+	a, err := n.Artifact(n.t.Context(), id)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer a.Close()
+	data, err := io.ReadAll(io.NewSectionReader(a, 0, a.Size))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	if got := fmt.Sprintf("%x", sha512.Sum512(data)); got != a.SHA512 {
+		n.t.Errorf("SHA-512 of the artifact is %s, want %s", got, a.SHA512)
+	}
+	if got := fmt.Sprintf("%x", sha256.Sum256(data)); got != a.SHA256 {
+		n.t.Errorf("SHA-256 of the artifact is %s, want %s", got, a.SHA256)
+	}
+	return data
+}
+
+// check proves that an artifact turns FROM into TO.
+func (o *origin) check(t *testing.T, spec job.Spec, data []byte) {
+	t.Helper()
+	readers := make([]*mar.Reader, 3)
+	for i, b := range [][]byte{o.file(t, spec.From), data, o.file(t, spec.To)} {
+		var err error
+		if readers[i], err = mar.NewReader(bytes.NewReader(b), int64(len(b)), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := partial.Verify(t.Context(), readers[0], readers[1], readers[2], nil); err != nil {
+		t.Error(err)
+	}
+}
+
+func (o *origin) file(t *testing.T, s job.Source) []byte {
+	t.Helper()
+	data, ok := o.files.Load(strings.TrimPrefix(s.URLs[0], o.URL))
+	if !ok {
+		t.Fatalf("no file of %s", s.URLs[0])
+	}
+	return data.([]byte)
+}

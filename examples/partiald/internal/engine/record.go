@@ -1,0 +1,307 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/url"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/queue"
+)
+
+// record is how a job stands, as all servers see it: the value of its key in the queue's bucket, and what is published
+// for workers. Whoever changes it does so on the revision that he has read, so there is one line of changes, and their
+// numbers are in its order.
+type record struct {
+	job.Status
+	// Secret is the spec where its addresses have credentials, which Status.Spec never has.
+	Secret *job.Spec `json:"secret,omitempty"`
+	// Epoch is the number of the change by which the job was asked for, the last time.
+	Epoch int64 `json:"epoch"`
+	// Token is that of the attempt under work; "" when there is none. Only who has it may go on with the job.
+	Token string `json:"token,omitempty"`
+	// Deaths counts the workers that fell silent, Failures the attempts that failed, Strangers the servers that could
+	// not work on it; all since Epoch.
+	Deaths    int `json:"deaths,omitempty"`
+	Failures  int `json:"failures,omitempty"`
+	Strangers int `json:"strangers,omitempty"`
+}
+
+// maxChanges is how many changes a record keeps. The ledger has them all.
+const maxChanges = 100
+
+func (r *record) spec() job.Spec {
+	if r.Secret != nil {
+		return *r.Secret
+	}
+	return r.Spec
+}
+
+func (r *record) setSpec(s job.Spec) {
+	r.Spec, r.Secret = redacted(s)
+}
+
+func (r *record) seq() int64 {
+	if len(r.Changes) == 0 {
+		return 0
+	}
+	return r.Changes[len(r.Changes)-1].Seq
+}
+
+// step adds a change. Records share their changes, so these are never written to.
+func (r *record) step(state job.State, at time.Time, server, reason string) {
+	changes := append(slices.Clone(r.Changes), job.Change{
+		Seq: r.seq() + 1, State: state, At: at, Attempt: r.Attempt, Server: server, Reason: reason,
+	})
+	r.Changes = changes[max(0, len(changes)-maxChanges):]
+	r.State, r.Updated = state, at
+	r.Progress = job.Progress{Total: -1}
+}
+
+// begin starts a new round.
+func (r *record) begin(at time.Time, server, reason string) {
+	r.Result, r.Error, r.Token, r.Purged = nil, nil, "", time.Time{}
+	r.Deaths, r.Failures, r.Strangers = 0, 0, 0
+	r.step(job.Queued, at, server, reason)
+	r.Epoch = r.seq()
+}
+
+// end comes to a final state.
+func (r *record) end(state job.State, at time.Time, server, reason string) {
+	r.Token = ""
+	r.step(state, at, server, reason)
+}
+
+func (r *record) encode() []byte {
+	b, err := json.Marshal(r)
+	if err != nil {
+		panic(err) // plain values
+	}
+	return b
+}
+
+func decode(data []byte) (record, error) {
+	var r record
+	err := json.Unmarshal(data, &r)
+	return r, err
+}
+
+// redacted takes user, query and fragment out of a spec's addresses. secret is the whole one, nil if that is the same.
+func redacted(s job.Spec) (public job.Spec, secret *job.Spec) {
+	public = s
+	changed := false
+	for _, source := range []*job.Source{&public.From, &public.To} {
+		source.URLs = slices.Clone(source.URLs)
+		for i, raw := range source.URLs {
+			u, err := url.Parse(raw)
+			if err != nil {
+				source.URLs[i], changed = "", true
+				continue
+			}
+			u.User, u.RawQuery, u.Fragment, u.ForceQuery = nil, "", "", false
+			if plain := u.String(); plain != raw {
+				source.URLs[i], changed = plain, true
+			}
+		}
+	}
+	if changed {
+		secret = &s
+	}
+	return public, secret
+}
+
+func jobKey(id string) string { return queue.Key("job", id) }
+
+// load asks the queue how a job stands. Without a record err matches queue.ErrNotFound; revision is what to put on.
+func (e *Engine) load(ctx context.Context, id string) (r record, revision uint64, err error) {
+	data, revision, err := e.q.Get(ctx, jobKey(id))
+	if err != nil {
+		return r, revision, err
+	}
+	if r, err = decode(data); err != nil {
+		return r, revision, errors.Join(queue.ErrNotFound, err)
+	}
+	e.mirror.set(id, r, revision)
+	return r, revision, nil
+}
+
+// save puts a record on a revision, and tells everybody here.
+func (e *Engine) save(ctx context.Context, r *record, revision uint64) (uint64, error) {
+	now, err := e.q.Put(ctx, jobKey(r.ID), r.encode(), revision)
+	if err != nil {
+		return 0, err
+	}
+	e.seen(r.ID, *r, now)
+	return now, nil
+}
+
+// seen takes notice of a record.
+func (e *Engine) seen(id string, r record, revision uint64) {
+	if !e.mirror.set(id, r, revision) {
+		return
+	}
+	e.active.Lock()
+	a := e.active.m[id]
+	e.active.Unlock()
+	if a != nil {
+		a.see(&r, revision)
+	}
+	e.follow.Lock()
+	if old, ok := e.follow.pending[id]; !ok || old.seq() <= r.seq() {
+		e.follow.pending[id] = r
+	}
+	e.follow.Unlock()
+	poke(e.follow.wake)
+}
+
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// known is one record in the mirror.
+type known struct {
+	record   record
+	revision uint64
+	progress job.Progress
+	attempt  int // to which progress belongs
+}
+
+// mirror has the records that this server has heard of lately.
+type mirror struct {
+	mu       sync.Mutex
+	m        map[string]*known
+	watchers map[string]map[chan struct{}]struct{}
+	stopped  chan struct{}
+}
+
+// maxMirror is how many records are kept at least, final ones included.
+const maxMirror = 20_000
+
+func (m *mirror) init() {
+	m.m, m.watchers, m.stopped = map[string]*known{}, map[string]map[chan struct{}]struct{}{}, make(chan struct{})
+}
+
+func (m *mirror) stop() { close(m.stopped) }
+
+// set notes a record and says whether it is news.
+func (m *mirror) set(id string, r record, revision uint64) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	k := m.m[id]
+	if k == nil {
+		if len(m.m) >= maxMirror+maxMirror/8 {
+			for other, k := range m.m {
+				if k.record.State.Final() {
+					delete(m.m, other)
+				}
+				if len(m.m) <= maxMirror {
+					break
+				}
+			}
+		}
+		k = &known{}
+		m.m[id] = k
+	} else if revision <= k.revision {
+		return false
+	}
+	k.record, k.revision = r, revision
+	m.tell(id)
+	return true
+}
+
+// drop forgets a record, so that the next one that is heard of is taken whatever its revision.
+func (m *mirror) drop(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.m, id)
+	m.tell(id)
+}
+
+// setProgress notes how far the step of a job is.
+func (m *mirror) setProgress(id string, p progress) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if k := m.m[id]; k != nil && k.record.Attempt == p.Attempt && k.record.State == p.State {
+		k.progress, k.attempt = p.Progress, p.Attempt
+		m.tell(id)
+	}
+}
+
+// get returns what is known.
+func (m *mirror) get(id string) (r record, revision uint64, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	k := m.m[id]
+	if k == nil {
+		return r, 0, false
+	}
+	r = k.record
+	if !r.State.Final() && r.State != job.Queued && k.attempt == r.Attempt {
+		r.Progress = k.progress
+	}
+	return r, k.revision, true
+}
+
+func (m *mirror) tell(id string) {
+	for c := range m.watchers[id] {
+		poke(c)
+	}
+}
+
+// subscribe returns a channel that says when to look again.
+func (m *mirror) subscribe(id string) (c chan struct{}, leave func()) {
+	c = make(chan struct{}, 1)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.watchers[id] == nil {
+		m.watchers[id] = map[chan struct{}]struct{}{}
+	}
+	m.watchers[id][c] = struct{}{}
+	return c, func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if delete(m.watchers[id], c); len(m.watchers[id]) == 0 {
+			delete(m.watchers, id)
+		}
+	}
+}
+
+// recent remembers for a while that something was so.
+type recent struct {
+	mu   sync.Mutex
+	life time.Duration
+	m    map[string]time.Time
+}
+
+const maxRecent = 50_000
+
+func (r *recent) init(life time.Duration) { r.life, r.m = life, map[string]time.Time{} }
+
+func (r *recent) has(key string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t, ok := r.m[key]
+	return ok && time.Since(t) < r.life
+}
+
+func (r *recent) add(key string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.m) >= maxRecent {
+		clear(r.m)
+	}
+	r.m[key] = time.Now() // monotonic: not the time that is written down
+}
+
+func (r *recent) remove(key string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.m, key)
+}

@@ -1,0 +1,551 @@
+package engine
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/ledger"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/queue"
+)
+
+// When to come back.
+const (
+	retryUnavailable = 5 * time.Second
+	retryFull        = 15 * time.Second
+)
+
+var errDraining = &job.Error{Code: job.CodeUnavailable, Message: "the server is being stopped", Retryable: true, RetryAfter: retryUnavailable}
+
+// find returns how a job stands: as the servers told each other, else as it is in the ledger. revision is 0 in the
+// latter case.
+func (e *Engine) find(ctx context.Context, id string) (r record, revision uint64, err error) {
+	if r, revision, ok := e.mirror.get(id); ok {
+		return r, revision, nil
+	}
+	r, revision, err = e.load(ctx, id)
+	if err == nil {
+		return r, revision, nil
+	}
+	entry, ledgerErr := e.l.Get(ctx, id)
+	if ledgerErr != nil {
+		if !errors.Is(err, queue.ErrNotFound) && errors.Is(ledgerErr, &job.Error{Code: job.CodeNotFound}) {
+			return r, 0, outward(err)
+		}
+		return r, 0, outward(ledgerErr)
+	}
+	return recordOf(&entry), revision, nil
+}
+
+// recordOf turns what the ledger has into a record.
+func recordOf(entry *ledger.Entry) record {
+	r := record{Status: entry.Status}
+	r.setSpec(entry.Spec)
+	r.Changes = r.Changes[max(0, len(r.Changes)-maxChanges):]
+	for _, c := range slices.Backward(r.Changes) {
+		if c.State == job.Queued {
+			r.Epoch = c.Seq
+			break
+		}
+	}
+	return r
+}
+
+// validID says whether it can be that of a job.
+func validID(id string) bool {
+	_, err := hex.DecodeString(id)
+	return err == nil && len(id) == 2*sha256.Size && strings.ToLower(id) == id
+}
+
+func notFound(id string) error { return job.Errorf(job.CodeNotFound, "no job %.80q", id) }
+
+// Status implements [job.Service].
+func (e *Engine) Status(ctx context.Context, id string) (job.Status, error) {
+	if !validID(id) {
+		return job.Status{}, notFound(id)
+	}
+	r, _, err := e.find(ctx, id)
+	return r.Status, err
+}
+
+// Submit implements [job.Service].
+func (e *Engine) Submit(ctx context.Context, spec job.Spec, who job.Asker) (job.Status, bool, error) {
+	asks, err := e.submit(ctx, []job.Spec{spec}, who, "submit", nil)
+	if err != nil {
+		return job.Status{}, false, err
+	}
+	return asks[0].r.Status, asks[0].created, nil
+}
+
+// ask is one job that is asked for.
+type ask struct {
+	id       string
+	spec     job.Spec
+	r        record
+	revision uint64
+	created  bool // a new round begins with it
+}
+
+// submit asks for jobs, all or none. what is the action's name in the ledger.
+func (e *Engine) submit(ctx context.Context, specs []job.Spec, who job.Asker, what string, batch *job.Batch) ([]*ask, error) {
+	if !e.Ready() {
+		return nil, errDraining
+	}
+	asks := make([]*ask, len(specs))
+	for i, spec := range specs {
+		a := &ask{spec: normal(spec)}
+		_, id, err := e.request(&a.spec)
+		if err != nil {
+			return nil, within(err, i, len(specs))
+		}
+		a.id, asks[i] = id, a
+	}
+	now := e.now()
+	var entries []ledger.Entry
+	var actions []job.Action
+	fresh := 0
+	for i, a := range asks {
+		if err := e.prepare(ctx, a, now, what == "retry"); err != nil {
+			return nil, within(err, i, len(specs))
+		}
+		if a.created {
+			fresh++
+		}
+		asked := who.Name + "\x00" + a.id
+		if !a.created && what == "submit" && batch == nil && e.asked.has(asked) {
+			continue // it was written down a moment ago
+		}
+		e.asked.add(asked)
+		entries = append(entries, ledger.Entry{Status: a.r.Status, Spec: a.r.spec(), Seq: a.r.seq()})
+		actions = append(actions, job.Action{At: now, Server: e.o.Server, Who: who, What: what, Job: a.id, Detail: detail(a.created, &a.spec)})
+	}
+	leave, err := e.room(ctx, fresh)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	if batch != nil {
+		for _, a := range asks {
+			batch.Jobs = append(batch.Jobs, job.Status{ID: a.id})
+		}
+	}
+	if len(entries) > 0 || batch != nil {
+		if err := e.l.Accept(ctx, entries, actions, batch); err != nil {
+			for _, a := range asks {
+				e.asked.remove(who.Name + "\x00" + a.id)
+			}
+			return nil, outward(fmt.Errorf("ledger: %w", err))
+		}
+	}
+	// From here on nothing is lost any more, whatever happens: what does not get into the queue now is found by the loop
+	// that looks for what the queue lost. So the caller need not wait for a queue that does not answer, either.
+	var wg sync.WaitGroup
+	limit := make(chan struct{}, 16)
+	for _, a := range asks {
+		if !a.created {
+			continue
+		}
+		limit <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-limit }()
+			if err := e.enqueue(context.WithoutCancel(ctx), a); err != nil {
+				e.log.WarnContext(ctx, "accepted, but not queued yet", "job", a.id, "error", err)
+			}
+		})
+	}
+	wg.Wait()
+	return asks, nil
+}
+
+// within says which of several specs an error is about.
+func within(err error, i, n int) error {
+	var own *job.Error
+	if n == 1 || !errors.As(err, &own) {
+		return err
+	}
+	c := *own
+	c.Field = strings.TrimSuffix(fmt.Sprintf("[%d].%s", i, c.Field), ".")
+	return &c
+}
+
+func detail(created bool, spec *job.Spec) string {
+	if !created {
+		return "known already"
+	}
+	if spec.Priority > 0 {
+		return fmt.Sprintf("priority %d", spec.Priority)
+	}
+	return ""
+}
+
+// prepare finds out how a job stands and, where it has to be made, what its record will be.
+func (e *Engine) prepare(ctx context.Context, a *ask, now time.Time, again bool) error {
+	r, revision, err := e.find(ctx, a.id)
+	var own *job.Error
+	switch {
+	case err == nil:
+		a.r, a.revision = r, revision
+		if !r.State.Final() {
+			return nil
+		}
+		if r.State == job.Done && !again && r.Purged.IsZero() && e.there(ctx, &r) {
+			return nil
+		}
+	case errors.As(err, &own) && own.Code == job.CodeNotFound:
+		a.r = record{Status: job.Status{ID: a.id, Created: now}}
+	case errors.As(err, &own) && own.Code == job.CodeUnavailable && e.l.Ping(ctx) == nil:
+		// The queue does not answer. The ledger does, and does not know the job: it is taken, and queued when that is
+		// possible; if another server knows it they will agree then.
+		a.r = record{Status: job.Status{ID: a.id, Created: now}}
+	default:
+		return err
+	}
+	for _, s := range []struct {
+		field string
+		*job.Source
+	}{{"from", &a.spec.From}, {"to", &a.spec.To}} {
+		if len(s.URLs) == 0 && !e.uploaded(ctx, s.Source) {
+			return &job.Error{
+				Code: job.CodeConflict, Field: s.field,
+				Message: "no URLs are given, and nothing with this hash was uploaded: upload it first, or give its URLs",
+			}
+		}
+	}
+	reason := ""
+	if a.r.State != "" {
+		reason = "asked for again, after " + string(a.r.State)
+	}
+	a.r.setSpec(a.spec)
+	a.r.begin(now, e.o.Server, reason)
+	a.created = true
+	return nil
+}
+
+// room makes sure that there is room for n more jobs in the queue. leave must be called when they are in.
+func (e *Engine) room(ctx context.Context, n int) (leave func(), err error) {
+	if n == 0 {
+		return func() {}, nil
+	}
+	s := &e.submitting
+	s.Lock()
+	defer s.Unlock()
+	there, err := e.q.Len(ctx)
+	if err != nil {
+		if there, err = e.l.CountOpen(ctx); err != nil {
+			return nil, outward(err)
+		}
+	}
+	if there+s.n+n > e.q.Limit() {
+		return nil, &job.Error{
+			Code: job.CodeQueueFull, Retryable: true, RetryAfter: retryFull,
+			Message: fmt.Sprintf("%d jobs wait already, of at most %d", there+s.n, e.q.Limit()),
+		}
+	}
+	s.n += n
+	return func() {
+		s.Lock()
+		defer s.Unlock()
+		s.n -= n
+	}, nil
+}
+
+// enqueue makes a new round known and publishes it. Where another server was faster a becomes what that one made.
+func (e *Engine) enqueue(ctx context.Context, a *ask) error {
+	before := a.r.State
+	for {
+		revision, err := e.save(ctx, &a.r, a.revision)
+		if err == nil {
+			a.revision = revision
+			break
+		}
+		if !errors.Is(err, queue.ErrConflict) {
+			return errors.Join(err, e.publish(ctx, &a.r))
+		}
+		now, revision, err := e.load(ctx, a.id)
+		switch {
+		case errors.Is(err, queue.ErrNotFound):
+			a.revision = revision
+		case err != nil:
+			return err
+		case !now.State.Final() || now.seq() >= a.r.seq():
+			// Another server made the same of it at the same time. Its record is the one.
+			a.r, a.revision, a.created = now, revision, false
+			return nil
+		default:
+			a.revision = revision
+		}
+	}
+	if o := e.o.Observer.State; o != nil {
+		o(a.id, before, a.r.State)
+	}
+	e.log.InfoContext(ctx, "job accepted", "job", a.id, "priority", a.r.Spec.Priority)
+	return e.publish(ctx, &a.r)
+}
+
+// publish puts a job into the queue; one that is there already is fine.
+func (e *Engine) publish(ctx context.Context, r *record) error {
+	err := e.q.Publish(ctx, r.ID, r.Spec.Priority, r.encode())
+	if errors.Is(err, queue.ErrExists) {
+		return nil
+	}
+	return err
+}
+
+// Retry implements [job.Service].
+func (e *Engine) Retry(ctx context.Context, id string, who job.Asker) (job.Status, error) {
+	if !validID(id) {
+		return job.Status{}, notFound(id)
+	}
+	r, _, err := e.find(ctx, id)
+	if err != nil {
+		return job.Status{}, err
+	}
+	if !r.State.Final() {
+		return job.Status{}, job.Errorf(job.CodeConflict, "the job is %s: only one that has ended can be tried again", r.State)
+	}
+	if r.State == job.Done && r.Purged.IsZero() && e.there(ctx, &r) {
+		return job.Status{}, job.Errorf(job.CodeConflict, "the job is done, and its partial is there; purge it to have it made again")
+	}
+	asks, err := e.submit(ctx, []job.Spec{r.spec()}, who, "retry", nil)
+	if err != nil {
+		return job.Status{}, err
+	}
+	return asks[0].r.Status, nil
+}
+
+// errCancelled ends the attempts of jobs that were cancelled.
+var errCancelled = job.Errorf(job.CodeCancelled, "cancelled")
+
+// Cancel implements [job.Service].
+func (e *Engine) Cancel(ctx context.Context, id string, who job.Asker) (job.Status, error) {
+	if !validID(id) {
+		return job.Status{}, notFound(id)
+	}
+	r, revision, err := e.find(ctx, id)
+	if err != nil {
+		return job.Status{}, err
+	}
+	for {
+		if r.State == job.Cancelled {
+			return r.Status, nil
+		}
+		if r.State.Final() {
+			return job.Status{}, job.Errorf(job.CodeConflict, "the job is %s: there is nothing to cancel", r.State)
+		}
+		before, next := r.State, r
+		next.Error = errCancelled
+		next.end(job.Cancelled, e.now(), e.o.Server, "cancelled by "+who.Name)
+		_, err := e.save(ctx, &next, revision)
+		if err == nil {
+			r = next
+			if o := e.o.Observer.State; o != nil {
+				o(id, before, job.Cancelled)
+			}
+			if o := e.o.Observer.Finished; o != nil {
+				o(r.Status)
+			}
+			break
+		}
+		if !errors.Is(err, queue.ErrConflict) {
+			return job.Status{}, outward(err)
+		}
+		if r, revision, err = e.load(ctx, id); err != nil {
+			if !errors.Is(err, queue.ErrNotFound) {
+				return job.Status{}, outward(err)
+			}
+			r = next // it was lost meanwhile; what we made of it is put in its place
+			r.State = before
+		}
+	}
+	if err := e.q.Remove(ctx, id); err != nil {
+		e.log.WarnContext(ctx, "a cancelled job is still in the queue; who gets it will see", "job", id, "error", err)
+	}
+	return r.Status, e.act(ctx, who, "cancel", id, "")
+}
+
+// act writes an action down.
+func (e *Engine) act(ctx context.Context, who job.Asker, what, id, detail string) error {
+	_, err := e.l.Act(context.WithoutCancel(ctx), job.Action{At: e.now(), Server: e.o.Server, Who: who, What: what, Job: id, Detail: detail})
+	if err != nil {
+		return outward(fmt.Errorf("%s is done, but not in the ledger: %w", what, err))
+	}
+	return nil
+}
+
+// watchEvery is how often a watcher looks by itself, in case that a notice got lost.
+const watchEvery = 15 * time.Second
+
+// Watch implements [job.Service].
+func (e *Engine) Watch(ctx context.Context, id string) (<-chan job.Status, error) {
+	if !validID(id) {
+		return nil, notFound(id)
+	}
+	notice, leave := e.mirror.subscribe(id)
+	r, _, err := e.find(ctx, id)
+	if err != nil {
+		leave()
+		return nil, err
+	}
+	out := make(chan job.Status, 1)
+	out <- r.Status
+	if r.State.Final() {
+		leave()
+		close(out)
+		return out, nil
+	}
+	e.goLoop(func() {
+		defer leave()
+		defer close(out)
+		tick := time.NewTicker(watchEvery)
+		defer tick.Stop()
+		last, shown := r.seq(), r.Progress
+		for {
+			select {
+			case <-notice:
+			case <-tick.C:
+				if _, _, err := e.load(ctx, id); err != nil {
+					e.log.DebugContext(ctx, "watched job is not to be had", "job", id, "error", err)
+				}
+			case <-ctx.Done():
+				return
+			case <-e.ctx.Done():
+				return
+			}
+			r, _, err := e.find(ctx, id)
+			if err != nil || r.seq() == last && r.Progress == shown {
+				continue
+			}
+			last, shown = r.seq(), r.Progress
+			select {
+			case <-out: // nobody read it: the new one takes its place
+			default:
+			}
+			out <- r.Status
+			if r.State.Final() {
+				return
+			}
+		}
+	})
+	return out, nil
+}
+
+// SubmitBatch implements [job.Service].
+func (e *Engine) SubmitBatch(ctx context.Context, specs []job.Spec, who job.Asker) (job.Batch, error) {
+	if len(specs) == 0 || len(specs) > e.o.BatchLimit {
+		return job.Batch{}, refuse("", "a batch has 1 to %d jobs, not %d", e.o.BatchLimit, len(specs))
+	}
+	var ids []string
+	var distinct []job.Spec
+	for i, spec := range specs {
+		id, err := e.Check(spec)
+		if err != nil {
+			return job.Batch{}, within(err, i, len(specs)+1)
+		}
+		if !slices.Contains(ids, id) {
+			ids, distinct = append(ids, id), append(distinct, spec)
+		}
+	}
+	sum := sha256.Sum256([]byte("batch\n" + strings.Join(slices.Sorted(slices.Values(ids)), "\n")))
+	b := job.Batch{ID: hex.EncodeToString(sum[:]), Created: e.now()}
+	if known, err := e.batch(ctx, b.ID); err == nil {
+		b.Created = known.Created
+	}
+	asks, err := e.submit(ctx, distinct, who, "submit", &b)
+	if err != nil {
+		return job.Batch{}, err
+	}
+	value, err := json.Marshal(batchValue{b.Created, ids})
+	if err != nil {
+		return job.Batch{}, outward(err)
+	}
+	if err := e.q.Set(ctx, queue.Key("batch", b.ID), value); err != nil {
+		e.log.WarnContext(ctx, "other servers do not know the batch", "batch", b.ID, "error", err)
+	}
+	for i, a := range asks {
+		b.Jobs[i] = a.r.Status
+	}
+	return counted(b), nil
+}
+
+// batchValue is how a batch stands in the bucket.
+type batchValue struct {
+	Created time.Time
+	Jobs    []string
+}
+
+func counted(b job.Batch) job.Batch {
+	b.Counts, b.Done = map[job.State]int{}, true
+	for _, s := range b.Jobs {
+		b.Counts[s.State]++
+		b.Done = b.Done && s.State.Final()
+	}
+	return b
+}
+
+// batch returns a batch with IDs alone.
+func (e *Engine) batch(ctx context.Context, id string) (job.Batch, error) {
+	b, err := e.l.Batch(ctx, id)
+	if !errors.Is(err, &job.Error{Code: job.CodeNotFound}) {
+		return b, outward(err)
+	}
+	data, _, queueErr := e.q.Get(ctx, queue.Key("batch", id))
+	if errors.Is(queueErr, queue.ErrNotFound) {
+		return b, err
+	}
+	if queueErr != nil {
+		return b, outward(queueErr)
+	}
+	var v batchValue
+	if err := json.Unmarshal(data, &v); err != nil {
+		return b, outward(err)
+	}
+	b = job.Batch{ID: id, Created: v.Created}
+	for _, id := range v.Jobs {
+		b.Jobs = append(b.Jobs, job.Status{ID: id})
+	}
+	return b, nil
+}
+
+// Batch implements [job.Service].
+func (e *Engine) Batch(ctx context.Context, id string) (job.Batch, error) {
+	if !validID(id) {
+		return job.Batch{}, job.Errorf(job.CodeNotFound, "no batch %.80q", id)
+	}
+	b, err := e.batch(ctx, id)
+	if err != nil {
+		return b, err
+	}
+	for i := range b.Jobs {
+		if b.Jobs[i], err = e.Status(ctx, b.Jobs[i].ID); err != nil {
+			return b, err
+		}
+	}
+	return counted(b), nil
+}
+
+// History implements [job.Service].
+func (e *Engine) History(ctx context.Context, f job.Filter) (job.Page, error) {
+	p, err := e.l.History(ctx, f)
+	for i := range p.Jobs {
+		// The ledger is a moment behind.
+		if r, _, ok := e.mirror.get(p.Jobs[i].ID); ok && f.State == "" {
+			p.Jobs[i] = r.Status
+			p.Jobs[i].Changes = nil
+		}
+	}
+	return p, outward(err)
+}
+
+// Actions implements [job.Service].
+func (e *Engine) Actions(ctx context.Context, f job.Filter) ([]job.Action, error) {
+	a, err := e.l.Actions(ctx, f)
+	return a, outward(err)
+}

@@ -1,0 +1,581 @@
+package engine
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/senbonzakura/senbonzakura"
+	"github.com/senbonzakura/senbonzakura/cache"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/queue"
+)
+
+// Why an attempt ends that did not come to its own end.
+var (
+	errDrained = errors.New("the server is being stopped")
+	errFenced  = errors.New("the job is not this attempt's any more")
+)
+
+const (
+	progressEvery = 500 * time.Millisecond // how often progress is told, at most
+	progressLife  = 2 * time.Minute        // how long it is kept
+	finishFor     = 30 * time.Second       // how long an attempt tries to tell how it ended
+	handBackFor   = 6 * time.Second        // the same, for one that is handed back: Close waits for it
+	maxRetryDelay = 10 * time.Minute
+	maxStrangers  = 20
+)
+
+// attempt is one run of a job on this server.
+type attempt struct {
+	e       *Engine
+	id      string
+	token   string
+	number  int
+	spec    job.Spec
+	started time.Time // monotonic
+	log     *jobLog
+	cancel  context.CancelCauseFunc
+
+	mu       sync.Mutex
+	m        *queue.Message // a redelivery takes the place of the one before
+	steps    []step         // not yet told
+	state    job.State      // of the last step
+	stepped  time.Time      // monotonic: when it began
+	progress job.Progress
+	sides    map[string]job.Progress // of the two downloads
+	news     bool                    // progress was not told yet
+	wake     chan struct{}
+
+	// Of the one who tells: first teller, then, after it has ended, the slot.
+	record   record
+	revision uint64
+}
+
+type step struct {
+	state job.State
+	at    time.Time
+}
+
+// slot takes one job after the other.
+func (e *Engine) slot() {
+	for {
+		m, err := e.q.Next(e.drainCtx)
+		if err != nil {
+			return // nothing else ends it
+		}
+		e.work(m)
+	}
+}
+
+// lease keeps telling the queue that a job is under work, until the context ends.
+func (e *Engine) lease(ctx context.Context, message func() *queue.Message) {
+	tick := time.NewTicker(e.q.AckWait() / 3)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		m := message()
+		if err := m.Working(ctx); err != nil && ctx.Err() == nil {
+			// Should another server be given the job now, its claim ends this attempt.
+			e.log.WarnContext(ctx, "the queue does not hear that a job is under work", "job", m.ID, "error", err)
+		}
+	}
+}
+
+// work does one job.
+func (e *Engine) work(m *queue.Message) {
+	if e.adopt(m) {
+		return
+	}
+	a := &attempt{
+		e: e, id: m.ID, m: m, token: rand.Text(), started: time.Now(), log: &jobLog{}, wake: make(chan struct{}, 1),
+		sides: map[string]job.Progress{},
+	}
+	ctx, cancel := context.WithCancelCause(inJob(e.ctx, a.log))
+	defer cancel(nil)
+	a.cancel = cancel
+	leaseCtx, endLease := context.WithCancel(context.WithoutCancel(ctx)) // until the end is told, also of one that was cancelled
+	var lease sync.WaitGroup
+	lease.Go(func() { e.lease(leaseCtx, a.message) })
+	defer lease.Wait()
+	defer endLease()
+
+	if !e.claim(ctx, a) {
+		return
+	}
+	e.active.Lock()
+	e.active.m[a.id] = a
+	e.active.Unlock()
+	e.beat()
+	defer func() {
+		e.active.Lock()
+		delete(e.active.m, a.id)
+		e.active.Unlock()
+		e.beat()
+	}()
+	stopDrain := context.AfterFunc(e.drainCtx, func() { cancel(errDrained) })
+	defer stopDrain()
+	a.run(ctx)
+}
+
+// adopt gives a message to the attempt that is under work here for the same job: the queue had not heard of it for too
+// long and delivered it again.
+func (e *Engine) adopt(m *queue.Message) bool {
+	e.active.Lock()
+	defer e.active.Unlock()
+	a := e.active.m[m.ID]
+	if a == nil {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.m = m
+	return true
+}
+
+func (a *attempt) message() *queue.Message {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.m
+}
+
+// claim takes a job for an attempt. Where it says no, the message has been dealt with.
+func (e *Engine) claim(ctx context.Context, a *attempt) bool {
+	m := a.m
+	ticket, ticketErr := record{}, errors.New("damaged")
+	if m.Data != nil {
+		ticket, ticketErr = decode(m.Data)
+	}
+	deadline := time.Now().Add(finishFor)
+	for {
+		r, revision, err := e.load(ctx, m.ID)
+		if errors.Is(err, queue.ErrNotFound) || err == nil && ticketErr == nil && r.State.Final() && ticket.Epoch > r.seq() {
+			if ticketErr != nil {
+				// Neither is to be had. Who accepted the job will queue it again.
+				e.log.ErrorContext(ctx, "a job was damaged in the queue", "job", m.ID, "error", ticketErr)
+				_ = m.Ack(ctx)
+				return false
+			}
+			r, err = ticket, nil
+		}
+		if err == nil {
+			var claimed bool
+			if claimed, err = e.claimRecord(ctx, a, r, revision); err == nil {
+				return claimed
+			}
+		}
+		if errors.Is(err, queue.ErrConflict) {
+			continue
+		}
+		if time.Now().After(deadline) || e.drainCtx.Err() != nil {
+			_ = m.HandBack(ctx, 0) // or it comes back after AckWait
+			return false
+		}
+		e.log.WarnContext(ctx, "job cannot be claimed yet", "job", m.ID, "error", err)
+		pause(ctx, time.Second)
+	}
+}
+
+// claimRecord claims a job that stands as r says. The error is the queue's.
+func (e *Engine) claimRecord(ctx context.Context, a *attempt, r record, revision uint64) (bool, error) {
+	m, now, before := a.m, e.now(), r.State
+	if r.State.Final() {
+		return false, m.Ack(ctx) // what is left of an earlier delivery
+	}
+	if e.drainCtx.Err() != nil {
+		return false, m.HandBack(ctx, 0)
+	}
+	spec := r.spec()
+	_, id, err := e.request(&spec)
+	if err == nil && id != m.ID {
+		err = job.Errorf(job.CodeConflict, "this server would make something else of it: its signers or its rules are others than those of "+
+			"the server that took the job")
+	}
+	if err != nil {
+		r.Strangers++
+		if e.workers.others(e.o.Server) && r.Strangers <= maxStrangers {
+			if _, err := e.save(ctx, &r, revision); err != nil {
+				return false, err
+			}
+			return false, m.HandBack(ctx, retryUnavailable)
+		}
+		r.Error = judge(err, 1).err
+		r.Error.Message += "; submit it again"
+		return false, e.giveUp(ctx, m, &r, revision, before)
+	}
+	if r.Token != "" {
+		r.Deaths++
+		if r.Deaths >= e.o.Attempts {
+			r.Error = job.Errorf(job.CodeAttempts, "%d workers died over it, the last one on %s", r.Deaths, r.Server)
+			return false, e.giveUp(ctx, m, &r, revision, before)
+		}
+	}
+	reason := ""
+	if r.Token != "" {
+		reason = fmt.Sprintf("the worker on %s fell silent", r.Server)
+	}
+	r.Attempt++
+	r.Server, r.Token = e.o.Server, a.token
+	r.step(job.Fetching, now, e.o.Server, reason)
+	revision, err = e.save(ctx, &r, revision)
+	if err != nil {
+		return false, err
+	}
+	if o := e.o.Observer.State; o != nil {
+		o(a.id, before, job.Fetching)
+	}
+	a.record, a.revision, a.number, a.spec, a.state, a.stepped = r, revision, r.Attempt, spec, job.Fetching, time.Now()
+	return true, nil
+}
+
+// giveUp ends a job that nobody shall try any more, as r.Error says.
+func (e *Engine) giveUp(ctx context.Context, m *queue.Message, r *record, revision uint64, before job.State) error {
+	r.end(job.Failed, e.now(), e.o.Server, r.Error.Message)
+	if _, err := e.save(ctx, r, revision); err != nil {
+		return err
+	}
+	e.log.ErrorContext(ctx, "job given up", "job", r.ID, "error", r.Error)
+	e.finished(r, before)
+	return m.Ack(ctx)
+}
+
+func (e *Engine) finished(r *record, before job.State) {
+	if o := e.o.Observer.State; o != nil {
+		o(r.ID, before, r.State)
+	}
+	if o := e.o.Observer.Finished; o != nil {
+		o(r.Status)
+	}
+}
+
+// see is told how the job stands by whoever changed that. Where the attempt has lost it, it ends.
+func (a *attempt) see(r *record, _ uint64) {
+	switch {
+	case r.Token == a.token || r.Attempt < a.number:
+	case r.State == job.Cancelled:
+		a.cancel(errCancelled)
+	default:
+		a.cancel(errFenced)
+	}
+}
+
+// run makes the partial and tells how it went.
+func (a *attempt) run(ctx context.Context) {
+	e := a.e
+	e.log.InfoContext(ctx, "attempt begins", "job", a.id, "attempt", a.number, "server", e.o.Server,
+		"from", a.record.Spec.From, "to", a.record.Spec.To, "deaths", a.record.Deaths, "failures", a.record.Failures)
+	tellCtx, endTelling := context.WithCancel(context.WithoutCancel(ctx))
+	var teller sync.WaitGroup
+	teller.Go(func() { a.tell(tellCtx) })
+
+	result, err := a.generate(ctx)
+
+	endTelling()
+	teller.Wait()
+	a.observeStep(time.Now())
+	if cause := context.Cause(ctx); cause != nil && ctx.Err() != nil {
+		err = cause
+	}
+	switch {
+	case errors.Is(err, errFenced), errors.Is(err, errCancelled):
+		e.log.WarnContext(ctx, "attempt ends", "job", a.id, "attempt", a.number, "error", err)
+		a.keepLog(ctx)
+		return // neither the record nor the message is ours
+	case errors.Is(err, errDrained), e.ctx.Err() != nil:
+		a.handBack(ctx, "handed back: "+errDrained.Error(), 0, handBackFor)
+	case err != nil:
+		a.fail(ctx, err)
+	default:
+		e.log.InfoContext(ctx, "done", "job", a.id, "attempt", a.number, "took", time.Since(a.started), "size", result.Size,
+			"complete", result.Complete, "sha512", result.SHA512, "cached", result.Cached)
+		a.keepLog(ctx)
+		a.finish(ctx, finishFor, func(r *record) {
+			r.Result, r.Error = result, nil
+			r.end(job.Done, e.now(), e.o.Server, "")
+		})
+	}
+}
+
+// generate makes the partial and stores what belongs to it.
+func (a *attempt) generate(ctx context.Context) (*job.Result, error) {
+	e := a.e
+	request, _, err := e.request(&a.spec)
+	if err != nil {
+		return nil, err
+	}
+	limited, cancel := context.WithTimeout(ctx, e.o.JobTimeout)
+	defer cancel()
+	res, err := e.gen.Generate(limited, request, a.event)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Close()
+	doc, err := json.Marshal(res.Provenance)
+	if err != nil {
+		return nil, err
+	}
+	a.event(senbonzakura.Event{Step: senbonzakura.StepStoring, Done: res.Size, Total: res.Size})
+	if err := e.put(ctx, docKey(a.id), doc); err != nil {
+		return nil, err
+	}
+	e.present.add(a.id)
+	p := res.Provenance
+	r := &job.Result{
+		Name: fileName(a.id, &a.record.Spec), Size: res.Size, Complete: p.To.Size, SHA512: p.Output.SHA512, SHA256: p.Output.SHA256,
+		Cached: res.Cached, SignedBy: p.Output.SignedBy, Elapsed: time.Since(a.started),
+	}
+	if r.Complete > 0 {
+		r.Saved = 1 - float64(r.Size)/float64(r.Complete)
+	}
+	return r, nil
+}
+
+// states maps the generator's steps.
+var states = map[senbonzakura.Step]job.State{
+	senbonzakura.StepFetching: job.Fetching, senbonzakura.StepUnpacking: job.Unpacking, senbonzakura.StepDiffing: job.Diffing,
+	senbonzakura.StepPacking: job.Packing, senbonzakura.StepVerifying: job.Verifying, senbonzakura.StepSigning: job.Signing,
+	senbonzakura.StepStoring: job.Storing,
+}
+
+// event takes notice of progress. It is called often and does not wait for anybody.
+func (a *attempt) event(ev senbonzakura.Event) {
+	state := states[ev.Step]
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := time.Now()
+	switch order := slices.Index(job.States(), state) - slices.Index(job.States(), a.state); {
+	case order < 0:
+		return // steps overlap; the latest one counts
+	case order > 0:
+		a.observeStepLocked(now)
+		a.state, a.stepped = state, now
+		a.steps = append(a.steps, step{state, a.e.now()})
+	}
+	a.progress = job.Progress{File: ev.File, Done: ev.Done, Total: ev.Total}
+	if state == job.Fetching {
+		a.sides[ev.File] = a.progress
+		a.progress = job.Progress{File: ev.File}
+		for p := range maps.Values(a.sides) {
+			a.progress.Done += p.Done
+			if p.Total < 0 || a.progress.Total < 0 {
+				a.progress.Total = -1
+			} else {
+				a.progress.Total += p.Total
+			}
+		}
+	}
+	a.news = true
+	poke(a.wake)
+}
+
+// observeStep tells the metrics that the present step is over.
+func (a *attempt) observeStep(now time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.observeStepLocked(now)
+}
+
+func (a *attempt) observeStepLocked(now time.Time) {
+	if o := a.e.o.Observer.Step; o != nil {
+		o(a.state, now.Sub(a.stepped))
+	}
+}
+
+// progress is what is told of a running job, in memory alone.
+type progress struct {
+	State    job.State
+	Attempt  int
+	Progress job.Progress
+}
+
+// tell tells the others how far the attempt is, until ctx ends: every step, and now and then how many bytes.
+func (a *attempt) tell(ctx context.Context) {
+	var last time.Time
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.wake:
+		case <-timer.C:
+		}
+		a.mu.Lock()
+		steps := a.steps
+		a.steps = nil
+		p := progress{a.state, a.number, a.progress}
+		wait := progressEvery - time.Since(last)
+		due := a.news && wait <= 0
+		if due {
+			a.news = false
+		} else if a.news {
+			timer.Reset(wait)
+		}
+		a.mu.Unlock()
+		if len(steps) > 0 && !a.change(ctx, func(r *record) {
+			for _, s := range steps {
+				r.step(s.state, s.at, a.e.o.Server, "")
+			}
+		}) {
+			return
+		}
+		if due {
+			last = time.Now()
+			a.e.mirror.setProgress(a.id, p)
+			if value, err := json.Marshal(p); err == nil {
+				_ = a.e.q.PutLive(ctx, queue.Key("progress", a.id), value, progressLife) // the next one comes soon
+			}
+		}
+	}
+}
+
+// change changes the job's record, again and again while the queue does not answer, until ctx ends. It says whether that
+// succeeded; where the job is not this attempt's any more the attempt ends.
+func (a *attempt) change(ctx context.Context, mutate func(*record)) bool {
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+		next := a.record
+		mutate(&next)
+		before := a.record.State
+		revision, err := a.e.save(ctx, &next, a.revision)
+		if err == nil {
+			a.record, a.revision = next, revision
+			if next.State.Final() {
+				a.e.finished(&next, before)
+			} else if o := a.e.o.Observer.State; o != nil {
+				o(a.id, before, next.State)
+			}
+			return true
+		}
+		if errors.Is(err, queue.ErrConflict) {
+			now, revision, err := a.e.load(ctx, a.id)
+			switch {
+			case errors.Is(err, queue.ErrNotFound):
+				a.revision = revision // it was lost: what we know takes its place
+				continue
+			case err == nil && now.Token == a.token:
+				if now.seq() >= next.seq() && now.State == next.State { // ours, of which we had heard no answer
+					a.record, a.revision = now, revision
+					return true
+				}
+				a.record, a.revision = now, revision
+				continue
+			case err == nil && next.State.Final() && now.seq() == next.seq() && now.State == next.State && now.Server == a.e.o.Server:
+				a.record, a.revision = now, revision // the same, at the end
+				return true
+			case err == nil:
+				a.see(&now, revision)
+				return false
+			}
+		}
+		if !pause(ctx, wait) {
+			a.e.log.ErrorContext(ctx, "the queue could not be told how a job stands", "job", a.id, "state", next.State, "error", err)
+			return false
+		}
+	}
+}
+
+// pause waits, and says whether it did so to the end.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// finish tells the end of the attempt and takes the job out of the queue, in this order: a job whose end was not written
+// down comes again.
+func (a *attempt) finish(ctx context.Context, patience time.Duration, mutate func(*record)) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	if !a.change(ctx, a.withSteps(mutate)) {
+		return
+	}
+	if err := a.message().Ack(ctx); err != nil {
+		a.e.log.WarnContext(ctx, "a finished job is still in the queue; who gets it will see", "job", a.id, "error", err)
+	}
+}
+
+// withSteps adds the steps that were not told yet.
+func (a *attempt) withSteps(mutate func(*record)) func(*record) {
+	a.mu.Lock()
+	steps := a.steps
+	a.steps = nil
+	a.mu.Unlock()
+	return func(r *record) {
+		for _, s := range steps {
+			r.step(s.state, s.at, a.e.o.Server, "")
+		}
+		mutate(r)
+	}
+}
+
+// handBack queues the job again.
+func (a *attempt) handBack(ctx context.Context, reason string, delay, patience time.Duration) {
+	e := a.e
+	e.log.InfoContext(ctx, "attempt ends", "job", a.id, "attempt", a.number, "reason", reason, "again_in", delay)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	if !a.change(ctx, a.withSteps(func(r *record) {
+		r.Token = ""
+		if delay > 0 {
+			r.Failures++
+		}
+		r.step(job.Queued, e.now(), e.o.Server, reason)
+	})) {
+		return
+	}
+	if err := a.message().HandBack(ctx, delay); err != nil {
+		e.log.WarnContext(ctx, "a job could not be handed back; it comes again by itself", "job", a.id, "error", err)
+	}
+	a.keepLog(ctx)
+}
+
+// fail ends an attempt that failed: the job is tried again, or has failed.
+func (a *attempt) fail(ctx context.Context, err error) {
+	e := a.e
+	v := judge(err, e.o.Attempts)
+	args := []any{"job", a.id, "attempt", a.number, "took", time.Since(a.started), "code", v.err.Code, "error", err}
+	var p *cache.PanicError
+	if errors.As(err, &p) {
+		args = append(args, "stack", string(p.Stack))
+	}
+	if a.record.Failures+1 < v.tries {
+		delay := min(e.o.RetryDelay<<min(a.record.Failures, 16), maxRetryDelay)
+		if v.err.RetryAfter > delay {
+			delay = min(v.err.RetryAfter, maxRetryDelay)
+		}
+		e.log.LogAttrs(ctx, slog.LevelWarn, "attempt failed", slog.Group("", args...))
+		a.handBack(ctx, v.err.Message, max(delay, time.Millisecond), finishFor)
+		return
+	}
+	e.log.LogAttrs(ctx, slog.LevelError, "attempt failed", slog.Group("", args...))
+	a.keepLog(ctx)
+	a.finish(ctx, finishFor, func(r *record) {
+		r.Error, r.Result = v.err, nil
+		r.end(job.Failed, e.now(), e.o.Server, v.err.Message)
+	})
+}
+
+// keepLog stores the attempt's log.
+func (a *attempt) keepLog(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handBackFor)
+	defer cancel()
+	if err := a.e.put(ctx, attemptLogKey(a.id, a.number, a.e.o.Server), a.log.content()); err != nil {
+		a.e.log.WarnContext(ctx, "the log of an attempt could not be stored", "job", a.id, "attempt", a.number, "error", err)
+	}
+}

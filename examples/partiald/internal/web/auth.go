@@ -179,6 +179,7 @@ type counter struct {
 
 	mu   sync.Mutex
 	keys map[string]*tally
+	rest time.Time // the service did not answer and is not asked before then
 }
 
 type tally struct {
@@ -215,7 +216,7 @@ func (c *counter) add(ctx context.Context, key string) (ok bool, after time.Dura
 	}
 	t.pending++
 	n := t.pending
-	if n < c.lump {
+	if n < c.lump || now.Before(c.rest) {
 		c.mu.Unlock()
 		return true, 0
 	}
@@ -225,13 +226,17 @@ func (c *counter) add(ctx context.Context, key string) (ok bool, after time.Dura
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	ok, after, err := c.svc.Take(ctx, c.prefix+key, n, c.limit.Count, c.limit.Window)
-	if err != nil || ok {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err != nil {
+		c.rest = time.Now().Add(5 * time.Second)
+		return true, 0
+	}
+	if ok {
 		return true, 0
 	}
 	after = min(max(after, time.Second), c.limit.Window)
-	c.mu.Lock()
 	t.until = time.Now().Add(after)
-	c.mu.Unlock()
 	return false, after
 }
 

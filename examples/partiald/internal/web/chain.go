@@ -96,6 +96,7 @@ func (s *server) outer() http.Handler {
 
 // route calls the handler of the route, or answers that there is none.
 func (s *server) route(w http.ResponseWriter, r *http.Request, in *info) {
+	in.route = "(none)"
 	fields := 0
 	for _, v := range r.Header {
 		fields += len(v)
@@ -114,7 +115,6 @@ func (s *server) route(w http.ResponseWriter, r *http.Request, in *info) {
 		s.mux.ServeHTTP(w, r)
 		return
 	}
-	in.route = "(none)"
 	if p := s.admit(r, in); p != nil {
 		s.refuse(w, r, p)
 		return
@@ -286,6 +286,7 @@ func (w *response) WriteHeader(status int) {
 	if w.status == 0 && status >= 200 {
 		w.status = status
 	}
+	w.extend() // a connection that was kept has the deadline of its last answer
 	w.ResponseWriter.WriteHeader(status)
 }
 
@@ -341,6 +342,10 @@ type stallReader struct {
 func (r stallReader) Read(p []byte) (int, error) {
 	_ = r.rc.SetReadDeadline(time.Now().Add(stallTimeout)) // a test's request has no connection
 	n, err := r.Reader.Read(p)
+	if err != nil {
+		// What is done with the body may take longer; a deadline that passes would end the request.
+		_ = r.rc.SetReadDeadline(time.Time{})
+	}
 	r.read(n)
 	return n, bodyError(err)
 }
@@ -368,19 +373,25 @@ func bodyError(err error) error {
 	return problem(codeSyntax, "the body cannot be read: %v", err)
 }
 
+// limitBody bounds the size of a body and the time that it may take; the caller calls done when it was read.
+func limitBody(w http.ResponseWriter, r *http.Request, limit int64) (done func()) {
+	rc := http.NewResponseController(w)
+	_ = rc.SetReadDeadline(time.Now().Add(bodyTimeout)) // a test's request has no connection
+	r.Body = http.MaxBytesReader(w, r.Body, limit)
+	return func() { _ = rc.SetReadDeadline(time.Time{}) }
+}
+
 // jsonBody reads the body of a JSON request and gives it back as a reader, after looking at its size, kind and
 // encoding. No body at all is fine here.
 func jsonBody(w http.ResponseWriter, r *http.Request, limit int64) error {
 	if r.ContentLength > limit {
 		return problem(job.CodeTooLarge, "the body has %d bytes; at most %d are taken", r.ContentLength, limit)
 	}
-	rc := http.NewResponseController(w)
-	_ = rc.SetReadDeadline(time.Now().Add(bodyTimeout))
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	defer limitBody(w, r, limit)()
+	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return bodyError(err)
 	}
-	_ = rc.SetReadDeadline(time.Time{})
 	if len(body) > 0 {
 		if !isJSON(r.Header.Get("Content-Type")) {
 			return problem(codeMediaType, "the body is %.100q", r.Header.Get("Content-Type"))

@@ -211,6 +211,9 @@ func (s *server) watch(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no") // nginx would keep events back
 	w.WriteHeader(http.StatusOK)
+	if r.Method == http.MethodHead {
+		return
+	}
 	if _, err := w.Write([]byte("retry: 2000\n\n")); err != nil {
 		return
 	}

@@ -88,7 +88,8 @@ func hashOf(field, hash, url string) (job.Source, error) {
 
 func (s *server) funsizePost(w http.ResponseWriter, r *http.Request) {
 	refuse := func(err error) { funsizeProblem(w, r, problemOf(r.Context(), err)) }
-	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	done := limitBody(w, r, maxBody)
+	defer done()
 	if err := r.ParseMultipartForm(maxBody); err != nil && !errors.Is(err, http.ErrNotMultipart) {
 		refuse(bodyError(err))
 		return

@@ -202,12 +202,8 @@ func (s *server) failPage(w http.ResponseWriter, r *http.Request, err error) {
 
 // formValues reads a form that has no files.
 func formValues(w http.ResponseWriter, r *http.Request, limit int64) error {
-	r.Body = http.MaxBytesReader(w, r.Body, limit)
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
-	if err := r.ParseForm(); err != nil {
-		return bodyError(err)
-	}
-	return nil
+	defer limitBody(w, r, limit)()
+	return bodyError(r.ParseForm())
 }
 
 // jobTable is a list of jobs on a page.

@@ -3,27 +3,44 @@
 (() => {
   const main = document.querySelector("main");
   const says = document.getElementById("says");
+  const later = (seconds) => new Promise((done) => setTimeout(done, 1000 * seconds));
+
+  // Where the keyboard is, so that it is there again in the new page.
+  function place() {
+    const at = document.activeElement;
+    if (!at || at === main || !main.contains(at)) return null;
+    const path = [];
+    for (let e = at; e !== main; e = e.parentElement) path.unshift([...e.parentElement.children].indexOf(e));
+    const same = (e) => e && e.tagName === at.tagName && (e.id || e.getAttribute("href")) === (at.id || at.getAttribute("href"));
+    return () => {
+      let e = main;
+      for (const i of path) e = e?.children[i];
+      if (!same(e)) e = at.id ? document.getElementById(at.id) : [...main.querySelectorAll(at.tagName)].find(same);
+      (e || main).focus({ preventScroll: true });
+    };
+  }
 
   // renew takes what the server shows now. It leaves the page alone while somebody types or marks something in it.
   let busy = false;
   async function renew() {
-    const active = document.activeElement;
-    if (busy || document.hidden || String(getSelection()) || (active && main.contains(active) && active.matches("input, select, textarea"))) return false;
+    const typing = () => document.activeElement?.matches("main input, main select, main textarea") || String(getSelection());
+    if (busy || document.hidden || typing()) return false;
     busy = true;
     try {
       const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
       if (!answer.ok) return false;
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-      const focus = active && active.id && main.contains(active) ? active.id : "";
-      const open = [...main.querySelectorAll("details[open][id]")].map((d) => d.id);
+      if (typing()) return false;
       const fresh = page.querySelector("main");
+      const back = place();
+      const scrolled = [...main.querySelectorAll(".scroll, pre")].map((e) => e.scrollLeft);
       main.replaceChildren(...fresh.childNodes);
-      for (const name of ["data-events", "data-renew"]) {
+      for (const name of ["data-events", "data-renew", "data-state"]) {
         if (fresh.hasAttribute(name)) main.setAttribute(name, fresh.getAttribute(name));
         else main.removeAttribute(name);
       }
-      for (const id of open) document.getElementById(id)?.setAttribute("open", "");
-      if (focus) document.getElementById(focus)?.focus({ preventScroll: true });
+      main.querySelectorAll(".scroll, pre").forEach((e, i) => { e.scrollLeft = scrolled[i] || 0; });
+      back?.();
       document.title = page.title;
       return true;
     } catch {
@@ -33,72 +50,62 @@
     }
   }
 
-  const sizes = ["bytes", "KiB", "MiB", "GiB"];
+  const units = ["bytes", "KiB", "MiB", "GiB"];
   function size(n) {
     let i = 0;
-    while (n >= 1024 && i < sizes.length - 1) { n /= 1024; i++; }
-    return (i ? n.toFixed(1) : n) + " " + sizes[i];
+    while (n >= 1024 && i < units.length - 1) { n /= 1024; i++; }
+    return (i ? n.toFixed(1) : n) + " " + units[i];
   }
 
   // A job: every event has all that is known. A new state makes the page new, progress moves the bar.
-  let state = main.dataset.state;
-  function watch(address) {
-    const source = new EventSource(address);
-    let heard = "";
-    source.addEventListener("status", async (event) => {
-      const job = JSON.parse(event.data);
-      const p = job.progress;
-      if (job.state !== state) {
-        state = job.state;
-        says.textContent = main.dataset.subject + ": " + state;
-        const last = ["done", "failed", "cancelled"].includes(state);
-        if (last) source.close();
-        if (!(await renew()) && last) setTimeout(retry, 1000);
+  let said = "";
+  async function hear(event) {
+    const job = JSON.parse(event.data);
+    const last = ["done", "failed", "cancelled"].includes(job.state);
+    if (last) event.target.close();
+    if (job.state !== main.dataset.state) {
+      if (said !== job.state) says.textContent = main.dataset.subject + ": " + job.state;
+      said = job.state;
+      // The end is always shown, whatever was in the way.
+      while (!(await renew()) && last) await later(1);
+    }
+    const bar = document.getElementById("progress");
+    const text = document.getElementById("progress-text");
+    if (!bar || !text) return;
+    const p = job.progress;
+    if (p.total > 0) {
+      bar.max = p.total;
+      bar.value = p.done;
+      text.textContent = size(p.done) + " of " + size(p.total) + (p.file ? " · " + p.file : "");
+      const tenth = job.state + Math.floor((10 * p.done) / p.total);
+      if (tenth !== said) {
+        said = tenth;
+        says.textContent = job.state + ": " + Math.round((100 * p.done) / p.total) + " %";
       }
-      const bar = document.getElementById("progress");
-      if (!bar) return;
-      const text = document.getElementById("progress-text");
-      if (p.total > 0) {
-        bar.max = p.total;
-        bar.value = p.done;
-        text.textContent = size(p.done) + " of " + size(p.total) + (p.file ? " · " + p.file : "");
-        const tenth = state + Math.floor((10 * p.done) / p.total);
-        if (tenth !== heard) { heard = tenth; says.textContent = state + ": " + Math.round((100 * p.done) / p.total) + " %"; }
-      } else {
-        bar.removeAttribute("value");
-        text.textContent = p.file || "";
-      }
+    } else {
+      bar.removeAttribute("value");
+      text.textContent = p.file || "";
+    }
+  }
+  function watch() {
+    const source = new EventSource(main.dataset.events);
+    source.addEventListener("status", hear);
+    source.addEventListener("error", async () => {
+      if (source.readyState !== EventSource.CLOSED) return; // it tries again by itself
+      await later(3);
+      await renew();
+      if (main.dataset.events) watch();
     });
   }
-  // The last state is always shown in the end, whatever was in the way.
-  async function retry() {
-    if (!(await renew())) setTimeout(retry, 2000);
-  }
-  if (main.dataset.events) watch(main.dataset.events);
+  if (main.dataset.events) watch();
 
   // Lists.
-  async function again() {
-    const wait = Number(main.dataset.renew);
-    if (!wait) return;
-    await new Promise((done) => setTimeout(done, wait * 1000));
-    await renew();
-    again();
-  }
-  again();
-
-  // Copying a hash.
-  document.addEventListener("click", async (event) => {
-    const button = event.target.closest("button[data-copy]");
-    if (!button) return;
-    try {
-      await navigator.clipboard.writeText(button.dataset.copy);
-      says.textContent = "copied";
-      button.textContent = "copied";
-    } catch {
-      says.textContent = "the browser does not let pages copy";
+  (async () => {
+    while (main.dataset.renew) {
+      await later(Number(main.dataset.renew));
+      await renew();
     }
-  });
-  for (const button of document.querySelectorAll("button[data-copy]")) button.hidden = !navigator.clipboard;
+  })();
 
   // Uploads may take long: say so, and do not send them twice.
   document.addEventListener("submit", (event) => {
@@ -107,4 +114,5 @@
     button.textContent = button.dataset.busy;
     setTimeout(() => { button.disabled = true; }, 0);
   });
+  addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 })();

@@ -9,6 +9,8 @@ import (
 	"io"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/senbonzakura/senbonzakura/bsdiff"
 	"github.com/senbonzakura/senbonzakura/mar"
 )
@@ -502,13 +504,9 @@ func (b *builder) decide(ctx context.Context, g *group, matched func(), progress
 			}
 		}
 	}
-	old, err := s.from.content(ctx, b.lim)
+	old, new, err := b.contents(ctx, s)
 	if err != nil {
-		return decision{}, fmt.Errorf("FROM: %w", err)
-	}
-	new, err := s.to.content(ctx, b.lim)
-	if err != nil {
-		return decision{}, fmt.Errorf("TO: %w", err)
+		return decision{}, err
 	}
 	b.opts.Memory.collect(s.from.size + s.to.size) // the compressed bytes
 	res := decision{oldSize: int64(len(old)), newSize: int64(len(new))}
@@ -553,23 +551,34 @@ func (b *builder) decide(ctx context.Context, g *group, matched func(), progress
 	return res, nil
 }
 
+// contents unpacks the old and the new file, side by side.
+func (b *builder) contents(ctx context.Context, s *step) (old, new []byte, err error) {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		if old, err = s.from.content(ctx, b.lim); err != nil {
+			return fmt.Errorf("FROM: %w", err)
+		}
+		return nil
+	})
+	g.Go(func() (err error) {
+		if new, err = s.to.content(ctx, b.lim); err != nil {
+			return fmt.Errorf("TO: %w", err)
+		}
+		return nil
+	})
+	if err := g.Wait(); err != nil {
+		return nil, nil, err
+	}
+	return old, new, nil
+}
+
 // diff makes a compressed patch. It returns nil for one that would have limit bytes or more.
 func (b *builder) diff(ctx context.Context, old, new []byte, limit int64, matched func(), progress func(done, all int64)) ([]byte, error) {
 	if int64(len(old)) >= maxPatchFile || int64(len(new)) >= maxPatchFile {
 		return nil, nil // the format, and the updater, end here
 	}
 	out := &limitedBuffer{limit: limit}
-	w, err := b.recipe.Compression.Patches.NewWriter(out, Content{Kind: ContentPatch, Size: int64(len(new)), Arch: b.recipe.Arch})
-	if err == nil {
-		differ := b.recipe.Differ
-		if d, ok := differ.(*bsdiff.Differ); ok && b.opts.Progress != nil {
-			differ = d.WithProgress(progress)
-		}
-		err = differ.Diff(ctx, &firstWrite{w: w, call: matched}, old, new)
-		if err == nil {
-			err = w.Close()
-		}
-	}
+	err := b.writePatch(ctx, out, old, new, matched, progress)
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
@@ -579,6 +588,31 @@ func (b *builder) diff(ctx context.Context, old, new []byte, limit int64, matche
 		return nil, fmt.Errorf("make a patch with %s: %w", b.recipe.Differ.ID(), err)
 	}
 	return out.data, nil
+}
+
+// writePatch writes a compressed patch.
+func (b *builder) writePatch(ctx context.Context, out io.Writer, old, new []byte, matched func(), progress func(done, all int64)) (err error) {
+	w, err := b.recipe.Compression.Patches.NewWriter(out, Content{Kind: ContentPatch, Size: int64(len(new)), Arch: b.recipe.Arch})
+	if err != nil {
+		return err
+	}
+	if s, ok := w.(stopper); ok {
+		defer context.AfterFunc(ctx, s.Stop)()
+		defer func() {
+			if err != nil {
+				s.Stop()
+				w.Close()
+			}
+		}()
+	}
+	differ := b.recipe.Differ
+	if d, ok := differ.(*bsdiff.Differ); ok && b.opts.Progress != nil {
+		differ = d.WithProgress(progress)
+	}
+	if err := differ.Diff(ctx, &firstWrite{w: w, call: matched}, old, new); err != nil {
+		return err
+	}
+	return w.Close()
 }
 
 // maxPatchFile is the size in bytes from which on files cannot be patched.

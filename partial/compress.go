@@ -45,9 +45,15 @@ type Compressor interface {
 	// ID names the program, its version and every setting that changes the bytes it writes.
 	ID() string
 	// NewWriter returns a writer that compresses to w what is written to it. Close ends the member and must not
-	// close w. A writer that is not closed must hold nothing that the garbage collector does not free.
+	// close w. A writer that is not closed must hold nothing that the garbage collector does not free, unless it has
+	// a method Stop(): where a member is given up, or the context ends, that is called, perhaps during another call, after
+	// Close, and from another goroutine, and must make Write and Close fail soon. Then Close is called, and what it returns does
+	// not matter.
 	NewWriter(w io.Writer, c Content) (io.WriteCloser, error)
 }
+
+// A stopper is a writer of a Compressor that does something beside, and can be stopped.
+type stopper interface{ Stop() }
 
 // A compressor that knows how much memory one of its writers holds, in bytes.
 type memoryCompressor interface {
@@ -122,8 +128,12 @@ func (x XZ) NewWriter(w io.Writer, c Content) (io.WriteCloser, error) {
 
 // PeakMemory returns how many bytes a writer holds at most.
 func (x XZ) PeakMemory(c Content) int64 {
+	o := x.options(c)
+	if c.Kind == ContentPatch && c.Size >= 0 {
+		return o.PatchMemory(c.Size + c.Size/2)
+	}
 	// window, binary tree and hash tables for each byte of the dictionary
-	return 14*int64(x.options(c).DictSize) + 4<<20
+	return 14*int64(o.DictSize) + 4<<20
 }
 
 // Bzip2 compresses for updaters before Firefox 56.

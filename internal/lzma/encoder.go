@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 )
 
 // Limits of one LZMA2 chunk.
@@ -86,60 +87,67 @@ type Encoder struct {
 	needState bool // next compressed chunk must start with fresh models
 
 	parser parser
+
+	stop *atomic.Bool // if not nil, true ends the work with ErrStopped
 }
 
 // NewEncoder returns an encoder that writes raw LZMA2 chunks to w.
 func NewEncoder(w io.Writer, o EncoderOptions) (*Encoder, error) {
+	if err := o.fill(); err != nil {
+		return nil, err
+	}
+	e := &Encoder{
+		w:       w,
+		dict:    uint32(o.DictSize),
+		nice:    uint32(o.NiceLen),
+		extreme: o.Extreme,
+		runs:    runMap{min: uint32(o.MinRun)},
+		finder:  newFinder(uint32(o.DictSize), uint32(o.NiceLen), o.Depth),
+		ends:    newRunEnds(uint32(o.DictSize), o.Depth),
+	}
+	e.keep = max(e.dict, chunkPlain) + max(e.dict/2, 1<<18) + lookahead
+	e.base = e.dict + 1
+	e.parser.outdoneBy = 4 << priceShift
+	if e.extreme {
+		e.parser.outdoneBy = 6 << priceShift
+	}
+	e.rc.out = make([]byte, 0, chunkPacked)
+	e.setProps(Props{o.LC, o.LP, o.PB})
+	e.needDict, e.needProps, e.needState = true, true, true
+	return e, nil
+}
+
+// fill puts the defaults in place of zeros and returns an error for what is out of range.
+func (o *EncoderOptions) fill() error {
 	if o.DictSize == 0 {
 		o.DictSize = 8 << 20
 	}
 	if o.DictSize < 0 || o.DictSize > MaxDictSize {
-		return nil, fmt.Errorf("lzma: dictionary of %d bytes: at most %d", o.DictSize, MaxDictSize)
+		return fmt.Errorf("lzma: dictionary of %d bytes: at most %d", o.DictSize, MaxDictSize)
 	}
 	o.DictSize = max(o.DictSize, 4096)
 	if o.NiceLen == 0 {
 		o.NiceLen = maxMatch
 	}
 	if o.NiceLen < 5 || o.NiceLen > maxMatch {
-		return nil, fmt.Errorf("lzma: nice length %d: 5 to %d", o.NiceLen, maxMatch)
+		return fmt.Errorf("lzma: nice length %d: 5 to %d", o.NiceLen, maxMatch)
 	}
 	if o.Depth == 0 {
 		o.Depth = 16 + o.NiceLen/2
 	}
 	if o.Depth < 0 {
-		return nil, fmt.Errorf("lzma: depth %d is negative", o.Depth)
+		return fmt.Errorf("lzma: depth %d is negative", o.Depth)
 	}
 	if o.MinRun == 0 {
 		o.MinRun = minRun
 	}
 	if o.MinRun < minRun || o.MinRun > maxMatch {
-		return nil, fmt.Errorf("lzma: shortest run %d: %d to %d", o.MinRun, minRun, maxMatch)
+		return fmt.Errorf("lzma: shortest run %d: %d to %d", o.MinRun, minRun, maxMatch)
 	}
 	if !validProps(o.LC, o.LP, o.PB) {
-		return nil, errProps
+		return errProps
 	}
-	e := &Encoder{
-		w:         w,
-		dict:      uint32(o.DictSize),
-		nice:      uint32(o.NiceLen),
-		lc:        uint(o.LC),
-		lp:        uint(o.LP),
-		pb:        uint(o.PB),
-		needDict:  true,
-		needProps: true,
-		needState: true,
-		runs:      runMap{min: uint32(o.MinRun)},
-	}
-	e.keep = max(e.dict, chunkPlain) + max(e.dict/2, 1<<18) + lookahead
-	e.finder = newFinder(e.dict, e.nice, o.Depth)
-	e.base = e.dict + 1
-	e.parser.outdoneBy = 4 << priceShift
-	if e.extreme = o.Extreme; e.extreme {
-		e.parser.outdoneBy = 6 << priceShift
-	}
-	e.ends = newRunEnds(e.dict, o.Depth)
-	e.rc.out = make([]byte, 0, chunkPacked)
-	return e, nil
+	return nil
 }
 
 func validProps(lc, lp, pb int) bool {
@@ -188,6 +196,11 @@ func (e *Encoder) slide() {
 	e.head -= drop
 	e.start -= drop
 	e.base += drop
+	e.rebase()
+}
+
+// rebase lowers all positions in the tables before they become too large.
+func (e *Encoder) rebase() {
 	if e.base >= 1<<31 {
 		sub := e.base - e.dict - 1
 		e.finder.rebase(sub)
@@ -240,6 +253,18 @@ func (e *Encoder) ChooseProps(choices ...Props) error {
 	if e.err != nil {
 		return e.err
 	}
+	if err := validChoices(choices); err != nil {
+		return err
+	}
+	if err := e.SetProps(choices[0].LC, choices[0].LP, choices[0].PB); err != nil {
+		return err
+	}
+	e.slide()
+	e.choices = choices[1:]
+	return nil
+}
+
+func validChoices(choices []Props) error {
 	for _, c := range choices {
 		if !validProps(c.LC, c.LP, c.PB) {
 			return errProps
@@ -248,11 +273,6 @@ func (e *Encoder) ChooseProps(choices ...Props) error {
 	if len(choices) == 0 {
 		return errProps
 	}
-	if err := e.SetProps(choices[0].LC, choices[0].LP, choices[0].PB); err != nil {
-		return err
-	}
-	e.slide()
-	e.choices = choices[1:]
 	return nil
 }
 
@@ -323,6 +343,32 @@ func (e *Encoder) Close() error {
 	return err
 }
 
+// part compresses a part of a Parallel, whatever the encoder did before.
+func (e *Encoder) part(c *part) error {
+	// What the tables know moves out of reach.
+	e.base += uint32(len(e.buf)) + e.dict + 1
+	e.rebase()
+	e.err = nil
+	e.w = &c.packed
+	e.pos = uint32(c.known)
+	e.start, e.head = e.pos, e.pos
+	e.runs = runMap{min: e.runs.min, open: e.runs.open[:0]}
+	e.parser.path, e.parser.next = nil, 0
+	e.needDict, e.needProps, e.needState = c.first, true, true
+	for k, b := range c.blocks {
+		e.setProps(b.choices[0])
+		e.choices = b.choices[1:]
+		e.buf = c.buf
+		if k+1 < len(c.blocks) {
+			e.buf = c.buf[:c.blocks[k+1].at]
+		}
+		if e.finish(); e.err != nil {
+			return e.err
+		}
+	}
+	return nil
+}
+
 // finish encodes all that was written and ends the open chunk.
 func (e *Encoder) finish() {
 	if e.encode(uint32(len(e.buf))); e.pos > e.start {
@@ -344,6 +390,10 @@ func (e *Encoder) encode(end uint32) {
 		}
 		for e.pos < end && e.pos-e.start <= chunkPlain-maxMatch && e.rc.size() <= chunkPacked-symbolMax {
 			if e.parser.next == len(e.parser.path) {
+				if e.stop != nil && e.stop.Load() {
+					e.err = ErrStopped
+					return
+				}
 				e.parse()
 			}
 			s := e.parser.path[e.parser.next]

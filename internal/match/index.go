@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"math/bits"
 	"slices"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // seedLen is the number of bytes by which the index is looked up.
@@ -81,7 +83,8 @@ func indexShape(n int64) (stride int, hashBits uint) {
 
 func hash64(x uint64, shift uint) uint32 { return uint32((x * 0x9e3779b97f4a7c15) >> shift) }
 
-func newIndex(ctx context.Context, old []byte) (*index, error) {
+// newIndex makes the index, in that many parts at the same time.
+func newIndex(ctx context.Context, old []byte, parts int) (*index, error) {
 	stride, hashBits := indexShape(int64(len(old)))
 	x := &index{old: old, shift: 64 - hashBits, stride: stride}
 	x.starts = make([]uint32, 1<<hashBits+1)
@@ -92,13 +95,30 @@ func newIndex(ctx context.Context, old []byte) (*index, error) {
 	x.places = make([]uint32, n)
 	const lap = 1 << 20 // positions between two looks at ctx
 	ends := x.starts[1:]
-	for from := 0; from < n; from += lap {
-		if err := ctx.Err(); err != nil {
-			return nil, err
+	// Each part goes over all positions and cares for buckets of its own: what takes the time is to wait for those.
+	each := func(work func(ctx context.Context, first, count uint32) error) error {
+		g, ctx := errgroup.WithContext(ctx)
+		for p := range parts {
+			first := len(ends) * p / parts
+			g.Go(func() error { return work(ctx, uint32(first), uint32(len(ends)*(p+1)/parts-first)) })
 		}
-		for i := from; i < min(n, from+lap); i++ {
-			ends[hash64(load64(old, i*stride), x.shift)]++
+		return g.Wait()
+	}
+	err := each(func(ctx context.Context, first, count uint32) error {
+		for from := 0; from < n; from += lap {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			for i := from; i < min(n, from+lap); i++ {
+				if h := hash64(load64(old, i*stride), x.shift); h-first < count {
+					ends[h]++
+				}
+			}
 		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	sum := uint32(0)
 	for i, c := range ends {
@@ -106,15 +126,22 @@ func newIndex(ctx context.Context, old []byte) (*index, error) {
 		ends[i] = sum
 	}
 	// From the last to the first, so that each bucket rises and ends become starts.
-	for to := n; to > 0; to -= lap {
-		if err := ctx.Err(); err != nil {
-			return nil, err
+	err = each(func(ctx context.Context, first, count uint32) error {
+		for to := n; to > 0; to -= lap {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			for i := to - 1; i >= max(0, to-lap); i-- {
+				if h := hash64(load64(old, i*stride), x.shift); h-first < count {
+					ends[h]--
+					x.places[ends[h]] = uint32(i)
+				}
+			}
 		}
-		for i := to - 1; i >= max(0, to-lap); i-- {
-			h := hash64(load64(old, i*stride), x.shift)
-			ends[h]--
-			x.places[ends[h]] = uint32(i)
-		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	// ends[h] is now the start of bucket h; the end of the last bucket is n.
 	copy(x.starts, ends)

@@ -76,19 +76,13 @@ func PeakMemory(oldSize, newSize int64) int64 {
 
 // search returns the segments of new; structured is whether to look at what kind of file it is.
 func search(ctx context.Context, old, new []byte, o Options, structured bool) ([]segment, error) {
-	x, err := newIndex(ctx, old)
-	if err != nil {
-		return nil, err
-	}
-	var words [2]*numeric
-	for i := range words {
-		if words[i], err = newNumeric(ctx, old, 4+4*i); err != nil {
-			return nil, err
-		}
-	}
 	p := &pool{workers: o.Workers, chunks: (len(new) + chunkLen - 1) / chunkLen}
 	if p.workers <= 0 {
 		p.workers = runtime.GOMAXPROCS(0)
+	}
+	x, words, err := indexes(ctx, old, p.workers)
+	if err != nil {
+		return nil, err
 	}
 	if o.Progress != nil {
 		total := int64(len(new))
@@ -167,6 +161,24 @@ func search(ctx context.Context, old, new []byte, o Options, structured bool) ([
 		}
 	}
 	return all, nil
+}
+
+// indexes makes the indexes of the old file, several at a time.
+func indexes(ctx context.Context, old []byte, workers int) (x *index, words [2]*numeric, err error) {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(workers)
+	for i := range words {
+		g.Go(func() (err error) {
+			words[i], err = newNumeric(ctx, old, 4+4*i)
+			return err
+		})
+	}
+	g.Go(func() (err error) {
+		x, err = newIndex(ctx, old, min(workers, 2))
+		return err
+	})
+	err = g.Wait()
+	return x, words, err
 }
 
 // within returns the anchors in [from, to) of a sorted list.

@@ -8,7 +8,10 @@ import (
 	"hash"
 	"hash/crc32"
 	"io"
+	"math"
+	"runtime"
 	"slices"
+	"sync/atomic"
 
 	ulzma "github.com/ulikunitz/xz/lzma"
 
@@ -40,7 +43,7 @@ const maxHeld = 1 << 20
 // under the old one would be taken for the same.
 const (
 	fastEncoderID = "ulikunitz-0.5.17"
-	ownEncoderID  = "lzma-1"
+	ownEncoderID  = "lzma-2"
 )
 
 // Encoder writes raw LZMA2: chunks, and the end marker when it is closed.
@@ -78,7 +81,14 @@ type WriterOptions struct {
 	// that suit each. Everything else, and everything at level Fast, is written as without it. Not with a filter or
 	// Blocks.
 	Patch bool
+	// Workers is how many goroutines compress a patch, at any level but Fast; 0 means one for each CPU, but no more than
+	// pay. It does not change the bytes.
+	Workers int
 }
+
+// maxWorkers is how many workers there are at most where nobody says how many: the largest patches have not many more
+// parts than that, and each worker takes memory.
+const maxWorkers = 8
 
 // ID names the encoder and every setting that changes what is written.
 func (o WriterOptions) ID() string {
@@ -104,6 +114,9 @@ func (o WriterOptions) filled() WriterOptions {
 	if o.DictSize == 0 {
 		o.DictSize = defaultDict
 	}
+	if o.Workers == 0 {
+		o.Workers = min(runtime.GOMAXPROCS(0), maxWorkers)
+	}
 	if o.Level == Fast && o.DictSize >= minDict {
 		o.DictSize = max(o.DictSize, minFastDict)
 	}
@@ -125,6 +138,8 @@ func (o WriterOptions) valid() error {
 		return fmt.Errorf("xz: a dictionary of %d bytes, not between 4 KiB and 64 MiB", o.DictSize)
 	case o.Filter != None && (o.Patch || len(o.Blocks) > 0):
 		return errors.New("xz: a filter goes neither with Blocks nor with Patch")
+	case o.Workers < 0:
+		return fmt.Errorf("xz: %d workers", o.Workers)
 	case o.Patch && len(o.Blocks) > 0:
 		return errors.New("xz: Blocks do not go with Patch")
 	case o.Level == Fast && len(o.Blocks) > 0:
@@ -151,17 +166,33 @@ type Writer struct {
 	held    []byte    // the first bytes, while they may be all: with few, the encoder needs little memory
 	holding bool
 	window  int     // of the encoder; the header says DictSize
+	most    int64   // how much is to be compressed at most
 	patch   bool    // it is one, and Patch is set
 	blocks  []Block // that are still to come, the current one first, its Size what is left of it
 	digest  hash.Hash
 	plain   int64
 	err     error
+	stop    atomic.Bool
 }
 
 var errWriterClosed = errors.New("xz: write after Close")
 
+// ErrStopped is the error of a Writer that was stopped.
+var ErrStopped = lzma.ErrStopped
+
+// PatchMemory returns how many bytes a Writer with these options holds at most while it compresses a patch of at most n bytes.
+func (o WriterOptions) PatchMemory(n int64) int64 {
+	o = o.filled()
+	if o.Level == Fast {
+		return 14*int64(o.DictSize) + 4<<20
+	}
+	e := encoderOptions(o.Level, int(min(int64(o.DictSize), max(n, minDict))), plain, true)
+	return lzma.ParallelMemory(e, o.Workers, n) + 2*maxHeld
+}
+
 // NewWriter returns a Writer to w and writes the stream header. opts may be nil. Close must be called to end
-// the file; without it the file is cut off and no reader takes it.
+// the file; without it the file is cut off and no reader takes it. Where a patch is compressed, goroutines may be at
+// work until then: who gives up calls Stop and then Close.
 func NewWriter(w io.Writer, opts *WriterOptions) (*Writer, error) {
 	if opts == nil {
 		opts = &WriterOptions{}
@@ -232,7 +263,20 @@ func (z *Writer) start() error {
 	if len(z.blocks) > 0 {
 		first = z.blocks[0]
 	}
-	enc, err := newEncoder(emitter{z}, z.o.Level, z.window, first, z.patch)
+	var enc Encoder
+	var err error
+	if z.patch {
+		size := int64(0)
+		for _, b := range z.blocks {
+			size += b.Size
+		}
+		enc, err = lzma.NewParallel(emitter{z}, lzma.ParallelOptions{
+			EncoderOptions: encoderOptions(z.o.Level, z.window, first, true),
+			Workers:        z.o.Workers, Size: min(size, z.most), Stop: &z.stop,
+		})
+	} else {
+		enc, err = newEncoder(emitter{z}, z.o.Level, z.window, first)
+	}
 	if err != nil {
 		return err
 	}
@@ -246,6 +290,9 @@ func (z *Writer) start() error {
 
 // Write compresses p. After an error every further call fails with it.
 func (z *Writer) Write(p []byte) (int, error) {
+	if z.err == nil && z.stop.Load() {
+		z.err = ErrStopped
+	}
 	if z.err != nil {
 		return 0, z.err
 	}
@@ -256,7 +303,7 @@ func (z *Writer) Write(p []byte) (int, error) {
 		if n == len(p) {
 			return n, nil
 		}
-		if z.err = z.begin(z.o.DictSize); z.err != nil {
+		if z.err = z.begin(z.o.DictSize, math.MaxInt64); z.err != nil {
 			return 0, z.err
 		}
 	}
@@ -265,9 +312,9 @@ func (z *Writer) Write(p []byte) (int, error) {
 	return n + m, err
 }
 
-// begin compresses the bytes held back, by which the blocks of a patch are known.
-func (z *Writer) begin(window int) error {
-	z.window = window
+// begin compresses the bytes held back, by which the blocks of a patch are known. In all there will be at most that many.
+func (z *Writer) begin(window int, most int64) error {
+	z.window, z.most = window, most
 	z.holding = false
 	if z.o.Patch && z.o.Level != Fast {
 		if b := patchBlocks(z.held); b != nil {
@@ -332,15 +379,26 @@ func (z *Writer) Close() error {
 	if errors.Is(z.err, errWriterClosed) {
 		return nil
 	}
-	if z.err != nil {
-		return z.err
+	if z.err == nil && z.stop.Load() {
+		z.err = ErrStopped
 	}
-	if z.err = z.finish(); z.err != nil {
+	if z.err == nil {
+		z.err = z.finish()
+	}
+	if z.err != nil {
+		if p, ok := z.enc.(*lzma.Parallel); ok { // wait for what is under work
+			z.stop.Store(true)
+			_ = p.Close() // it says what is known already
+		}
 		return z.err
 	}
 	z.err = errWriterClosed
 	return nil
 }
+
+// Stop makes calls of Write and Close, also one under way, fail soon. Close must still be called, and waits for
+// everything that the Writer does. It may be called at any time from any goroutine; after Close it does nothing.
+func (z *Writer) Stop() { z.stop.Store(true) }
 
 func (z *Writer) finish() error {
 	if z.holding && len(z.held) > 0 {
@@ -390,7 +448,7 @@ func (z *Writer) whole() error {
 	}
 	window = min(window, z.o.DictSize)
 	if z.o.Level == Fast || len(z.blocks) > 0 || z.o.Patch && patchBlocks(z.held) != nil {
-		return z.begin(window)
+		return z.begin(window, int64(len(z.held)))
 	}
 	// There is time to look which properties suit it.
 	if z.digest != nil {
@@ -403,7 +461,7 @@ func (z *Writer) whole() error {
 	var best []byte
 	for i, props := range tried {
 		var packed bytes.Buffer
-		enc, err := newEncoder(&packed, z.o.Level, window, props, false)
+		enc, err := newEncoder(&packed, z.o.Level, window, props)
 		if err != nil {
 			return err
 		}
@@ -424,8 +482,8 @@ func (z *Writer) whole() error {
 	return z.emit(best)
 }
 
-// newEncoder makes the encoder of a level, for a patch or for anything else.
-func newEncoder(w io.Writer, level Level, window int, first Block, patch bool) (Encoder, error) {
+// newEncoder makes the encoder of a level for anything but a patch.
+func newEncoder(w io.Writer, level Level, window int, first Block) (Encoder, error) {
 	if level == Fast {
 		enc, err := ulzma.Writer2Config{DictCap: window}.NewWriter2(w)
 		if err != nil {
@@ -433,6 +491,11 @@ func newEncoder(w io.Writer, level Level, window int, first Block, patch bool) (
 		}
 		return fastEncoder{enc}, nil
 	}
+	return lzma.NewEncoder(w, encoderOptions(level, window, first, false))
+}
+
+// encoderOptions returns the settings of a level other than Fast.
+func encoderOptions(level Level, window int, first Block, patch bool) lzma.EncoderOptions {
 	e := lzma.EncoderOptions{
 		DictSize: window, LC: first.LC, LP: first.LP, PB: first.PB,
 		NiceLen: 273, Extreme: level == Extreme,
@@ -443,7 +506,7 @@ func newEncoder(w io.Writer, level Level, window int, first Block, patch bool) (
 	if !patch {
 		e.MinRun = 16 // in code, and more so in tables, the insides of short runs matter
 	}
-	return lzma.NewEncoder(w, e)
+	return e
 }
 
 // fastEncoder keeps lc 3, lp 0, pb 2.

@@ -174,6 +174,7 @@ func TestWriterRefuses(t *testing.T) {
 		"blocks with level fast": {Blocks: []Block{{1, 3, 0, 2}}},
 		"block of size -1":       {Level: Best, Blocks: []Block{{-1, 3, 0, 2}}},
 		"lc + lp":                {Level: Best, Blocks: []Block{{1, 3, 2, 2}}},
+		"workers below 0":        {Level: Best, Patch: true, Workers: -1},
 		"pb":                     {Level: Best, Blocks: []Block{{1, 3, 0, 5}}},
 	} {
 		var buf bytes.Buffer
@@ -198,6 +199,42 @@ func TestWriterClose(t *testing.T) {
 	mustRead(t, buf.Bytes(), nil)
 	if _, err := w.Write([]byte("x")); err == nil {
 		t.Error("Write after Close succeeds")
+	}
+}
+
+// Stop ends calls that come after it, whatever is compressed, and again every later one.
+func TestWriterStop(t *testing.T) {
+	t.Parallel()
+	in := append(patchHead(1000, 1<<20, 100_000), make([]byte, 1<<20+100_000)...)
+	for _, o := range []WriterOptions{{Level: Fast}, {Level: Level6}, {Level: Best, Patch: true, Workers: 2}} {
+		for _, n := range []int{0, 100, len(in) - 1} { // before and after something is held, and compressed
+			w, err := NewWriter(io.Discard, &o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.Write(in[:n]); err != nil {
+				t.Fatal(err)
+			}
+			w.Stop()
+			_, written := w.Write(in[n:])
+			closed, again := w.Close(), w.Close()
+			if !errors.Is(written, ErrStopped) || !errors.Is(closed, ErrStopped) || !errors.Is(again, ErrStopped) {
+				t.Errorf("%s, after %d bytes: Write says %v, Close %v and %v", o.ID(), n, written, closed, again)
+			}
+		}
+		w, err := NewWriter(io.Discard, &o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(in); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if w.Stop(); w.Close() != nil {
+			t.Errorf("%s: Stop after Close matters", o.ID())
+		}
 	}
 }
 

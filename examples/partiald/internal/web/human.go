@@ -91,17 +91,24 @@ func short(id string) string {
 	return id
 }
 
-// subject says what a job is about: "firefox de linux: 152.0 → 153.0", or the names of the files.
+// subject says what a job is about: "firefox 152.0 → 153.0, de, linux-x86_64", or the names of the files.
 func subject(st job.Status) string {
-	name := strings.Join(strings.Fields(strings.Join([]string{st.Spec.Product, st.Spec.Locale, st.Spec.Platform}, " ")), " ")
 	from, to := sourceName(st.Spec.From), sourceName(st.Spec.To)
-	if st.Spec.Product != "" {
-		from, to = strings.TrimPrefix(from, st.Spec.Product+"-"), strings.TrimPrefix(to, st.Spec.Product+"-")
+	if p := st.Spec.Product; p != "" {
+		from, to = strings.TrimPrefix(from, p+"-"), strings.TrimPrefix(to, p+"-")
 	}
-	if name == "" {
-		return from + " → " + to
+	return about(st.Spec.Product, from+" → "+to, st.Spec)
+}
+
+// about puts a title together.
+func about(product, versions string, spec job.Spec) string {
+	title := strings.TrimSpace(product + " " + versions)
+	for _, more := range []string{spec.Locale, spec.Platform} {
+		if more != "" {
+			title += ", " + more
+		}
 	}
-	return name + ": " + from + " → " + to
+	return title
 }
 
 // sourceName is the name of a complete update: of its file, or its hash.

@@ -52,6 +52,8 @@ type fact struct {
 }
 
 type reportData struct {
+	Name     string // what the releases call themselves
+	Title    string // their versions
 	Summary  string
 	Verified bool
 	Findings []string
@@ -108,6 +110,9 @@ func (s *server) jobPage(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	d.Facts = facts(st)
+	if d.Report != nil && d.Report.Title != "" {
+		d.Subject = about(cmp.Or(d.Report.Name, st.Spec.Product), d.Report.Title, st.Spec)
+	}
 	v := view{Title: d.Subject, Subject: d.Subject, State: st.State, Data: d}
 	if !st.State.Final() {
 		v.Renew, v.Events = 3, "/api/v1/jobs/"+id+"/events"
@@ -218,6 +223,12 @@ func facts(st job.Status) []fact {
 // readReport is what people want to know of a report: what changed, the largest first.
 func readReport(r *partial.Report) *reportData {
 	d := &reportData{Verified: r.Verified}
+	if r.From.Version != "" && r.To.Version != "" {
+		d.Name, d.Title = r.To.Name, r.From.Version+" → "+r.To.Version
+		if r.From.Version == r.To.Version && r.From.BuildID != r.To.BuildID {
+			d.Title += ", build " + r.From.BuildID + " → " + r.To.BuildID
+		}
+	}
 	n := map[partial.Action]int{}
 	var most int64
 	for _, f := range r.Files {

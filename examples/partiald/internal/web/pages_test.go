@@ -59,7 +59,7 @@ func TestPages(t *testing.T) {
 			}
 		}
 	}
-	s.do("GET", pages["job-done"], "").has("<h1>firefox en-US linux-x86_64: 152.0 → 153.0</h1>", "Download the partial", "libxul.so", "patched", "removed", "86.", "Remove the file", "<rect class=\"part\"")
+	s.do("GET", pages["job-done"], "").has("<h1>firefox 152.0 → 153.0, en-US, linux-x86_64</h1>", "Download the partial", "libxul.so", "patched", "removed", "86.", "Remove the file", "<rect class=\"part\"")
 	s.do("GET", pages["job-failed"], "").has("A complete update could not be fetched", "404 Not Found", "or upload the file", "Try again", "/problems#fetch-failed")
 	s.do("GET", pages["job-running"], "").has(`<progress id="progress" max="92274688" value="32505856">`, "31.0 MiB of 88.0 MiB · browser/omni.ja", "/events", "Cancel")
 	s.do("GET", pages["job-cancelled"], "").has("Cancelled", "Try again", "by anonymous")
@@ -227,7 +227,7 @@ func TestPageActions(t *testing.T) {
 
 	line := "https://example.org/a.mar " + hashA + " https://example.org/b.mar " + hashB
 	r := post(303, "/batches", "lines", "# all of them\n\n"+line+"\n"+line+" de linux\n", "product", "firefox")
-	s.do("GET", r.Header.Get("Location"), "").has("2 partials", "firefox de linux: a → b")
+	s.do("GET", r.Header.Get("Location"), "").has("2 partials", "firefox a → b, de, linux")
 	post(422, "/batches", "lines", line+"\nhttps://example.org/a.mar\n").has("Line 2 has 1 words", line)
 	post(422, "/batches", "lines", "a b c d").has("line 1: the second word")
 	post(422, "/batches", "lines", "").has("asks for nothing")

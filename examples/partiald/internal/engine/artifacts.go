@@ -433,14 +433,6 @@ func (e *Engine) purge(ctx context.Context, id string, who job.Asker) (removed b
 	if !r.State.Final() {
 		return false, job.Errorf(job.CodeConflict, "the job is %s: cancel it first", r.State)
 	}
-	if r.State == job.Done {
-		next := r
-		next.Purged = e.now()
-		next.step(job.Done, next.Purged, e.o.Server, "purged by "+who.Name)
-		if _, err := e.save(ctx, &next, revision); err != nil {
-			return false, outward(err)
-		}
-	}
 	e.present.remove(id)
 	e.present.remove("stored\x00" + id)
 	removed, err = e.purgeLocal(ctx, id, &r)
@@ -456,6 +448,15 @@ func (e *Engine) purge(ctx context.Context, id string, who job.Asker) (removed b
 	}
 	if err != nil {
 		return removed, storeError(err)
+	}
+	// Now that nobody can get it from the storage any more the others remove their copies.
+	if r.State == job.Done {
+		next := r
+		next.Purged = e.now()
+		next.step(job.Done, next.Purged, e.o.Server, "purged by "+who.Name)
+		if _, err := e.save(ctx, &next, revision); err != nil {
+			return removed, outward(err)
+		}
 	}
 	return removed, nil
 }

@@ -56,7 +56,7 @@ func (e *Engine) heardJob(u queue.Update) {
 		e.log.Warn("a job's record cannot be read", "job", u.Name, "error", err)
 		return
 	}
-	if !r.Purged.IsZero() && r.Server != e.o.Server {
+	if !r.Purged.IsZero() && len(r.Changes) > 0 && r.Changes[len(r.Changes)-1].Server != e.o.Server {
 		e.present.remove(r.ID)
 		if _, err := e.purgeLocal(e.ctx, r.ID, &r); err != nil {
 			e.log.Warn("what another server purged could not be purged here", "job", r.ID, "error", err)

@@ -3,6 +3,8 @@ package engine_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/hex"
@@ -205,7 +207,7 @@ func (n *node) close() {
 		return
 	}
 	n.closed = true
-	if err := n.Engine.Close(); err != nil {
+	if err := n.Close(); err != nil {
 		n.t.Error(err)
 	}
 	n.o.Queue.Close()
@@ -293,3 +295,88 @@ func (o *origin) file(t *testing.T, s job.Source) []byte {
 	}
 	return data.([]byte)
 }
+
+// directory is a storage that nodes share.
+func directory(t *testing.T) storage.Backend {
+	t.Helper()
+	root, err := os.OpenRoot(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := storage.NewDir(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return shared{d}
+}
+
+// shared keeps a backend open when one of its users closes.
+type shared struct{ *storage.Dir }
+
+// Close hides the directory's.
+func (shared) Close() error { return nil }
+
+// clock is one that can be set.
+type clock struct {
+	mu      sync.Mutex
+	offset  time.Duration
+	stopped time.Time
+}
+
+func newClock() *clock { return &clock{} }
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.stopped.IsZero() {
+		return c.stopped
+	}
+	return time.Now().Add(c.offset)
+}
+
+func (c *clock) set(t time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stopped, c.offset = time.Time{}, time.Until(t)
+}
+
+// jump makes the clock jump away and, the next time, back; 0 stops it and lets it go on.
+func (c *clock) jump(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case d == 0 && c.stopped.IsZero():
+		c.stopped = time.Now()
+	case d == 0 || c.offset != 0:
+		c.stopped, c.offset = time.Time{}, 0
+	default:
+		c.offset = d
+	}
+}
+
+func sumOf(t *testing.T, id string) (sum [32]byte) {
+	t.Helper()
+	b, err := hex.DecodeString(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copy(sum[:], b)
+	return sum
+}
+
+// signer is one whose key is made once for all tests.
+func signer(t *testing.T) engine.Signer {
+	t.Helper()
+	key, err := testKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := mar.CryptoSigner(key, mar.RSAPKCS1SHA384)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return engine.Signer{Name: "test", Signer: s}
+}
+
+var testKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })

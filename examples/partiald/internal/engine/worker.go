@@ -30,7 +30,11 @@ const (
 	finishFor     = 30 * time.Second       // how long an attempt tries to tell how it ended
 	handBackFor   = 6 * time.Second        // the same, for one that is handed back: Close waits for it
 	maxRetryDelay = 10 * time.Minute
-	maxStrangers  = 20
+
+	// A job that this server cannot do is left to others, for about 7 minutes in all.
+	maxStrangers     = 20
+	strangerDelay    = 100 * time.Millisecond
+	maxStrangerDelay = 30 * time.Second
 )
 
 // attempt is one run of a job on this server.
@@ -208,7 +212,7 @@ func (e *Engine) claimRecord(ctx context.Context, a *attempt, r record, revision
 			if _, err := e.save(ctx, &r, revision); err != nil {
 				return false, err
 			}
-			return false, m.HandBack(ctx, retryUnavailable)
+			return false, m.HandBack(ctx, min(strangerDelay<<r.Strangers, maxStrangerDelay))
 		}
 		r.Error = judge(err, 1).err
 		r.Error.Message += "; submit it again"

@@ -144,6 +144,7 @@ func openIDs(t *testing.T, l *ledger.Ledger) []string {
 }
 
 func testLife(t *testing.T, p place) {
+	t.Helper()
 	l := p.open(t)
 	if err := l.Ping(t.Context()); err != nil {
 		t.Error(err)
@@ -203,6 +204,7 @@ func testLife(t *testing.T, p place) {
 var ignoreN = cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".n" }, cmp.Ignore())
 
 func testHistory(t *testing.T, p place) {
+	t.Helper()
 	l := p.open(t)
 	var entries []ledger.Entry
 	for n := range 25 {
@@ -282,6 +284,7 @@ func testHistory(t *testing.T, p place) {
 }
 
 func testBatch(t *testing.T, p place) {
+	t.Helper()
 	l := p.open(t)
 	a, b, c := entry(1), entry(2), entry(3)
 	batch := job.Batch{ID: "batch", Created: epoch, Jobs: []job.Status{{ID: b.Status.ID}, {ID: a.Status.ID}}}
@@ -308,6 +311,7 @@ func testBatch(t *testing.T, p place) {
 }
 
 func testActions(t *testing.T, p place) {
+	t.Helper()
 	l := p.open(t)
 	var want []job.Action
 	for i, what := range []string{"cancel", "ban", "purge"} {
@@ -344,6 +348,7 @@ func testActions(t *testing.T, p place) {
 }
 
 func testAllOrNothing(t *testing.T, p place) {
+	t.Helper()
 	l := p.open(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -373,6 +378,7 @@ func testAllOrNothing(t *testing.T, p place) {
 }
 
 func testForget(t *testing.T, p place) {
+	t.Helper()
 	l := p.open(t)
 	accept(t, l, "x", entry(1), entry(2))
 	if err := l.Forget(t.Context(), entry(1).Status.ID); err != nil {
@@ -388,6 +394,7 @@ func testForget(t *testing.T, p place) {
 
 // testSeveral has several servers write down the same at the same time.
 func testSeveral(t *testing.T, p place) {
+	t.Helper()
 	const servers, jobs = 3, 30
 	var wg sync.WaitGroup
 	for range servers {
@@ -422,6 +429,7 @@ func testSeveral(t *testing.T, p place) {
 }
 
 func testStrange(t *testing.T, p place) {
+	t.Helper()
 	l := p.open(t)
 	e := entry(1)
 	e.Status.Spec.Labels = map[string]string{"nul": "a\x00b", "bad": "\xff", "quote": "'\"; DROP TABLE jobs; -- ? $1 :x @y"}
@@ -437,6 +445,7 @@ func testStrange(t *testing.T, p place) {
 }
 
 func testNewer(t *testing.T, p place) {
+	t.Helper()
 	l := p.open(t)
 	if err := l.SetVersion(t.Context(), 1000); err != nil {
 		t.Fatal(err)
@@ -448,6 +457,7 @@ func testNewer(t *testing.T, p place) {
 }
 
 func testClosed(t *testing.T, p place) {
+	t.Helper()
 	l, err := open(t.Context(), p.dsn)
 	if err != nil {
 		t.Fatal(err)
@@ -474,6 +484,7 @@ func testClosed(t *testing.T, p place) {
 
 // testKill kills a writer and looks whether everything is there that it had said was written.
 func testKill(t *testing.T, p place) {
+	t.Helper()
 	p.open(t)
 	n, rounds := 0, 3
 	if p.pg != nil {

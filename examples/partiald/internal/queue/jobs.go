@@ -162,23 +162,24 @@ func (q *Queue) Next(ctx context.Context) (*Message, error) {
 func (q *Queue) poll(ctx context.Context) (*Message, error) {
 	var failed error
 	for p := Priorities - 1; p >= 0; p-- {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 		batch, err := q.levels[p].FetchNoWait(1)
 		if err != nil {
 			failed = err
 			continue
 		}
 		for m := range batch.Messages() { // closed after a second, if the engine does not answer
+			msg := q.message(m)
 			if ctx.Err() != nil {
-				_ = m.Nak() // or somebody gets it after AckWait
-				continue
+				// It is nobody's here any more. Without an answer somebody would get it only after AckWait.
+				return nil, msg.HandBack(context.WithoutCancel(ctx), 0)
 			}
-			return q.message(m), nil
+			return msg, nil
 		}
 		if err := batch.Error(); err != nil {
 			failed = err
-		}
-		if ctx.Err() != nil {
-			break
 		}
 	}
 	return nil, failed

@@ -90,7 +90,7 @@ func (o *objects) read(ctx context.Context, k cache.Key, name string, info *jets
 	if err != nil {
 		return nil, err
 	}
-	defer r.Close() //nolint:errcheck // read to its end and compared
+	defer r.Close()
 	file, err := os.CreateTemp(o.dir, "partiald-*")
 	if err != nil {
 		return nil, err

@@ -334,6 +334,13 @@ func (q *Queue) setUp(ctx context.Context) (err error) {
 		return fmt.Errorf("stream %s: %w", name, err)
 	}
 	for p := range q.levels {
+		if !q.Shared() {
+			// Nobody else works here, so what was under work when the process ended waits again. The engine would deliver
+			// it only after AckWait.
+			if err := q.jobs.DeleteConsumer(ctx, fmt.Sprintf("p%d", p)); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+				return fmt.Errorf("consumer p%d: %w", p, err)
+			}
+		}
 		if q.levels[p], err = q.jobs.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
 			Durable: fmt.Sprintf("p%d", p), FilterSubject: fmt.Sprintf("%s.jobs.%d.*", q.o.Prefix, p),
 			AckPolicy: jetstream.AckExplicitPolicy, AckWait: q.o.AckWait,
@@ -370,7 +377,7 @@ func (q *Queue) setUp(ctx context.Context) (err error) {
 // Shared says whether other servers can work on the jobs of the queue.
 func (q *Queue) Shared() bool { return len(q.o.URLs) > 0 || q.o.Cluster != nil || q.o.Listen != "" }
 
-// Limit, AckWait and Timeout are those of the options.
+// Limit is how many jobs may wait or be under work.
 func (q *Queue) Limit() int { return q.o.Limit }
 
 // AckWait is how long a worker may be silent.

@@ -110,6 +110,7 @@ func none(t *testing.T, q *queue.Queue) {
 // testOnce publishes jobs many times at once, with all priorities and from two servers: each is there once, until it is
 // acknowledged.
 func testOnce(t *testing.T, open func(...func(*queue.Options)) *queue.Queue) {
+	t.Helper()
 	a, b := open(), open()
 	for round := range 5 {
 		id := fmt.Sprintf("job%d", round)
@@ -157,6 +158,7 @@ func testOnce(t *testing.T, open func(...func(*queue.Options)) *queue.Queue) {
 }
 
 func testPriorities(t *testing.T, open func(...func(*queue.Options)) *queue.Queue) {
+	t.Helper()
 	q := open()
 	for i, p := range []int{0, 5, 9, 0, 1, 9} {
 		if err := q.Publish(t.Context(), fmt.Sprintf("%d.%d", p, i)[:1]+fmt.Sprint(i), p, nil); err != nil {
@@ -181,6 +183,7 @@ func testPriorities(t *testing.T, open func(...func(*queue.Options)) *queue.Queu
 }
 
 func testLimit(t *testing.T, open func(...func(*queue.Options)) *queue.Queue) {
+	t.Helper()
 	q := open(func(o *queue.Options) { o.Limit = 3 })
 	for i := range 5 {
 		err := q.Publish(t.Context(), fmt.Sprint(i), i, nil)
@@ -201,6 +204,7 @@ func testLimit(t *testing.T, open func(...func(*queue.Options)) *queue.Queue) {
 
 // testAbandoned is about a worker that falls silent, and one that does not.
 func testAbandoned(t *testing.T, open func(...func(*queue.Options)) *queue.Queue) {
+	t.Helper()
 	const wait = 400 * time.Millisecond
 	q := open(func(o *queue.Options) { o.AckWait = wait })
 	if err := q.Publish(t.Context(), "x", 0, []byte("x")); err != nil {
@@ -225,6 +229,7 @@ func testAbandoned(t *testing.T, open func(...func(*queue.Options)) *queue.Queue
 }
 
 func testHandedBack(t *testing.T, open func(...func(*queue.Options)) *queue.Queue) {
+	t.Helper()
 	q := open()
 	if err := q.Publish(t.Context(), "x", 0, nil); err != nil {
 		t.Fatal(err)
@@ -247,6 +252,7 @@ func testHandedBack(t *testing.T, open func(...func(*queue.Options)) *queue.Queu
 }
 
 func testRemove(t *testing.T, open func(...func(*queue.Options)) *queue.Queue) {
+	t.Helper()
 	q := open()
 	for _, id := range []string{"a", "b"} {
 		if err := q.Publish(t.Context(), id, 4, nil); err != nil {
@@ -269,6 +275,7 @@ func testRemove(t *testing.T, open func(...func(*queue.Options)) *queue.Queue) {
 }
 
 func testValues(t *testing.T, open func(...func(*queue.Options)) *queue.Queue) {
+	t.Helper()
 	q := open()
 	ctx, key := t.Context(), queue.Key("job", "x/y z")
 	if _, _, err := q.Get(ctx, key); !errors.Is(err, queue.ErrNotFound) {
@@ -305,6 +312,7 @@ func testValues(t *testing.T, open func(...func(*queue.Options)) *queue.Queue) {
 }
 
 func testLive(t *testing.T, open func(...func(*queue.Options)) *queue.Queue) {
+	t.Helper()
 	q := open()
 	ctx, key := t.Context(), queue.Key("rate", "x")
 	gone := make(chan struct{})
@@ -349,6 +357,7 @@ func testLive(t *testing.T, open func(...func(*queue.Options)) *queue.Queue) {
 }
 
 func testWatch(t *testing.T, open func(...func(*queue.Options)) *queue.Queue) {
+	t.Helper()
 	q := open()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -391,6 +400,7 @@ func testWatch(t *testing.T, open func(...func(*queue.Options)) *queue.Queue) {
 }
 
 func testObjects(t *testing.T, open func(...func(*queue.Options)) *queue.Queue) {
+	t.Helper()
 	plain := open(func(o *queue.Options) { o.Objects = true; o.TempDir = t.TempDir() })
 	store := plain.Store()
 	key := cache.NewKey(cache.Partials, "x")

@@ -31,28 +31,37 @@ type Server struct {
 	mu   sync.Mutex
 }
 
+// Found says whether there is a PostgreSQL.
+func Found() bool { return len(programs()) > 0 }
+
+// programs returns the initdb of every installed PostgreSQL.
+func programs() []string {
+	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
+	if err != nil {
+		panic(err) // the pattern is ours
+	}
+	if path, err := exec.LookPath("initdb"); err == nil && len(found) == 0 {
+		found = append(found, path)
+	}
+	return slices.DeleteFunc(found, func(initdb string) bool {
+		_, err := os.Stat(filepath.Join(filepath.Dir(initdb), "postgres"))
+		return err != nil
+	})
+}
+
 // Postgres starts a server for a test, which is skipped where there is no PostgreSQL (Debian: postgresql-15). As root,
 // who must not run it, it runs as postgres or nobody. The server ends with the test.
 func Postgres(tb testing.TB) *Server {
 	tb.Helper()
 	s := &Server{}
-	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	if path, err := exec.LookPath("initdb"); err == nil && len(found) == 0 {
-		found = append(found, path)
-	}
-	found = slices.DeleteFunc(found, func(initdb string) bool {
-		_, err := os.Stat(filepath.Join(filepath.Dir(initdb), "postgres"))
-		return err != nil
-	})
+	found := programs()
 	if len(found) == 0 {
 		tb.Skip("no PostgreSQL: install postgresql-15, or put its initdb and postgres into the PATH")
 	}
+	var err error
 	s.bin = filepath.Dir(found[len(found)-1])
 	// Not the test's directory, whose name may be too long for a socket and whose parents are the test's user's alone.
-	if s.dir, err = os.MkdirTemp("", "pg"); err != nil {
+	if s.dir, err = os.MkdirTemp("", "pg"); err != nil { //nolint:usetesting // see above
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { os.RemoveAll(s.dir) })

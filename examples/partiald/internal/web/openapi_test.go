@@ -2,16 +2,9 @@ package web_test
 
 import (
 	"encoding/json"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
-	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job/jobtest"
-	"github.com/senbonzakura/senbonzakura/internal/testkit"
 )
 
 // document is as much of OpenAPI as the tests need.
@@ -105,112 +98,4 @@ func jsonOf(t *testing.T, v any) string {
 		t.Fatal(err)
 	}
 	return string(data)
-}
-
-// clientProgram makes a partial with the generated client.
-const clientProgram = `package main
-
-import (
-	"context"
-	"fmt"
-	"os"
-	"strings"
-
-	"example.org/client/api"
-)
-
-func main() {
-	if err := run(context.Background()); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
-
-func run(ctx context.Context) error {
-	c, err := api.NewClientWithResponses(os.Args[1])
-	if err != nil {
-		return err
-	}
-	var sources []api.Source
-	for _, content := range []string{"old", "new"} {
-		up, err := c.UploadWithBodyWithResponse(ctx, "application/octet-stream", strings.NewReader(content))
-		if err != nil {
-			return err
-		}
-		if up.JSON201 == nil {
-			return fmt.Errorf("upload: %s %s", up.Status(), up.Body)
-		}
-		sources = append(sources, api.Source{Sha512: &up.JSON201.Sha512})
-	}
-	wait := "wait=20"
-	made, err := c.CreatePartialWithResponse(ctx, &api.CreatePartialParams{Prefer: &wait}, api.Spec{From: sources[0], To: sources[1]})
-	if err != nil {
-		return err
-	}
-	if made.JSON200 == nil {
-		return fmt.Errorf("create: %s %s", made.Status(), made.Body)
-	}
-	report, err := c.GetReportWithResponse(ctx, made.JSON200.Id)
-	if err != nil || report.JSON200 == nil || !report.JSON200.Verified {
-		return fmt.Errorf("report: %v %+v", err, report)
-	}
-	file, err := c.DownloadPartialWithResponse(ctx, made.JSON200.Id)
-	if err != nil {
-		return err
-	}
-	none, err := c.GetJobWithResponse(ctx, "x", &api.GetJobParams{})
-	if err != nil {
-		return err
-	}
-	if none.ApplicationproblemJSON404 == nil || none.ApplicationproblemJSON404.Code != "not-found" {
-		return fmt.Errorf("no problem: %s %s", none.Status(), none.Body)
-	}
-	_, err = os.Stdout.Write(file.Body)
-	return err
-}
-`
-
-// TestGeneratedClient makes a partial with a client that oapi-codegen made of the served document.
-func TestGeneratedClient(t *testing.T) {
-	if testkit.Count(0, 1, 1) == 0 {
-		t.Skip("generating and compiling a client takes several seconds of CPU (SENBON_GATE=1)")
-	}
-	generator, err := exec.LookPath("oapi-codegen")
-	if err != nil {
-		t.Skip("no oapi-codegen: go install github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen@v2.8.2")
-	}
-	_, _, out := realPartial(t)
-	svc := jobtest.New()
-	svc.OnSubmit = func(st job.Status) { svc.Finish(st.ID, out) }
-	s := openWith(t, svc, everything)
-	dir := t.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, "api"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	for name, text := range map[string]string{
-		"openapi.json": s.do("GET", "/openapi.json", "").want(200).body,
-		"main.go":      clientProgram,
-		"go.mod":       "module example.org/client\n\ngo 1.26\n",
-	} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	run := func(name string, args ...string) []byte {
-		t.Helper()
-		cmd := exec.CommandContext(t.Context(), name, args...)
-		cmd.Dir = dir
-		var stderr strings.Builder
-		cmd.Stderr = &stderr
-		data, err := cmd.Output()
-		if err != nil {
-			t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, stderr.String())
-		}
-		return data
-	}
-	run(generator, "-generate", "types,client", "-package", "api", "-o", "api/client.go", "openapi.json")
-	run("go", "mod", "tidy")
-	if got := run("go", "run", ".", s.srv.URL); string(got) != string(out.Partial) {
-		t.Errorf("the client has %d bytes, want %d", len(got), len(out.Partial))
-	}
 }

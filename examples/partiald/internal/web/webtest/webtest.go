@@ -28,15 +28,15 @@ type Browser struct {
 }
 
 // Open starts a browser that ends with the test. Pictures are kept in $SENBON_SCREENSHOTS, or with -artifacts.
-func Open(t testing.TB) *Browser {
-	t.Helper()
+func Open(tb testing.TB) *Browser {
+	tb.Helper()
 	if testing.Short() {
-		t.Skip("a browser takes several seconds (-short)")
+		tb.Skip("a browser takes several seconds (-short)")
 	}
 	if raceEnabled {
-		t.Skip("a browser and the race detector take too long together")
+		tb.Skip("a browser and the race detector take too long together")
 	}
-	b := &Browser{t: t}
+	b := &Browser{t: tb}
 	var path string
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
 		if p, err := exec.LookPath(name); err == nil {
@@ -45,23 +45,23 @@ func Open(t testing.TB) *Browser {
 		}
 	}
 	if path == "" {
-		t.Skip("no Chromium: apt-get install chromium fonts-dejavu-core")
+		tb.Skip("no Chromium: apt-get install chromium fonts-dejavu-core")
 	}
 	if b.dir = os.Getenv("SENBON_SCREENSHOTS"); b.dir == "" {
 		if f := flag.Lookup("test.artifacts"); f != nil && f.Value.String() == "true" {
-			b.dir = t.ArtifactDir()
+			b.dir = tb.ArtifactDir()
 		}
 	} else if err := os.MkdirAll(b.dir, 0o755); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox,
 		chromedp.Flag("disable-gpu", true), chromedp.Flag("hide-scrollbars", true))
-	alloc, cancel := chromedp.NewExecAllocator(context.WithoutCancel(t.Context()), opts...)
-	t.Cleanup(cancel)
+	alloc, cancel := chromedp.NewExecAllocator(context.WithoutCancel(tb.Context()), opts...)
+	tb.Cleanup(cancel)
 	ctx, cancel := chromedp.NewContext(alloc)
-	t.Cleanup(cancel)
+	tb.Cleanup(cancel)
 	ctx, cancel = context.WithTimeout(ctx, 2*time.Minute)
-	t.Cleanup(cancel)
+	tb.Cleanup(cancel)
 	b.ctx = ctx
 	b.Do(chromedp.Func(func(ctx context.Context, tab *chromedp.Target) error {
 		_, err := cdp.Call(ctx, tab, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{
@@ -76,9 +76,10 @@ func Open(t testing.TB) *Browser {
 }
 
 // For returns the same browser, failing another test.
-func (b *Browser) For(t testing.TB) *Browser {
+func (b *Browser) For(tb testing.TB) *Browser {
+	tb.Helper()
 	c := *b
-	c.t = t
+	c.t = tb
 	return &c
 }
 

@@ -20,6 +20,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -57,13 +58,15 @@ func (c cleaner) Run() int {
 	return code
 }
 
-// logs collects what a process logs.
+// logs collects what a process logs: the end of it, and the first line with each message.
 type logs struct {
 	mu    sync.Mutex
-	lines []map[string]any
-	text  bytes.Buffer
+	first map[string]map[string]any
+	tail  []string
 	more  chan struct{} // closed and replaced with every line
 }
+
+const maxTail = 500
 
 func (l *logs) follow(r io.Reader) {
 	s := bufio.NewScanner(r)
@@ -73,10 +76,14 @@ func (l *logs) follow(r io.Reader) {
 		if json.Unmarshal(s.Bytes(), &line) != nil {
 			line = map[string]any{"msg": s.Text()}
 		}
+		message, _ := line["msg"].(string)
 		l.mu.Lock()
-		l.lines = append(l.lines, line)
-		l.text.Write(s.Bytes())
-		l.text.WriteByte('\n')
+		if l.first[message] == nil && len(l.first) < 1000 {
+			l.first[message] = line
+		}
+		if l.tail = append(l.tail, s.Text()); len(l.tail) > 2*maxTail {
+			l.tail = slices.Delete(l.tail, 0, maxTail)
+		}
 		close(l.more)
 		l.more = make(chan struct{})
 		l.mu.Unlock()
@@ -85,16 +92,13 @@ func (l *logs) follow(r io.Reader) {
 
 // find returns the first line with a message, waiting for it until ctx ends.
 func (l *logs) find(ctx context.Context, message string) (map[string]any, error) {
-	for from := 0; ; {
+	for {
 		l.mu.Lock()
-		for ; from < len(l.lines); from++ {
-			if l.lines[from]["msg"] == message {
-				defer l.mu.Unlock()
-				return l.lines[from], nil
-			}
-		}
-		more := l.more
+		line, more := l.first[message], l.more
 		l.mu.Unlock()
+		if line != nil {
+			return line, nil
+		}
 		select {
 		case <-more:
 		case <-ctx.Done():
@@ -106,7 +110,7 @@ func (l *logs) find(ctx context.Context, message string) (map[string]any, error)
 func (l *logs) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.text.String()
+	return strings.Join(l.tail, "\n")
 }
 
 // node is a running partiald.
@@ -147,7 +151,7 @@ func (n *node) launch() {
 	if err := n.cmd.Start(); err != nil {
 		n.t.Fatal(err)
 	}
-	n.log = &logs{more: make(chan struct{})}
+	n.log = &logs{first: map[string]map[string]any{}, more: make(chan struct{})}
 	n.done = make(chan error, 1)
 	cmd, log, done := n.cmd, n.log, n.done
 	go func() {

@@ -27,11 +27,11 @@ func logger(c *config.Config, w io.Writer) (*slog.Logger, error) {
 	switch format {
 	case "text":
 		opts.ReplaceAttr = nil
-		return slog.New(slog.NewTextHandler(w, opts)).With("server", c.Name), nil
+		return slog.New(slog.NewTextHandler(w, opts)).With("host", c.Name), nil
 	case "mozlog":
 		return slog.New(mozlog.New(w, mozlog.Options{Logger: "partiald", Hostname: c.Name, Level: level, ReplaceAttr: numbers})), nil
 	}
-	return slog.New(slog.NewJSONHandler(w, opts)).With("server", c.Name), nil
+	return slog.New(slog.NewJSONHandler(w, opts)).With("host", c.Name), nil
 }
 
 // numbers writes time spans as milliseconds, which is what programs that read logs can compare: "took" becomes

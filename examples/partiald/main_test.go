@@ -227,9 +227,9 @@ func TestNotify(t *testing.T) {
 func TestLogFormats(t *testing.T) {
 	t.Parallel()
 	for format, want := range map[string]string{
-		"auto":   `^\{"time":"[^"]+","level":"INFO","msg":"m","server":"up-1","took_ms":1\.5\}\n$`,
-		"json":   `^\{"time":"[^"]+","level":"INFO","msg":"m","server":"up-1","took_ms":1\.5\}\n$`,
-		"text":   `^time=\S+ level=INFO msg=m server=up-1 took=1\.5ms\n$`,
+		"auto":   `^\{"time":"[^"]+","level":"INFO","msg":"m","host":"up-1","took_ms":1\.5\}\n$`,
+		"json":   `^\{"time":"[^"]+","level":"INFO","msg":"m","host":"up-1","took_ms":1\.5\}\n$`,
+		"text":   `^time=\S+ level=INFO msg=m host=up-1 took=1\.5ms\n$`,
 		"mozlog": `^\{"Timestamp":\d{19},"Type":"partiald\.m","Logger":"partiald","Hostname":"up-1","EnvVersion":"2\.0","Severity":6,"Pid":\d+,"Fields":\{"msg":"m","took_ms":1\.5\}\}\n$`,
 	} {
 		var out bytes.Buffer

@@ -83,13 +83,18 @@ server takes requests (/__lbheartbeat__); with --deep also whether everything th
 	return cmd
 }
 
-// local is how a server on this machine can be reached.
+// local is how the configured server can be reached on this machine.
 func local(c *config.Config) string {
 	scheme := "http"
 	if c.Server.TLSCertificate != "" {
 		scheme = "https"
 	}
-	host, port, err := net.SplitHostPort(c.Server.Listen)
+	return near(scheme, c.Server.Listen)
+}
+
+// near is how one reaches what listens, from the same machine.
+func near(scheme, listen string) string {
+	host, port, err := net.SplitHostPort(listen)
 	if err != nil {
 		return ""
 	}

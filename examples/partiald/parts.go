@@ -153,7 +153,8 @@ func (p *parts) openQueue(ctx context.Context, c *config.Config, log *slog.Logge
 func (p *parts) openCache(ctx context.Context, c *config.Config, log *slog.Logger, _ *metrics) (string, error) {
 	limits := map[cache.Kind]cache.Limit{}
 	for kind, size := range map[cache.Kind]config.Size{
-		cache.Completes: c.Cache.Completes, cache.Patches: c.Cache.Patches, cache.Partials: c.Cache.Partials, senbonzakura.Reports: c.Cache.Reports,
+		cache.Completes: c.Cache.Completes, cache.Patches: c.Cache.Patches, cache.Partials: c.Cache.Partials,
+		senbonzakura.Reports: c.Cache.Reports, engine.KindDocs: c.Cache.Reports, engine.KindLogs: c.Cache.Reports,
 	} {
 		limits[kind] = cache.Limit{Bytes: int64(size), Age: c.Cache.Age.Duration}
 	}

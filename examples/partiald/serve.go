@@ -233,9 +233,9 @@ func (s *service) until(ctx context.Context) error {
 	}
 	watching, unwatch := context.WithCancel(context.Background())
 	s.watchers.Go(func() {
-		watchdog(watching, socket, s.a.variable("WATCHDOG_USEC"), func(context.Context) bool {
-			s.engine.Ready() // where the service hangs this does not come back
-			return true
+		watchdog(watching, socket, s.a.variable("WATCHDOG_USEC"), func(ctx context.Context) bool {
+			_, err := ask(ctx, near(scheme, s.listener.Addr().String())+"/__lbheartbeat__", true)
+			return err == nil
 		})
 	})
 	var err error

@@ -117,6 +117,7 @@ func TestBrokenConfigurations(t *testing.T) {
 		{"queue does not run", "[queue]\nurls = [\"nats://u:hidden@" + closed + "\"]\nobjects = true\n", nil, []string{"queue.urls"}},
 		{"queue says nothing", "[queue]\nurls = [\"nats://u:hidden@" + silent.Addr().String() + "\"]\nobjects = true\n", nil, []string{"queue.urls"}},
 		{"queue without a shared store", "[queue]\nurls = [\"nats://" + closed + "\"]\n", nil, []string{"storage.command"}},
+		{"port of the cluster taken", "[queue]\ncluster_listen = \"" + taken.Addr().String() + "\"\ncluster_routes = [\"127.0.0.1:1\"]\nobjects = true\n", nil, []string{"queue.cluster_listen", "address already in use"}},
 		{"queue directory below a file", "", []string{"PARTIALD_QUEUE_DIR=" + noData}, []string{"queue.dir"}},
 		{"storage plugin missing", "[storage]\ncommand = \"" + dir + "/none\"\nsha256 = \"" + scriptSum + "\"\n", nil, []string{"storage.command", "none"}},
 		{"storage plugin of another checksum", "[storage]\ncommand = \"" + script + "\"\nsha256 = \"" + strings.Repeat("0", 64) + "\"\n", nil, []string{"storage.sha256", "another checksum"}},

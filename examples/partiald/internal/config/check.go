@@ -240,6 +240,9 @@ func (k *checker) embedded() {
 		return
 	}
 	k.try("queue.cluster_listen", hostPort(q.ClusterListen))
+	if !slices.ContainsFunc(q.ClusterRoutes, func(route string) bool { return route != q.ClusterListen }) {
+		k.add("queue.cluster_routes", "is missing: where are the other servers?")
+	}
 	for _, route := range q.ClusterRoutes {
 		if err := hostPort(route); err != nil {
 			k.add("queue.cluster_routes", "%q is not HOST:PORT, such as \"queue-2:6222\"", route)

@@ -326,7 +326,9 @@ func loopback(listen string) bool {
 }
 
 // Shared says whether other servers take jobs from the same queue.
-func (c *Config) Shared() bool { return !c.Embedded() || c.Queue.ClusterListen != "" }
+func (c *Config) Shared() bool {
+	return !c.Embedded() || c.Queue.ClusterListen != "" || c.Queue.Listen != ""
+}
 
 // Embedded says whether the queue runs in this process.
 func (c *Config) Embedded() bool { return len(c.Queue.URLs) == 0 }

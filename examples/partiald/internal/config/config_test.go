@@ -231,6 +231,7 @@ func TestProblems(t *testing.T) {
 		{"bad log", "[log]\nformat = \"xml\"\nlevel = \"loud\"\n", nil, []string{"partiald.toml:2: log.format: \"xml\" is none", "partiald.toml:3: log.level: \"loud\" is none"}},
 		{"proxy without prefixes", "[fetch]\nproxy = \"http://proxy:3128\"\n", nil, []string{"fetch.proxy: needs fetch.allow"}},
 		{"too little", "[workers]\nmax_memory = \"1MB\"\nattempts = 0\n[limits]\nupload = \"1B\"\n", nil, []string{"workers.max_memory: 1MB is too little", "workers.attempts: 0 is not between 1 and 100", "limits.upload: 1B is too little"}},
+		{"cluster of one", "[queue]\ncluster_listen = \"127.0.0.1:6222\"\ncluster_routes = [\"127.0.0.1:6222\"]\nobjects = true\n", nil, []string{"queue.cluster_routes: is missing"}},
 		{"replicas alone", "[queue]\nreplicas = 3\n", nil, []string{"queue.replicas: 3 copies need a cluster"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

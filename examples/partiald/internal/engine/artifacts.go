@@ -33,7 +33,7 @@ func partialKey(id string) (k cache.Key) {
 	return k
 }
 
-func docKey(id string) cache.Key { return cache.NewKey(kindDocs, id, "provenance") }
+func docKey(id string) cache.Key { return cache.NewKey(KindDocs, id, "provenance") }
 
 // put stores a value that is in memory.
 func (e *Engine) put(ctx context.Context, k cache.Key, value []byte) error {

@@ -43,6 +43,30 @@ func (s namedSigner) Sign(ctx context.Context, digest []byte) ([]byte, error) {
 	return sig, nil
 }
 
+// productSigner is a namedSigner over one that wants to know what it signs.
+type productSigner struct {
+	namedSigner
+	chooser senbonzakura.ProductSigner
+}
+
+// ForProduct implements senbonzakura.ProductSigner.
+func (s productSigner) ForProduct(ctx context.Context, product *mar.Product) (mar.Signer, error) {
+	chosen, err := s.chooser.ForProduct(ctx, product)
+	if err != nil {
+		return nil, &signError{s.name, err}
+	}
+	return namedSigner{chosen, s.name}, nil
+}
+
+// named returns the signer for the generator.
+func named(s Signer) mar.Signer {
+	n := namedSigner{s.Signer, s.Name}
+	if chooser, ok := s.Signer.(senbonzakura.ProductSigner); ok {
+		return productSigner{n, chooser}
+	}
+	return n
+}
+
 // verdict is what an attempt's error means.
 type verdict struct {
 	err *job.Error

@@ -25,7 +25,7 @@ func (e *Engine) Health(ctx context.Context) []job.Health {
 	checks := []check{{"queue", e.q.Ping}, {"ledger", e.l.Ping}, {"cache", e.probe}}
 	if s := e.o.Storage; s != nil {
 		checks = append(checks, check{"storage", func(ctx context.Context) error {
-			_, err := s.Client.Stat(ctx, s.Tier.ObjectName(cache.NewKey(kindDocs, "probe")))
+			_, err := s.Client.Stat(ctx, s.Tier.ObjectName(cache.NewKey(KindDocs, "probe")))
 			if errors.Is(err, plugins.ErrNotFound) {
 				return nil
 			}
@@ -65,7 +65,7 @@ func (e *Engine) Health(ctx context.Context) []job.Health {
 // probe writes to the disk and reads it back.
 func (e *Engine) probe(ctx context.Context) error {
 	text := []byte("probe of " + e.o.Server)
-	key := cache.NewKey(kindDocs, string(text))
+	key := cache.NewKey(KindDocs, string(text))
 	if _, err := e.o.Disk.Put(ctx, key, bytes.NewReader(text)); err != nil {
 		return err
 	}

@@ -16,8 +16,8 @@ import (
 
 // Kinds of cache entries.
 const (
-	kindLogs    cache.Kind = "logs"    // one for each attempt of a job, lines of JSON
-	kindDocs    cache.Kind = "docs"    // provenance of a job's partial
+	KindLogs    cache.Kind = "logs"    // one for each attempt of a job, lines of JSON
+	KindDocs    cache.Kind = "docs"    // provenance of a job's partial
 	kindUploads cache.Kind = "uploads" // which completes were uploaded
 )
 
@@ -52,6 +52,21 @@ func (l *jobLog) content() []byte {
 	}
 	return b
 }
+
+// quieter makes notes of the generator's errors: the attempt says itself how it ended, and whether that is worth
+// somebody's attention.
+type quieter struct{ slog.Handler }
+
+func (h quieter) Handle(ctx context.Context, r slog.Record) error {
+	r.Level = min(r.Level, slog.LevelInfo)
+	return h.Handler.Handle(ctx, r)
+}
+
+func (h quieter) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return quieter{h.Handler.WithAttrs(attrs)}
+}
+
+func (h quieter) WithGroup(name string) slog.Handler { return quieter{h.Handler.WithGroup(name)} }
 
 // note is a line of a log that stands for what is not there.
 func note(message string, args ...any) []byte {
@@ -99,7 +114,7 @@ func (h jobHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 func (h jobHandler) WithGroup(name string) slog.Handler { return jobHandler{h.Handler.WithGroup(name)} }
 
 func attemptLogKey(id string, attempt int, server string) cache.Key {
-	return cache.NewKey(kindLogs, id, strconv.Itoa(attempt), server)
+	return cache.NewKey(KindLogs, id, strconv.Itoa(attempt), server)
 }
 
 // Log returns the log of a job, lines of JSON: of all attempts, one after the other.

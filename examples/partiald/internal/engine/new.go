@@ -155,11 +155,11 @@ func (e *Engine) openGenerator() error {
 	}
 	var signers []mar.Signer
 	for _, s := range e.o.Signers {
-		signers = append(signers, namedSigner{s.Signer, s.Name})
+		signers = append(signers, named(s))
 	}
 	e.gen, err = senbonzakura.New(senbonzakura.Options{
 		Fetch: e.fetch, Cache: e.cache, Toolchain: e.o.Toolchain, Signers: signers,
-		Workers: e.o.Workers, MaxMemory: e.o.MaxMemory, Log: e.log,
+		Workers: e.o.Workers, MaxMemory: e.o.MaxMemory, Log: slog.New(quieter{e.log.Handler()}),
 	})
 	return err
 }

@@ -567,7 +567,11 @@ func (a *attempt) fail(ctx context.Context, err error) {
 		a.handBack(ctx, v.err.Message, max(delay, time.Millisecond), finishFor)
 		return
 	}
-	e.log.LogAttrs(ctx, slog.LevelError, "attempt failed", slog.Group("", args...))
+	level := slog.LevelError
+	if c := v.err.Code; c == job.CodeRefused || c == job.CodeInvalidMAR || c == job.CodeDigest || c == job.CodeRequest {
+		level = slog.LevelWarn // the caller's to mend
+	}
+	e.log.LogAttrs(ctx, level, "attempt failed", slog.Group("", args...))
 	a.keepLog(ctx)
 	a.finish(ctx, finishFor, func(r *record) {
 		r.Error, r.Result = v.err, nil

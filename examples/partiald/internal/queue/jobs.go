@@ -206,11 +206,9 @@ func (m *Message) Ack(ctx context.Context) error { return m.answer(ctx, "+ACK") 
 
 // HandBack gives the job back: another worker, or this one, gets it after a delay.
 func (m *Message) HandBack(ctx context.Context, delay time.Duration) error {
-	answer := "-NAK"
-	if delay > 0 {
-		answer += fmt.Sprintf(` {"delay": %d}`, delay.Nanoseconds())
-	}
-	err := m.answer(ctx, answer)
+	// Without a delay the engine only remembers it in memory: after its restart, or with another leader of a cluster,
+	// the job would come when AckWait is over.
+	err := m.answer(ctx, fmt.Sprintf(`-NAK {"delay": %d}`, max(delay, time.Millisecond).Nanoseconds()))
 	if err == nil && delay == 0 {
 		_ = m.q.nc.Publish(m.q.o.Prefix+".wake", nil)
 	}

@@ -22,6 +22,7 @@ package queue
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
 	"errors"
@@ -129,6 +130,8 @@ type Queue struct {
 	live    jetstream.KeyValue
 	objects *objects
 
+	password string // of the embedded engine, where it has one
+
 	turn  chan struct{} // held by the one who asks for the next job
 	woken chan struct{}
 	close sync.Once
@@ -191,7 +194,10 @@ func (q *Queue) open(ctx context.Context) error {
 	}
 	// A cluster has to find a leader first, and each stream one of its own: everything is tried until it works.
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
-		err := q.setUp(ctx)
+		// While there is no leader nobody answers at all. What one round has made the next one finds.
+		round, done := context.WithTimeout(ctx, q.o.Timeout)
+		err := q.setUp(round)
+		done()
 		if err == nil {
 			return nil
 		}
@@ -233,6 +239,13 @@ func (q *Queue) embed() error {
 			return fmt.Errorf("listen: %w", err)
 		}
 	}
+	if o.DontListen && q.o.Cluster != nil {
+		// The engine begins to listen to its cluster only after it listens to clients. So it does, on some port of this
+		// machine alone, to clients that know a password which nobody does but the connection below.
+		o.DontListen, o.Host, o.Port = false, "127.0.0.1", server.RANDOM_PORT
+		o.Username, o.Password = "partiald", rand.Text()
+		q.password = o.Password
+	}
 	if c := q.o.Cluster; c != nil {
 		host, port, err := address(c.Listen)
 		if err != nil {
@@ -263,11 +276,19 @@ func (q *Queue) embed() error {
 	if err != nil {
 		return err
 	}
-	ns.SetLoggerV2(&natsLog{q.o.Log}, false, false, false)
+	log := &natsLog{q.o.Log, make(chan string, 1)}
+	ns.SetLoggerV2(log, false, false, false)
 	q.ns = ns
 	go ns.Start()
-	if !ns.ReadyForConnections(q.o.StartTimeout) {
-		return errors.New("the embedded engine does not start; its directory may be in use")
+	for begin := time.Now(); !ns.ReadyForConnections(200 * time.Millisecond); {
+		select {
+		case why := <-log.fatal:
+			return fmt.Errorf("the embedded engine does not start: %s", why)
+		default:
+			if time.Since(begin) > q.o.StartTimeout {
+				return errors.New("the embedded engine does not start; its directory may be in use")
+			}
+		}
 	}
 	return nil
 }
@@ -300,7 +321,10 @@ func (q *Queue) connect() error {
 	}
 	address := strings.Join(q.o.URLs, ",")
 	if q.ns != nil {
-		options = append(options, nats.InProcessServer(q.ns))
+		options = append(options, nats.InProcessServer(q.ns), nats.IgnoreDiscoveredServers())
+		if q.password != "" {
+			options = append(options, nats.UserInfo("partiald", q.password))
+		}
 	} else {
 		if q.o.Credentials != "" {
 			options = append(options, nats.UserCredentials(q.o.Credentials))
@@ -432,15 +456,31 @@ func unseal(data []byte) ([]byte, bool) {
 }
 
 // natsLog brings what the embedded engine says into our log.
-type natsLog struct{ log *slog.Logger }
+type natsLog struct {
+	log   *slog.Logger
+	fatal chan string // why it ended
+}
 
 func (l *natsLog) say(level slog.Level, format string, args []any) {
 	l.log.Log(context.Background(), level, "nats: "+fmt.Sprintf(format, args...))
 }
 
 func (l *natsLog) Noticef(format string, args ...any) { l.say(slog.LevelDebug, format, args) }
-func (l *natsLog) Warnf(format string, args ...any)   { l.say(slog.LevelWarn, format, args) }
 func (l *natsLog) Errorf(format string, args ...any)  { l.say(slog.LevelError, format, args) }
-func (l *natsLog) Fatalf(format string, args ...any)  { l.say(slog.LevelError, format, args) }
 func (l *natsLog) Debugf(format string, args ...any)  {}
 func (l *natsLog) Tracef(format string, args ...any)  {}
+
+func (l *natsLog) Warnf(format string, args ...any) {
+	if strings.HasPrefix(format, "Plaintext passwords detected") {
+		return // ours are in no file of its
+	}
+	l.say(slog.LevelWarn, format, args)
+}
+
+func (l *natsLog) Fatalf(format string, args ...any) {
+	l.say(slog.LevelError, format, args)
+	select {
+	case l.fatal <- fmt.Sprintf(format, args...):
+	default:
+	}
+}

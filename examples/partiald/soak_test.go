@@ -1,0 +1,199 @@
+package main
+
+import (
+	"context"
+	"crypto/sha512"
+	"encoding/hex"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
+)
+
+// TestSoak runs three servers for as long as SENBON_SOAK says, with jobs that never end to come, an origin that fails,
+// plugins that are killed, and one of the servers killed again and again. No byte may be wrong, every job that was taken
+// must end, and the servers that live must not grow: heap, file descriptors and goroutines are compared after a fifth of
+// the time and at the end (L6).
+func TestSoak(t *testing.T) {
+	asked := os.Getenv("SENBON_SOAK")
+	if asked == "" {
+		t.Skip("long test: set SENBON_SOAK to how long it shall take, such as 60m, and give -timeout")
+	}
+	if runtime.GOOS != "linux" {
+		t.Skip("processes of plugins are found in /proc")
+	}
+	span, err := time.ParseDuration(asked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), span)
+	defer cancel()
+	o := newOrigin(t)
+	nodes := cluster(t, 3, "PARTIALD_FETCH_ATTEMPTS=4", "PARTIALD_WORKERS_RETRY_DELAY=500ms", "PARTIALD_WORKERS_ATTEMPTS=20",
+		"PARTIALD_CACHE_PARTIALS=8MB", "PARTIALD_CACHE_COMPLETES=32MB", "PARTIALD_CACHE_PATCHES=8MB", "PARTIALD_CACHE_MEMORY=8MB")
+	// Callers know the servers by their addresses alone, also the one that comes and goes.
+	third := "127.0.0.1:" + freePort(t)
+	nodes[2].stop()
+	nodes[2].env = append(nodes[2].env, "PARTIALD_SERVER_LISTEN="+third)
+	nodes[2].start()
+	var servers []*node
+	for _, n := range nodes {
+		servers = append(servers, &node{t: t, addr: n.addr, http: http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}})
+	}
+
+	type made struct{ sha512 string }
+	var mu sync.Mutex
+	known := map[string]made{} // by job
+	var jobs, refused, kills, plugins, broken int
+
+	var wg sync.WaitGroup
+	every := func(mean time.Duration, act func()) {
+		wg.Go(func() {
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-time.After(mean/2 + rand.N(mean)):
+					act()
+				}
+			}
+		})
+	}
+	// Callers: a new job or one that is known, at any server, to its end.
+	for caller := range 4 {
+		wg.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				name := fmt.Sprintf("%d-%d", caller, i)
+				if i > 5 && rand.N(3) == 0 {
+					name = fmt.Sprintf("%d-%d", caller, rand.N(i))
+				}
+				n := servers[rand.N(3)]
+				spec, from, to := o.pair(t, name, false)
+				_, st, err := n.submit(spec)
+				if err == nil {
+					ok := poll(5*time.Minute, func() bool {
+						now, err := n.status(st.ID)
+						if err == nil {
+							st = now
+						}
+						return err == nil && now.State.Final()
+					})
+					if !ok || st.State != job.Done {
+						t.Errorf("job %s: %s, %v", st.ID, st.State, st.Error)
+					}
+				}
+				var got []byte
+				if err == nil {
+					res, data, err := n.request(http.MethodGet, "/api/v1/partials/"+st.ID, nil)
+					switch {
+					case err == nil && res.StatusCode == http.StatusOK:
+						got = data
+					case err == nil && res.StatusCode != http.StatusNotFound && res.StatusCode != http.StatusServiceUnavailable:
+						t.Errorf("download of %s: %s: %s", st.ID, res.Status, data)
+					}
+				}
+				mu.Lock()
+				jobs++
+				if err != nil {
+					refused++
+				}
+				if got != nil {
+					sum := sha512.Sum512(got)
+					digest := hex.EncodeToString(sum[:])
+					before, again := known[st.ID]
+					known[st.ID] = made{digest}
+					if again && before.sha512 != digest {
+						t.Errorf("job %s has other bytes than before", st.ID)
+					}
+					if !again {
+						proves(t, from, got, to)
+					}
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	every(7*time.Second, func() { // transfers that end half way
+		o.broken.Store(int64(1 + rand.N(4)))
+		mu.Lock()
+		broken++
+		mu.Unlock()
+	})
+	every(20*time.Second, func() { // an origin that is down for a moment
+		o.down.Store(true)
+		<-time.After(rand.N(time.Second))
+		o.down.Store(false)
+	})
+	every(15*time.Second, func() {
+		pid := child(nodes[rand.N(2)].cmd.Process.Pid)
+		if p, err := os.FindProcess(pid); err == nil && pid > 0 && p.Kill() == nil {
+			mu.Lock()
+			plugins++
+			mu.Unlock()
+		}
+	})
+	every(30*time.Second, func() {
+		nodes[2].kill()
+		nodes[2].launch()
+		nodes[2].ready(time.Minute)
+		mu.Lock()
+		kills++
+		mu.Unlock()
+	})
+
+	figures := []string{"go_memstats_heap_inuse_bytes", "process_open_fds", "go_goroutines"}
+	least := func(n *node) []float64 { // of some seconds, as work comes and goes
+		out := []float64{1e18, 1e18, 1e18}
+		for range 40 {
+			for i, name := range figures {
+				if v, err := n.metric(name); err == nil {
+					out[i] = min(out[i], v)
+				}
+			}
+			<-time.After(250 * time.Millisecond)
+		}
+		return out
+	}
+	<-time.After(span / 5)
+	before := [][]float64{least(servers[0]), least(servers[1])}
+	<-ctx.Done()
+	wg.Wait()
+	after := [][]float64{least(servers[0]), least(servers[1])}
+	for i := range before {
+		t.Logf("server %d: heap, descriptors, goroutines %.0f after a fifth of the time, %.0f at the end", i+1, before[i], after[i])
+		for k, slack := range []float64{8 << 20, 8, 16} {
+			if after[i][k] > before[i][k]*1.05+slack {
+				t.Errorf("server %d: %s was %.0f and is %.0f", i+1, figures[k], before[i][k], after[i][k])
+			}
+		}
+	}
+	t.Logf("%v: %d jobs asked for (%d got no answer), %d different, %d broken transfers, %d plugins killed, %d servers killed",
+		span, jobs, refused, len(known), broken, plugins, kills)
+}
+
+// child returns a process that another one started, 0 if there is none.
+func child(parent int) int {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", parent, parent))
+	if err != nil {
+		return 0
+	}
+	var pids []int
+	for field := range strings.FieldsSeq(string(data)) {
+		if pid, err := strconv.Atoi(field); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	if len(pids) == 0 {
+		return 0
+	}
+	return slices.Max(pids)
+}

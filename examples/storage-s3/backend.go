@@ -147,17 +147,26 @@ func (b *backend) putParts(ctx context.Context, o storage.Object, r io.Reader) (
 			err = errors.Join(err, aerr)
 		}
 	}()
+	// Parts that are under way when ctx ends are left to arrive before the upload is aborted: one that arrives behind
+	// that stays, as the beginning of an upload that nobody knows of.
+	sending, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(abortTimeout/2, stop) })()
+
 	parts := make([]types.CompletedPart, (o.Size+partSize-1)/partSize)
-	group, gctx := errgroup.WithContext(ctx)
+	group, failed := errgroup.WithContext(ctx)
 	group.SetLimit(partsAtOnce)
 	for i := range parts {
+		if failed.Err() != nil {
+			break
+		}
 		part := make([]byte, min(partSize, o.Size-int64(i)*partSize))
 		if _, err = io.ReadFull(r, part); err != nil {
 			break
 		}
 		group.Go(func() error {
 			number := aws.Int32(int32(i + 1))
-			out, err := b.client.UploadPart(gctx, &s3.UploadPartInput{
+			out, err := b.client.UploadPart(sending, &s3.UploadPartInput{
 				Bucket: b.bucket, Key: b.key(o.Name), UploadId: up.UploadId, PartNumber: number, Body: bytes.NewReader(part),
 			})
 			if err == nil {
@@ -166,13 +175,13 @@ func (b *backend) putParts(ctx context.Context, o storage.Object, r io.Reader) (
 			return err
 		})
 	}
-	if err == nil {
+	if err == nil && failed.Err() == nil {
 		// Only the end of the reader says that the bytes were right.
 		if _, err = io.ReadFull(r, make([]byte, 1)); errors.Is(err, io.EOF) {
 			err = nil
 		}
 	}
-	if err = errors.Join(err, group.Wait()); err != nil {
+	if err = errors.Join(err, group.Wait(), ctx.Err()); err != nil {
 		return err
 	}
 	return b.commit(ctx, func() error {

@@ -6,8 +6,9 @@ import (
 	"debug/pe"
 	"encoding/binary"
 	"math/rand/v2"
-	"os"
 	"testing"
+
+	"github.com/senbonzakura/senbonzakura/internal/testkit"
 )
 
 // A virtual program has functions, and tables of pointers to them that the loader corrects.
@@ -219,7 +220,10 @@ func misplaced(old, new map[int]int, steps []Triple) int {
 func TestPointers(t *testing.T) {
 	t.Parallel()
 	leave := func(f int) bool { return f%97 == 20 }
-	const functions, pointers = 4000, 6000
+	functions, pointers := 4000, 6000
+	if testkit.Race {
+		functions, pointers = functions/4, pointers/4
+	}
 	tests := []struct {
 		name     string
 		old, new virtual
@@ -287,9 +291,9 @@ func TestPointersThatLie(t *testing.T) {
 					end = s.to
 				}
 			}
-			step := 23
-			if long := os.Getenv("SENBON_LONG"); long != "" && long != "0" {
-				step = 1
+			step := testkit.Count(23, 7, 1)
+			if testkit.Race {
+				step *= 5
 			}
 			for i := 0; i < len(file); i += step {
 				for _, x := range []byte{0xff, 0x01, 0x80} {

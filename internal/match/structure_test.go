@@ -177,6 +177,9 @@ func TestTablesThatLie(t *testing.T) {
 					return // bytes as any others
 				}
 				found++
+				if testkit.Race && found%5 != 0 {
+					return // all of this is the work of one goroutine
+				}
 				if both || found%2 == 0 {
 					mustMatch(t, file, lie, Options{Workers: 1})
 				}

@@ -126,10 +126,16 @@ func opener(b []byte) func() (io.ReadCloser, error) {
 // TestConformance runs the kit with an object that goes up in parts, with and without a prefix and the SDK's own
 // checksums.
 func TestConformance(t *testing.T) {
+	t.Parallel()
+	size := int64(40 << 20) // five parts
+	if testkit.Race {
+		size = 20 << 20
+	}
 	for name, args := range map[string][]string{"plain": nil, "prefix": {"-prefix", "team/a/", "-old-checksums"}} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			cfg, client := gateway(t, args...)
-			r := storagetest.CheckBinary(t.Context(), cfg, &storagetest.Options{Size: 40 << 20})
+			r := storagetest.CheckBinary(t.Context(), cfg, &storagetest.Options{Size: size})
 			r.Apply(t)
 			for _, res := range r.Results {
 				if res.Rule == "T16" && res.Status != "passed" {
@@ -155,6 +161,7 @@ func uploads(t *testing.T, client *s3.Client, want int) {
 
 // TestRaceInParts has several writers race with objects that go up in parts.
 func TestRaceInParts(t *testing.T) {
+	t.Parallel()
 	cfg, client := gateway(t)
 	c := start(t, cfg)
 	const racers = 4
@@ -186,6 +193,7 @@ func TestRaceInParts(t *testing.T) {
 // TestInterrupted ends an upload in parts in every way: the source fails, the host gives up, the bytes are
 // wrong, the plugin dies.
 func TestInterrupted(t *testing.T) {
+	t.Parallel()
 	cfg, client := gateway(t)
 	c := start(t, cfg)
 	o, b := sample("interrupted", 2*partSize+100)
@@ -272,6 +280,7 @@ func waitUploads(t *testing.T, client *s3.Client, want int) {
 
 // TestStrangers meets objects that somebody else has put into the bucket.
 func TestStrangers(t *testing.T) {
+	t.Parallel()
 	cfg, client := gateway(t)
 	c := start(t, cfg)
 	for _, key := range []string{"plain", "with space", "good"} {
@@ -302,6 +311,7 @@ func TestStrangers(t *testing.T) {
 }
 
 func TestRefused(t *testing.T) {
+	t.Parallel()
 	cfg, _ := gateway(t)
 	wrong := cfg
 	wrong.Secrets = []plugins.Secret{{Env: "AWS_SECRET_FD", Value: func() ([]byte, error) { return []byte("wrong"), nil }}}

@@ -156,6 +156,12 @@ func (e *Engine) requeueLoop() {
 	}
 }
 
+// How many messages are read at a time to see whether they are in order, and for how long one that was counts as such.
+const (
+	maxChecks  = 2000
+	checkAfter = 5 * time.Minute
+)
+
 // requeue compares the ledger with the queue: what has ended meanwhile is written down, what the queue lost is queued
 // again.
 func (e *Engine) requeue(ctx context.Context) error {
@@ -164,13 +170,30 @@ func (e *Engine) requeue(ctx context.Context) error {
 		return err
 	}
 	var failed error
+	checked := 0
 	for entry, err := range e.l.Open(ctx) {
 		if err != nil {
 			return errors.Join(failed, err)
 		}
 		id := entry.Status.ID
 		if _, ok := queued[id]; ok {
-			continue
+			if checked >= maxChecks || e.checked.has(id) {
+				continue
+			}
+			checked++
+			err := e.q.Check(ctx, id)
+			if err == nil {
+				e.checked.add(id)
+				continue
+			}
+			if !errors.Is(err, queue.ErrNotFound) {
+				failed = errors.Join(failed, err)
+				continue
+			}
+			if err := e.q.Remove(ctx, id); err != nil {
+				failed = errors.Join(failed, err)
+				continue
+			}
 		}
 		r, revision, err := e.load(ctx, id)
 		lost := errors.Is(err, queue.ErrNotFound)

@@ -37,6 +37,7 @@ type Engine struct {
 	workers workers
 	asked   recent // who asked for what lately
 	present recent // artifacts that were there lately
+	checked recent // messages that were in order lately
 
 	follow struct {
 		sync.Mutex
@@ -118,6 +119,7 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	e.active.m = map[string]*attempt{}
 	e.asked.init(time.Minute)
 	e.present.init(time.Minute)
+	e.checked.init(checkAfter)
 	e.rates.init()
 	if err := e.openGenerator(); err != nil {
 		return nil, err

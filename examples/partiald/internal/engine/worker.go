@@ -336,7 +336,7 @@ func (a *attempt) generate(ctx context.Context) (*job.Result, error) {
 	e.present.add(a.id)
 	p := res.Provenance
 	r := &job.Result{
-		Name: fileName(a.id, &a.record.Spec), Size: res.Size, Complete: p.To.Size, SHA512: p.Output.SHA512, SHA256: p.Output.SHA256,
+		Name: fileName(a.id, &a.spec), Size: res.Size, Complete: p.To.Size, SHA512: p.Output.SHA512, SHA256: p.Output.SHA256,
 		Cached: res.Cached, SignedBy: p.Output.SignedBy, Elapsed: time.Since(a.started),
 	}
 	if r.Complete > 0 {

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"strconv"
@@ -16,15 +17,27 @@ import (
 const (
 	codeWrongLastSequence         = 10071
 	codeWrongLastSequenceInFlight = 10164
-	codeStoreFailed               = 10077 // a limit, of all messages or of those of one subject
+	codeStoreFailed               = 10077 // the limit of messages
 )
 
+// subject is where a job's message is published. The last part is another one each time: a message that was damaged on
+// the disk can neither be read nor removed, and keeps its subject occupied.
 func (q *Queue) subject(priority int, id string) string {
-	return fmt.Sprintf("%s.jobs.%d.%s", q.o.Prefix, priority, id)
+	return fmt.Sprintf("%s.jobs.%d.%s.%s", q.o.Prefix, priority, id, rand.Text()[:8])
 }
 
-// anySubject matches the job's message whatever its priority.
-func (q *Queue) anySubject(id string) string { return q.o.Prefix + ".jobs.*." + id }
+// anySubject matches the job's message.
+func (q *Queue) anySubject(id string) string { return q.o.Prefix + ".jobs.*." + id + ".*" }
+
+// parse is the inverse of subject.
+func (q *Queue) parse(subject string) (priority int, id string) {
+	parts := strings.Split(strings.TrimPrefix(subject, q.o.Prefix+".jobs."), ".")
+	if len(parts) != 3 {
+		return 0, ""
+	}
+	priority, _ = strconv.Atoi(parts[0])
+	return priority, parts[1]
+}
 
 // Publish queues a job, whose data is at most 1 MiB. It returns ErrExists when the job has a message already, with
 // whatever priority, ErrFull when there are too many, and ErrUnavailable when the engine does not answer; the job may
@@ -44,7 +57,7 @@ func (q *Queue) Publish(ctx context.Context, id string, priority int, data []byt
 	case api.ErrorCode == codeWrongLastSequence || api.ErrorCode == codeWrongLastSequenceInFlight:
 		return fmt.Errorf("job %s: %w", id, ErrExists)
 	case api.ErrorCode == codeStoreFailed:
-		return fmt.Errorf("job %s: %w", id, ErrFull) // a second one of its subject is refused before
+		return fmt.Errorf("job %s: %w", id, ErrFull)
 	}
 	return unavailable("publish job "+id, err)
 }
@@ -76,9 +89,29 @@ func (q *Queue) Jobs(ctx context.Context) (map[string]struct{}, error) {
 	}
 	ids := make(map[string]struct{}, len(info.State.Subjects))
 	for subject := range info.State.Subjects {
-		ids[subject[strings.LastIndexByte(subject, '.')+1:]] = struct{}{}
+		_, id := q.parse(subject)
+		ids[id] = struct{}{}
 	}
 	return ids, nil
+}
+
+// Check reads a job's message. It returns ErrNotFound when there is none, or one that is damaged: such a one is never
+// delivered, although the engine counts it.
+func (q *Queue) Check(ctx context.Context, id string) error {
+	ctx, cancel := q.request(ctx)
+	defer cancel()
+	m, err := q.jobs.GetLastMsgForSubject(ctx, q.anySubject(id))
+	var api *jetstream.APIError
+	switch {
+	case err == nil:
+		if _, ok := unseal(m.Data); !ok {
+			return fmt.Errorf("job %s: %w: it is damaged", id, ErrNotFound)
+		}
+		return nil
+	case errors.Is(err, jetstream.ErrMsgNotFound), errors.As(err, &api) && api.Code < 500:
+		return fmt.Errorf("job %s: %w: %w", id, ErrNotFound, err)
+	}
+	return unavailable("check job "+id, err)
 }
 
 // Len returns how many jobs have a message.
@@ -186,9 +219,8 @@ func (q *Queue) poll(ctx context.Context) (*Message, error) {
 }
 
 func (q *Queue) message(m jetstream.Msg) *Message {
-	parts := strings.Split(m.Subject(), ".")
-	msg := &Message{ID: parts[len(parts)-1], q: q, m: m}
-	msg.Priority, _ = strconv.Atoi(parts[len(parts)-2])
+	msg := &Message{q: q, m: m}
+	msg.Priority, msg.ID = q.parse(m.Subject())
 	if meta, err := m.Metadata(); err == nil {
 		msg.Deliveries = int(meta.NumDelivered)
 	}

@@ -2,8 +2,8 @@
 // JetStream: embedded in the process without any port, embedded and joined with the other servers to a cluster, or an
 // engine that is there already.
 //
-//	stream PREFIX-jobs          one message for each job that waits or is under work, on PREFIX.jobs.<priority>.<id>;
-//	                            it is gone when a worker has acknowledged it
+//	stream PREFIX-jobs          one message for each job that waits or is under work, on
+//	                            PREFIX.jobs.<priority>.<id>.<anything>; it is gone when a worker has acknowledged it
 //	bucket PREFIX-state         on disk: job.<id>, ban.<address>, batch.<id>
 //	bucket PREFIX-live          in memory: worker.<server>, progress.<id>, rate.<key>
 //	bucket PREFIX-objects       artifacts, where Options.Objects asks for it
@@ -350,7 +350,7 @@ func (q *Queue) connect() error {
 func (q *Queue) setUp(ctx context.Context) (err error) {
 	name := q.o.Prefix + "-jobs"
 	if q.jobs, err = q.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name: name, Description: "jobs that wait or are under work", Subjects: []string{q.o.Prefix + ".jobs.*.*"},
+		Name: name, Description: "jobs that wait or are under work", Subjects: []string{q.o.Prefix + ".jobs.*.*.*"},
 		Retention: jetstream.WorkQueuePolicy, Storage: jetstream.FileStorage, Replicas: q.o.Replicas,
 		MaxMsgs: int64(q.o.Limit), MaxMsgsPerSubject: 1, Discard: jetstream.DiscardNew, DiscardNewPerSubject: true,
 		AllowDirect: false, MaxMsgSize: 1 << 20,
@@ -366,7 +366,7 @@ func (q *Queue) setUp(ctx context.Context) (err error) {
 			}
 		}
 		if q.levels[p], err = q.jobs.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
-			Durable: fmt.Sprintf("p%d", p), FilterSubject: fmt.Sprintf("%s.jobs.%d.*", q.o.Prefix, p),
+			Durable: fmt.Sprintf("p%d", p), FilterSubject: fmt.Sprintf("%s.jobs.%d.*.*", q.o.Prefix, p),
 			AckPolicy: jetstream.AckExplicitPolicy, AckWait: q.o.AckWait,
 			// Who takes a job counts how often its workers died; see the engine. Messages of which JetStream would give
 			// up the delivery would stay, and keep the job from being queued ever again.

@@ -1,0 +1,107 @@
+package engine_test
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/engine"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
+)
+
+// TestDamage damages the files of the queue while it is stopped. Every job is done all the same, with the right bytes,
+// whatever was lost. (F16)
+func TestDamage(t *testing.T) {
+	o := newOrigin(t)
+	spec := o.spec(t, "damage")
+	// What is right.
+	n := open(t, setting{dir: t.TempDir()})
+	want := n.wait(n.submit(spec).ID).Result
+	n.close()
+
+	flip := func(t *testing.T, name string, data []byte) {
+		t.Helper()
+		data[len(data)/2] ^= 0x10
+		write(t, name, data)
+	}
+	tests := []struct {
+		name   string
+		files  string // part of the names
+		damage func(t *testing.T, name string, data []byte)
+	}{
+		{"jobs flipped", "partiald-jobs/msgs/*.blk", flip},
+		{"jobs cut", "partiald-jobs/msgs/*.blk", func(t *testing.T, name string, data []byte) { t.Helper(); write(t, name, data[:len(data)/2]) }},
+		{"jobs deleted", "partiald-jobs/msgs/*.blk", func(t *testing.T, name string, _ []byte) { t.Helper(); remove(t, name) }},
+		{"states flipped", "KV_partiald-state/msgs/*.blk", flip},
+		{"states cut", "KV_partiald-state/msgs/*.blk", func(t *testing.T, name string, data []byte) { t.Helper(); write(t, name, data[:len(data)/2]) }},
+		{"states deleted", "KV_partiald-state/msgs/*.blk", func(t *testing.T, name string, _ []byte) { t.Helper(); remove(t, name) }},
+		{"indexes flipped", "*/msgs/index.db", flip},
+		{"consumers flipped", "partiald-jobs/obs/p0/o.dat", flip},
+		{"everything cut", "*/msgs/*.blk", func(t *testing.T, name string, data []byte) { t.Helper(); write(t, name, data[:len(data)/2]) }},
+		{"descriptions deleted", "*/meta.inf", func(t *testing.T, name string, _ []byte) { t.Helper(); remove(t, name) }},
+		{"descriptions flipped", "*/meta.inf", flip},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := setting{dir: t.TempDir(), options: func(o *engine.Options) { o.Slots = -1; o.RequeueEvery = time.Hour }}
+			n := open(t, s)
+			var ids []string
+			for i := range 8 {
+				spec.Labels = map[string]string{"n": fmt.Sprint(i)}
+				ids = append(ids, n.submit(spec).ID)
+			}
+			n.close()
+			damaged := 0
+			err := filepath.WalkDir(filepath.Join(s.dir, "queue"), func(name string, d fs.DirEntry, err error) error {
+				if err != nil || d.IsDir() {
+					return err
+				}
+				_, rest, _ := strings.Cut(name, "/streams/")
+				if ok, err := filepath.Match(tt.files, rest); err != nil || !ok {
+					return err
+				}
+				data, err := os.ReadFile(name)
+				if err == nil && len(data) > 0 {
+					damaged++
+					tt.damage(t, name, data)
+				}
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if damaged == 0 {
+				t.Fatal("nothing was damaged: the files have other names")
+			}
+			s.options = nil
+			n = open(t, s)
+			start := time.Now()
+			for _, id := range ids {
+				got := n.wait(id)
+				if got.State != job.Done || got.Result.SHA512 != want.SHA512 {
+					t.Errorf("%s, %v, %+v", got.State, got.Error, got.Result)
+				}
+				n.bytes(id)
+			}
+			t.Logf("%d files damaged, all jobs done after %v", damaged, time.Since(start))
+		})
+	}
+}
+
+func write(t *testing.T, name string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(name, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func remove(t *testing.T, name string) {
+	t.Helper()
+	if err := os.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -285,9 +285,11 @@ func cluster(tb testing.TB, size int, env ...string) []*node {
 		n.launch()
 		nodes = append(nodes, n)
 	}
+	begin := time.Now()
 	for _, n := range nodes {
 		n.ready(time.Minute)
 	}
+	tb.Logf("the cluster is there after %v", time.Since(begin))
 	return nodes
 }
 
@@ -372,14 +374,18 @@ func TestCluster(t *testing.T) {
 		}
 		other.finish(again.ID, patience(30*time.Second))
 
+		begin = time.Now()
 		victim.launch()
 		victim.ready(time.Minute)
+		t.Logf("back after %v", time.Since(begin))
 		for _, id := range []string{id, again.ID, ids[0]} {
 			victim.finish(id, patience(30*time.Second)) // knows what happened while it was away
 		}
 	}
-	for _, n := range nodes {
+	for i, n := range nodes {
+		begin := time.Now()
 		n.stop()
+		t.Logf("stopped with %d servers left in %v", len(nodes)-1-i, time.Since(begin))
 	}
 }
 

@@ -195,7 +195,7 @@ func (q *Queue) open(ctx context.Context) error {
 	// A cluster has to find a leader first, and each stream one of its own: everything is tried until it works.
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		// While there is no leader nobody answers at all. What one round has made the next one finds.
-		round, done := context.WithTimeout(ctx, q.o.Timeout)
+		round, done := context.WithTimeout(ctx, min(q.o.Timeout, 10*wait+500*time.Millisecond))
 		err := q.setUp(round)
 		done()
 		if err == nil {

@@ -46,17 +46,17 @@ func realPartial(t *testing.T) (from, to []byte, out jobtest.Output) {
 		old[name] = &fstest.MapFile{Data: a, Mode: 0o644}
 		young[name] = &fstest.MapFile{Data: b, Mode: 0o644}
 	}
-	put("libxul.so", 60_000, 900)
-	put("omni.ja", 30_000, 300)
-	put("browser/omni.ja", 28_000, 120)
-	put("browser/features/formautofill@mozilla.org.xpi", 9_000, 60)
+	put("libxul.so", 20_000, 300)
+	put("omni.ja", 10_000, 100)
+	put("browser/omni.ja", 9_000, 40)
+	put("browser/features/formautofill@mozilla.org.xpi", 3_000, 20)
 	put("firefox", 4_000, 9)
 	put("application.ini", 700, 8)
 	put("platform.ini", 300, 3)
 	put("defaults/pref/channel-prefs.js", 300, 0)
 	put("dependentlibs.list", 200, 0)
-	old["browser/features/screenshots@mozilla.org.xpi"] = &fstest.MapFile{Data: content(5000), Mode: 0o644}
-	young["browser/features/newtab@mozilla.org.xpi"] = &fstest.MapFile{Data: content(11_000), Mode: 0o644}
+	old["browser/features/screenshots@mozilla.org.xpi"] = &fstest.MapFile{Data: content(1500), Mode: 0o644}
+	young["browser/features/newtab@mozilla.org.xpi"] = &fstest.MapFile{Data: content(3500), Mode: 0o644}
 	pack := func(version string, tree fstest.MapFS) []byte {
 		archive, _, err := partial.Pack(t.Context(), tree, partial.PackOptions{
 			Product: &mar.Product{Channel: "example", Version: version}, Arch: "x86_64",
@@ -195,6 +195,7 @@ func TestFormErrors(t *testing.T) {
 
 // TestMakePartial is the way of a newcomer: two files into the form, the partial out, with and without JavaScript.
 func TestMakePartial(t *testing.T) {
+	b := webtest.Open(t)
 	from, to, out := realPartial(t)
 	dir := t.TempDir()
 	for name, data := range map[string][]byte{"from.mar": from, "to.mar": to} {
@@ -202,7 +203,6 @@ func TestMakePartial(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	b := webtest.Open(t)
 	b.Do(b.Scheme("light"), chromedp.EmulateViewport(1280, 900))
 	for _, script := range []bool{true, false} {
 		t.Run(fmt.Sprintf("script=%v", script), func(t *testing.T) {

@@ -181,10 +181,10 @@ func FuzzCreate(f *testing.F) {
 	f.Add(spec(hashA, hashB), "application/json", "wait=0", "*/*")
 	f.Add(`{"specs":[{}]}`, "application/json; charset=utf-8", "wait=x, a;b=c", "application/json;q=0.1")
 	f.Add("\xff", ";", ",,,=", "a/b;q=x")
+	h := inMemory(f, web.Options{Anonymous: web.Roles(), MaxWait: time.Nanosecond})
 	f.Fuzz(func(t *testing.T, body, contentType, prefer, accept string) {
-		s := openInMemory(t, web.Options{Anonymous: web.Roles(), MaxWait: time.Nanosecond})
 		for _, path := range []string{"/api/v1/partials", "/api/v1/batches", "/api/v1/partials:check", "/partial", "/jobs", "/batches", "/bans", "/api/v1/purge"} {
-			status, answer := s.serve("POST", path, body, "Content-Type", contentType, "Prefer", prefer, "Accept", accept)
+			status, answer := serve(t, h, "POST", path, body, "Content-Type", contentType, "Prefer", prefer, "Accept", accept)
 			if status >= 500 || !utf8.ValidString(answer) {
 				t.Errorf("%s: %d %q", path, status, answer)
 			}

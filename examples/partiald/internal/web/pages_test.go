@@ -59,7 +59,7 @@ func TestPages(t *testing.T) {
 			}
 		}
 	}
-	s.do("GET", pages["job-done"], "").has("<h1>firefox 152.0 → 153.0, en-US, linux-x86_64</h1>", "Download the partial", "libxul.so", "patched", "removed", "86.", "Remove the file", "<rect class=\"part\"")
+	s.do("GET", pages["job-done"], "").has("<h1>firefox 152.0 → 153.0, en-US, linux-x86_64</h1>", "Download the partial", "libxul.so", "patched", "removed", "Remove the file", "<rect class=\"part\"")
 	s.do("GET", pages["job-failed"], "").has("A complete update could not be fetched", "404 Not Found", "or upload the file", "Try again", "/problems#fetch-failed")
 	s.do("GET", pages["job-running"], "").has(`<progress id="progress" max="92274688" value="32505856">`, "31.0 MiB of 88.0 MiB · browser/omni.ja", "/events", "Cancel")
 	s.do("GET", pages["job-cancelled"], "").has("Cancelled", "Try again", "by anonymous")

@@ -149,29 +149,25 @@ func (s *site) submit(from, to string, more ...string) job.Status {
 	return s.do("POST", "/api/v1/partials", spec(from, to, more...)).want(202).job()
 }
 
-// inMemory is a handler without a connection.
-type inMemory struct {
-	t *testing.T
-	h http.Handler
-}
-
-func openInMemory(t *testing.T, opts web.Options) inMemory {
-	t.Helper()
+// inMemory returns a handler that logs nothing.
+func inMemory(tb testing.TB, opts web.Options) http.Handler {
+	tb.Helper()
 	opts.Logger = slog.New(slog.DiscardHandler)
 	h, err := web.New(jobtest.New(), opts)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	return inMemory{t, h}
+	return h
 }
 
-func (s inMemory) serve(method, path, body string, header ...string) (int, string) {
-	s.t.Helper()
-	r := httptest.NewRequestWithContext(s.t.Context(), method, path, strings.NewReader(body))
+// serve asks a handler without a connection.
+func serve(t *testing.T, h http.Handler, method, path, body string, header ...string) (int, string) {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}
 	w := httptest.NewRecorder()
-	s.h.ServeHTTP(w, r)
+	h.ServeHTTP(w, r)
 	return w.Code, w.Body.String()
 }

@@ -179,12 +179,21 @@ func (a adapter) Handle(op *huma.Operation, next func(huma.Context)) {
 	if more, ok := op.Metadata[metaKinds].([]string); ok {
 		kinds = append(kinds, more...)
 	}
-	a.s.handle(op.Method+" "+op.Path, access{role: role}, func(w http.ResponseWriter, r *http.Request) {
+	s := a.s
+	s.handle(op.Method+" "+op.Path, access{role: role}, func(w http.ResponseWriter, r *http.Request) {
 		if !accepts(r.Header.Get("Accept"), kinds...) {
 			writeProblem(w, r, problem(codeNotAccept, "this is %s", kinds[0]))
 			return
 		}
 		if limit > 0 {
+			if limit > maxBody && r.ContentLength != 0 && (r.ContentLength < 0 || r.ContentLength > maxBody) {
+				select {
+				case s.large <- struct{}{}:
+					defer func() { <-s.large }()
+				case <-r.Context().Done():
+					return
+				}
+			}
 			if err := jsonBody(w, r, limit); err != nil {
 				writeProblem(w, r, err)
 				return

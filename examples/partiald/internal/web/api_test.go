@@ -611,22 +611,22 @@ func TestOptions(t *testing.T) {
 		return web.Options{Tokens: []web.Token{tok}}
 	}
 	for field, o := range map[string]web.Options{
-		"Tokens[0].Name":             with(func(t *web.Token) { t.Name = "anonymous" }),
-		"Tokens[0].Roles":            with(func(t *web.Token) { t.Roles = nil }),
-		"Tokens[0].Roles[0]":         with(func(t *web.Token) { t.Roles = []web.Role{"root"} }),
-		"Tokens[0].Secret":           with(func(t *web.Token) { t.Secret = "short" }),
-		"Tokens[0]":                  with(func(t *web.Token) { t.Secret = "" }),
-		"Tokens[0].SHA256":           with(func(t *web.Token) { t.Secret, t.SHA256 = "", "abc" }),
-		"Tokens[0].Quota":            with(func(t *web.Token) { t.Quota = web.Limit{Count: 1} }),
-		"Tokens[1].Name":             {Tokens: []web.Token{good, {Name: "a", Secret: "fedcba9876543210", Roles: good.Roles}}},
-		"Tokens[1]":                  {Tokens: []web.Token{good, {Name: "b", Secret: good.Secret, Roles: good.Roles}}},
-		"Anonymous[0]":               {Anonymous: []web.Role{"x"}},
-		"AnonymousQuota":             {AnonymousQuota: web.Limit{Window: time.Second}},
-		"Rate":                       {Rate: web.Limit{Count: -1, Window: time.Second}},
-		"BanAfter":                   {BanAfter: web.Limit{Count: 1}},
-		"ProxyHeader":                {ProxyHeader: "X-Real-IP"},
-		"Hosts[0]":                   {Hosts: []string{"http://x/"}},
-		"MaxUpload, MaxWait, BanFor": {MaxWait: -1},
+		"Tokens[0].Name":     with(func(t *web.Token) { t.Name = "anonymous" }),
+		"Tokens[0].Roles":    with(func(t *web.Token) { t.Roles = nil }),
+		"Tokens[0].Roles[0]": with(func(t *web.Token) { t.Roles = []web.Role{"root"} }),
+		"Tokens[0].Secret":   with(func(t *web.Token) { t.Secret = "short" }),
+		"Tokens[0]":          with(func(t *web.Token) { t.Secret = "" }),
+		"Tokens[0].SHA256":   with(func(t *web.Token) { t.Secret, t.SHA256 = "", "abc" }),
+		"Tokens[0].Quota":    with(func(t *web.Token) { t.Quota = web.Limit{Count: 1} }),
+		"Tokens[1].Name":     {Tokens: []web.Token{good, {Name: "a", Secret: "fedcba9876543210", Roles: good.Roles}}},
+		"Tokens[1]":          {Tokens: []web.Token{good, {Name: "b", Secret: good.Secret, Roles: good.Roles}}},
+		"Anonymous[0]":       {Anonymous: []web.Role{"x"}},
+		"AnonymousQuota":     {AnonymousQuota: web.Limit{Window: time.Second}},
+		"Rate":               {Rate: web.Limit{Count: -1, Window: time.Second}},
+		"BanAfter":           {BanAfter: web.Limit{Count: 1}},
+		"ProxyHeader":        {ProxyHeader: "X-Real-IP"},
+		"Hosts[0]":           {Hosts: []string{"http://x/"}},
+		"MaxUpload, MaxWait, BanFor, BodyTime, Stall": {MaxWait: -1},
 	} {
 		_, err := web.New(jobtest.New(), o)
 		var wrong *web.OptionError

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
-	"fmt"
 	"log/slog"
 	"mime"
 	"net/http"
@@ -313,5 +312,3 @@ func accepts(header string, kinds ...string) bool {
 	}
 	return false
 }
-
-func (l Limit) String() string { return fmt.Sprintf("%d in %s", l.Count, l.Window) }

@@ -202,9 +202,8 @@ func (s *server) receive(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, r, problem(job.CodeTooLarge, "the upload has %d bytes; at most %d are taken", r.ContentLength, s.opts.MaxUpload))
 		return
 	}
-	body := s.upload(w, r)
-	defer body.Close()
-	u, err := s.svc.Upload(r.Context(), body, asker(r.Context()))
+	s.upload(r)
+	u, err := s.svc.Upload(r.Context(), r.Body, asker(r.Context()))
 	if err != nil {
 		writeProblem(w, r, err)
 		return

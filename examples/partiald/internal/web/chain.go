@@ -59,7 +59,11 @@ func (s *server) outer() http.Handler {
 		}
 		s.locate(r, in)
 		r = r.WithContext(context.WithValue(r.Context(), infoKey{}, in))
-		w := &response{ResponseWriter: rw, rc: http.NewResponseController(rw)}
+		w := &response{ResponseWriter: rw, rc: http.NewResponseController(rw), stall: s.opts.Stall + s.opts.BodyTime}
+		if r.ContentLength != 0 {
+			_ = w.rc.SetReadDeadline(start.Add(s.opts.BodyTime)) // a test's request has no connection
+			r.Body = &timedBody{ReadCloser: r.Body, rc: w.rc}
+		}
 		h := w.Header()
 		h.Set("X-Request-Id", in.id)
 		h.Set("Content-Security-Policy", policy)
@@ -275,6 +279,7 @@ func parseHop(hop string) (netip.Addr, bool) {
 type response struct {
 	http.ResponseWriter
 	rc       *http.ResponseController
+	stall    time.Duration
 	status   int
 	sent     int64
 	deadline time.Time
@@ -300,10 +305,11 @@ func (w *response) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// extend gives the client another while to read what was written.
+// extend gives the client another while to read what was written; before that the server may have to wait for the
+// rest of a body that nobody read.
 func (w *response) extend() {
-	if now := time.Now(); w.deadline.Sub(now) < stallTimeout/2 {
-		w.deadline = now.Add(stallTimeout)
+	if now := time.Now(); w.deadline.Sub(now) < w.stall/2 {
+		w.deadline = now.Add(w.stall)
 		_ = w.rc.SetWriteDeadline(w.deadline) // where there is no connection there is nothing to end
 	}
 }
@@ -332,39 +338,49 @@ func (w *recorder) Header() http.Header {
 func (w *recorder) WriteHeader(status int)      { w.status = status }
 func (w *recorder) Write(p []byte) (int, error) { return len(p), nil }
 
-// stallReader reads a body as long as something comes.
-type stallReader struct {
-	io.Reader
-	rc   *http.ResponseController
-	read func(int)
+// timedBody is a body that has to arrive in time: all of it, or with stall some of it again and again. A body that
+// is not read has the same time, because the server reads on before it answers.
+type timedBody struct {
+	io.ReadCloser
+	rc    *http.ResponseController
+	stall time.Duration
+	read  func(int)
 }
 
-func (r stallReader) Read(p []byte) (int, error) {
-	_ = r.rc.SetReadDeadline(time.Now().Add(stallTimeout)) // a test's request has no connection
-	n, err := r.Reader.Read(p)
-	if err != nil {
-		// What is done with the body may take longer; a deadline that passes would end the request.
-		_ = r.rc.SetReadDeadline(time.Time{})
+func (b *timedBody) Read(p []byte) (int, error) {
+	if b.stall > 0 {
+		_ = b.rc.SetReadDeadline(time.Now().Add(b.stall))
 	}
-	r.read(n)
+	n, err := b.ReadCloser.Read(p)
+	if b.read != nil {
+		b.read(n)
+	}
+	if err == io.EOF { // readers return it bare
+		// What is done with the body may take longer; a deadline that passes would end the request.
+		_ = b.rc.SetReadDeadline(time.Time{})
+		return n, err
+	}
 	return n, bodyError(err)
 }
 
-// upload returns the body of a request for streaming.
-func (s *server) upload(w http.ResponseWriter, r *http.Request) io.ReadCloser {
-	return struct {
-		io.Reader
-		io.Closer
-	}{stallReader{r.Body, http.NewResponseController(w), func(n int) { s.metrics.received.Add(float64(n)) }}, r.Body}
+// upload takes a body as a stream that may take as long as something comes.
+func (s *server) upload(r *http.Request) {
+	if b, ok := r.Body.(*timedBody); ok {
+		b.stall = s.opts.Stall
+		b.read = func(n int) { s.metrics.received.Add(float64(n)) }
+	}
 }
 
 // bodyError says what is wrong with a body that cannot be read: it is always the client's doing.
 func bodyError(err error) error {
 	var n net.Error
+	var known *Problem
 	var large *http.MaxBytesError
 	switch {
-	case err == nil || errors.Is(err, io.EOF):
-		return err
+	case err == nil:
+		return nil
+	case errors.As(err, &known):
+		return known
 	case errors.As(err, &large):
 		return problem(job.CodeTooLarge, "the body is larger than %d bytes", large.Limit)
 	case errors.As(err, &n) && n.Timeout():
@@ -373,22 +389,13 @@ func bodyError(err error) error {
 	return problem(codeSyntax, "the body cannot be read: %v", err)
 }
 
-// limitBody bounds the size of a body and the time that it may take; the caller calls done when it was read.
-func limitBody(w http.ResponseWriter, r *http.Request, limit int64) (done func()) {
-	rc := http.NewResponseController(w)
-	_ = rc.SetReadDeadline(time.Now().Add(bodyTimeout)) // a test's request has no connection
-	r.Body = http.MaxBytesReader(w, r.Body, limit)
-	return func() { _ = rc.SetReadDeadline(time.Time{}) }
-}
-
 // jsonBody reads the body of a JSON request and gives it back as a reader, after looking at its size, kind and
 // encoding. No body at all is fine here.
 func jsonBody(w http.ResponseWriter, r *http.Request, limit int64) error {
 	if r.ContentLength > limit {
 		return problem(job.CodeTooLarge, "the body has %d bytes; at most %d are taken", r.ContentLength, limit)
 	}
-	defer limitBody(w, r, limit)()
-	body, err := io.ReadAll(r.Body)
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if err != nil {
 		return bodyError(err)
 	}

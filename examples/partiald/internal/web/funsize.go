@@ -88,8 +88,11 @@ func hashOf(field, hash, url string) (job.Source, error) {
 
 func (s *server) funsizePost(w http.ResponseWriter, r *http.Request) {
 	refuse := func(err error) { funsizeProblem(w, r, problemOf(r.Context(), err)) }
-	done := limitBody(w, r, maxBody)
-	defer done()
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	if err := r.ParseForm(); err != nil {
+		refuse(bodyError(err))
+		return
+	}
 	if err := r.ParseMultipartForm(maxBody); err != nil && !errors.Is(err, http.ErrNotMultipart) {
 		refuse(bodyError(err))
 		return

@@ -141,6 +141,8 @@ func TestRawHostile(t *testing.T) {
 		"garbage":              "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
 		"bad escape":           "GET /api/v1/jobs/%zz HTTP/1.1\r\nHost: x\r\n\r\n",
 		"bad multipart":        "POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 9\r\n\r\n--b\r\nx\r\n",
+		"half a multipart":     "POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 55\r\n\r\n--b\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nxxxxx",
+		"no multipart":         "POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 2\r\n\r\nxx",
 		"no boundary":          "POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data\r\nContent-Length: 2\r\n\r\nxx",
 		"funsize bad form":     "POST /partial HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 3\r\n\r\n%zz",
 		"unread upload":        "POST /api/v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\nx",

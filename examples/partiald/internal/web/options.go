@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -83,6 +84,9 @@ type Options struct {
 	// MaxUpload is the most bytes of an upload, to refuse early what says that it is larger; the Service has the last
 	// word. 0 means that only the Service decides.
 	MaxUpload int64
+	// BodyTime is how long a request's body may take to arrive, but for uploads; Stall how long an upload, a download
+	// or a stream of events may stand still before it is given up. 0 means 30 seconds and a minute.
+	BodyTime, Stall time.Duration
 	// MaxWait is the longest that "Prefer: wait=N" is honoured; 0 means a minute.
 	MaxWait time.Duration
 	// Redirect sends downloads to where the storage has them (302) instead of passing the bytes on.
@@ -195,9 +199,10 @@ func (o *Options) check() ([]*caller, error) {
 			return nil, &OptionError{fmt.Sprintf("Hosts[%d]", i), fmt.Sprintf("%q is no host name", h)}
 		}
 	}
-	if o.MaxUpload < 0 || o.MaxWait < 0 || o.BanFor < 0 {
-		return nil, &OptionError{"MaxUpload, MaxWait, BanFor", "cannot be negative"}
+	if o.MaxUpload < 0 || o.MaxWait < 0 || o.BanFor < 0 || o.BodyTime < 0 || o.Stall < 0 {
+		return nil, &OptionError{"MaxUpload, MaxWait, BanFor, BodyTime, Stall", "cannot be negative"}
 	}
+	o.BodyTime, o.Stall = cmp.Or(o.BodyTime, 30*time.Second), cmp.Or(o.Stall, time.Minute)
 	if o.BanFor == 0 {
 		o.BanFor = 10 * time.Minute
 	}

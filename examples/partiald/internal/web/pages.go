@@ -202,7 +202,7 @@ func (s *server) failPage(w http.ResponseWriter, r *http.Request, err error) {
 
 // formValues reads a form that has no files.
 func formValues(w http.ResponseWriter, r *http.Request, limit int64) error {
-	defer limitBody(w, r, limit)()
+	r.Body = http.MaxBytesReader(w, r.Body, limit)
 	return bodyError(r.ParseForm())
 }
 
@@ -379,7 +379,7 @@ func (s *server) readForm(w http.ResponseWriter, r *http.Request) (sent, error) 
 		f.values = r.PostForm
 		return f, err
 	}
-	r.Body = s.upload(w, r)
+	s.upload(r)
 	parts, err := r.MultipartReader()
 	if err != nil {
 		return f, problem(codeSyntax, "the form cannot be read: %v", err)

@@ -40,9 +40,8 @@ const (
 	maxBody         = 64 << 10
 	maxBatchBody    = 4 << 20
 
-	callTimeout  = 15 * time.Second // of one call of the service
-	bodyTimeout  = 30 * time.Second // for a body of JSON to arrive
-	stallTimeout = time.Minute      // of a stream in which nothing moves
+	callTimeout = 15 * time.Second // of one call of the service
+	maxLarge    = 4                // bodies of more than maxBody that are in memory at the same time
 )
 
 // server is the handler that New returns.
@@ -59,6 +58,7 @@ type server struct {
 	rate    *counter // requests of an address
 	offence *counter // wrong tokens and requests above the rate
 	events  *hub
+	large   chan struct{} // as many as there may be large bodies
 	hosts   map[string]bool
 	pages   *pages
 
@@ -80,6 +80,7 @@ func New(svc job.Service, opts Options) (http.Handler, error) {
 		rate:    newCounter(svc, "rate:", opts.Rate),
 		offence: newCounter(svc, "offence:", opts.BanAfter),
 		events:  newHub(svc),
+		large:   make(chan struct{}, maxLarge),
 	}
 	if s.metrics, err = newMetrics(opts.Registry); err != nil {
 		return nil, err
@@ -121,7 +122,7 @@ type access struct {
 func (s *server) handle(pattern string, a access, h http.HandlerFunc) {
 	route := pattern
 	if _, path, ok := strings.Cut(pattern, " "); ok {
-		route = path
+		route = strings.TrimSuffix(path, "{$}")
 	}
 	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		in := infoFrom(r.Context())

@@ -38,6 +38,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 )
 
 // Options say which queue. Dir or URLs is required.
@@ -357,24 +358,43 @@ func (q *Queue) setUp(ctx context.Context) (err error) {
 	}); err != nil {
 		return fmt.Errorf("stream %s: %w", name, err)
 	}
+	// In a cluster each of them elects a leader, so all at once.
+	var group errgroup.Group
 	for p := range q.levels {
-		if !q.Shared() {
-			// Nobody else works here, so what was under work when the process ended waits again. The engine would deliver
-			// it only after AckWait.
-			if err := q.jobs.DeleteConsumer(ctx, fmt.Sprintf("p%d", p)); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
-				return fmt.Errorf("consumer p%d: %w", p, err)
-			}
-		}
-		if q.levels[p], err = q.jobs.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
-			Durable: fmt.Sprintf("p%d", p), FilterSubject: fmt.Sprintf("%s.jobs.%d.*.*", q.o.Prefix, p),
-			AckPolicy: jetstream.AckExplicitPolicy, AckWait: q.o.AckWait,
-			// Who takes a job counts how often its workers died; see the engine. Messages of which JetStream would give
-			// up the delivery would stay, and keep the job from being queued ever again.
-			MaxDeliver: -1, MaxAckPending: 10_000,
-		}); err != nil {
-			return fmt.Errorf("consumer p%d: %w", p, err)
+		group.Go(func() (err error) {
+			q.levels[p], err = q.consumer(ctx, p)
+			return err
+		})
+	}
+	group.Go(func() error { return q.buckets(ctx) })
+	return group.Wait()
+}
+
+// consumer makes the consumer of a priority.
+func (q *Queue) consumer(ctx context.Context, p int) (jetstream.Consumer, error) {
+	name := fmt.Sprintf("p%d", p)
+	if !q.Shared() {
+		// Nobody else works here, so what was under work when the process ended waits again. The engine would deliver it
+		// only after AckWait.
+		if err := q.jobs.DeleteConsumer(ctx, name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return nil, fmt.Errorf("consumer %s: %w", name, err)
 		}
 	}
+	c, err := q.jobs.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
+		Durable: name, FilterSubject: fmt.Sprintf("%s.jobs.%d.*.*", q.o.Prefix, p),
+		AckPolicy: jetstream.AckExplicitPolicy, AckWait: q.o.AckWait,
+		// Who takes a job counts how often its workers died; see the engine. Messages of which JetStream would give up
+		// the delivery would stay, and keep the job from being queued ever again.
+		MaxDeliver: -1, MaxAckPending: 10_000,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("consumer %s: %w", name, err)
+	}
+	return c, nil
+}
+
+// buckets makes the buckets.
+func (q *Queue) buckets(ctx context.Context) (err error) {
 	if q.state, err = q.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
 		Bucket: q.o.Prefix + "-state", Description: "how jobs stand", Storage: jetstream.FileStorage, Replicas: q.o.Replicas, History: 1,
 	}); err != nil {

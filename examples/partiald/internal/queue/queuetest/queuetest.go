@@ -77,6 +77,9 @@ type Node struct {
 	in  interface{ Close() error }
 }
 
+// Name is what it is called in the cluster.
+func (n *Node) Name() string { return n.config.Name }
+
 // URL is its address for clients.
 func (n *Node) URL() string { return fmt.Sprintf("nats://127.0.0.1:%d", n.Port) }
 
@@ -133,7 +136,7 @@ func (n *Node) Run(tb testing.TB) {
 		tb.Fatal(err)
 	}
 	if line, err := bufio.NewReader(out).ReadString('\n'); strings.TrimSpace(line) != "ready" {
-		tb.Fatalf("NATS server %s says %q: %v", n.Name, line, err)
+		tb.Fatalf("NATS server %s says %q: %v", n.Name(), line, err)
 	}
 }
 

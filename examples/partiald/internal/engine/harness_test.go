@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 }
 
 // release makes the complete update of a small product.
-func release(t *testing.T, version, salt string) []byte {
+func release(t testing.TB, version, salt string) []byte {
 	t.Helper()
 	var large []byte
 	for i := range 20000 { // not compressible, so that a patch is smaller than the whole
@@ -79,7 +79,7 @@ type origin struct {
 	before atomic.Pointer[func(w http.ResponseWriter, r *http.Request) bool]
 }
 
-func newOrigin(t *testing.T) *origin {
+func newOrigin(t testing.TB) *origin {
 	t.Helper()
 	o := &origin{}
 	o.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -108,7 +108,7 @@ func (o *origin) source(data []byte) job.Source {
 }
 
 // spec makes the spec of a job that can be done. salt makes it another one.
-func (o *origin) spec(t *testing.T, salt string) job.Spec {
+func (o *origin) spec(t testing.TB, salt string) job.Spec {
 	t.Helper()
 	return job.Spec{From: o.source(release(t, "140.1", salt)), To: o.source(release(t, "140.2", salt)), Locale: "de"}
 }
@@ -116,7 +116,7 @@ func (o *origin) spec(t *testing.T, salt string) job.Spec {
 // node is a server of the service, without its outside.
 type node struct {
 	*engine.Engine
-	t      *testing.T
+	t      testing.TB
 	o      engine.Options
 	disk   *cache.Disk
 	layers *cache.Layered
@@ -135,7 +135,7 @@ type setting struct {
 var nodes atomic.Int64
 
 // open starts a node. It is closed at the end of the test, if not before.
-func open(t *testing.T, s setting) *node {
+func open(t testing.TB, s setting) *node {
 	t.Helper()
 	n := &node{t: t}
 	ctx := t.Context()

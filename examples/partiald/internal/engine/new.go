@@ -45,10 +45,7 @@ type Engine struct {
 		busy    bool
 		wake    chan struct{}
 	}
-	submitting struct {
-		sync.Mutex
-		n int
-	}
+	places room
 	active struct {
 		sync.Mutex
 		m map[string]*attempt

@@ -229,37 +229,64 @@ func (e *Engine) prepare(ctx context.Context, a *ask, now time.Time, again bool)
 	return nil
 }
 
+// room is how full the queue is, as far as this server knows.
+type room struct {
+	sync.Mutex
+	there int       // jobs in the queue, when it was asked
+	asked time.Time // monotonic
+	since int       // that were let in since
+	way   int       // of these, those that may not have been in the queue when it was asked
+}
+
+// askRoom is how often the queue is asked, at most, as long as there is room.
+const askRoom = 100 * time.Millisecond
+
 // room makes sure that there is room for n more jobs in the queue. leave must be called when they are in.
 func (e *Engine) room(ctx context.Context, n int) (leave func(), err error) {
 	if n == 0 {
 		return func() {}, nil
 	}
-	s := &e.submitting
-	s.Lock()
-	defer s.Unlock()
-	there, err := e.q.Len(ctx)
-	if err != nil {
-		if there, err = e.l.CountOpen(ctx); err != nil {
-			return nil, outward(err)
+	r := &e.places
+	r.Lock()
+	defer r.Unlock()
+	for fresh := false; ; fresh = true {
+		if fresh || time.Since(r.asked) > askRoom {
+			there, err := e.q.Len(ctx)
+			if err != nil {
+				if there, err = e.l.CountOpen(ctx); err != nil {
+					return nil, outward(err)
+				}
+			}
+			r.there, r.since, r.asked, fresh = there, r.way, time.Now(), true
+		}
+		if r.there+r.since+n <= e.q.Limit() {
+			break
+		}
+		if fresh {
+			return nil, &job.Error{
+				Code: job.CodeQueueFull, Retryable: true, RetryAfter: retryFull,
+				Message: fmt.Sprintf("%d jobs wait already, of at most %d", r.there+r.since, e.q.Limit()),
+			}
 		}
 	}
-	if there+s.n+n > e.q.Limit() {
-		return nil, &job.Error{
-			Code: job.CodeQueueFull, Retryable: true, RetryAfter: retryFull,
-			Message: fmt.Sprintf("%d jobs wait already, of at most %d", there+s.n, e.q.Limit()),
-		}
-	}
-	s.n += n
+	r.since += n
+	r.way += n
 	return func() {
-		s.Lock()
-		defer s.Unlock()
-		s.n -= n
+		r.Lock()
+		defer r.Unlock()
+		r.way -= n
 	}, nil
 }
 
-// enqueue makes a new round known and publishes it. Where another server was faster a becomes what that one made.
+// enqueue publishes a new round and makes it known, both at the same time. Where another server was faster a becomes what
+// that one made.
 func (e *Engine) enqueue(ctx context.Context, a *ask) error {
-	before := a.r.State
+	ours, before := a.r, job.State("")
+	if len(ours.Changes) > 1 {
+		before = ours.Changes[len(ours.Changes)-2].State
+	}
+	published := make(chan error, 1)
+	go func() { published <- e.publish(ctx, &ours) }() // a worker that is faster than we here makes the record from it
 	for {
 		revision, err := e.save(ctx, &a.r, a.revision)
 		if err == nil {
@@ -267,27 +294,31 @@ func (e *Engine) enqueue(ctx context.Context, a *ask) error {
 			break
 		}
 		if !errors.Is(err, queue.ErrConflict) {
-			return errors.Join(err, e.publish(ctx, &a.r))
+			return errors.Join(err, <-published)
 		}
 		now, revision, err := e.load(ctx, a.id)
 		switch {
-		case errors.Is(err, queue.ErrNotFound):
+		case errors.Is(err, queue.ErrNotFound), err == nil && now.State.Final() && now.seq() < ours.seq():
 			a.revision = revision
+			continue
 		case err != nil:
-			return err
-		case !now.State.Final() || now.seq() >= a.r.seq():
-			// Another server made the same of it at the same time. Its record is the one.
-			a.r, a.revision, a.created = now, revision, false
-			return nil
-		default:
-			a.revision = revision
+			return errors.Join(err, <-published)
 		}
+		// Another server made the same of it at the same time, or a worker has it already.
+		a.r, a.revision = now, revision
+		asked := ours.Changes[len(ours.Changes)-1]
+		a.created = slices.ContainsFunc(now.Changes, func(c job.Change) bool {
+			return c.Seq == asked.Seq && c.Server == asked.Server && c.At.Equal(asked.At)
+		})
+		break
 	}
-	if o := e.o.Observer.State; o != nil {
-		o(a.id, before, a.r.State)
+	if a.created {
+		if o := e.o.Observer.State; o != nil {
+			o(a.id, before, job.Queued)
+		}
+		e.log.InfoContext(ctx, "job accepted", "job", a.id, "priority", ours.Spec.Priority)
 	}
-	e.log.InfoContext(ctx, "job accepted", "job", a.id, "priority", a.r.Spec.Priority)
-	return e.publish(ctx, &a.r)
+	return <-published
 }
 
 // publish puts a job into the queue; one that is there already is fine.

@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/senbonzakura/senbonzakura"
 	"github.com/senbonzakura/senbonzakura/cache"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 	"github.com/senbonzakura/senbonzakura/fetch"
@@ -42,9 +43,21 @@ func (e *Engine) put(ctx context.Context, k cache.Key, value []byte) error {
 }
 
 // fileName is what a partial is saved as.
-func fileName(id string, s *job.Spec) string {
+func fileName(id string, s *job.Spec, p *senbonzakura.Provenance) string {
 	if name := path.Base(strings.ReplaceAll(s.Labels["mar"], "\\", "/")); name != "." && name != "/" && !strings.ContainsFunc(name, odd) {
 		return name
+	}
+	from, to := p.From.Build, p.To.Build
+	if to.Product != "" && from.Version != "" && to.Version != "" && from.Version != to.Version {
+		parts := []string{to.Product, from.Version, to.Version}
+		for _, more := range []string{p.Locale, to.Platform} {
+			if more != "" {
+				parts = append(parts, more)
+			}
+		}
+		if name := strings.ToLower(strings.Join(parts, "-")) + ".partial.mar"; !strings.ContainsFunc(name, odd) && len(name) < 128 {
+			return name
+		}
 	}
 	return "partial-" + id[:16] + ".mar"
 }

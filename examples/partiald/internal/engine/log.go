@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/senbonzakura/senbonzakura/cache"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
@@ -88,7 +89,15 @@ type jobHandler struct{ slog.Handler }
 
 // inJob returns a context whose log goes to l as well.
 func inJob(ctx context.Context, l *jobLog) context.Context {
-	return context.WithValue(ctx, logKey{}, slog.Handler(slog.NewJSONHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	return context.WithValue(ctx, logKey{}, slog.Handler(slog.NewJSONHandler(l, &slog.HandlerOptions{
+		Level: slog.LevelDebug,
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Value.Kind() == slog.KindDuration {
+				a.Value = slog.StringValue(a.Value.Duration().Round(time.Millisecond).String())
+			}
+			return a
+		},
+	})))
 }
 
 func (h jobHandler) Enabled(ctx context.Context, level slog.Level) bool {

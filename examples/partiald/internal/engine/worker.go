@@ -336,8 +336,9 @@ func (a *attempt) generate(ctx context.Context) (*job.Result, error) {
 	e.present.add(a.id)
 	p := res.Provenance
 	r := &job.Result{
-		Name: fileName(a.id, &a.spec), Size: res.Size, Complete: p.To.Size, SHA512: p.Output.SHA512, SHA256: p.Output.SHA256,
+		Name: fileName(a.id, &a.spec, p), Size: res.Size, Complete: p.To.Size, SHA512: p.Output.SHA512, SHA256: p.Output.SHA256,
 		Cached: res.Cached, SignedBy: p.Output.SignedBy, Elapsed: time.Since(a.started),
+		Product: p.To.Build.Product, FromVersion: p.From.Build.Version, ToVersion: p.To.Build.Version,
 	}
 	if r.Complete > 0 {
 		r.Saved = 1 - float64(r.Size)/float64(r.Complete)

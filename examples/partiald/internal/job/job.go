@@ -104,6 +104,10 @@ type Result struct {
 	Cached   bool          `json:"cached"` // it was there already
 	SignedBy []string      `json:"signed_by,omitempty"`
 	Elapsed  time.Duration `json:"elapsed_ns"` // of the attempt that made it
+	// Product, FromVersion and ToVersion are what the completes say, where they do.
+	Product     string `json:"product,omitempty"`
+	FromVersion string `json:"from_version,omitempty"`
+	ToVersion   string `json:"to_version,omitempty"`
 }
 
 // Status is all that is known about a job.

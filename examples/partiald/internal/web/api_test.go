@@ -270,7 +270,7 @@ func TestUpload(t *testing.T) {
 	if u.Size != int64(len(data)) || string(s.svc.Uploaded(u.SHA512)) != data {
 		t.Errorf("got %+v", u)
 	}
-	s.do("POST", "/api/v1/uploads", data).problem(415, "unsupported-media-type")
+	s.do("POST", "/api/v1/uploads", data, "Content-Type", "text/plain").problem(415, "unsupported-media-type")
 	s.do("POST", "/api/v1/uploads", strings.Repeat("x", 1<<20+1), "Content-Type", "application/octet-stream").problem(413, job.CodeTooLarge)
 	// Without a length it is found out on the way.
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.srv.URL+"/api/v1/uploads", &endless{left: 3 << 20})

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/hex"
 	"io"
@@ -193,7 +194,7 @@ func (s *server) receive(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, r, err)
 		return
 	}
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/octet-stream" {
+	if kind, _, err := mime.ParseMediaType(cmp.Or(r.Header.Get("Content-Type"), "application/octet-stream")); err != nil || kind != "application/octet-stream" {
 		writeProblem(w, r, problem(codeMediaType, "an upload is application/octet-stream, not %.100q", r.Header.Get("Content-Type")))
 		return
 	}

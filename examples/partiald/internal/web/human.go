@@ -93,6 +93,9 @@ func short(id string) string {
 
 // subject says what a job is about: "firefox 152.0 → 153.0, de, linux-x86_64", or the names of the files.
 func subject(st job.Status) string {
+	if r := st.Result; r != nil && r.FromVersion != "" && r.ToVersion != "" {
+		return about(cmp.Or(r.Product, st.Spec.Product), r.FromVersion+" → "+r.ToVersion, st.Spec)
+	}
 	from, to := sourceName(st.Spec.From), sourceName(st.Spec.To)
 	if p := st.Spec.Product; p != "" {
 		from, to = strings.TrimPrefix(from, p+"-"), strings.TrimPrefix(to, p+"-")

@@ -173,7 +173,7 @@ func course(st job.Status, now time.Time) (steps []step, title, told string) {
 		parts = append(parts, fmt.Sprintf("attempt %d", st.Attempt))
 	}
 	if st.Server != "" && st.State != job.Queued {
-		parts = append(parts, "by "+st.Server)
+		parts = append(parts, "on "+st.Server)
 	}
 	if n := len(mine); n > 0 && mine[n-1].Reason != "" && st.State != job.Failed {
 		parts = append(parts, mine[n-1].Reason)

@@ -223,12 +223,15 @@ func TestMakePartial(t *testing.T) {
 			}
 			b.Until(`location.pathname.startsWith("/jobs/") && document.querySelector(".state.queued") !== null`)
 			if script {
-				webtest.Eval[any](b, `window.same = "yes"; null`)
+				webtest.Eval[any](b, `window.same = "yes"; document.querySelector("main a[href$='/log']").focus(); null`)
 			}
 			svc.Move(st.ID, job.Diffing, job.Progress{File: "omni.ja", Done: 25, Total: 100})
 			b.Until(`document.querySelector(".state.diffing, .state.running")?.innerText === "diffing"`)
 			if script {
 				svc.Move(st.ID, job.Diffing, job.Progress{File: "omni.ja", Done: 75, Total: 100})
+				if got := webtest.Eval[string](b, `document.activeElement.innerText`); got != "Log" {
+					t.Errorf("the focus went to %q with the new state", got)
+				}
 				b.Until(`document.getElementById("progress").value === 75`)
 				b.Until(`document.getElementById("says").innerText.includes("75 %")`)
 			}

@@ -2,9 +2,14 @@ package web_test
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/senbonzakura/senbonzakura/internal/testkit"
 )
 
 // document is as much of OpenAPI as the tests need.
@@ -98,4 +103,22 @@ func jsonOf(t *testing.T, v any) string {
 		t.Fatal(err)
 	}
 	return string(data)
+}
+
+// TestCodesAreDocumented: the page and the manual know every code.
+func TestCodesAreDocumented(t *testing.T) {
+	manual, err := os.ReadFile(filepath.Join(testkit.Root(t), "docs", "api.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, everything)
+	codes := regexp.MustCompile(`<tr id="([a-z-]+)">`).FindAllStringSubmatch(s.do("GET", "/problems", "").want(200).body, -1)
+	if len(codes) < 25 {
+		t.Errorf("only %d codes on the page", len(codes))
+	}
+	for _, c := range codes {
+		if !strings.Contains(string(manual), "`"+c[1]+"`") {
+			t.Errorf("docs/api.md does not say what %s is", c[1])
+		}
+	}
 }

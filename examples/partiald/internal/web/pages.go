@@ -626,7 +626,11 @@ func (s *server) historyPage(w http.ResponseWriter, r *http.Request) {
 	s.show(w, r, status, "history", view{Title: "History", Data: d})
 }
 
+// maxRows is how many jobs of a batch its page shows; the history has all of them.
+const maxRows = 300
+
 type batchData struct {
+	More     int // that are not shown
 	Batch    job.Batch
 	State    job.State
 	Ended    int
@@ -649,6 +653,19 @@ func (s *server) batchPage(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	d := batchData{Batch: b, State: job.Queued, Table: jobTable{"Partials of the batch", b.Jobs}}
+	v := view{Title: fmt.Sprintf("Batch of %d partials", len(b.Jobs)), Renew: 3}
+	if len(b.Jobs) > maxRows {
+		// What somebody may have to look after comes first.
+		order := map[job.State]int{job.Failed: 0, job.Cancelled: 1, job.Queued: 3, job.Done: 4}
+		rank := func(st job.Status) int {
+			if n, ok := order[st.State]; ok {
+				return n
+			}
+			return 2
+		}
+		rows := slices.SortedStableFunc(slices.Values(b.Jobs), func(x, y job.Status) int { return cmp.Compare(rank(x), rank(y)) })
+		d.Table.Jobs, d.More, v.Renew = rows[:maxRows], len(rows)-maxRows, 10
+	}
 	for _, st := range job.States() {
 		n := b.Counts[st]
 		if n == 0 {
@@ -670,7 +687,6 @@ func (s *server) batchPage(w http.ResponseWriter, r *http.Request) {
 	if d.Complete > 0 {
 		d.Saved = 1 - float64(d.Size)/float64(d.Complete)
 	}
-	v := view{Title: fmt.Sprintf("Batch of %d partials", len(b.Jobs)), Renew: 3}
 	if b.Done {
 		v.Renew, d.State = 0, job.Done
 		if b.Counts[job.Failed] > 0 {

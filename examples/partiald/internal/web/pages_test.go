@@ -231,6 +231,22 @@ func TestPageActions(t *testing.T) {
 	post(422, "/batches", "lines", line+"\nhttps://example.org/a.mar\n").has("Line 2 has 1 words", line)
 	post(422, "/batches", "lines", "a b c d").has("line 1: the second word")
 	post(422, "/batches", "lines", "").has("asks for nothing")
+
+	var lines strings.Builder
+	for i := range 350 {
+		fmt.Fprintf(&lines, "https://example.org/a.mar %0128x https://example.org/b.mar %s\n", i, hashB)
+	}
+	large := post(303, "/batches", "lines", lines.String()).Header.Get("Location")
+	page350, err := s.svc.History(t.Context(), job.Filter{Limit: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.svc.Fail(page350.Jobs[0].ID, &job.Error{Code: job.CodeFetch, Message: "404"}) // the last line
+	r = s.do("GET", large, "").has("1 of 350 have ended", "50 more are in the", "fetch-failed", `content="10"`)
+	if n := strings.Count(r.body, `<th scope="row">`); n != 300 {
+		t.Errorf("%d rows, want 300", n)
+	}
+	s.do("GET", strings.Replace(large, "/batches/", "/history?batch=", 1), "").has("one batch", `<input type="hidden" name="batch"`, "batch="+large[len("/batches/"):])
 	s.svc.Stop()
 	post(503, "/batches", "lines", line)
 	post(503, page+"/retry")

@@ -202,8 +202,8 @@ func (s *server) funsizeGet(w http.ResponseWriter, r *http.Request) {
 	s.send(w, r, a)
 }
 
-// byHashes finds the job of a pair of hashes: one that is done before one that is under work before one that ended
-// otherwise, and among those the newest. It returns nil if there is none.
+// byHashes finds the job of a pair of hashes, which is all that an identifier of funsize says: the newest that its API
+// can have asked for and that did not fail; else one that is done, under work, or failed. It returns nil if there is none.
 func (s *server) byHashes(ctx context.Context, from, to string) (*job.Status, error) {
 	ctx, cancel := call(ctx)
 	defer cancel()
@@ -214,10 +214,12 @@ func (s *server) byHashes(ctx context.Context, from, to string) (*job.Status, er
 		switch {
 		case st == nil:
 			return 0
+		case st.State == job.Failed || st.State == job.Cancelled:
+			return 1
+		case likeFunsize(st.Spec):
+			return 4
 		case st.State == job.Done:
 			return 3
-		case st.State.Final():
-			return 1
 		}
 		return 2
 	}
@@ -234,10 +236,16 @@ func (s *server) byHashes(ctx context.Context, from, to string) (*job.Status, er
 				best = st
 			}
 		}
-		if page.Next == "" || rank(best) == 3 {
+		if page.Next == "" || rank(best) == 4 {
 			break
 		}
 		filter.Cursor = page.Next
 	}
 	return best, nil
+}
+
+// likeFunsize says whether a request has only what the API of funsize can ask for.
+func likeFunsize(s job.Spec) bool {
+	return s.Product == "" && s.Platform == "" && s.Locale == "" && len(s.Force) == 0 && len(s.Channels) == 0 &&
+		len(s.Skip) == 0 && len(s.Labels) == 0
 }

@@ -121,4 +121,19 @@ func TestFunsizeChoosesBest(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	s.do("GET", "/partial/"+hashA+"-"+hashC, "").want(404)
+
+	// What was asked for here comes before what others made of the same pair, and the newest of it first.
+	form := []string{"Content-Type", "application/x-www-form-urlencoded"}
+	for _, channel := range []string{"beta", "release"} {
+		s.do("POST", "/partial", funsizeForm(hashA, hashB, "channel_id", channel), form...).want(202)
+		s.do("GET", "/partial/"+hashA+"-"+hashB, "").want(202)
+		page, err := s.svc.History(t.Context(), job.Filter{Limit: 1})
+		if err != nil || page.Jobs[0].Spec.Channel != channel {
+			t.Fatalf("got %+v, %v", page, err)
+		}
+		s.svc.Finish(page.Jobs[0].ID, jobtest.Output{Partial: []byte(channel)})
+		if got := s.do("GET", "/partial/"+hashA+"-"+hashB, "").want(200).body; got != channel {
+			t.Errorf("got %q, want %q", got, channel)
+		}
+	}
 }

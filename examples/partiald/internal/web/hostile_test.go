@@ -145,7 +145,7 @@ func TestRawHostile(t *testing.T) {
 		"no multipart":         "POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 2\r\n\r\nxx",
 		"no boundary":          "POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data\r\nContent-Length: 2\r\n\r\nxx",
 		"funsize bad form":     "POST /partial HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 3\r\n\r\n%zz",
-		"unread upload":        "POST /api/v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\nx",
+		"unread upload":        "POST /api/v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 1000000000\r\n\r\nx",
 		"bad chunks to upload": "POST /api/v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {

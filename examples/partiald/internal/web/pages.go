@@ -295,7 +295,7 @@ func homeForm(v url.Values, p *Problem, kept map[string]job.Upload) homeData {
 		d.Texts = append(d.Texts, t)
 	}
 	for _, c := range []choice{
-		{Value: "", Name: "what the old version needs"},
+		{Value: "", Name: "automatic"},
 		{Value: "default", Name: "default"},
 		{Value: "mozilla", Name: "as Mozilla's scripts"},
 	} {

@@ -30,7 +30,7 @@ func TestSlowBodies(t *testing.T) {
 		"upload":          "POST /api/v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\nContent-Length: 100\r\n\r\nx",
 		"form":            "POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\nx",
 		"form with files": "POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 1000\r\n\r\n--b\r\nContent-Disposition: form-data; name=\"from_file\"; filename=\"a\"\r\n\r\nx",
-		"refused":         "POST /api/v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nx",
+		"refused":         "POST /api/v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 100\r\n\r\nx",
 		"no such page":    "POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nx",
 		"funsize":         "POST /partial HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\nx",
 	} {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/partial"
@@ -103,12 +104,14 @@ type SetOptions struct {
 type Set struct {
 	rules []Rules
 	opts  SetOptions
+	id    func() string
 }
 
 // NewSet returns a set with the given rules; later rules replace earlier ones of the same product, so a fork passes
 // its own behind [BuiltinRules]. opts may be nil. The error matches [ErrRules].
 func NewSet(rules []Rules, opts *SetOptions) (*Set, error) {
 	s := &Set{}
+	s.id = sync.OnceValue(s.identify)
 	if opts != nil {
 		s.opts = *opts
 	}
@@ -137,7 +140,9 @@ func DefaultSet() *Set {
 }
 
 // ID names everything in the set that decides which recipe a pair gets: rules, options and base recipe.
-func (s *Set) ID() string {
+func (s *Set) ID() string { return s.id() }
+
+func (s *Set) identify() string {
 	sum := sha256.New()
 	enc := json.NewEncoder(sum)
 	base := partial.DefaultRecipe()

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
@@ -47,6 +48,10 @@ func (a *app) serve(c *config.Config) error {
 	if err != nil {
 		return c.At("log.level", err)
 	}
+	if a.variable("GOMEMLIMIT") == "" {
+		// Diffs hold what the configuration says; without a limit as much again could be garbage.
+		debug.SetMemoryLimit(int64(c.Workers.MaxMemory) + int64(c.Cache.Memory) + memoryBeside)
+	}
 	s, err := start(ctx, a, c, log)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -56,6 +61,10 @@ func (a *app) serve(c *config.Config) error {
 	}
 	return s.until(ctx)
 }
+
+// memoryBeside is what everything else may take before the garbage collector tries harder: queue, ledger, requests,
+// encoders, archives.
+const memoryBeside = 512 << 20
 
 // service is a running partiald.
 type service struct {

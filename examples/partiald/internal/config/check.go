@@ -418,7 +418,8 @@ func (c *Config) Seal() ([]byte, error) {
 
 const minSeal = 32
 
-// RuleSet returns the built-in rules and those of the configured files.
+// RuleSet returns the built-in rules and those of the configured files. Products without rules are judged by their
+// complete updates alone.
 func (c *Config) RuleSet() (*toolchain.Set, error) {
 	rules := toolchain.BuiltinRules()
 	for _, name := range c.Toolchain.Rules {
@@ -432,7 +433,7 @@ func (c *Config) RuleSet() (*toolchain.Set, error) {
 		}
 		rules = append(rules, r)
 	}
-	return toolchain.NewSet(rules, nil)
+	return toolchain.NewSet(rules, &toolchain.SetOptions{AnyProduct: true})
 }
 
 // Start returns how to start the plugin. key is that of its table, for errors.

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/ledger/ledgertest"
 	"github.com/senbonzakura/senbonzakura/internal/testkit"
 )
 
@@ -299,7 +300,11 @@ func TestCluster(t *testing.T) {
 	t.Parallel()
 	requests, kills := testkit.Count(60, 200, 1000), testkit.Count(1, 2, 20)
 	o := newOrigin(t)
-	nodes := cluster(t, 3)
+	var env []string
+	if strict() && ledgertest.Found() { // else each has a ledger of its own
+		env = append(env, "PARTIALD_LEDGER_POSTGRES="+ledgertest.Postgres(t).Database(t))
+	}
+	nodes := cluster(t, 3, env...)
 
 	// The same at once, everywhere: one job, two fetches.
 	o.hold()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -13,6 +14,7 @@ import (
 	"database/sql"
 	"encoding/pem"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"math/big"
 	"net"
@@ -466,5 +468,44 @@ func TestMetricsAreDocumented(t *testing.T) {
 		if !named[name] {
 			t.Errorf("docs/operations.md does not have %s", name)
 		}
+	}
+}
+
+// Every log line that the operations guide explains must be one that is written.
+func TestLogLinesAreWritten(t *testing.T) {
+	t.Parallel()
+	root := testkit.Root(t)
+	doc, err := os.ReadFile(filepath.Join(root, "docs", "operations.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var source bytes.Buffer
+	for _, dir := range []string{"examples/partiald", "cache", "fetch", "plugins", "."} {
+		err := filepath.WalkDir(filepath.Join(root, dir), func(name string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() && dir == "." && name != root {
+				return cmp.Or(err, fs.SkipDir)
+			}
+			if strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go") {
+				data, err := os.ReadFile(name)
+				source.Write(data)
+				return err
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	lines := 0
+	for _, row := range regexp.MustCompile("(?m)^\\| (?:info|warn|error) \\| ([^|]+) \\|").FindAllSubmatch(doc, -1) {
+		for _, line := range regexp.MustCompile("`([^`]+)`").FindAllSubmatch(row[1], -1) {
+			lines++
+			if !bytes.Contains(source.Bytes(), []byte(`"`+string(line[1])+`"`)) {
+				t.Errorf("docs/operations.md explains %q, which nobody logs", line[1])
+			}
+		}
+	}
+	if lines < 25 {
+		t.Errorf("only %d lines found", lines)
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/engine"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
+	"github.com/senbonzakura/senbonzakura/internal/testkit"
 )
 
 // TestDamage damages the files of the queue while it is stopped. Every job is done all the same, with the right bytes,
@@ -32,21 +33,26 @@ func TestDamage(t *testing.T) {
 		name   string
 		files  string // part of the names
 		damage func(t *testing.T, name string, data []byte)
-	}{
+	}{ // of which the first four always run
 		{"jobs flipped", "partiald-jobs/msgs/*.blk", flip},
 		{"jobs cut", "partiald-jobs/msgs/*.blk", func(t *testing.T, name string, data []byte) { t.Helper(); write(t, name, data[:len(data)/2]) }},
-		{"jobs deleted", "partiald-jobs/msgs/*.blk", func(t *testing.T, name string, _ []byte) { t.Helper(); remove(t, name) }},
+		{"everything cut", "*/msgs/*.blk", func(t *testing.T, name string, data []byte) { t.Helper(); write(t, name, data[:len(data)/2]) }},
 		{"states flipped", "KV_partiald-state/msgs/*.blk", flip},
+		{"jobs deleted", "partiald-jobs/msgs/*.blk", func(t *testing.T, name string, _ []byte) { t.Helper(); remove(t, name) }},
 		{"states cut", "KV_partiald-state/msgs/*.blk", func(t *testing.T, name string, data []byte) { t.Helper(); write(t, name, data[:len(data)/2]) }},
 		{"states deleted", "KV_partiald-state/msgs/*.blk", func(t *testing.T, name string, _ []byte) { t.Helper(); remove(t, name) }},
 		{"indexes flipped", "*/msgs/index.db", flip},
 		{"consumers flipped", "partiald-jobs/obs/p0/o.dat", flip},
-		{"everything cut", "*/msgs/*.blk", func(t *testing.T, name string, data []byte) { t.Helper(); write(t, name, data[:len(data)/2]) }},
 		{"descriptions deleted", "*/meta.inf", func(t *testing.T, name string, _ []byte) { t.Helper(); remove(t, name) }},
 		{"descriptions flipped", "*/meta.inf", flip},
 	}
-	for _, tt := range tests {
+	for i, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			if i >= 4 {
+				testkit.Long(t, "there are a few like it")
+			}
+			t.Parallel()
+			spec := spec
 			s := setting{dir: t.TempDir(), options: func(o *engine.Options) { o.Slots = -1; o.RequeueEvery = time.Hour }}
 			n := open(t, s)
 			var ids []string

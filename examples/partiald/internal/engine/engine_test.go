@@ -31,44 +31,64 @@ import (
 // backend makes settings whose nodes share a queue, as far as they can.
 type backend func(t *testing.T) setting
 
+// tests run on every backend. Those that need several servers to mean anything are marked: on external backends only
+// these run unless long tests are asked for.
+var tests = []struct {
+	name    string
+	several bool
+	run     func(*testing.T, backend)
+}{
+	{"life", true, testLife},
+	{"failures", false, testFailures},
+	{"cancel", false, testCancel},
+	{"uploads", false, testUploads},
+	{"drain", true, testDrain},
+	{"stale worker", false, testStale},
+	{"dead workers", false, testDeadWorkers},
+	{"queue full", false, testFull},
+	{"batch", true, testBatch},
+	{"purge", true, testPurge},
+	{"secrets", false, testSecrets},
+	{"lost in the queue", false, testLost},
+	{"other signers", true, testStrangers},
+	{"bans", true, testBans},
+	{"rates", true, testRates},
+	{"health", false, testHealth},
+	{"clock", false, testClock},
+}
+
 // TestEngine runs the same tests on what needs nothing, an embedded queue and SQLite, and on an external queue,
-// PostgreSQL and a storage.
+// PostgreSQL and a storage; long tests also on a cluster of three.
 func TestEngine(t *testing.T) {
-	tests := []struct {
-		name string
-		run  func(*testing.T, backend)
-	}{
-		{"life", testLife},
-		{"failures", testFailures},
-		{"cancel", testCancel},
-		{"uploads", testUploads},
-		{"drain", testDrain},
-		{"stale worker", testStale},
-		{"dead workers", testDeadWorkers},
-		{"queue full", testFull},
-		{"batch", testBatch},
-		{"purge", testPurge},
-		{"secrets", testSecrets},
-		{"lost in the queue", testLost},
-		{"other signers", testStrangers},
-		{"bans", testBans},
-		{"rates", testRates},
-		{"health", testHealth},
-		{"clock", testClock},
-	}
 	t.Run("embedded", func(t *testing.T) {
 		for _, tt := range tests {
 			t.Run(tt.name, func(t *testing.T) {
+				t.Parallel() // most of the time is waiting for the disk
 				tt.run(t, func(t *testing.T) setting { t.Helper(); return setting{dir: t.TempDir()} })
 			})
 		}
 	})
-	t.Run("external", func(t *testing.T) {
-		external := newExternal(t, 1)
-		for _, tt := range tests {
-			t.Run(tt.name, func(t *testing.T) { tt.run(t, external.backend) })
-		}
-	})
+	for _, servers := range []int{1, 3} {
+		t.Run(fmt.Sprintf("external %d", servers), func(t *testing.T) {
+			if servers > 1 {
+				testkit.Long(t, "elections")
+			}
+			external := newExternal(t, servers)
+			t.Run("all", func(t *testing.T) {
+				for _, tt := range tests {
+					t.Run(tt.name, func(t *testing.T) {
+						if !tt.several {
+							testkit.Long(t, "it runs on the embedded backend, too")
+						}
+						if servers == 1 {
+							t.Parallel()
+						}
+						tt.run(t, external.backend)
+					})
+				}
+			})
+		})
+	}
 }
 
 // external is a NATS of its own process or processes, and a PostgreSQL.

@@ -232,7 +232,7 @@ func (c *Client) Fetch(ctx context.Context, r Request) (*File, error) {
 				file.verified = append(file.verified, h.Algorithm)
 			}
 			if file.Weak() {
-				c.o.Log.Warn("verified by a weak hash only", "url", try.URL)
+				c.o.Log.WarnContext(ctx, "verified by a weak hash only", "url", try.URL)
 			}
 			return file, nil
 		}
@@ -309,7 +309,7 @@ func (d *download) url(ctx context.Context, raw string) Try {
 		var digest *DigestError
 		if errors.As(err, &digest) && d.parts > 1 && !mixed {
 			mixed = true
-			c.o.Log.Warn("fetch: wrong hash after going on; starting again", "url", try.URL)
+			c.o.Log.WarnContext(ctx, "fetch: wrong hash after going on; starting again", "url", try.URL)
 			if try.Err = d.restart(); try.Err != nil {
 				return try
 			}
@@ -348,7 +348,7 @@ func (d *download) url(ctx context.Context, raw string) Try {
 		if failures >= c.o.Attempts {
 			return try
 		}
-		c.o.Log.Info("fetch: attempt failed", "url", try.URL, "attempt", try.Attempts, "bytes", d.off, "wait", wait, "err", try.Err)
+		c.o.Log.InfoContext(ctx, "fetch: attempt failed", "url", try.URL, "attempt", try.Attempts, "bytes", d.off, "wait", wait, "err", try.Err)
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:

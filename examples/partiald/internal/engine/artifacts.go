@@ -42,6 +42,45 @@ func (e *Engine) put(ctx context.Context, k cache.Key, value []byte) error {
 	return err
 }
 
+// storeFailure is that of the store in which what jobs make is kept.
+type storeFailure struct{ err error }
+
+func (e *storeFailure) Error() string { return "store: " + e.err.Error() }
+func (e *storeFailure) Unwrap() error { return e.err }
+
+// keep makes sure that a value is where nothing is evicted or lost with a server: in the storage, else in the queue's
+// bucket, else on this server's disk. A cache alone would say nothing where that fails.
+func (e *Engine) keep(ctx context.Context, k cache.Key, value io.Reader) error {
+	var home cache.Store
+	var there bool
+	var err error
+	switch store := e.q.Store(); {
+	case e.o.Storage != nil:
+		home = e.o.Storage.Tier
+		if _, err = e.o.Storage.Client.Stat(ctx, e.o.Storage.Tier.ObjectName(k)); errors.Is(err, plugins.ErrNotFound) {
+			err = nil
+		} else {
+			there = err == nil
+		}
+	case store != nil:
+		home = store
+		there, err = e.q.Has(ctx, k)
+	default:
+		home = e.o.Disk
+		if entry, missing := home.Get(ctx, k); missing == nil {
+			entry.Close()
+			there = true
+		}
+	}
+	if err == nil && !there {
+		_, err = home.Put(ctx, k, value)
+	}
+	if err != nil && ctx.Err() == nil {
+		return &storeFailure{err}
+	}
+	return err
+}
+
 // fileName is what a partial is saved as.
 func fileName(id string, s *job.Spec, p *senbonzakura.Provenance) string {
 	if name := path.Base(strings.ReplaceAll(s.Labels["mar"], "\\", "/")); name != "." && name != "/" && !strings.ContainsFunc(name, odd) {
@@ -247,6 +286,11 @@ type uploadValue struct {
 
 func uploadKey(identity string) cache.Key { return cache.NewKey(kindUploads, identity) }
 
+// sharedUploadKey is where an upload is in the queue's bucket, which has no other completes.
+func sharedUploadKey(identity string) cache.Key {
+	return cache.NewKey(kindUploads, identity, "content")
+}
+
 // completeKey is the generator's for a complete of an identity, "sha512:<hex>".
 func completeKey(identity string) cache.Key { return cache.NewKey(cache.Completes, identity) }
 
@@ -280,6 +324,9 @@ func (u uploads) Open(ctx context.Context, address *url.URL, from fetch.Position
 		entry.Close()
 	}
 	entry, err := u.e.cache.Get(ctx, completeKey(identity))
+	if store := u.e.q.Store(); err != nil && store != nil && ctx.Err() == nil {
+		entry, err = store.Get(ctx, sharedUploadKey(identity))
+	}
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -336,13 +383,21 @@ func (e *Engine) Upload(ctx context.Context, r io.Reader, who job.Asker) (job.Up
 	if err != nil {
 		return u, storeError(err)
 	}
-	entry.Close()
+	defer entry.Close()
+	content := completeKey("sha512:" + u.SHA512)
+	if e.o.Storage == nil && e.q.Store() != nil {
+		content = sharedUploadKey("sha512:" + u.SHA512)
+	}
+	if err := e.keep(ctx, content, entry.Reader()); err != nil {
+		return u, storeError(err)
+	}
 	value, err := json.Marshal(uploadValue{u.SHA512, size})
 	if err != nil {
 		return u, outward(err)
 	}
 	for _, identity := range []string{"sha512:" + u.SHA512, "sha256:" + u.SHA256} {
-		if err := e.put(ctx, uploadKey(identity), value); err != nil {
+		key := uploadKey(identity)
+		if err := errors.Join(e.put(ctx, key, value), e.keep(ctx, key, bytes.NewReader(value))); err != nil {
 			return u, storeError(err)
 		}
 	}

@@ -26,6 +26,8 @@ import (
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/queue"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/queue/queuetest"
 	"github.com/senbonzakura/senbonzakura/internal/testkit"
+	"github.com/senbonzakura/senbonzakura/plugins"
+	"github.com/senbonzakura/senbonzakura/plugins/storage"
 )
 
 // backend makes settings whose nodes share a queue, as far as they can.
@@ -686,7 +688,7 @@ func testStale(t *testing.T, b backend) {
 	if value, err = json.Marshal(r); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := n.o.Queue.Put(t.Context(), key, value, revision); err != nil {
+	if _, err := n.o.Queue.Put(t.Context(), key, value, revision, 0); err != nil {
 		t.Fatal(err)
 	}
 	release()
@@ -719,7 +721,7 @@ func testDeadWorkers(t *testing.T, b backend) {
 		t.Fatal(err)
 	}
 	value = bytes.Replace(value, []byte(`"epoch":1`), []byte(`"epoch":1,"token":"x","deaths":4`), 1)
-	if _, err := n.o.Queue.Put(t.Context(), key, value, revision); err != nil {
+	if _, err := n.o.Queue.Put(t.Context(), key, value, revision, 0); err != nil {
 		t.Fatal(err)
 	}
 	n.close()
@@ -1419,5 +1421,112 @@ func TestQueueDown(t *testing.T) {
 	nodes[0].Run(t)
 	if s := n.wait(id); s.State != job.Done {
 		t.Errorf("%s: %v", s.State, s.Error)
+	}
+}
+
+// TestBucket has servers share nothing but the queue and its bucket.
+func TestBucket(t *testing.T) {
+	o := newOrigin(t)
+	from, to := release(t, "140.1", "bucket"), release(t, "140.2", "bucket")
+	spec := job.Spec{From: o.source(from), To: o.source(to)}
+	s := setting{dir: t.TempDir(), options: func(o *engine.Options) { o.Slots = -1 }}
+	s.queue = queue.Options{URLs: []string{queuetest.Start(t)}, Objects: true}
+	a := open(t, s)
+	s.dir, s.options = t.TempDir(), nil
+	b := open(t, s)
+	uploaded := spec
+	uploaded.From.URLs, uploaded.To.URLs = nil, nil
+	for _, data := range [][]byte{from, to} {
+		if _, err := a.Upload(t.Context(), bytes.NewReader(data), alice); err != nil {
+			t.Fatal(err)
+		}
+	}
+	id := a.submit(uploaded).ID
+	if s := a.wait(id); s.State != job.Done || s.Server != b.o.Server {
+		t.Fatalf("%s on %s, %v", s.State, s.Server, s.Error)
+	}
+	if got := o.requests.Load(); got != 0 {
+		t.Errorf("%d requests for what was uploaded", got)
+	}
+	data := a.bytes(id) // which never made it
+	o.check(t, spec, data)
+	b.close()
+	for _, f := range []func(context.Context, string) (job.Document, error){a.Report, a.Provenance} {
+		if _, err := f(t.Context(), id); err != nil {
+			t.Error(err)
+		}
+	}
+	log, err := a.Log(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err := io.ReadAll(log); err != nil || !strings.Contains(string(text), "attempt begins") {
+		t.Errorf("log: %v\n%s", err, text)
+	}
+	if removed, err := a.Purge(t.Context(), id, time.Time{}, alice); err != nil || removed != 1 {
+		t.Errorf("removed %d, %v", removed, err)
+	}
+	if _, err := a.Artifact(t.Context(), id); codeOf(err) != job.CodeNotFound {
+		t.Errorf("after the purge: %v, want CodeNotFound", err)
+	}
+}
+
+// flaky is a storage that refuses to store anything for a while.
+type flaky struct {
+	storage.Backend
+	fail atomic.Int64
+}
+
+func (f *flaky) PutIfAbsent(ctx context.Context, o storage.Object, r io.Reader) (storage.Object, bool, error) {
+	if strings.HasPrefix(o.Name, "partials/") && f.fail.Add(-1) >= 0 {
+		return storage.Object{}, false, plugins.ErrDenied
+	}
+	return f.Backend.PutIfAbsent(ctx, o, r)
+}
+
+// TestStorageFails has a storage that fails: a job is done when its partial is there, and not before.
+func TestStorageFails(t *testing.T) {
+	o := newOrigin(t)
+	for _, tt := range []struct {
+		fails int64
+		state job.State
+		code  job.Code
+	}{{2, job.Done, ""}, {1000, job.Failed, job.CodeStore}} {
+		f := &flaky{Backend: directory(t)}
+		f.fail.Store(tt.fails)
+		n := open(t, setting{dir: t.TempDir(), storage: f, options: func(o *engine.Options) { o.RetryDelay = time.Millisecond }})
+		s := n.wait(n.submit(o.spec(t, "x")).ID)
+		if s.State != tt.state || tt.code != "" && s.Error.Code != tt.code {
+			t.Errorf("%s, %v, want %s", s.State, s.Error, tt.state)
+		}
+		if tt.state == job.Done {
+			if _, err := n.o.Storage.Client.Stat(t.Context(), n.o.Storage.Tier.ObjectName(cache.Key{Kind: cache.Partials, Sum: sumOf(t, s.ID)})); err != nil {
+				t.Errorf("done, but not in the storage: %v", err)
+			}
+		}
+		n.close()
+	}
+}
+
+// TestGuardian has a server die that had accepted a job which the queue then lost. Another server of the same ledger
+// looks after it.
+func TestGuardian(t *testing.T) {
+	o := newOrigin(t)
+	external := newExternal(t, 1)
+	if external.postgres == nil {
+		t.Skip("no PostgreSQL, and SQLite is not shared")
+	}
+	s := external.backend(t)
+	other, _ := s.another(t)
+	s.options = func(o *engine.Options) { o.Slots, o.RequeueEvery = -1, time.Hour }
+	a := open(t, s)
+	id := a.submit(o.spec(t, "x")).ID
+	if err := a.o.Queue.Remove(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	a.close()
+	b := open(t, other)
+	if s := b.wait(id); s.State != job.Done {
+		t.Errorf("%s, %v", s.State, s.Error)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/senbonzakura/senbonzakura"
 	"github.com/senbonzakura/senbonzakura/cache"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/ledger"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/queue"
 	"github.com/senbonzakura/senbonzakura/fetch"
 	"github.com/senbonzakura/senbonzakura/mar"
@@ -91,6 +92,7 @@ func judge(err error, attempts int) verdict {
 		fetched *fetch.Error
 		refused *partial.RefusedError
 		panicky *cache.PanicError
+		storing *storeFailure
 	)
 	switch {
 	case errors.As(err, &own):
@@ -123,6 +125,8 @@ func judge(err error, attempts int) verdict {
 		return again(job.CodeStore)
 	case errors.Is(err, cache.ErrTooLarge):
 		return once(job.CodeStore, err)
+	case errors.As(err, &storing):
+		return again(job.CodeStore)
 	case errors.As(err, &panicky):
 		// Most likely it comes again. The trace is in the log, not in what callers see.
 		return verdict{job.Errorf(job.CodeInternal, "a fault in the program: see the job's log"), 2}
@@ -178,6 +182,9 @@ func outward(err error) error {
 		return nil
 	case errors.As(err, &own), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, queue.ErrUnavailable):
 		return err
+	}
+	if errors.Is(err, ledger.ErrNoSpace) {
+		return storeError(err)
 	}
 	return &job.Error{Code: job.CodeUnavailable, Message: err.Error(), Retryable: true, RetryAfter: retryUnavailable}
 }

@@ -129,9 +129,17 @@ func (e *Engine) load(ctx context.Context, id string) (r record, revision uint64
 	return r, revision, nil
 }
 
+// recordLife is how long the servers tell each other of a job that has ended, and of a batch. Afterwards those know it
+// in whose ledger it is.
+const recordLife = 90 * 24 * time.Hour
+
 // save puts a record on a revision, and tells everybody here.
 func (e *Engine) save(ctx context.Context, r *record, revision uint64) (uint64, error) {
-	now, err := e.q.Put(ctx, jobKey(r.ID), r.encode(), revision)
+	var life time.Duration
+	if r.State.Final() {
+		life = recordLife
+	}
+	now, err := e.q.Put(ctx, jobKey(r.ID), r.encode(), revision, life)
 	if err != nil {
 		return 0, err
 	}
@@ -182,7 +190,7 @@ type mirror struct {
 }
 
 // maxMirror is how many records are kept at least, final ones included.
-const maxMirror = 20_000
+const maxMirror = 5_000
 
 func (m *mirror) init() {
 	m.m, m.watchers, m.stopped = map[string]*known{}, map[string]map[chan struct{}]struct{}{}, make(chan struct{})

@@ -215,7 +215,7 @@ func (e *Engine) Ban(ctx context.Context, b job.Ban, who job.Asker) error {
 	if err != nil {
 		return outward(err)
 	}
-	if err := e.q.Set(ctx, queue.Key("ban", b.Address), value); err != nil {
+	if err := e.q.Set(ctx, queue.Key("ban", b.Address), value, 2*b.Until.Sub(e.now())+24*time.Hour); err != nil {
 		return outward(err)
 	}
 	e.bans.heard(queue.Update{Name: b.Address, Value: value})

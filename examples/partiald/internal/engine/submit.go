@@ -497,7 +497,7 @@ func (e *Engine) SubmitBatch(ctx context.Context, specs []job.Spec, who job.Aske
 	if err != nil {
 		return job.Batch{}, outward(err)
 	}
-	if err := e.q.Set(ctx, queue.Key("batch", b.ID), value); err != nil {
+	if err := e.q.Set(ctx, queue.Key("batch", b.ID), value, recordLife); err != nil {
 		e.log.WarnContext(ctx, "other servers do not know the batch", "batch", b.ID, "error", err)
 	}
 	for i, a := range asks {

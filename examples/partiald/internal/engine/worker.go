@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -330,7 +331,15 @@ func (a *attempt) generate(ctx context.Context) (*job.Result, error) {
 		return nil, err
 	}
 	a.event(senbonzakura.Event{Step: senbonzakura.StepStoring, Done: res.Size, Total: res.Size})
+	entry := res.Open()
+	defer entry.Close()
+	if err := e.keep(ctx, res.Key, entry.Reader()); err != nil {
+		return nil, err
+	}
 	if err := e.put(ctx, docKey(a.id), doc); err != nil {
+		return nil, &storeFailure{err}
+	}
+	if err := e.keep(ctx, docKey(a.id), bytes.NewReader(doc)); err != nil {
 		return nil, err
 	}
 	e.present.add(a.id)

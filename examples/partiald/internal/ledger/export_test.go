@@ -21,3 +21,13 @@ func (l *Ledger) Spoil(ctx context.Context, e Entry) error {
 		return tx.exec(`INSERT INTO meta (name, value) VALUES ('version', 'twice')`)
 	})
 }
+
+// Bound bounds how large an SQLite file may grow, in pages more than it has now.
+func (l *Ledger) Bound(ctx context.Context, more int) error {
+	var pages int
+	if err := l.write.QueryRowContext(ctx, "PRAGMA page_count").Scan(&pages); err != nil {
+		return err
+	}
+	var now int
+	return l.write.QueryRowContext(ctx, "PRAGMA max_page_count = "+strconv.Itoa(pages+more)).Scan(&now)
+}

@@ -64,8 +64,13 @@ type Entry struct {
 	n int64
 }
 
-// ErrClosed says that the ledger was closed.
-var ErrClosed = errors.New("ledger is closed")
+// Errors that callers branch on; test with errors.Is.
+var (
+	// ErrClosed says that the ledger was closed.
+	ErrClosed = errors.New("ledger is closed")
+	// ErrNoSpace says that the disk is full.
+	ErrNoSpace = errors.New("no space left for the ledger")
+)
 
 // Shared says whether several servers may have the book open.
 func (l *Ledger) Shared() bool { return l.d.shared }

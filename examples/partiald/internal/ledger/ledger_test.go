@@ -547,3 +547,26 @@ func writeUntilKilled(dsn string) error {
 		}
 	}
 }
+
+// TestFull has no more room for an SQLite file, and then again.
+func TestFull(t *testing.T) {
+	l := place{dsn: filepath.Join(t.TempDir(), "l.db")}.open(t)
+	if err := l.Bound(t.Context(), 8); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	var err error
+	for ; err == nil && n < 1000; n++ {
+		err = l.Accept(t.Context(), []ledger.Entry{entry(n)}, nil, nil)
+	}
+	if !errors.Is(err, ledger.ErrNoSpace) {
+		t.Fatalf("after %d jobs: %v, want ErrNoSpace", n, err)
+	}
+	if err := l.Bound(t.Context(), 100); err != nil {
+		t.Fatal(err)
+	}
+	accept(t, l, "x", entry(n))
+	if ids := openIDs(t, l); len(ids) != n {
+		t.Errorf("%d jobs are there, want %d", len(ids), n)
+	}
+}

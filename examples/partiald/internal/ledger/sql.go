@@ -16,7 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
-	_ "modernc.org/sqlite" // the driver "sqlite"
+	"modernc.org/sqlite" // it registers the driver "sqlite"
 )
 
 // dialect is in what the databases differ.
@@ -287,12 +287,24 @@ func (l *Ledger) writeLoop() {
 func (l *Ledger) together(ctx context.Context, batch []op) error {
 	raw, err := l.write.BeginTx(ctx, nil)
 	if err != nil {
-		return err
+		return spaced(err)
 	}
 	for _, o := range batch {
 		if err := o.do(&tx{ctx, &l.d, raw}); err != nil {
-			return errors.Join(err, raw.Rollback())
+			_ = raw.Rollback() // what cannot be undone is undone by the database when the connection is given up
+			return spaced(err)
 		}
 	}
-	return raw.Commit()
+	return spaced(raw.Commit())
+}
+
+// spaced marks errors of a full disk.
+func spaced(err error) error {
+	var lite *sqlite.Error
+	var pg *pgconn.PgError
+	if errors.As(err, &lite) && lite.Code()&0xff == 13 || // SQLITE_FULL
+		errors.As(err, &pg) && pg.Code == "53100" { // disk_full
+		return fmt.Errorf("%w: %w", ErrNoSpace, err)
+	}
+	return err
 }

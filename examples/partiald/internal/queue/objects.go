@@ -27,12 +27,29 @@ type objects struct {
 }
 
 // Store returns the bucket for artifacts as a tier for the cache, or nil when there is none (see Options.Objects). It
-// stores only what servers have to share: partials, their documents and logs, and uploads.
+// stores what servers have to share and not what each can get or make itself: no completes, patches and tools.
 func (q *Queue) Store() cache.Store {
 	if q.objects == nil {
 		return nil
 	}
 	return q.objects
+}
+
+// Has says whether the bucket for artifacts has a value. It does not read it.
+func (q *Queue) Has(ctx context.Context, k cache.Key) (bool, error) {
+	if q.objects == nil {
+		return false, nil
+	}
+	ctx, cancel := q.request(ctx)
+	defer cancel()
+	_, err := q.objects.store.GetInfo(ctx, objectName(k))
+	if errors.Is(err, jetstream.ErrObjectNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, unavailable("look for "+k.String(), err)
+	}
+	return true, nil
 }
 
 // Forget removes a value from the bucket for artifacts, if there is one.
@@ -46,6 +63,11 @@ func (q *Queue) Forget(ctx context.Context, k cache.Key) error {
 		return unavailable("remove "+k.String(), err)
 	}
 	return nil
+}
+
+// shared says whether values of a kind are stored.
+func shared(k cache.Kind) bool {
+	return k != cache.Completes && k != cache.Patches && k != cache.Tools
 }
 
 const sumHeader = "Sha256"
@@ -62,7 +84,7 @@ func (o *objects) patience(size int64) time.Duration {
 
 // Get implements cache.Store.
 func (o *objects) Get(ctx context.Context, k cache.Key) (*cache.Entry, error) {
-	if k.Kind == cache.Patches {
+	if !shared(k.Kind) {
 		return nil, cache.ErrMiss
 	}
 	name := objectName(k)
@@ -117,8 +139,10 @@ func ignoreGone(err error) error {
 
 // Put implements cache.Store.
 func (o *objects) Put(ctx context.Context, k cache.Key, r io.Reader) (cache.Info, error) {
-	if k.Kind == cache.Patches {
-		return cache.Info{}, cache.ErrTooLarge
+	if !shared(k.Kind) {
+		// To the cache it looks as if it were stored and lost at once.
+		n, err := io.Copy(io.Discard, r)
+		return cache.Info{Key: k, Size: n}, err
 	}
 	// The hash goes in front of the bytes, so these are read twice.
 	file, err := os.CreateTemp(o.dir, "partiald-*")

@@ -396,7 +396,8 @@ func (q *Queue) consumer(ctx context.Context, p int) (jetstream.Consumer, error)
 // buckets makes the buckets.
 func (q *Queue) buckets(ctx context.Context) (err error) {
 	if q.state, err = q.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
-		Bucket: q.o.Prefix + "-state", Description: "how jobs stand", Storage: jetstream.FileStorage, Replicas: q.o.Replicas, History: 1,
+		Bucket: q.o.Prefix + "-state", Description: "how jobs stand", Storage: jetstream.FileStorage, Replicas: q.o.Replicas,
+		History: 1, LimitMarkerTTL: time.Minute,
 	}); err != nil {
 		return fmt.Errorf("bucket state: %w", err)
 	}

@@ -281,18 +281,18 @@ func testValues(t *testing.T, open func(...func(*queue.Options)) *queue.Queue) {
 	if _, _, err := q.Get(ctx, key); !errors.Is(err, queue.ErrNotFound) {
 		t.Errorf("before: %v, want ErrNotFound", err)
 	}
-	rev, err := q.Put(ctx, key, []byte("1"), 0)
+	rev, err := q.Put(ctx, key, []byte("1"), 0, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := q.Put(ctx, key, []byte("2"), 0); !errors.Is(err, queue.ErrConflict) {
+	if _, err := q.Put(ctx, key, []byte("2"), 0, 0); !errors.Is(err, queue.ErrConflict) {
 		t.Errorf("made twice: %v, want ErrConflict", err)
 	}
-	now, err := q.Put(ctx, key, []byte("2"), rev)
+	now, err := q.Put(ctx, key, []byte("2"), rev, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := q.Put(ctx, key, []byte("3"), rev); !errors.Is(err, queue.ErrConflict) {
+	if _, err := q.Put(ctx, key, []byte("3"), rev, 0); !errors.Is(err, queue.ErrConflict) {
 		t.Errorf("on an old one: %v, want ErrConflict", err)
 	}
 	if v, r, err := q.Get(ctx, key); string(v) != "2" || r != now || err != nil {
@@ -306,8 +306,31 @@ func testValues(t *testing.T, open func(...func(*queue.Options)) *queue.Queue) {
 	if _, _, err := q.Get(ctx, key); !errors.Is(err, queue.ErrNotFound) {
 		t.Errorf("after: %v, want ErrNotFound", err)
 	}
-	if _, err := q.Put(ctx, key, []byte("4"), 0); err != nil {
+	if _, err := q.Put(ctx, key, []byte("4"), 0, 0); err != nil {
 		t.Errorf("made again: %v", err)
+	}
+	// One that goes, as the last of its values says.
+	gone := make(chan struct{})
+	ctxWatch, cancel := context.WithCancel(ctx)
+	wait, err := q.Watch(ctxWatch, "job", false, nil, func(u queue.Update) {
+		if u.Value == nil {
+			close(gone)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rev, err = q.Put(ctx, queue.Key("job", "y"), []byte("1"), 0, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = q.Put(ctx, queue.Key("job", "y"), []byte("2"), rev, time.Second); err != nil {
+		t.Fatal(err)
+	}
+	<-gone
+	cancel()
+	wait()
+	if _, _, err := q.Get(ctx, queue.Key("job", "y")); !errors.Is(err, queue.ErrNotFound) {
+		t.Errorf("after its time: %v, want ErrNotFound", err)
 	}
 }
 
@@ -361,10 +384,10 @@ func testWatch(t *testing.T, open func(...func(*queue.Options)) *queue.Queue) {
 	q := open()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	if err := q.Set(ctx, queue.Key("ban", "::1"), []byte("old")); err != nil {
+	if err := q.Set(ctx, queue.Key("ban", "::1"), []byte("old"), 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := q.Set(ctx, queue.Key("job", "1"), []byte("other")); err != nil {
+	if err := q.Set(ctx, queue.Key("job", "1"), []byte("other"), 0); err != nil {
 		t.Fatal(err)
 	}
 	all, updates := make(chan string, 10), make(chan string, 10)
@@ -378,7 +401,7 @@ func testWatch(t *testing.T, open func(...func(*queue.Options)) *queue.Queue) {
 		t.Fatal(err)
 	}
 	<-ready
-	if err := q.Set(ctx, queue.Key("ban", "::2"), []byte("new")); err != nil {
+	if err := q.Set(ctx, queue.Key("ban", "::2"), []byte("new"), 0); err != nil {
 		t.Fatal(err)
 	}
 	if err := q.Delete(ctx, queue.Key("ban", "::1")); err != nil {

@@ -54,18 +54,10 @@ func (q *Queue) get(ctx context.Context, kv jetstream.KeyValue, key string) ([]b
 }
 
 // Put sets a value if its revision is still the given one, 0 for one that was not there, and returns the new revision;
-// else ErrConflict. After ErrUnavailable it may or may not be set.
-func (q *Queue) Put(ctx context.Context, key string, value []byte, revision uint64) (uint64, error) {
-	ctx, cancel := q.request(ctx)
-	defer cancel()
-	var err error
-	var now uint64
-	if revision == 0 {
-		now, err = q.state.Create(ctx, key, seal(value))
-	} else {
-		now, err = q.state.Update(ctx, key, seal(value), revision)
-	}
-	return now, putError(key, err)
+// else ErrConflict. After ErrUnavailable it may or may not be set. The value goes after a time, rounded to seconds; 0
+// means never.
+func (q *Queue) Put(ctx context.Context, key string, value []byte, revision uint64, life time.Duration) (uint64, error) {
+	return q.swap(ctx, q.state, key, value, revision, life)
 }
 
 func putError(key string, err error) error {
@@ -81,12 +73,10 @@ func putError(key string, err error) error {
 	return unavailable("put "+key, err)
 }
 
-// Set sets a value, whatever there was.
-func (q *Queue) Set(ctx context.Context, key string, value []byte) error {
-	ctx, cancel := q.request(ctx)
-	defer cancel()
-	_, err := q.state.Put(ctx, key, seal(value))
-	return putError(key, err)
+// Set sets a value, whatever there was. It goes after a time; 0 means never.
+func (q *Queue) Set(ctx context.Context, key string, value []byte, life time.Duration) error {
+	_, err := q.set(ctx, q.state, key, value, life)
+	return err
 }
 
 // Delete removes a value; one that is not there is fine.
@@ -96,27 +86,39 @@ func (q *Queue) Delete(ctx context.Context, key string) error {
 	return putError(key, q.state.Purge(ctx, key))
 }
 
-// PutLive sets a value that is kept in memory and goes after a time (at least a second, and rounded to that).
+// PutLive is Set for what is in memory only. It goes after a time.
 func (q *Queue) PutLive(ctx context.Context, key string, value []byte, life time.Duration) error {
-	_, err := q.putLive(ctx, key, value, life)
+	_, err := q.set(ctx, q.live, key, value, life)
 	return err
 }
 
 // SwapLive is Put for what is in memory only.
 func (q *Queue) SwapLive(ctx context.Context, key string, value []byte, revision uint64, life time.Duration) (uint64, error) {
+	return q.swap(ctx, q.live, key, value, revision, life)
+}
+
+func (q *Queue) swap(ctx context.Context, kv jetstream.KeyValue, key string, value []byte, revision uint64, life time.Duration) (uint64, error) {
 	if revision > 0 {
-		return q.putLive(ctx, key, value, life, jetstream.WithExpectLastSequencePerSubject(revision))
+		return q.set(ctx, kv, key, value, life, jetstream.WithExpectLastSequencePerSubject(revision))
 	}
 	ctx, cancel := q.request(ctx)
 	defer cancel()
-	now, err := q.live.Create(ctx, key, seal(value), jetstream.KeyTTL(seconds(life)))
+	var options []jetstream.KVCreateOpt
+	if life > 0 {
+		options = append(options, jetstream.KeyTTL(seconds(life)))
+	}
+	now, err := kv.Create(ctx, key, seal(value), options...)
 	return now, putError(key, err)
 }
 
-func (q *Queue) putLive(ctx context.Context, key string, value []byte, life time.Duration, more ...jetstream.PublishOpt) (uint64, error) {
+// set publishes a value itself, as the client's own method cannot have it go after a time.
+func (q *Queue) set(ctx context.Context, kv jetstream.KeyValue, key string, value []byte, life time.Duration, more ...jetstream.PublishOpt) (uint64, error) {
 	ctx, cancel := q.request(ctx)
 	defer cancel()
-	ack, err := q.js.Publish(ctx, "$KV."+q.o.Prefix+"-live."+key, seal(value), append(more, jetstream.WithMsgTTL(seconds(life)))...)
+	if life > 0 {
+		more = append(more, jetstream.WithMsgTTL(seconds(life)))
+	}
+	ack, err := q.js.Publish(ctx, "$KV."+kv.Bucket()+"."+key, seal(value), more...)
 	if err != nil {
 		return 0, putError(key, err)
 	}

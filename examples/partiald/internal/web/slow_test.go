@@ -23,7 +23,7 @@ import (
 // TestSlowBodies: who sends nothing more is answered, and not waited for.
 func TestSlowBodies(t *testing.T) {
 	t.Parallel()
-	s := open(t, web.Options{Anonymous: web.Roles(), BodyTime: 100 * time.Millisecond, Stall: 100 * time.Millisecond})
+	s := open(t, web.Options{Anonymous: web.Roles(), BodyTime: 300 * time.Millisecond, Stall: time.Second})
 	for name, request := range map[string]string{
 		"JSON":            "POST /api/v1/partials HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{",
 		"large JSON":      "POST /api/v1/batches HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n{",
@@ -118,7 +118,8 @@ func TestSlowReader(t *testing.T) {
 	if n >= size || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("read %d bytes of a download that was given up, %v", n, err)
 	}
-	if resp := s.do("GET", "/api/v1/partials/"+st.ID, "").want(200); len(resp.body) != size {
+	// Everybody else gets all of it, also on a machine as busy as this one may be.
+	if resp := openWith(t, s.svc, everything).do("GET", "/api/v1/partials/"+st.ID, "").want(200); len(resp.body) != size {
 		t.Errorf("read %d bytes", len(resp.body))
 	}
 }

@@ -87,7 +87,7 @@ func (g *Generator) openBoth(ctx context.Context, r *Request, j *job) (from, to 
 				return fmt.Errorf("%s: %w", strings.ToUpper(name), err)
 			}
 			if s.input.Build, err = toolchain.ReadBuild(s.reader); err != nil {
-				return fmt.Errorf("%s: %w", strings.ToUpper(name), err)
+				return fmt.Errorf("%s: %w: %w", strings.ToUpper(name), partial.ErrInput, err)
 			}
 			b := &s.input.Build
 			b.Product = first(b.Product, r.Product)

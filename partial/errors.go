@@ -52,6 +52,20 @@ var ErrDifferent = errors.New("the updated tree is not the target")
 // ErrLimit matches, with errors.Is, the error for a member or an archive that is larger than a limit.
 var ErrLimit = errors.New("over the limit")
 
+// ErrInput matches, with errors.Is, the error for a FROM or TO that cannot be used whatever is asked for: it is not a
+// complete update, or what its members hold cannot be read.
+var ErrInput = errors.New("not a complete update that can be used")
+
+// inputError says which of the two it is. It matches ErrInput.
+type inputError struct {
+	what string // "FROM" or "TO"
+	err  error
+}
+
+func (e *inputError) Error() string        { return e.what + ": " + e.err.Error() }
+func (e *inputError) Unwrap() error        { return e.err }
+func (e *inputError) Is(target error) bool { return target == ErrInput }
+
 // An UpdateError says what an updater would trip over when it applies an update: which instruction, why, and the
 // number that the updater itself would report.
 type UpdateError struct {

@@ -259,7 +259,7 @@ func openRelease(what string, r *mar.Reader, lim Limits, scripts bool) (*release
 	for _, f := range r.Files() {
 		switch {
 		case rel.files[f.Name] != nil:
-			return nil, fmt.Errorf("%s: two entries are named %q", what, f.Name)
+			return nil, &inputError{what, fmt.Errorf("two entries are named %q", f.Name)}
 		case isManifestName(f.Name) && f.Name == baseName(f.Name):
 			continue
 		case isManifestName(f.Name) && scripts:
@@ -278,10 +278,10 @@ func openRelease(what string, r *mar.Reader, lim Limits, scripts bool) (*release
 		}
 		text, err := rel.text(memberOf(f))
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", what, err)
+			return nil, &inputError{what, err}
 		}
 		if m, err := ParseManifest(text); err == nil && m.Type == "partial" {
-			return nil, fmt.Errorf("%s is not a complete update: its %s says partial", what, f.Name)
+			return nil, &inputError{what, fmt.Errorf("it is not a complete update: its %s says partial", f.Name)}
 		}
 		break
 	}
@@ -308,7 +308,7 @@ func (r *release) first(names ...string) ([]byte, error) {
 		if m := r.files[n]; m != nil {
 			text, err := r.text(m)
 			if err != nil {
-				return nil, fmt.Errorf("%s: %w", r.what, err)
+				return nil, &inputError{r.what, err}
 			}
 			return text, nil
 		}

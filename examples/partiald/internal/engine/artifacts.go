@@ -42,11 +42,11 @@ func (e *Engine) put(ctx context.Context, k cache.Key, value []byte) error {
 	return err
 }
 
-// storeFailure is that of the store in which what jobs make is kept.
-type storeFailure struct{ err error }
+// keepError is that of the store in which what jobs make is kept.
+type keepError struct{ err error }
 
-func (e *storeFailure) Error() string { return "store: " + e.err.Error() }
-func (e *storeFailure) Unwrap() error { return e.err }
+func (e *keepError) Error() string { return "store: " + e.err.Error() }
+func (e *keepError) Unwrap() error { return e.err }
 
 // keep makes sure that a value is where nothing is evicted or lost with a server: in the storage, else in the queue's
 // bucket, else on this server's disk. A cache alone would say nothing where that fails.
@@ -76,7 +76,7 @@ func (e *Engine) keep(ctx context.Context, k cache.Key, value io.Reader) error {
 		_, err = home.Put(ctx, k, value)
 	}
 	if err != nil && ctx.Err() == nil {
-		return &storeFailure{err}
+		return &keepError{err}
 	}
 	return err
 }

@@ -380,6 +380,10 @@ func testFailures(t *testing.T, b backend) {
 	if s := n.wait(id); s.State != job.Done {
 		t.Errorf("retried: %s, %v", s.State, s.Error)
 	}
+	// A partial is a MAR file, but no complete.
+	if s := n.wait(n.submit(job.Spec{From: good.From, To: o.source(n.bytes(id))}).ID); s.State != job.Failed || s.Error.Code != job.CodeInvalidMAR {
+		t.Errorf("a partial as TO: %s, %v, want CodeInvalidMAR", s.State, s.Error)
+	}
 	for _, id := range []string{"", "x", strings.Repeat("0", 64), strings.ToUpper(id)} {
 		for name, err := range map[string]error{
 			"Status": third(n.Status(t.Context(), id)), "Cancel": third(n.Cancel(t.Context(), id, alice)), "Retry": third(n.Retry(t.Context(), id, alice)),

@@ -92,7 +92,7 @@ func judge(err error, attempts int) verdict {
 		fetched *fetch.Error
 		refused *partial.RefusedError
 		panicky *cache.PanicError
-		storing *storeFailure
+		storing *keepError
 	)
 	switch {
 	case errors.As(err, &own):
@@ -119,7 +119,8 @@ func judge(err error, attempts int) verdict {
 		return once(job.CodeRefused, err)
 	case errors.As(err, &fetched):
 		return judgeFetch(err, fetched, attempts)
-	case errors.Is(err, mar.ErrFormat), isContent(err):
+	case errors.Is(err, mar.ErrFormat), isContent(err), errors.Is(err, partial.ErrInput) && !errors.Is(err, syscall.EIO) &&
+		!errors.Is(err, context.DeadlineExceeded):
 		return once(job.CodeInvalidMAR, err)
 	case errors.Is(err, cache.ErrNoSpace), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return again(job.CodeStore)

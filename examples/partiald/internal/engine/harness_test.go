@@ -43,8 +43,8 @@ func TestMain(m *testing.M) {
 }
 
 // release makes the complete update of a small product.
-func release(t testing.TB, version, salt string) []byte {
-	t.Helper()
+func release(tb testing.TB, version, salt string) []byte {
+	tb.Helper()
 	var large []byte
 	for i := range 20000 { // not compressible, so that a patch is smaller than the whole
 		large = append(large, byte(i*i>>3^i>>5))
@@ -56,16 +56,16 @@ func release(t testing.TB, version, salt string) []byte {
 		"locale.txt":          {Data: []byte("locale " + salt + " of " + version)},
 		"update-settings.ini": {Data: []byte("[Settings]\nACCEPTED_MAR_CHANNEL_IDS=test\n")},
 	}
-	archive, _, err := partial.Pack(t.Context(), tree, partial.PackOptions{
+	archive, _, err := partial.Pack(tb.Context(), tree, partial.PackOptions{
 		Arch: "x86_64", Product: &mar.Product{Channel: "test", Version: version},
 		Compression: partial.Compression{Files: partial.XZ{Level: partial.LevelFast}},
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	var out bytes.Buffer
 	if _, err := archive.WriteTo(&out); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return out.Bytes()
 }
@@ -79,8 +79,8 @@ type origin struct {
 	before atomic.Pointer[func(w http.ResponseWriter, r *http.Request) bool]
 }
 
-func newOrigin(t testing.TB) *origin {
-	t.Helper()
+func newOrigin(tb testing.TB) *origin {
+	tb.Helper()
 	o := &origin{}
 	o.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		o.requests.Add(1)
@@ -94,7 +94,7 @@ func newOrigin(t testing.TB) *origin {
 		}
 		w.Write(data.([]byte))
 	}))
-	t.Cleanup(o.Close)
+	tb.Cleanup(o.Close)
 	return o
 }
 
@@ -108,9 +108,9 @@ func (o *origin) source(data []byte) job.Source {
 }
 
 // spec makes the spec of a job that can be done. salt makes it another one.
-func (o *origin) spec(t testing.TB, salt string) job.Spec {
-	t.Helper()
-	return job.Spec{From: o.source(release(t, "140.1", salt)), To: o.source(release(t, "140.2", salt)), Locale: "de"}
+func (o *origin) spec(tb testing.TB, salt string) job.Spec {
+	tb.Helper()
+	return job.Spec{From: o.source(release(tb, "140.1", salt)), To: o.source(release(tb, "140.2", salt)), Locale: "de"}
 }
 
 // node is a server of the service, without its outside.

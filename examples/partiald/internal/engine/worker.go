@@ -337,7 +337,7 @@ func (a *attempt) generate(ctx context.Context) (*job.Result, error) {
 		return nil, err
 	}
 	if err := e.put(ctx, docKey(a.id), doc); err != nil {
-		return nil, &storeFailure{err}
+		return nil, &keepError{err}
 	}
 	if err := e.keep(ctx, docKey(a.id), bytes.NewReader(doc)); err != nil {
 		return nil, err

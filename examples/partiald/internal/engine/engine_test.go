@@ -446,6 +446,11 @@ func TestSpec(t *testing.T) {
 			}
 		})
 	}
+	big := good
+	big.Force = slices.Repeat([]string{strings.Repeat("x", 1000)}, 1000)
+	if _, err := n.Check(big); codeOf(err) != job.CodeTooLarge {
+		t.Errorf("a megabyte: %v, want CodeTooLarge", err)
+	}
 	// What the ID does and does not depend on.
 	id := func(change func(*job.Spec)) string {
 		spec := good
@@ -1409,7 +1414,6 @@ func TestManyServers(t *testing.T) {
 
 // TestQueueDown has the queue go away: jobs are accepted all the same, and done when it is back.
 func TestQueueDown(t *testing.T) {
-	testkit.Long(t, "a few seconds of waiting for timeouts")
 	o := newOrigin(t)
 	nodes := queuetest.Cluster(t, 1)
 	setting := setting{dir: t.TempDir(), storage: directory(t)}

@@ -80,6 +80,12 @@ func once(code job.Code, err error) verdict { return verdict{job.Errorf(code, "%
 
 // judge maps the error of an attempt. attempts is how many there are for what may pass.
 func judge(err error, attempts int) verdict {
+	v := judgeWhole(err, attempts)
+	v.err.Message = cut(v.err.Message, maxMessage)
+	return v
+}
+
+func judgeWhole(err error, attempts int) verdict {
 	again := func(code job.Code) verdict {
 		v := verdict{job.Errorf(code, "%v", err), attempts}
 		v.err.Retryable = true
@@ -96,7 +102,8 @@ func judge(err error, attempts int) verdict {
 	)
 	switch {
 	case errors.As(err, &own):
-		return verdict{own, 1}
+		c := *own
+		return verdict{&c, 1}
 	case errors.Is(err, senbonzakura.ErrRequest):
 		var bad *job.Error
 		errors.As(requestError(err), &bad)

@@ -16,7 +16,8 @@ import (
 
 // watch begins to listen to the other servers.
 func (e *Engine) watch(ctx context.Context) error {
-	ready := make(chan struct{})
+	var ready sync.WaitGroup
+	ready.Add(2)
 	for _, w := range []struct {
 		kind      string
 		live, all bool
@@ -24,9 +25,9 @@ func (e *Engine) watch(ctx context.Context) error {
 		changed   func(queue.Update)
 	}{
 		{"job", false, false, nil, e.heardJob},
-		{"ban", false, true, func() { close(ready) }, e.bans.heard},
+		{"ban", false, true, ready.Done, e.bans.heard},
 		{"progress", true, false, nil, e.heardProgress},
-		{"worker", true, true, nil, e.workers.heard},
+		{"worker", true, true, ready.Done, e.workers.heard},
 	} {
 		watch := e.q.Watch
 		if w.live {
@@ -38,12 +39,19 @@ func (e *Engine) watch(ctx context.Context) error {
 		}
 		e.loops.Go(wait)
 	}
+	// Nobody who is banned gets in because we have not heard of it yet, and no job is taken for lost on which another
+	// server works.
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		ready.Wait()
+	}()
 	select {
-	case <-ready: // nobody who is banned gets in because we have not heard of it yet
+	case <-done:
+		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	return nil
 }
 
 func (e *Engine) heardJob(u queue.Update) {
@@ -159,7 +167,7 @@ func (e *Engine) requeueLoop() {
 // How many messages are read at a time to see whether they are in order, and for how long one that was counts as such.
 const (
 	maxChecks  = 2000
-	checkAfter = 5 * time.Minute
+	checkAfter = 45 * time.Second
 )
 
 // requeue compares the ledger with the queue: what has ended meanwhile is written down, what the queue lost is queued
@@ -176,6 +184,9 @@ func (e *Engine) requeue(ctx context.Context) error {
 			return errors.Join(failed, err)
 		}
 		id := entry.Status.ID
+		if e.fresh.has(id) {
+			continue // on its way
+		}
 		if _, ok := queued[id]; ok {
 			if checked >= maxChecks || e.checked.has(id) {
 				continue

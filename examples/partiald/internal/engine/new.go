@@ -38,6 +38,7 @@ type Engine struct {
 	asked   recent // who asked for what lately
 	present recent // artifacts that were there lately
 	checked recent // messages that were in order lately
+	fresh   recent // jobs that are on their way from the ledger to the queue
 
 	follow struct {
 		sync.Mutex
@@ -117,6 +118,7 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	e.asked.init(time.Minute)
 	e.present.init(time.Minute)
 	e.checked.init(checkAfter)
+	e.fresh.init(time.Minute)
 	e.rates.init()
 	if err := e.openGenerator(); err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,8 +32,20 @@ type record struct {
 	Strangers int `json:"strangers,omitempty"`
 }
 
-// maxChanges is how many changes a record keeps. The ledger has them all.
-const maxChanges = 100
+// Bounds of a record, which has to fit into a message of 1 MiB twice over.
+const (
+	maxChanges = 100  // that are kept; the ledger has them all
+	maxReason  = 512  // bytes of a change's reason
+	maxMessage = 8192 // bytes of an error's message
+)
+
+// cut shortens a text for people.
+func cut(text string, limit int) string {
+	if len(text) <= limit {
+		return text
+	}
+	return strings.ToValidUTF8(text[:limit], "") + "…"
+}
 
 func (r *record) spec() job.Spec {
 	if r.Secret != nil {
@@ -55,7 +68,7 @@ func (r *record) seq() int64 {
 // step adds a change. Records share their changes, so these are never written to.
 func (r *record) step(state job.State, at time.Time, server, reason string) {
 	changes := append(slices.Clone(r.Changes), job.Change{
-		Seq: r.seq() + 1, State: state, At: at, Attempt: r.Attempt, Server: server, Reason: reason,
+		Seq: r.seq() + 1, State: state, At: at, Attempt: r.Attempt, Server: server, Reason: cut(reason, maxReason),
 	})
 	r.Changes = changes[max(0, len(changes)-maxChanges):]
 	r.State, r.Updated = state, at

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -23,6 +24,7 @@ const (
 	maxChannels  = 64
 	maxLabels    = 32
 	maxText      = 1024
+	maxSpec      = 256 << 10 // bytes of the whole, as JSON
 )
 
 func refuse(field, format string, args ...any) error {
@@ -89,6 +91,9 @@ func (e *Engine) request(s *job.Spec) (r senbonzakura.Request, id string, err er
 	}
 	if r.Recipe, err = recipe(s); err != nil {
 		return r, "", err
+	}
+	if text, err := json.Marshal(s); err != nil || len(text) > maxSpec {
+		return r, "", job.Errorf(job.CodeTooLarge, "the request has %d bytes, at most %d are allowed", len(text), maxSpec)
 	}
 	key, err := e.gen.Key(r)
 	if err != nil {

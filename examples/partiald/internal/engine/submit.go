@@ -118,6 +118,8 @@ func (e *Engine) submit(ctx context.Context, specs []job.Spec, who job.Asker, wh
 		}
 		if a.created {
 			fresh++
+			e.fresh.add(a.id)
+			defer e.fresh.remove(a.id)
 		}
 		asked := who.Name + "\x00" + a.id
 		if !a.created && what == "submit" && batch == nil && e.asked.has(asked) {

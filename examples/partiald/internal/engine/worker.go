@@ -29,7 +29,8 @@ const (
 	progressEvery = 500 * time.Millisecond // how often progress is told, at most
 	progressLife  = 2 * time.Minute        // how long it is kept
 	finishFor     = 30 * time.Second       // how long an attempt tries to tell how it ended
-	handBackFor   = 6 * time.Second        // the same, for one that is handed back: Close waits for it
+	handBackFor   = 5 * time.Second        // the same, for one that is handed back: Close waits for it
+	logFor        = 3 * time.Second        // how long it tries to store its log
 	maxRetryDelay = 10 * time.Minute
 
 	// A job that this server cannot do is left to others, for about 7 minutes in all.
@@ -591,7 +592,7 @@ func (a *attempt) fail(ctx context.Context, err error) {
 
 // keepLog stores the attempt's log.
 func (a *attempt) keepLog(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handBackFor)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), logFor)
 	defer cancel()
 	if err := a.e.put(ctx, attemptLogKey(a.id, a.number, a.e.o.Server), a.log.content()); err != nil {
 		a.e.log.WarnContext(ctx, "the log of an attempt could not be stored", "job", a.id, "attempt", a.number, "error", err)

@@ -92,13 +92,16 @@ func Start(tb testing.TB) string {
 	return n.URL()
 }
 
-// Cluster starts a cluster of servers that end with the test.
+// Cluster starts a cluster of servers that end with the test, or a single one.
 func Cluster(tb testing.TB, size int) []*Node {
 	tb.Helper()
 	p := ports(tb, 2*size)
 	nodes := make([]*Node, size)
 	for i := range nodes {
-		nodes[i] = &Node{config: config{Name: fmt.Sprintf("n%d", i), Dir: tb.TempDir(), Port: p[i], ClusterPort: p[size+i], Routes: p[size:]}}
+		nodes[i] = &Node{config: config{Name: fmt.Sprintf("n%d", i), Dir: tb.TempDir(), Port: p[i]}}
+		if size > 1 {
+			nodes[i].ClusterPort, nodes[i].Routes = p[size+i], p[size:]
+		}
 		tb.Cleanup(nodes[i].Kill)
 		nodes[i].Run(tb)
 	}

@@ -224,8 +224,8 @@ func TestManyJobs(t *testing.T) {
 		wg.Go(func() {
 			name := fmt.Sprint(i)
 			spec := job.Spec{
-				From: o.source("from-"+name, release(t, "140.1", string(noise(1<<20))+name)),
-				To:   o.source("to-"+name, release(t, "140.2", string(noise(1<<20))+name)),
+				From: o.source("from-"+name, release(t, "140.1", string(noise(128<<10))+name)),
+				To:   o.source("to-"+name, release(t, "140.2", string(noise(128<<10))+name)),
 			}
 			for {
 				res, st, err := n.submit(spec)

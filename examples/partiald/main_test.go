@@ -497,7 +497,7 @@ func TestLogLinesAreWritten(t *testing.T) {
 		}
 	}
 	lines := 0
-	for _, row := range regexp.MustCompile("(?m)^\\| (?:info|warn|error) \\| ([^|]+) \\|").FindAllSubmatch(doc, -1) {
+	for _, row := range regexp.MustCompile(`(?m)^\| (?:info|warn|error) \| ([^|]+) \|`).FindAllSubmatch(doc, -1) {
 		for _, line := range regexp.MustCompile("`([^`]+)`").FindAllSubmatch(row[1], -1) {
 			lines++
 			if !bytes.Contains(source.Bytes(), []byte(`"`+string(line[1])+`"`)) {

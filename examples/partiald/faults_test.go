@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -443,5 +446,39 @@ func TestSlowHeaders(t *testing.T) {
 	got, err := io.ReadAll(conn)
 	if took := time.Since(begin); took > 15*time.Second || errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("ended after %v with %v: %q", took, err, got)
+	}
+}
+
+// With a certificate it speaks TLS 1.2 and later, HTTP/2 too, and healthcheck finds it.
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	certFile, keyFile := certificate(t, t.TempDir(), "partials.example")
+	n := newNode(t, "PARTIALD_SERVER_LISTEN=127.0.0.1:"+freePort(t), "PARTIALD_SERVER_TLS_CERTIFICATE="+certFile, "PARTIALD_SERVER_TLS_KEY="+keyFile)
+	n.start()
+	pem, err := os.ReadFile(certFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(pem)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "partials.example"}, ForceAttemptHTTP2: true}
+	defer transport.CloseIdleConnections()
+	res, err := (&http.Client{Transport: transport}).Get("https://" + n.addr + "/__lbheartbeat__")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK || res.ProtoMajor != 2 || res.Header.Get("Strict-Transport-Security") == "" {
+		t.Errorf("%s, %s, %v", res.Status, res.Proto, res.Header)
+	}
+	old := &tls.Config{RootCAs: roots, ServerName: "partials.example", MaxVersion: tls.VersionTLS11}
+	if conn, err := (&tls.Dialer{Config: old}).DialContext(t.Context(), "tcp", n.addr); err == nil {
+		conn.Close()
+		t.Error("TLS 1.1 is taken")
+	}
+	cmd := exec.CommandContext(t.Context(), "partiald", "healthcheck", "--deep")
+	cmd.Env = n.env
+	if said, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(said, []byte(`"queue"`)) {
+		t.Errorf("healthcheck: %v: %s", err, said)
 	}
 }

@@ -215,18 +215,12 @@ func hosts(c *config.Config) []string {
 
 // until serves until ctx ends, and stops gracefully then.
 func (s *service) until(ctx context.Context) error {
-	scheme := "http"
-	failed := make(chan error, 1)
-	go func() {
-		if s.server.TLSConfig != nil {
-			failed <- s.server.ServeTLS(s.listener, "", "")
-		} else {
-			failed <- s.server.Serve(s.listener)
-		}
-	}()
+	scheme, serve := "http", s.server.Serve
 	if s.server.TLSConfig != nil {
-		scheme = "https"
+		scheme, serve = "https", func(l net.Listener) error { return s.server.ServeTLS(l, "", "") }
 	}
+	failed := make(chan error, 1)
+	go func() { failed <- serve(s.listener) }()
 	page := scheme + "://" + s.listener.Addr().String() + "/"
 	if s.c.Server.PublicURL != "" {
 		page = s.c.Server.PublicURL

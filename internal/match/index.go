@@ -93,29 +93,11 @@ func newIndex(ctx context.Context, old []byte, parts int) (*index, error) {
 		n = (len(old)-seedLen)/stride + 1
 	}
 	x.places = make([]uint32, n)
-	const lap = 1 << 20 // positions between two looks at ctx
 	ends := x.starts[1:]
-	// Each part goes over all positions and cares for buckets of its own: what takes the time is to wait for those.
-	each := func(work func(ctx context.Context, first, count uint32) error) error {
-		g, ctx := errgroup.WithContext(ctx)
-		for p := range parts {
-			first := len(ends) * p / parts
-			g.Go(func() error { return work(ctx, uint32(first), uint32(len(ends)*(p+1)/parts-first)) })
+	err := x.sort(ctx, n, parts, false, func(list []keyed) {
+		for _, k := range list {
+			ends[k.hash]++
 		}
-		return g.Wait()
-	}
-	err := each(func(ctx context.Context, first, count uint32) error {
-		for from := 0; from < n; from += lap {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			for i := from; i < min(n, from+lap); i++ {
-				if h := hash64(load64(old, i*stride), x.shift); h-first < count {
-					ends[h]++
-				}
-			}
-		}
-		return nil
 	})
 	if err != nil {
 		return nil, err
@@ -126,19 +108,11 @@ func newIndex(ctx context.Context, old []byte, parts int) (*index, error) {
 		ends[i] = sum
 	}
 	// From the last to the first, so that each bucket rises and ends become starts.
-	err = each(func(ctx context.Context, first, count uint32) error {
-		for to := n; to > 0; to -= lap {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			for i := to - 1; i >= max(0, to-lap); i-- {
-				if h := hash64(load64(old, i*stride), x.shift); h-first < count {
-					ends[h]--
-					x.places[ends[h]] = uint32(i)
-				}
-			}
+	err = x.sort(ctx, n, parts, true, func(list []keyed) {
+		for _, k := range list {
+			ends[k.hash]--
+			x.places[ends[k.hash]] = k.place
 		}
-		return nil
 	})
 	if err != nil {
 		return nil, err
@@ -147,6 +121,62 @@ func newIndex(ctx context.Context, old []byte, parts int) (*index, error) {
 	copy(x.starts, ends)
 	x.starts[len(x.starts)-1] = uint32(n)
 	return x, nil
+}
+
+// keyed is a place with its hash.
+type keyed struct{ hash, place uint32 }
+
+// How many bins sort has, and how many places it collects in each.
+const (
+	binBits = 7
+	binSize = 1024
+)
+
+// sort visits the places below n, or from the last one on down, with their hashes, in lists of which each has
+// hashes from a small range. To visit them one by one would be to wait for memory each time. Parts of the
+// range are visited at the same time; those of one hash are visited in order.
+func (x *index) sort(ctx context.Context, n, parts int, down bool, visit func(list []keyed)) error {
+	const lap = 1 << 20 // positions between two looks at ctx
+	hashBits := 64 - x.shift
+	shift := max(hashBits, binBits) - binBits
+	bins := 1 << (hashBits - shift)
+	g, ctx := errgroup.WithContext(ctx)
+	for p := range parts {
+		first, last := uint32(bins*p/parts), uint32(bins*(p+1)/parts)
+		g.Go(func() error {
+			lists := make([]keyed, int(last-first)*binSize)
+			fill := make([]int, last-first)
+			for from := 0; from < n; from += lap {
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				for i := from; i < min(n, from+lap); i++ {
+					place := i
+					if down {
+						place = n - 1 - i
+					}
+					h := hash64(load64(x.old, place*x.stride), x.shift)
+					bin := h>>shift - first
+					if bin >= uint32(len(fill)) {
+						continue
+					}
+					list := lists[int(bin)*binSize:][:binSize]
+					k := fill[bin]
+					list[k] = keyed{h, uint32(place)}
+					if k++; k == binSize {
+						visit(list)
+						k = 0
+					}
+					fill[bin] = k
+				}
+			}
+			for bin, k := range fill {
+				visit(lists[bin*binSize:][:k])
+			}
+			return nil
+		})
+	}
+	return g.Wait()
 }
 
 // search returns the longest of the stretches that start with the 8 bytes of new at i, among the

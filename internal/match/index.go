@@ -5,8 +5,6 @@ import (
 	"encoding/binary"
 	"math/bits"
 	"slices"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // seedLen is the number of bytes by which the index is looked up.
@@ -83,8 +81,7 @@ func indexShape(n int64) (stride int, hashBits uint) {
 
 func hash64(x uint64, shift uint) uint32 { return uint32((x * 0x9e3779b97f4a7c15) >> shift) }
 
-// newIndex makes the index, in that many parts at the same time.
-func newIndex(ctx context.Context, old []byte, parts int) (*index, error) {
+func newIndex(ctx context.Context, old []byte) (*index, error) {
 	stride, hashBits := indexShape(int64(len(old)))
 	x := &index{old: old, shift: 64 - hashBits, stride: stride}
 	x.starts = make([]uint32, 1<<hashBits+1)
@@ -94,7 +91,7 @@ func newIndex(ctx context.Context, old []byte, parts int) (*index, error) {
 	}
 	x.places = make([]uint32, n)
 	ends := x.starts[1:]
-	err := x.sort(ctx, n, parts, false, func(list []keyed) {
+	err := x.sort(ctx, n, false, func(list []keyed) {
 		for _, k := range list {
 			ends[k.hash]++
 		}
@@ -108,7 +105,7 @@ func newIndex(ctx context.Context, old []byte, parts int) (*index, error) {
 		ends[i] = sum
 	}
 	// From the last to the first, so that each bucket rises and ends become starts.
-	err = x.sort(ctx, n, parts, true, func(list []keyed) {
+	err = x.sort(ctx, n, true, func(list []keyed) {
 		for _, k := range list {
 			ends[k.hash]--
 			x.places[ends[k.hash]] = k.place
@@ -133,50 +130,40 @@ const (
 )
 
 // sort visits the places below n, or from the last one on down, with their hashes, in lists of which each has
-// hashes from a small range. To visit them one by one would be to wait for memory each time. Parts of the
-// range are visited at the same time; those of one hash are visited in order.
-func (x *index) sort(ctx context.Context, n, parts int, down bool, visit func(list []keyed)) error {
+// hashes from a small range: to visit them one by one would be to wait for memory each time. Those of one hash
+// are visited in order.
+func (x *index) sort(ctx context.Context, n int, down bool, visit func(list []keyed)) error {
 	const lap = 1 << 20 // positions between two looks at ctx
 	hashBits := 64 - x.shift
-	shift := max(hashBits, binBits) - binBits
-	bins := 1 << (hashBits - shift)
-	g, ctx := errgroup.WithContext(ctx)
-	for p := range parts {
-		first, last := uint32(bins*p/parts), uint32(bins*(p+1)/parts)
-		g.Go(func() error {
-			lists := make([]keyed, int(last-first)*binSize)
-			fill := make([]int, last-first)
-			for from := 0; from < n; from += lap {
-				if err := ctx.Err(); err != nil {
-					return err
-				}
-				for i := from; i < min(n, from+lap); i++ {
-					place := i
-					if down {
-						place = n - 1 - i
-					}
-					h := hash64(load64(x.old, place*x.stride), x.shift)
-					bin := h>>shift - first
-					if bin >= uint32(len(fill)) {
-						continue
-					}
-					list := lists[int(bin)*binSize:][:binSize]
-					k := fill[bin]
-					list[k] = keyed{h, uint32(place)}
-					if k++; k == binSize {
-						visit(list)
-						k = 0
-					}
-					fill[bin] = k
-				}
+	shift := hashBits - min(hashBits, binBits)
+	var fill [1 << binBits]int
+	lists := make([]keyed, binSize<<min(hashBits, binBits))
+	for from := 0; from < n; from += lap {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		for i := from; i < min(n, from+lap); i++ {
+			place := i
+			if down {
+				place = n - 1 - i
 			}
-			for bin, k := range fill {
-				visit(lists[bin*binSize:][:k])
+			h := hash64(load64(x.old, place*x.stride), x.shift)
+			bin := h >> shift % uint32(len(fill))
+			k := fill[bin]
+			lists[int(bin)*binSize+k] = keyed{h, uint32(place)}
+			if k++; k == binSize {
+				visit(lists[int(bin)*binSize:][:k])
+				k = 0
 			}
-			return nil
-		})
+			fill[bin] = k
+		}
 	}
-	return g.Wait()
+	for bin, k := range fill {
+		if k > 0 {
+			visit(lists[bin*binSize:][:k])
+		}
+	}
+	return nil
 }
 
 // search returns the longest of the stretches that start with the 8 bytes of new at i, among the

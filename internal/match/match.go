@@ -167,16 +167,16 @@ func search(ctx context.Context, old, new []byte, o Options, structured bool) ([
 func indexes(ctx context.Context, old []byte, workers int) (x *index, words [2]*numeric, err error) {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(workers)
+	g.Go(func() (err error) {
+		x, err = newIndex(ctx, old)
+		return err
+	})
 	for i := range words {
 		g.Go(func() (err error) {
 			words[i], err = newNumeric(ctx, old, 4+4*i)
 			return err
 		})
 	}
-	g.Go(func() (err error) {
-		x, err = newIndex(ctx, old, min(workers, 2))
-		return err
-	})
 	err = g.Wait()
 	return x, words, err
 }

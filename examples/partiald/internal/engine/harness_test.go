@@ -135,10 +135,10 @@ type setting struct {
 var nodes atomic.Int64
 
 // open starts a node. It is closed at the end of the test, if not before.
-func open(t testing.TB, s setting) *node {
-	t.Helper()
-	n := &node{t: t}
-	ctx := t.Context()
+func open(tb testing.TB, s setting) *node {
+	tb.Helper()
+	n := &node{t: tb}
+	ctx := tb.Context()
 	log := slog.New(slog.DiscardHandler)
 	if os.Getenv("PARTIALD_TEST_LOG") != "" {
 		log = slog.New(slog.NewTextHandler(os.Stderr, nil))
@@ -152,40 +152,40 @@ func open(t testing.TB, s setting) *node {
 	}
 	s.queue.Log = log
 	check := func(err error) {
-		t.Helper()
+		tb.Helper()
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	var err error
 	n.disk, err = cache.OpenDisk(ctx, filepath.Join(s.dir, "cache"), nil)
 	check(err)
-	t.Cleanup(func() { n.disk.Close() })
+	tb.Cleanup(func() { n.disk.Close() })
 	tiers := []cache.Store{n.disk}
 	if s.storage != nil {
 		client, err := storage.Local(s.storage)
 		check(err)
-		t.Cleanup(func() { client.Close() })
-		tier, err := storage.NewTier(client, &storage.TierOptions{TempDir: t.TempDir()})
+		tb.Cleanup(func() { client.Close() })
+		tier, err := storage.NewTier(client, &storage.TierOptions{TempDir: tb.TempDir()})
 		check(err)
 		n.o.Storage = &engine.Storage{Client: client, Tier: tier}
 		tiers = append(tiers, tier)
 	}
 	n.o.Queue, err = queue.Open(ctx, s.queue)
 	check(err)
-	t.Cleanup(func() { n.o.Queue.Close() })
+	tb.Cleanup(func() { n.o.Queue.Close() })
 	if store := n.o.Queue.Store(); store != nil {
 		tiers = append(tiers, store)
 	}
 	n.layers = cache.NewLayered(tiers, nil)
-	t.Cleanup(func() { n.layers.Close() })
+	tb.Cleanup(func() { n.layers.Close() })
 	if s.ledger == "" {
 		n.o.Ledger, err = ledger.OpenSQLite(ctx, filepath.Join(s.dir, "ledger.db"), nil)
 	} else {
 		n.o.Ledger, err = ledger.OpenPostgres(ctx, s.ledger, nil)
 	}
 	check(err)
-	t.Cleanup(func() { n.o.Ledger.Close() })
+	tb.Cleanup(func() { n.o.Ledger.Close() })
 	n.o.Server, n.o.Cache, n.o.Disk, n.o.Log = name, n.layers, n.disk, log
 	n.o.Fetch = fetch.Options{
 		Insecure: true, Attempts: 2, Backoff: 1, AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
@@ -197,7 +197,7 @@ func open(t testing.TB, s setting) *node {
 	}
 	n.Engine, err = engine.New(ctx, n.o)
 	check(err)
-	t.Cleanup(n.close)
+	tb.Cleanup(n.close)
 	return n
 }
 

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/senbonzakura/senbonzakura"
 	"github.com/senbonzakura/senbonzakura/cache"
@@ -1426,9 +1428,74 @@ func TestQueueDown(t *testing.T) {
 	}
 	n.bytes(done.ID)
 	id := n.submit(o.spec(t, "while it is away")).ID
+	if err := n.Ban(t.Context(), job.Ban{Address: "192.0.2.1", Until: time.Now().Add(time.Hour)}, alice); codeOf(err) != job.CodeUnavailable {
+		t.Errorf("ban while it is away: %v, want CodeUnavailable", err)
+	}
 	nodes[0].Run(t)
 	if s := n.wait(id); s.State != job.Done {
 		t.Errorf("%s: %v", s.State, s.Error)
+	}
+	// What it had in memory alone is gone with it, and made again.
+	healthy(t, n)
+	workers(t, n, 1)
+
+	// Now it has lost everything, while a job is under work, one waits, and somebody is banned.
+	if err := n.Ban(t.Context(), job.Ban{Address: "192.0.2.2", Until: time.Now().Add(time.Hour)}, alice); err != nil {
+		t.Fatal(err)
+	}
+	arrived, release := o.hold(t)
+	running, waiting := n.submit(o.spec(t, "running")).ID, n.submit(o.spec(t, "waiting")).ID
+	<-arrived
+	nc, err := nats.Connect(nodes[0].URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"partiald-jobs", "KV_partiald-state", "KV_partiald-live"} {
+		if err := js.DeleteStream(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	healthy(t, n)
+	release()
+	for _, id := range []string{running, waiting} {
+		if s := n.wait(id); s.State != job.Done {
+			t.Errorf("%s: %v", s.State, s.Error)
+		}
+	}
+	workers(t, n, 1)
+	s := setting
+	s.dir = t.TempDir()
+	other := open(t, s)
+	if _, ok := other.Banned("192.0.2.2"); !ok {
+		t.Error("the ban was lost")
+	}
+	other.until(running, func(s job.Status) bool { return s.State == job.Done })
+	last := n.submit(o.spec(t, "last")).ID // they hear of each other
+	for _, n := range []*node{n, other} {
+		if s := n.wait(last); s.State != job.Done {
+			t.Errorf("%s: %v", s.State, s.Error)
+		}
+	}
+}
+
+// healthy waits until all is well.
+func healthy(t *testing.T, n *node) {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		list := n.Health(t.Context())
+		if !slices.ContainsFunc(list, func(h job.Health) bool { return !h.OK }) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%+v", list)
+		}
+		<-time.After(20 * time.Millisecond)
 	}
 }
 

@@ -14,8 +14,13 @@ import (
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/queue"
 )
 
-// watch begins to listen to the other servers.
+// watch begins to listen to the other servers, again where it did already.
 func (e *Engine) watch(ctx context.Context) error {
+	if e.unwatch != nil {
+		e.unwatch()
+	}
+	var listen context.Context
+	listen, e.unwatch = context.WithCancel(e.ctx)
 	var ready sync.WaitGroup
 	ready.Add(2)
 	for _, w := range []struct {
@@ -33,11 +38,11 @@ func (e *Engine) watch(ctx context.Context) error {
 		if w.live {
 			watch = e.q.WatchLive
 		}
-		wait, err := watch(e.ctx, w.kind, w.all, w.ready, w.changed)
+		wait, err := watch(listen, w.kind, w.all, w.ready, w.changed)
 		if err != nil {
 			return err
 		}
-		e.loops.Go(wait)
+		e.goLoop(wait)
 	}
 	// Nobody who is banned gets in because we have not heard of it yet, and no job is taken for lost on which another
 	// server works.
@@ -153,14 +158,31 @@ func (e *Engine) requeueLoop() {
 	tick := time.NewTicker(e.o.RequeueEvery)
 	defer tick.Stop()
 	for {
+		e.repair(e.ctx)
 		if err := e.requeue(e.ctx); err != nil && e.ctx.Err() == nil {
 			e.log.Warn("the ledger's jobs could not all be looked after; it is tried again", "error", err)
 		}
 		select {
 		case <-tick.C:
+		case <-e.sick:
 		case <-e.drainCtx.Done():
 			return
 		}
+	}
+}
+
+// repair makes again what the queue has not any more, and begins to listen again.
+func (e *Engine) repair(ctx context.Context) {
+	made, err := e.q.Repair(ctx)
+	if err == nil && made {
+		e.log.WarnContext(ctx, "the queue had lost all or some of its memory; it was made again")
+		short, cancel := context.WithTimeout(ctx, healthTimeout)
+		defer cancel()
+		e.keepBans(short)
+		err = e.watch(short)
+	}
+	if err != nil && ctx.Err() == nil {
+		e.log.WarnContext(ctx, "the queue does not answer", "error", err)
 	}
 }
 
@@ -217,7 +239,7 @@ func (e *Engine) requeue(ctx context.Context) error {
 				failed = errors.Join(failed, err)
 			}
 			continue
-		case !lost && r.Token != "" && e.workers.works(r.Server, id):
+		case lost && e.workers.works("", id), !lost && r.Token != "" && e.workers.works(r.Server, id):
 			continue // its message is gone, its worker is not
 		}
 		full, err := e.l.Get(ctx, id)
@@ -316,6 +338,7 @@ func (e *Engine) sendBeat(ctx context.Context) {
 	}
 	if err != nil && ctx.Err() == nil {
 		e.log.DebugContext(ctx, "heartbeat", "error", err)
+		poke(e.sick)
 	}
 }
 
@@ -380,9 +403,11 @@ func (w *workers) others(than string) bool {
 	return slices.ContainsFunc(w.alive(), func(w job.Worker) bool { return w.Server != than })
 }
 
-// works says whether a server works on a job.
+// works says whether a server works on a job; "" stands for any.
 func (w *workers) works(server, id string) bool {
-	return slices.ContainsFunc(w.alive(), func(w job.Worker) bool { return w.Server == server && slices.Contains(w.Jobs, id) })
+	return slices.ContainsFunc(w.alive(), func(w job.Worker) bool {
+		return (server == "" || w.Server == server) && slices.Contains(w.Jobs, id)
+	})
 }
 
 // Queue implements [job.Service].

@@ -52,6 +52,9 @@ type Engine struct {
 		m map[string]*attempt
 	}
 
+	unwatch context.CancelFunc // of the watches; start's, then the requeue loop's
+	sick    chan struct{}      // the queue seems to need repair
+
 	draining atomic.Bool
 	// drain ends the taking of jobs, stop everything else; each with a reason.
 	drain, stop   context.CancelFunc
@@ -115,6 +118,7 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	e.mirror.init()
 	e.follow.pending, e.follow.wake = map[string]record{}, make(chan struct{}, 1)
 	e.active.m = map[string]*attempt{}
+	e.sick = make(chan struct{}, 1)
 	e.asked.init(time.Minute)
 	e.present.init(time.Minute)
 	e.checked.init(checkAfter)

@@ -229,7 +229,7 @@ func (m *mirror) set(id string, r record, revision uint64) bool {
 		}
 		k = &known{}
 		m.m[id] = k
-	} else if revision <= k.revision {
+	} else if revision <= k.revision && r.seq() <= k.record.seq() { // revisions begin anew where the queue lost its files
 		return false
 	}
 	k.record, k.revision = r, revision

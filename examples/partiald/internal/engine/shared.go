@@ -215,12 +215,32 @@ func (e *Engine) Ban(ctx context.Context, b job.Ban, who job.Asker) error {
 	if err != nil {
 		return outward(err)
 	}
-	if err := e.q.Set(ctx, queue.Key("ban", b.Address), value, 2*b.Until.Sub(e.now())+24*time.Hour); err != nil {
+	if err := e.q.Set(ctx, queue.Key("ban", b.Address), value, banLife(b, e.now())); err != nil {
 		return outward(err)
 	}
 	e.bans.heard(queue.Update{Name: b.Address, Value: value})
 	return e.act(ctx, who, "ban", "", fmt.Sprintf("%s until %s: %s", b.Address, b.Until.UTC().Format(time.RFC3339), b.Reason))
 }
+
+// keepBans puts the bans that this server knows into a queue that has lost them.
+func (e *Engine) keepBans(ctx context.Context) {
+	list, err := e.Bans(ctx)
+	for _, b := range list {
+		value, marshalErr := json.Marshal(b)
+		if marshalErr != nil {
+			continue
+		}
+		if _, err = e.q.Put(ctx, queue.Key("ban", b.Address), value, 0, banLife(b, e.now())); errors.Is(err, queue.ErrConflict) {
+			err = nil
+		}
+	}
+	if err != nil {
+		e.log.WarnContext(ctx, "bans could not be kept", "error", err)
+	}
+}
+
+// banLife is how long a ban is kept by the queue: longer than it lasts, whatever the clock says meanwhile.
+func banLife(b job.Ban, now time.Time) time.Duration { return 2*b.Until.Sub(now) + 24*time.Hour }
 
 // Unban implements [job.Service].
 func (e *Engine) Unban(ctx context.Context, address string, who job.Asker) error {

@@ -28,6 +28,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/url"
 	"strconv"
@@ -125,17 +126,24 @@ type Queue struct {
 	nc *nats.Conn
 	js jetstream.JetStream
 
-	jobs    jetstream.Stream
-	levels  [Priorities]jetstream.Consumer
-	state   jetstream.KeyValue
-	live    jetstream.KeyValue
-	objects *objects
+	handles
+	repairing sync.Mutex
+	created   map[string]time.Time // of the streams, as this server knows them
 
 	password string // of the embedded engine, where it has one
 
 	turn  chan struct{} // held by the one who asks for the next job
 	woken chan struct{}
 	close sync.Once
+}
+
+// handles are what the queue is made of. They hold names, and stay good when what they name is made again.
+type handles struct {
+	jobs    jetstream.Stream
+	levels  [Priorities]jetstream.Consumer
+	state   jetstream.KeyValue
+	live    jetstream.KeyValue
+	objects *objects
 }
 
 // Open starts the embedded engine, or connects to an external one, and makes what is missing there. It waits until the
@@ -197,7 +205,11 @@ func (q *Queue) open(ctx context.Context) error {
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		// While there is no leader nobody answers at all. What one round has made the next one finds.
 		round, done := context.WithTimeout(ctx, min(q.o.Timeout, 10*wait+500*time.Millisecond))
-		err := q.setUp(round)
+		h, err := q.setUp(round, !q.Shared())
+		if err == nil {
+			q.handles = h
+			_, err = q.missing(round)
+		}
 		done()
 		if err == nil {
 			return nil
@@ -348,39 +360,40 @@ func (q *Queue) connect() error {
 }
 
 // setUp makes streams, buckets and consumers, or brings them to what the options say.
-func (q *Queue) setUp(ctx context.Context) (err error) {
+// alone says that nobody works on any job now.
+func (q *Queue) setUp(ctx context.Context, alone bool) (h handles, err error) {
 	name := q.o.Prefix + "-jobs"
-	if q.jobs, err = q.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+	if h.jobs, err = q.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name: name, Description: "jobs that wait or are under work", Subjects: []string{q.o.Prefix + ".jobs.*.*.*"},
 		Retention: jetstream.WorkQueuePolicy, Storage: jetstream.FileStorage, Replicas: q.o.Replicas,
 		MaxMsgs: int64(q.o.Limit), MaxMsgsPerSubject: 1, Discard: jetstream.DiscardNew, DiscardNewPerSubject: true,
 		AllowDirect: false, MaxMsgSize: 1 << 20,
 	}); err != nil {
-		return fmt.Errorf("stream %s: %w", name, err)
+		return h, fmt.Errorf("stream %s: %w", name, err)
 	}
 	// In a cluster each of them elects a leader, so all at once.
 	var group errgroup.Group
-	for p := range q.levels {
+	for p := range h.levels {
 		group.Go(func() (err error) {
-			q.levels[p], err = q.consumer(ctx, p)
+			h.levels[p], err = q.consumer(ctx, h.jobs, p, alone)
 			return err
 		})
 	}
-	group.Go(func() error { return q.buckets(ctx) })
-	return group.Wait()
+	group.Go(func() error { return q.buckets(ctx, &h) })
+	return h, group.Wait()
 }
 
 // consumer makes the consumer of a priority.
-func (q *Queue) consumer(ctx context.Context, p int) (jetstream.Consumer, error) {
+func (q *Queue) consumer(ctx context.Context, jobs jetstream.Stream, p int, alone bool) (jetstream.Consumer, error) {
 	name := fmt.Sprintf("p%d", p)
-	if !q.Shared() {
-		// Nobody else works here, so what was under work when the process ended waits again. The engine would deliver it
+	if alone {
+		// What was under work when the process ended waits again. The engine would deliver it
 		// only after AckWait.
-		if err := q.jobs.DeleteConsumer(ctx, name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		if err := jobs.DeleteConsumer(ctx, name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
 			return nil, fmt.Errorf("consumer %s: %w", name, err)
 		}
 	}
-	c, err := q.jobs.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
+	c, err := jobs.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
 		Durable: name, FilterSubject: fmt.Sprintf("%s.jobs.%d.*.*", q.o.Prefix, p),
 		AckPolicy: jetstream.AckExplicitPolicy, AckWait: q.o.AckWait,
 		// Who takes a job counts how often its workers died; see the engine. Messages of which JetStream would give up
@@ -394,14 +407,14 @@ func (q *Queue) consumer(ctx context.Context, p int) (jetstream.Consumer, error)
 }
 
 // buckets makes the buckets.
-func (q *Queue) buckets(ctx context.Context) (err error) {
-	if q.state, err = q.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+func (q *Queue) buckets(ctx context.Context, h *handles) (err error) {
+	if h.state, err = q.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
 		Bucket: q.o.Prefix + "-state", Description: "how jobs stand", Storage: jetstream.FileStorage, Replicas: q.o.Replicas,
 		History: 1, LimitMarkerTTL: time.Minute,
 	}); err != nil {
 		return fmt.Errorf("bucket state: %w", err)
 	}
-	if q.live, err = q.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+	if h.live, err = q.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
 		Bucket: q.o.Prefix + "-live", Description: "workers, progress and rates", Storage: jetstream.MemoryStorage,
 		Replicas: q.o.Replicas, History: 1, LimitMarkerTTL: time.Minute,
 	}); err != nil {
@@ -414,9 +427,50 @@ func (q *Queue) buckets(ctx context.Context) (err error) {
 		if err != nil {
 			return fmt.Errorf("bucket objects: %w", err)
 		}
-		q.objects = &objects{store: store, name: q.o.Prefix + "-objects", timeout: q.o.Timeout, dir: q.o.TempDir}
+		h.objects = &objects{store: store, name: q.o.Prefix + "-objects", timeout: q.o.Timeout, dir: q.o.TempDir}
 	}
 	return nil
+}
+
+// missing says whether a stream is not there, or another one than before.
+func (q *Queue) missing(ctx context.Context) (bool, error) {
+	names := []string{q.o.Prefix + "-jobs", "KV_" + q.o.Prefix + "-state", "KV_" + q.o.Prefix + "-live"}
+	if q.o.Objects {
+		names = append(names, "OBJ_"+q.o.Prefix+"-objects")
+	}
+	now := map[string]time.Time{}
+	for _, name := range names {
+		s, err := q.js.Stream(ctx, name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			return true, nil
+		}
+		if err != nil {
+			return false, unavailable("look for stream "+name, err)
+		}
+		now[name] = s.CachedInfo().Created
+	}
+	other := q.created != nil && !maps.EqualFunc(q.created, now, time.Time.Equal)
+	q.created = now
+	return other, nil
+}
+
+// Repair makes again what is missing of streams and buckets: an engine that is alone forgets those in memory when it
+// restarts. It says whether there was something, be it that another server has made it again. Watches have to be begun
+// again then.
+func (q *Queue) Repair(ctx context.Context) (bool, error) {
+	q.repairing.Lock()
+	defer q.repairing.Unlock()
+	ctx, cancel := q.request(ctx)
+	defer cancel()
+	missing, err := q.missing(ctx)
+	if !missing || err != nil {
+		return false, err
+	}
+	if _, err := q.setUp(ctx, false); err != nil {
+		return false, unavailable("repair", err)
+	}
+	_, err = q.missing(ctx)
+	return true, err
 }
 
 // Shared says whether other servers can work on the jobs of the queue.

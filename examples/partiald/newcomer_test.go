@@ -57,14 +57,17 @@ func proves(tb testing.TB, from, update, to []byte) {
 // What a newcomer does: start it with nothing, upload two complete updates, download the partial one.
 func TestWithoutConfiguration(t *testing.T) {
 	t.Parallel()
-	dir := testkit.Shared(t, "corpus", "firefox-small")
-	from, err := os.ReadFile(filepath.Join(dir, "from.mar"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	to, err := os.ReadFile(filepath.Join(dir, "to.mar"))
-	if err != nil {
-		t.Fatal(err)
+	from, to := release(t, "140.1", ""), release(t, "140.2", "")
+	dir := ""
+	if strict() { // Firefox, without what is large in it; the pair above takes a twentieth of the time
+		dir = testkit.Shared(t, "corpus", "firefox-small")
+		var err error
+		if from, err = os.ReadFile(filepath.Join(dir, "from.mar")); err != nil {
+			t.Fatal(err)
+		}
+		if to, err = os.ReadFile(filepath.Join(dir, "to.mar")); err != nil {
+			t.Fatal(err)
+		}
 	}
 	home := t.TempDir()
 	n := newNode(t)
@@ -82,7 +85,7 @@ func TestWithoutConfiguration(t *testing.T) {
 	if st.Result == nil || st.Result.SHA512 != hex.EncodeToString(sum[:]) || st.Result.Size != int64(len(update)) {
 		t.Errorf("result %+v, downloaded %d bytes with SHA-512 %x", st.Result, len(update), sum)
 	}
-	if len(update) >= len(to)/4 {
+	if len(update) >= len(to)/2 {
 		t.Errorf("the partial has %d bytes, the complete update %d", len(update), len(to))
 	}
 	proves(t, from, update, to)
@@ -124,7 +127,7 @@ func TestWithoutConfiguration(t *testing.T) {
 		t.Errorf("the same request is job %s now, was %s", again.ID, st.ID)
 	}
 
-	if !strict() {
+	if dir == "" {
 		return // the independent applier is slow
 	}
 	python, err := exec.LookPath("python3")

@@ -90,6 +90,9 @@ func start(ctx context.Context, a *app, c *config.Config, log *slog.Logger) (_ *
 	if s.listener, err = (&net.ListenConfig{}).Listen(ctx, "tcp", c.Server.Listen); err != nil {
 		return s, c.At("server.listen", err)
 	}
+	if err := c.MakeDirectories(); err != nil {
+		return s, err
+	}
 	m := newMetrics(b, c.Name)
 	if s.parts, err = openParts(ctx, c, log, m); err != nil {
 		return s, err

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"net/url"
@@ -70,27 +71,60 @@ func (c *Config) check() []Problem {
 	return k.problems
 }
 
-// directory makes a directory and tries to write there.
+// directory says whether a directory can be written to or, where it is not there yet, be made. It makes none.
 func (k *checker) directory(key, dir string) {
 	if dir == "" {
 		return // said already
 	}
-	if !filepath.IsAbs(dir) {
-		if abs, err := filepath.Abs(dir); err == nil {
-			dir = abs
-		}
+	if abs, err := filepath.Abs(dir); err == nil {
+		dir = abs
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		k.add(key, "cannot be made: %s", err)
-		return
+	missing := false
+	for {
+		info, err := os.Stat(dir)
+		if errors.Is(err, fs.ErrNotExist) && filepath.Dir(dir) != dir {
+			dir, missing = filepath.Dir(dir), true
+			continue
+		}
+		if err == nil && !info.IsDir() {
+			err = fmt.Errorf("%s is not a directory", dir)
+		}
+		if err != nil {
+			k.add(key, "cannot be made: %s", err)
+			return
+		}
+		break
 	}
 	f, err := os.CreateTemp(dir, ".writable-*")
-	if err != nil {
+	switch {
+	case err == nil:
+		f.Close()
+		os.Remove(f.Name())
+	case missing:
+		k.add(key, "cannot be made: %s", reason(err))
+	default:
 		k.add(key, "cannot be written to: %s", reason(err))
-		return
 	}
-	f.Close()
-	os.Remove(f.Name())
+}
+
+// MakeDirectories makes those that are not there yet, for their owner alone.
+func (c *Config) MakeDirectories() error {
+	dirs := map[string]string{"data": c.Data, "cache.dir": c.Cache.Dir}
+	if c.Embedded() {
+		dirs["queue.dir"] = c.Queue.Dir
+	}
+	if dsn, err := c.PostgresDSN(); err == nil && dsn == "" {
+		dirs["ledger.sqlite"] = filepath.Dir(c.Ledger.SQLite)
+	}
+	if c.Signing.Journal != "" {
+		dirs["signing.journal"] = filepath.Dir(c.Signing.Journal)
+	}
+	for _, key := range slices.Sorted(maps.Keys(dirs)) {
+		if err := os.MkdirAll(dirs[key], 0o700); err != nil {
+			return c.At(key, err)
+		}
+	}
+	return nil
 }
 
 // reason is an error without the name of a temporary file.

@@ -111,6 +111,15 @@ func TestWithoutFile(t *testing.T) {
 	if c.Data != filepath.Join(dir, ".local/state/partiald") || c.Cache.Dir != filepath.Join(dir, ".cache/partiald") {
 		t.Errorf("data %s, cache %s", c.Data, c.Cache.Dir)
 	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
+		t.Errorf("looking at the configuration made %v, %v", entries, err)
+	}
+	if err := c.MakeDirectories(); err != nil {
+		t.Error(err)
+	}
+	if info, err := os.Stat(c.Data); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("%v, %v", info, err)
+	}
 	if !c.Loopback() || !c.Embedded() || c.Shared() || c.Auth.Anonymous != RoleOperate || c.Workers.Slots < 1 {
 		t.Errorf("got %+v", c)
 	}

@@ -198,7 +198,7 @@ func (q *Queue) open(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := q.connect(); err != nil {
+	if err := q.connect(ctx); err != nil {
 		return err
 	}
 	// A cluster has to find a leader first, and each stream one of its own: everything is tried until it works.
@@ -318,11 +318,15 @@ func address(s string) (host string, port int, err error) {
 	return host, int(n), nil
 }
 
-func (q *Queue) connect() error {
+func (q *Queue) connect(ctx context.Context) error {
+	dial := q.o.Timeout
+	if end, ok := ctx.Deadline(); ok { // for all of them, one after the other
+		dial = max(min(dial, time.Until(end)/time.Duration(max(len(q.o.URLs), 1))), 250*time.Millisecond)
+	}
 	log := q.o.Log
 	options := []nats.Option{
 		nats.Name("partiald " + q.o.Server), nats.MaxReconnects(-1), nats.ReconnectWait(250 * time.Millisecond),
-		nats.ReconnectJitter(100*time.Millisecond, time.Second), nats.Timeout(q.o.Timeout),
+		nats.ReconnectJitter(100*time.Millisecond, time.Second), nats.Timeout(dial),
 		nats.ReconnectBufSize(-1), // nothing is sent late: who sends it is told instead
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {

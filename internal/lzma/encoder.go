@@ -241,7 +241,7 @@ type Props struct{ LC, LP, PB int }
 
 // Of how much content ChooseProps makes its choice, and in how many pieces it looks at that.
 const (
-	sampleSize   = 1 << 19
+	sampleSize   = 1 << 18
 	samplePieces = 8
 )
 

@@ -111,17 +111,26 @@ func TestWriterSmall(t *testing.T) {
 func TestWriterGolden(t *testing.T) {
 	t.Parallel()
 	in := append(patchHead(1000, 50_000, 7000), sample(300_000)...)
+	// Parts end by what is in them, in the difference block, and by their length.
+	parts := append(patchHead(1000, 2<<20, 40<<20), sample(40_000)...)
+	parts = append(append(parts, bytes.Repeat([]byte{1}, 2<<20)...), make([]byte, 40<<20)...)
 	for _, c := range []struct {
+		in   []byte
 		o    WriterOptions
 		id   string
 		want string
 	}{
-		{WriterOptions{}, "xz/ulikunitz-0.5.17:fast/none/crc64/8388608", "c7c18833885fbcd6"},
+		{in, WriterOptions{}, "xz/ulikunitz-0.5.17:fast/none/crc64/8388608", "c7c18833885fbcd6"},
+		{in, WriterOptions{Level: Level6}, "xz/lzma-2:6/none/crc64/8388608", "77814c311dfb377b"},
+		{in, WriterOptions{Level: Level6, Filter: X86}, "xz/lzma-2:6/x86/crc64/8388608", "6ec0ad443a07c455"},
+		{in, WriterOptions{Level: Best, Patch: true}, "xz/lzma-2:best/none/crc64/8388608/patch:222,choice-2", "3c34b57f86d2b221"},
+		{in, WriterOptions{Level: Extreme, Patch: true}, "xz/lzma-2:extreme/none/crc64/8388608/patch:222,choice-2", "0ab715bf425de384"},
+		{parts, WriterOptions{Level: Best, Patch: true}, "xz/lzma-2:best/none/crc64/8388608/patch:222,choice-2", "a24ed015bd23be8e"},
 	} {
 		if id := c.o.ID(); id != c.id {
 			t.Errorf("the name is %q, want %q", id, c.id)
 		}
-		if got := fmt.Sprintf("%.8x", sha256.Sum256(pack(t, in, c.o))); got != c.want {
+		if got := fmt.Sprintf("%.8x", sha256.Sum256(pack(t, c.in, c.o))); got != c.want {
 			t.Errorf("%s: the file's hash begins with %s, want %s", c.id, got, c.want)
 		}
 	}

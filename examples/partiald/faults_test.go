@@ -222,7 +222,10 @@ func TestTerminatedTwice(t *testing.T) {
 	if _, err := n.log.find(t.Context(), "stopping"); err != nil {
 		t.Fatal(err)
 	}
-	_ = n.cmd.Process.Signal(syscall.SIGTERM)
+	poll(10*time.Second, func() bool { // at once it would be taken for the same signal
+		_ = n.cmd.Process.Signal(syscall.SIGTERM)
+		return strings.Contains(n.log.String(), "second signal")
+	})
 	if code := n.await(10 * time.Second); code != exitFailed || !strings.Contains(n.log.String(), "second signal") {
 		t.Errorf("exit code %d\n%s", code, n.log)
 	}

@@ -32,13 +32,22 @@ func (a *app) serve(c *config.Config) error {
 	done := make(chan struct{})
 	defer close(done)
 	go func() {
-		for _, act := range []func(){cancel, func() {
-			say(a.stderr, "partiald: second signal: stopped at once\n")
-			os.Exit(exitFailed)
-		}} {
+		select {
+		case <-signals:
+			cancel()
+		case <-done:
+			return
+		}
+		echo, another := time.After(signalEcho), false
+		for {
 			select {
+			case <-echo:
+				another = true
 			case <-signals:
-				act()
+				if another {
+					say(a.stderr, "partiald: second signal: stopped at once\n")
+					os.Exit(exitFailed)
+				}
 			case <-done:
 				return
 			}
@@ -61,6 +70,9 @@ func (a *app) serve(c *config.Config) error {
 	}
 	return s.until(ctx)
 }
+
+// signalEcho is how long after the first signal others are taken for the same one, by way of a process group.
+const signalEcho = 300 * time.Millisecond
 
 // memoryBeside is what everything else may take before the garbage collector tries harder: queue, ledger, requests,
 // encoders, archives.

@@ -1,4 +1,5 @@
-// Package ledgertest starts databases for tests.
+//go:build unix
+
 package ledgertest
 
 import (

@@ -1,0 +1,2 @@
+// Package ledgertest starts databases for tests.
+package ledgertest

@@ -874,7 +874,7 @@ func testPurge(t *testing.T, b backend) {
 		if n == nil {
 			continue
 		}
-		s := n.until(id, func(s job.Status) bool { return !s.Purged.IsZero() })
+		s := purged(t, n, id)
 		if s.State != job.Done || s.Result == nil {
 			t.Errorf("%+v", s)
 		}
@@ -916,6 +916,22 @@ func testPurge(t *testing.T, b backend) {
 	}
 	if actions, err := n.Actions(t.Context(), job.Filter{Text: "purge"}); err != nil || len(actions) != 2 {
 		t.Errorf("%d actions, %v, want 2", len(actions), err)
+	}
+}
+
+// purged waits until a node has heard that a job's partial was purged.
+func purged(t *testing.T, n *node, id string) job.Status {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		s, err := n.Status(t.Context(), id)
+		if err == nil && !s.Purged.IsZero() {
+			return s
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%+v, %v: not purged on %s", s, err, n.o.Server)
+		}
+		<-time.After(5 * time.Millisecond)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -152,8 +153,8 @@ type Message struct {
 	// Deliveries says how often the message was delivered, this time included.
 	Deliveries int
 
-	q *Queue
-	m jetstream.Msg
+	q     *Queue
+	reply string
 }
 
 // Next waits for the next job, those of higher priority first. Only one job is taken from the engine, and it is the
@@ -193,38 +194,114 @@ func (q *Queue) Next(ctx context.Context) (*Message, error) {
 
 // poll asks level by level.
 func (q *Queue) poll(ctx context.Context) (*Message, error) {
-	var failed error
 	for p := Priorities - 1; p >= 0; p-- {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		batch, err := q.levels[p].FetchNoWait(1)
+		m, err := q.pulls.next(ctx, q, p)
 		if err != nil {
-			failed = err
+			return nil, err
+		}
+		if m == nil {
 			continue
 		}
-		for m := range batch.Messages() { // closed after a second, if the engine does not answer
-			msg := q.message(m)
-			if ctx.Err() != nil {
-				// It is nobody's here any more. Without an answer somebody would get it only after AckWait.
-				return nil, msg.HandBack(context.WithoutCancel(ctx), 0)
-			}
-			return msg, nil
+		msg := q.message(m)
+		if ctx.Err() != nil {
+			// It is nobody's here any more. Without an answer somebody would get it only after AckWait.
+			return nil, msg.HandBack(context.WithoutCancel(ctx), 0)
 		}
-		if err := batch.Error(); err != nil {
-			failed = err
-		}
+		return msg, nil
 	}
-	return nil, failed
+	return nil, nil
 }
 
-func (q *Queue) message(m jetstream.Msg) *Message {
-	msg := &Message{q: q, m: m}
-	msg.Priority, msg.ID = q.parse(m.Subject())
+// pulls asks for messages one by one. The client's own Fetch forgets a request after a second; should the engine answer
+// later, nobody would hear that, and the job would wait until AckWait is over. Here whatever comes is taken by who waits
+// just then, or handed back at once.
+type pulls struct {
+	mu     sync.Mutex
+	inbox  string
+	n      int
+	waiter chan *nats.Msg // of request n; nil when nobody waits
+}
+
+// open begins to listen for answers.
+func (p *pulls) open(nc *nats.Conn) error {
+	p.inbox = nc.NewInbox()
+	_, err := nc.Subscribe(p.inbox+".*", p.heard)
+	return err
+}
+
+func (p *pulls) heard(m *nats.Msg) {
+	p.mu.Lock()
+	waiter := p.waiter
+	isJob := m.Header.Get("Status") == "" && m.Reply != ""
+	if !isJob && m.Subject != fmt.Sprintf("%s.%d", p.inbox, p.n) {
+		waiter = nil // no job, for a request that was given up
+	}
+	if waiter != nil {
+		p.waiter = nil
+	}
+	p.mu.Unlock()
+	switch {
+	case waiter != nil:
+		waiter <- m
+	case isJob:
+		_ = m.Respond([]byte(`-NAK {"delay": 1000000}`)) // or it comes after AckWait
+	}
+}
+
+// next asks for a message of a priority. It returns nil when there is none.
+func (p *pulls) next(ctx context.Context, q *Queue, priority int) (*nats.Msg, error) {
+	p.mu.Lock()
+	p.n++
+	answer := make(chan *nats.Msg, 1)
+	p.waiter = answer
+	reply := fmt.Sprintf("%s.%d", p.inbox, p.n)
+	p.mu.Unlock()
+	leave := func() *nats.Msg {
+		p.mu.Lock()
+		p.waiter = nil
+		p.mu.Unlock()
+		select {
+		case m := <-answer: // at the last moment
+			return m
+		default:
+			return nil
+		}
+	}
+	subject := fmt.Sprintf("$JS.API.CONSUMER.MSG.NEXT.%s-jobs.p%d", q.o.Prefix, priority)
+	if err := q.nc.PublishRequest(subject, reply, []byte(`{"batch":1,"no_wait":true}`)); err != nil {
+		return leave(), err
+	}
+	timer := time.NewTimer(q.o.Timeout)
+	defer timer.Stop()
+	var m *nats.Msg
+	select {
+	case m = <-answer:
+	case <-ctx.Done():
+		if m = leave(); m == nil {
+			return nil, ctx.Err()
+		}
+	case <-timer.C:
+		if m = leave(); m == nil {
+			return nil, fmt.Errorf("%s: %w", subject, nats.ErrTimeout)
+		}
+	}
+	switch status := m.Header.Get("Status"); {
+	case status == "" && m.Reply != "":
+		return m, nil
+	case status == "404" || status == "408": // none
+		return nil, nil
+	default:
+		return nil, fmt.Errorf("%s: status %s %s", subject, status, m.Header.Get("Description"))
+	}
+}
+
+func (q *Queue) message(m *nats.Msg) *Message {
+	msg := &Message{q: q, reply: m.Reply}
+	msg.Priority, msg.ID = q.parse(m.Subject)
 	if meta, err := m.Metadata(); err == nil {
 		msg.Deliveries = int(meta.NumDelivered)
 	}
-	if data, ok := unseal(m.Data()); ok {
+	if data, ok := unseal(m.Data); ok {
 		msg.Data = append([]byte{}, data...)
 	}
 	return msg
@@ -251,7 +328,7 @@ func (m *Message) HandBack(ctx context.Context, delay time.Duration) error {
 func (m *Message) answer(ctx context.Context, text string) error {
 	ctx, cancel := m.q.request(ctx)
 	defer cancel()
-	if _, err := m.q.nc.RequestMsgWithContext(ctx, &nats.Msg{Subject: m.m.Reply(), Data: []byte(text)}); err != nil {
+	if _, err := m.q.nc.RequestMsgWithContext(ctx, &nats.Msg{Subject: m.reply, Data: []byte(text)}); err != nil {
 		return unavailable("answer for job "+m.ID, err)
 	}
 	return nil

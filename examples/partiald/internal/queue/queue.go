@@ -132,6 +132,7 @@ type Queue struct {
 
 	password string // of the embedded engine, where it has one
 
+	pulls pulls
 	turn  chan struct{} // held by the one who asks for the next job
 	woken chan struct{}
 	close sync.Once
@@ -140,7 +141,6 @@ type Queue struct {
 // handles are what the queue is made of. They hold names, and stay good when what they name is made again.
 type handles struct {
 	jobs    jetstream.Stream
-	levels  [Priorities]jetstream.Consumer
 	state   jetstream.KeyValue
 	live    jetstream.KeyValue
 	objects *objects
@@ -359,6 +359,9 @@ func (q *Queue) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := q.pulls.open(nc); err != nil {
+		return err
+	}
 	_, err = nc.Subscribe(q.o.Prefix+".wake", func(*nats.Msg) { q.wake() })
 	return err
 }
@@ -377,27 +380,24 @@ func (q *Queue) setUp(ctx context.Context, alone bool) (h handles, err error) {
 	}
 	// In a cluster each of them elects a leader, so all at once.
 	var group errgroup.Group
-	for p := range h.levels {
-		group.Go(func() (err error) {
-			h.levels[p], err = q.consumer(ctx, h.jobs, p, alone)
-			return err
-		})
+	for p := range Priorities {
+		group.Go(func() error { return q.consumer(ctx, h.jobs, p, alone) })
 	}
 	group.Go(func() error { return q.buckets(ctx, &h) })
 	return h, group.Wait()
 }
 
 // consumer makes the consumer of a priority.
-func (q *Queue) consumer(ctx context.Context, jobs jetstream.Stream, p int, alone bool) (jetstream.Consumer, error) {
+func (q *Queue) consumer(ctx context.Context, jobs jetstream.Stream, p int, alone bool) error {
 	name := fmt.Sprintf("p%d", p)
 	if alone {
 		// What was under work when the process ended waits again. The engine would deliver it
 		// only after AckWait.
 		if err := jobs.DeleteConsumer(ctx, name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
-			return nil, fmt.Errorf("consumer %s: %w", name, err)
+			return fmt.Errorf("consumer %s: %w", name, err)
 		}
 	}
-	c, err := jobs.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
+	_, err := jobs.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
 		Durable: name, FilterSubject: fmt.Sprintf("%s.jobs.%d.*.*", q.o.Prefix, p),
 		AckPolicy: jetstream.AckExplicitPolicy, AckWait: q.o.AckWait,
 		// Who takes a job counts how often its workers died; see the engine. Messages of which JetStream would give up
@@ -405,9 +405,9 @@ func (q *Queue) consumer(ctx context.Context, jobs jetstream.Stream, p int, alon
 		MaxDeliver: -1, MaxAckPending: 10_000,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("consumer %s: %w", name, err)
+		return fmt.Errorf("consumer %s: %w", name, err)
 	}
-	return c, nil
+	return nil
 }
 
 // buckets makes the buckets.

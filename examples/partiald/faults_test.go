@@ -485,3 +485,51 @@ func TestTLS(t *testing.T) {
 		t.Errorf("healthcheck: %v: %s", err, said)
 	}
 }
+
+// A backup that was made while the service ran brings back the history, and what was not finished (docs/operations.md).
+func TestRestored(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t)
+	n := newNode(t, "PARTIALD_QUEUE_REQUEUE=1s", "PARTIALD_WORKERS_SLOTS=1")
+	n.start()
+	spec, from, to := o.pair(t, "done", false)
+	finished := n.finish(n.accept(spec).ID, time.Minute)
+	update := n.get("/api/v1/partials/" + finished.ID)
+	o.hold()
+	spec, heldFrom, heldTo := o.pair(t, "held", true)
+	held := n.accept(spec)
+	n.until(held.ID, time.Minute, func(st job.Status) bool { return st.State == job.Fetching })
+	backup := filepath.Join(t.TempDir(), "backup")
+	cmd := exec.CommandContext(t.Context(), "partiald", "backup", backup)
+	cmd.Env = n.env
+	if said, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("backup: %v: %s", err, said)
+	}
+	n.kill()
+	if err := os.RemoveAll(dataDir(n)); err != nil { // cache and all
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(dataDir(n), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(backup, "ledger.db"), filepath.Join(dataDir(n), "ledger.db")); err != nil {
+		t.Fatal(err)
+	}
+	o.release()
+	n.start()
+	n.finish(held.ID, patience(15*time.Second))
+	proves(t, heldFrom, n.get("/api/v1/partials/"+held.ID), heldTo)
+
+	// The partial that was made before is not there any more, but known; asked for again it is the same.
+	st, err := n.status(finished.ID)
+	if err != nil || st.State != job.Done {
+		t.Fatalf("%v, %+v", err, st)
+	}
+	spec, _, _ = o.pair(t, "done", false)
+	n.finish(n.accept(spec).ID, time.Minute)
+	again := n.get("/api/v1/partials/" + finished.ID)
+	if !bytes.Equal(again, update) {
+		t.Errorf("made again it has %d bytes, before %d", len(again), len(update))
+	}
+	proves(t, from, again, to)
+}

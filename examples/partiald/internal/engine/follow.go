@@ -209,24 +209,25 @@ func (e *Engine) requeue(ctx context.Context) error {
 		if e.fresh.has(id) {
 			continue // on its way
 		}
-		if _, ok := queued[id]; ok {
-			if checked >= maxChecks || e.checked.has(id) {
-				continue
-			}
+		_, counted := queued[id]
+		if counted && (checked >= maxChecks || e.checked.has(id)) || e.worksHere(id) {
+			continue
+		}
+		if counted {
 			checked++
-			err := e.q.Check(ctx, id)
-			if err == nil {
-				e.checked.add(id)
-				continue
-			}
-			if !errors.Is(err, queue.ErrNotFound) {
-				failed = errors.Join(failed, err)
-				continue
-			}
-			if err := e.q.Remove(ctx, id); err != nil {
-				failed = errors.Join(failed, err)
-				continue
-			}
+		}
+		// Also one that is not among those that were counted: it may have come since.
+		err = e.q.Check(ctx, id)
+		if err == nil {
+			e.checked.add(id)
+			continue
+		}
+		if counted && errors.Is(err, queue.ErrNotFound) {
+			err = errors.Join(e.q.Remove(ctx, id), queue.ErrNotFound)
+		}
+		if errors.Is(err, queue.ErrUnavailable) {
+			failed = errors.Join(failed, err)
+			continue
 		}
 		r, revision, err := e.load(ctx, id)
 		lost := errors.Is(err, queue.ErrNotFound)
@@ -260,6 +261,13 @@ func (e *Engine) requeue(ctx context.Context) error {
 		}
 	}
 	return failed
+}
+
+// worksHere says whether this server works on a job.
+func (e *Engine) worksHere(id string) bool {
+	e.active.Lock()
+	defer e.active.Unlock()
+	return e.active.m[id] != nil
 }
 
 // again queues a job that the queue has not any more.

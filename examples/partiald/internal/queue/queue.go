@@ -206,6 +206,9 @@ func (q *Queue) open(ctx context.Context) error {
 		// While there is no leader nobody answers at all. What one round has made the next one finds.
 		round, done := context.WithTimeout(ctx, min(q.o.Timeout, 10*wait+500*time.Millisecond))
 		h, err := q.setUp(round, !q.Shared())
+		if err == nil && !q.Shared() {
+			h, err = q.salvage(ctx, h)
+		}
 		if err == nil {
 			q.handles = h
 			_, err = q.missing(round)

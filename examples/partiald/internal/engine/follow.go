@@ -93,7 +93,7 @@ func (e *Engine) followLoop() {
 		case <-e.ctx.Done():
 			return
 		}
-		for e.followPending(e.ctx) {
+		for e.ctx.Err() == nil && e.followPending(e.ctx) {
 		}
 	}
 }

@@ -23,6 +23,9 @@ const (
 	retryFull        = 15 * time.Second
 )
 
+// maxTries bounds how often a record is changed again because somebody else was faster.
+const maxTries = 50
+
 var errDraining = &job.Error{Code: job.CodeUnavailable, Message: "the server is being stopped", Retryable: true, RetryAfter: retryUnavailable}
 
 // find returns how a job stands: as the servers told each other, else as it is in the ledger. revision is 0 in the
@@ -289,13 +292,13 @@ func (e *Engine) enqueue(ctx context.Context, a *ask) error {
 	}
 	published := make(chan error, 1)
 	go func() { published <- e.publish(ctx, &ours) }() // a worker that is faster than we here makes the record from it
-	for {
+	for try := 0; ; try++ {
 		revision, err := e.save(ctx, &a.r, a.revision)
 		if err == nil {
 			a.revision = revision
 			break
 		}
-		if !errors.Is(err, queue.ErrConflict) {
+		if !errors.Is(err, queue.ErrConflict) || try == maxTries {
 			return errors.Join(err, <-published)
 		}
 		now, revision, err := e.load(ctx, a.id)
@@ -366,7 +369,7 @@ func (e *Engine) Cancel(ctx context.Context, id string, who job.Asker) (job.Stat
 	if err != nil {
 		return job.Status{}, err
 	}
-	for {
+	for try := 0; ; try++ {
 		if r.State == job.Cancelled {
 			return r.Status, nil
 		}
@@ -387,7 +390,7 @@ func (e *Engine) Cancel(ctx context.Context, id string, who job.Asker) (job.Stat
 			}
 			break
 		}
-		if !errors.Is(err, queue.ErrConflict) {
+		if !errors.Is(err, queue.ErrConflict) || try == maxTries {
 			return job.Status{}, outward(err)
 		}
 		if r, revision, err = e.load(ctx, id); err != nil {

@@ -181,7 +181,7 @@ func (e *Engine) claim(ctx context.Context, a *attempt) bool {
 				return claimed
 			}
 		}
-		if errors.Is(err, queue.ErrConflict) {
+		if errors.Is(err, queue.ErrConflict) && time.Now().Before(deadline) && pause(ctx, time.Millisecond) {
 			continue
 		}
 		if time.Now().After(deadline) || e.drainCtx.Err() != nil {
@@ -477,7 +477,10 @@ func (a *attempt) change(ctx context.Context, mutate func(*record)) bool {
 			switch {
 			case errors.Is(err, queue.ErrNotFound):
 				a.revision = revision // it was lost: what we know takes its place
-				continue
+				if pause(ctx, wait) {
+					continue
+				}
+				return false
 			case err == nil && now.Token == a.token:
 				if now.seq() >= next.seq() && now.State == next.State { // ours, of which we had heard no answer
 					a.record, a.revision = now, revision

@@ -46,7 +46,8 @@ const (
 	peRelocation = pe.IMAGE_DIRECTORY_ENTRY_BASERELOC
 )
 
-// room returns how many places a file may ask memory for.
+// room returns how many places a file may ask memory for. Four times as many are looked at: a table may name places
+// that are not in the file.
 func room(file []byte) int { return min(maxEntries, len(file)/bytesAFixup) }
 
 // elfFixups finds the relocation tables of a program, the plain one and the packed one of relative relocations.
@@ -115,8 +116,12 @@ func relaFixups(file []byte, at, n int, parts []part, relativeType uint32) fixup
 func relrFixups(file, table []byte, parts []part) fixups {
 	x := fixups{table: -1}
 	most := room(file)
+	tried := 0
 	var next, last uint64
 	add := func(place uint64) {
+		if tried++; tried > 4*most {
+			return
+		}
 		at := locate(parts, place, file)
 		if at < 0 || len(file)-int(at) < pointerSize || len(x.places) == most {
 			return
@@ -124,7 +129,7 @@ func relrFixups(file, table []byte, parts []part) fixups {
 		x.places = append(x.places, fixup{at, relative, uint32(place - last), binary.LittleEndian.Uint64(file[at:])})
 		last = place
 	}
-	for ; len(table) >= pointerSize && len(x.places) < most; table = table[pointerSize:] {
+	for ; len(table) >= pointerSize && len(x.places) < most && tried <= 4*most; table = table[pointerSize:] {
 		e := binary.LittleEndian.Uint64(table)
 		if e&1 == 0 {
 			add(e)
@@ -154,6 +159,7 @@ func peFixups(h *pe.OptionalHeader64, parts []part, file []byte) []fixups {
 	}
 	x := fixups{table: -1}
 	most := room(file)
+	tried := 0
 	var last uint64
 	for table := file[at:][:min(int(dir.Size), len(file)-int(at))]; len(table) >= pageBlock; {
 		page, size := uint64(binary.LittleEndian.Uint32(table)), int(binary.LittleEndian.Uint32(table[4:]))
@@ -161,6 +167,9 @@ func peFixups(h *pe.OptionalHeader64, parts []part, file []byte) []fixups {
 			break
 		}
 		for e := table[pageBlock:size]; len(e) >= 2 && len(x.places) < most; e = e[2:] {
+			if tried++; tried > 4*most {
+				return []fixups{x}
+			}
 			v := binary.LittleEndian.Uint16(e)
 			place := page + uint64(v&0xfff)
 			at := locate(parts, place, file)

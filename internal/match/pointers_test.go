@@ -313,3 +313,29 @@ func TestPointersThatLie(t *testing.T) {
 		})
 	}
 }
+
+// TestPointersCost has programs that would make finding addresses slow: many segments, and tables that name places
+// which are not there.
+func TestPointersCost(t *testing.T) {
+	t.Parallel()
+	many := elfVirtual(1, 5, 12, false, nil).file
+	headers := bytes.Repeat(many[64:64+56], maxParts+1)
+	binary.LittleEndian.PutUint64(many[32:], uint64(len(many)))
+	binary.LittleEndian.PutUint16(many[56:], uint16(maxParts+1+2))
+	if many = append(append(many, headers...), many[64+56:64+3*56]...); findTable(many) != nil {
+		t.Errorf("a program with %d segments to load has a table", maxParts+1)
+	}
+
+	v := elfVirtual(1, 50, 40, true, nil)
+	file := append(v.file, bytes.Repeat([]byte{0xff}, 1<<20)...)
+	parts := []part{{virtualBase, 0, uint64(len(v.file))}}
+	table := binary.LittleEndian.AppendUint64(nil, 1<<40) // beyond the file, and a million bits that go on from there
+	table = append(table, file[len(v.file):]...)
+	good := binary.LittleEndian.AppendUint64(nil, virtualBase+8)
+	if x := relrFixups(file, append(table, good...), parts); len(x.places) != 0 {
+		t.Errorf("%d places found after a million that are not in the file, want the search to end before", len(x.places))
+	}
+	if x := relrFixups(file, good, parts); len(x.places) != 1 {
+		t.Errorf("%d places found, want the one that is there", len(x.places))
+	}
+}

@@ -36,8 +36,13 @@ type stretch struct {
 	offset   int32
 }
 
-// maxEntries bounds the memory that a table may ask for.
-const maxEntries = 1 << 23
+// maxEntries bounds the memory that a table may ask for, maxParts the time that finding an address takes: loaders
+// take at most 96 sections of a PE file, and ELF files have about four segments to load. A file with more is taken as
+// bytes.
+const (
+	maxEntries = 1 << 23
+	maxParts   = 128
+)
 
 // structures returns what is known of the ways through new from what old and new are: stretches with
 // a fixed alignment, and anchors, both sorted by position.
@@ -169,7 +174,7 @@ func elfTable(file []byte) *table {
 			header = p
 		}
 	}
-	if header == nil || header.Off > uint64(len(file)) || header.Filesz > uint64(len(file))-header.Off || header.Filesz < 12 {
+	if len(parts) > maxParts || header == nil || header.Off > uint64(len(file)) || header.Filesz > uint64(len(file))-header.Off || header.Filesz < 12 {
 		return nil
 	}
 	b := file[header.Off : header.Off+header.Filesz]
@@ -212,6 +217,9 @@ func peTable(file []byte) *table {
 	var parts []part
 	for _, s := range f.Sections {
 		parts = append(parts, part{uint64(s.VirtualAddress), uint64(s.Offset), uint64(min(s.Size, s.VirtualSize))})
+	}
+	if len(parts) > maxParts {
+		return nil
 	}
 	dir := h.DataDirectory[pe.IMAGE_DIRECTORY_ENTRY_EXCEPTION]
 	at := locate(parts, uint64(dir.VirtualAddress), file)

@@ -3,6 +3,7 @@ package bsdiff_test
 import (
 	"bytes"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -86,7 +87,7 @@ func TestCompatibleFirefoxSmall(t *testing.T) {
 	dir := testkit.Shared(t, "corpus", "firefox-small")
 	largest := 500_000 // SENBON_LONG takes all
 	if v := os.Getenv("SENBON_LONG"); v != "" && v != "0" {
-		largest = 1 << 31
+		largest = math.MaxInt32
 	}
 	comparePartial(t, filepath.Join(dir, "from.mar"), filepath.Join(dir, "to.mar"), filepath.Join(dir, "reference.partial.mar"), largest)
 }
@@ -97,7 +98,7 @@ func TestCompatibleFirefox(t *testing.T) {
 	if dir == "" {
 		t.Skip("SENBON_FIREFOX does not name a directory with from.mar and to.mar")
 	}
-	comparePartial(t, filepath.Join(dir, "from.mar"), filepath.Join(dir, "to.mar"), testkit.Shared(t, "corpus", "firefox", "reference.partial.mar"), 1<<31)
+	comparePartial(t, filepath.Join(dir, "from.mar"), filepath.Join(dir, "to.mar"), testkit.Shared(t, "corpus", "firefox", "reference.partial.mar"), math.MaxInt32)
 }
 
 // BenchmarkPatchFirefox applies Mozilla's patch of libxul.so.

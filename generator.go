@@ -88,13 +88,13 @@ type Event struct {
 type Generator struct {
 	opts   Options
 	memory *partial.Memory
+	memo   *partial.Memo
 	store  *cache.Layered
 
-	mu      sync.Mutex
-	jobs    map[cache.Key]*job
-	recent  []made // the newest updates' provenance, for stores that forget
-	digests map[[sha256.Size]byte]partial.Digest
-	closed  bool
+	mu     sync.Mutex
+	jobs   map[cache.Key]*job
+	recent []made // the newest updates' provenance, for stores that forget
+	closed bool
 }
 
 // made is an update that was made lately.
@@ -103,14 +103,11 @@ type made struct {
 	provenance []byte
 }
 
-const (
-	maxRecent  = 64
-	maxDigests = 1 << 18 // about 30 MB
-)
+const maxRecent = 64
 
 // New returns a generator.
 func New(opts Options) (*Generator, error) {
-	g := &Generator{opts: opts, store: opts.Cache, jobs: map[cache.Key]*job{}, digests: map[[sha256.Size]byte]partial.Digest{}}
+	g := &Generator{opts: opts, store: opts.Cache, jobs: map[cache.Key]*job{}, memo: partial.NewMemo()}
 	if len(opts.Signers) > mar.MaxSignatures {
 		return nil, fmt.Errorf("%d signers: an update has at most %d signatures", len(opts.Signers), mar.MaxSignatures)
 	}
@@ -500,26 +497,4 @@ func (p patches) Get(ctx context.Context, key partial.PatchKey) ([]byte, bool, e
 func (p patches) Put(ctx context.Context, key partial.PatchKey, value []byte) error {
 	_, err := p.g.store.Put(ctx, p.key(key), bytes.NewReader(value))
 	return err
-}
-
-// memo remembers what compressed members hold. It is kept in this process alone, since nothing protects its values.
-type memo struct{ g *Generator }
-
-// Digest implements partial.DigestCache.
-func (m memo) Digest(_ context.Context, compressed [sha256.Size]byte) (partial.Digest, bool, error) {
-	m.g.mu.Lock()
-	defer m.g.mu.Unlock()
-	d, ok := m.g.digests[compressed]
-	return d, ok, nil
-}
-
-// PutDigest implements partial.DigestCache.
-func (m memo) PutDigest(_ context.Context, compressed [sha256.Size]byte, d partial.Digest) error {
-	m.g.mu.Lock()
-	defer m.g.mu.Unlock()
-	if len(m.g.digests) >= maxDigests {
-		clear(m.g.digests)
-	}
-	m.g.digests[compressed] = d
-	return nil
 }

@@ -48,7 +48,7 @@ func (g *Generator) make(ctx context.Context, r *Request, j *job, w io.Writer) (
 	archive, report, err := partial.Build(ctx, from.reader, to.reader, recipe, &partial.BuildOptions{
 		Workers: g.opts.Workers, Memory: g.memory, Limits: g.opts.Limits,
 		NoVerify: r.skips(CheckVerify), AllowDowngrade: r.skips(CheckDowngrade),
-		Patches: patches{g}, Digests: memo{g},
+		Patches: patches{g}, Memo: g.memo,
 		Progress: func(e partial.Event) { j.send(Event{steps[e.Step], e.File, e.Done, e.Total}) },
 	})
 	if err != nil {

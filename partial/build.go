@@ -31,6 +31,8 @@ type BuildOptions struct {
 	// Patches and Digests keep results between builds; either may be nil.
 	Patches PatchCache
 	Digests DigestCache
+	// Memo is a cheaper replacement for Digests; only one of them can be given.
+	Memo *Memo
 	// CacheMinimum is the size in bytes below which a new file is not looked up in Patches. 0 means 4 KiB.
 	//
 	// By BenchmarkThreshold, with a cache on disk: finding a patch costs 0.02 ms at any size. Making and proving it
@@ -66,7 +68,10 @@ func Build(ctx context.Context, from, to *mar.Reader, r Recipe, opts *BuildOptio
 		return nil, nil, err
 	}
 	b := &builder{recipe: r, opts: *opts, lim: opts.Limits.withDefaults(), workers: workerCount(opts.Workers)}
-	b.caches.patches, b.caches.digests = opts.Patches, opts.Digests
+	if opts.Digests != nil && opts.Memo != nil {
+		return nil, nil, errors.New("both a cache of digests and a memo are given, which hold the same")
+	}
+	b.caches.patches, b.caches.digests, b.caches.memo = opts.Patches, opts.Digests, opts.Memo
 	if b.opts.Memory == nil {
 		b.opts.Memory = NewMemory(DefaultMemory)
 	}
@@ -123,23 +128,23 @@ type step struct {
 	verified bool    // the patch was applied, and gave TO's file
 	equal    bool    // the file in FROM has the same content
 	unusable string  // why TO's own member cannot be taken
-	summed   bool
-	sum      [2][sha256.Size]byte // of the compressed old and new member, where summed
+	named    bool
+	names    [2]memberName // of the compressed old and new member, where named
 	report   FileReport
 }
 
-// sums hashes the compressed members, once.
-func (s *step) sums() error {
-	if s.summed {
+// nameMembers names the compressed members of a step, once.
+func (b *builder) nameMembers(s *step) error {
+	if s.named {
 		return nil
 	}
 	for i, m := range []*member{s.from, s.to} {
 		var err error
-		if s.sum[i], err = m.sum(); err != nil {
+		if s.names[i], err = b.caches.name(m); err != nil {
 			return err
 		}
 	}
-	s.summed = true
+	s.named = true
 	return nil
 }
 
@@ -303,7 +308,7 @@ func (b *builder) findChanges(ctx context.Context) error {
 				}
 				s.equal = same
 				if b.caches.patches != nil && !same {
-					if err := s.sums(); err != nil {
+					if err := b.nameMembers(s); err != nil {
 						return err
 					}
 				}
@@ -322,7 +327,7 @@ func (b *builder) findChanges(ctx context.Context) error {
 			count[sizes{s.from.size, s.to.size}]++
 		}
 	}
-	byContent := make(map[[2][sha256.Size]byte]*group)
+	byContent := make(map[[2]memberName]*group)
 	for _, s := range b.steps {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -348,15 +353,15 @@ func (b *builder) findChanges(ctx context.Context) error {
 		}
 		g := &group{}
 		if count[sizes{s.from.size, s.to.size}] > 1 {
-			if err := s.sums(); err != nil {
+			if err := b.nameMembers(s); err != nil {
 				return err
 			}
-			if first := byContent[s.sum]; first != nil {
+			if first := byContent[s.names]; first != nil {
 				first.steps = append(first.steps, s)
 				s.report.SharedWith = first.steps[0].name
 				continue
 			}
-			byContent[s.sum] = g
+			byContent[s.names] = g
 		}
 		g.steps = append(g.steps, s)
 		b.groups = append(b.groups, g)
@@ -486,8 +491,8 @@ func (b *builder) decide(ctx context.Context, g *group, matched func(), progress
 	key := PatchKey{Recipe: b.recipe.PatchID()}
 	asked := false
 	if b.caches.patches != nil {
-		was, ok1 := b.caches.digest(ctx, s.sum[0])
-		is, ok2 := b.caches.digest(ctx, s.sum[1])
+		was, ok1 := b.caches.digest(ctx, s.names[0])
+		is, ok2 := b.caches.digest(ctx, s.names[1])
 		if ok1 && ok2 {
 			res := decision{oldSize: was.Size, newSize: is.Size, verified: true, cached: true}
 			if was == is {
@@ -513,8 +518,8 @@ func (b *builder) decide(ctx context.Context, g *group, matched func(), progress
 	cached := b.caches.patches != nil && res.newSize >= b.opts.CacheMinimum
 	if cached {
 		key.Old, key.New = sha256.Sum256(old), sha256.Sum256(new)
-		b.caches.putDigest(ctx, s.sum[0], Digest{key.Old, res.oldSize})
-		b.caches.putDigest(ctx, s.sum[1], Digest{key.New, res.newSize})
+		b.caches.putDigest(ctx, s.names[0], Digest{key.Old, res.oldSize})
+		b.caches.putDigest(ctx, s.names[1], Digest{key.New, res.newSize})
 	}
 	if bytes.Equal(old, new) {
 		res.equal = true

@@ -105,6 +105,7 @@ func openValue(key PatchKey, v []byte) (kind byte, size int64, patch []byte, err
 type caches struct {
 	patches PatchCache
 	digests DigestCache
+	memo    *Memo // instead of digests
 
 	mu    sync.Mutex
 	stats CacheStats
@@ -157,23 +158,36 @@ func (c *caches) put(ctx context.Context, key PatchKey, kind byte, size int64, p
 	}
 }
 
+// name returns what the caches know a compressed member by.
+func (c *caches) name(m *member) (memberName, error) {
+	if c.memo != nil {
+		return c.memo.name(m)
+	}
+	return m.sum()
+}
+
 // digest returns what a compressed member holds, if that is known.
-func (c *caches) digest(ctx context.Context, compressed [sha256.Size]byte) (Digest, bool) {
-	if c.digests == nil {
+func (c *caches) digest(ctx context.Context, name memberName) (Digest, bool) {
+	switch {
+	case c.memo != nil:
+		return c.memo.digest(name)
+	case c.digests == nil:
 		return Digest{}, false
 	}
-	d, ok, err := c.digests.Digest(ctx, compressed)
+	d, ok, err := c.digests.Digest(ctx, name)
 	if err != nil {
 		c.count(false, err)
 	}
 	return d, ok && err == nil
 }
 
-func (c *caches) putDigest(ctx context.Context, compressed [sha256.Size]byte, d Digest) {
-	if c.digests == nil {
-		return
-	}
-	if err := c.digests.PutDigest(ctx, compressed, d); err != nil {
-		c.count(false, err)
+func (c *caches) putDigest(ctx context.Context, name memberName, d Digest) {
+	switch {
+	case c.memo != nil:
+		c.memo.putDigest(name, d)
+	case c.digests != nil:
+		if err := c.digests.PutDigest(ctx, name, d); err != nil {
+			c.count(false, err)
+		}
 	}
 }

@@ -36,8 +36,8 @@
 // shares one Memory between them.
 //
 // A release of many locales shares its large files. [PatchCache] keeps patches by the content of both files, and
-// [DigestCache] what compressed members hold, so that a pair of files that was seen before is neither unpacked nor
-// diffed nor applied: its patch was proved when it was made, and unproved ones are not kept. Names, modes, order and
+// [Memo] or [DigestCache] what compressed members hold, so that a pair of files that was seen before is neither unpacked
+// nor diffed nor applied: its patch was proved when it was made, and unproved ones are not kept. Names, modes, order and
 // everything else about the update are proved each time.
 //
 // # Not supported

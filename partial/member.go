@@ -205,14 +205,30 @@ func (c contextReader) Read(p []byte) (int, error) {
 }
 
 // sum returns the SHA-256 of the compressed bytes.
-func (m *member) sum() ([32]byte, error) {
-	var out [32]byte
+func (m *member) sum() (memberName, error) {
+	var out memberName
 	h := sha256.New()
-	if _, err := io.Copy(h, m.at()); err != nil {
+	n, err := io.Copy(h, m.at())
+	if err == nil && n < m.size {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
 		return out, fmt.Errorf("read %q: %w", m.name, err)
 	}
 	h.Sum(out[:0])
 	return out, nil
+}
+
+// readAll reads exactly len(p) bytes of a member's.
+func readAll(in io.ReaderAt, p []byte, off int64, name string) error {
+	n, err := in.ReadAt(p, off)
+	switch {
+	case n == len(p):
+		return nil
+	case errors.Is(err, io.EOF):
+		err = io.ErrUnexpectedEOF
+	}
+	return fmt.Errorf("read %q: %w", name, err)
 }
 
 // sameBytes reports whether two members are stored as the same bytes.

@@ -324,6 +324,10 @@ func TestSameBytes(t *testing.T) {
 	for _, name := range []string{"cold cache", "warm cache"} {
 		check(name, BuildOptions{Patches: cache, Digests: cache, CacheMinimum: 1}, PackOptions{})
 	}
+	memo := NewMemo()
+	for _, name := range []string{"cold memo", "warm memo"} {
+		check(name, BuildOptions{Patches: cache, Memo: memo, CacheMinimum: 1}, PackOptions{})
+	}
 	check("warm cache of patches", BuildOptions{Patches: cache, CacheMinimum: 1}, PackOptions{})
 	cache.damage()
 	check("damaged cache", BuildOptions{Patches: cache, CacheMinimum: 1}, PackOptions{})
@@ -407,6 +411,12 @@ func (c *countingDiffer) Diff(ctx context.Context, patch io.Writer, old, new []b
 // unpacked.
 func TestCacheServesOtherReleases(t *testing.T) {
 	t.Parallel()
+	t.Run("digests", func(t *testing.T) { testCacheServesOtherReleases(t, false) })
+	t.Run("memo", func(t *testing.T) { testCacheServesOtherReleases(t, true) })
+}
+
+func testCacheServesOtherReleases(t *testing.T, memo bool) {
+	t.Helper()
 	long := noisy(20_000)
 	locale := func(name, version string) snapshot {
 		return snapshot{
@@ -419,6 +429,9 @@ func TestCacheServesOtherReleases(t *testing.T) {
 	r := fastRecipe(RulesStrict)
 	r.Differ = differ
 	opts := &BuildOptions{Patches: cache, Digests: cache}
+	if memo {
+		opts.Digests, opts.Memo = nil, NewMemo()
+	}
 	var sizes []int64
 	for i, name := range []string{"de", "fr"} {
 		from, to := releases(t, locale(name, "1"), locale(name, "22"))

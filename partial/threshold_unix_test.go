@@ -5,7 +5,6 @@ package partial
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -17,11 +16,10 @@ import (
 	"github.com/senbonzakura/senbonzakura/cache"
 )
 
-// diskPatches keeps patches on disk and digests in memory, as a service does.
+// diskPatches keeps patches on disk.
 type diskPatches struct {
-	store   cache.Store
-	salt    atomic.Int64 // part of every key: another salt is an empty cache
-	digests map[[sha256.Size]byte]Digest
+	store cache.Store
+	salt  atomic.Int64 // part of every key: another salt is an empty cache
 }
 
 func (d *diskPatches) key(k PatchKey) cache.Key {
@@ -45,16 +43,6 @@ func (d *diskPatches) Get(ctx context.Context, k PatchKey) ([]byte, bool, error)
 func (d *diskPatches) Put(ctx context.Context, k PatchKey, value []byte) error {
 	_, err := d.store.Put(ctx, d.key(k), bytes.NewReader(value))
 	return err
-}
-
-func (d *diskPatches) Digest(_ context.Context, compressed [sha256.Size]byte) (Digest, bool, error) {
-	v, ok := d.digests[compressed]
-	return v, ok, nil
-}
-
-func (d *diskPatches) PutDigest(_ context.Context, compressed [sha256.Size]byte, v Digest) error {
-	d.digests[compressed] = v
-	return nil
 }
 
 // source returns about n bytes that look like a program's text.
@@ -82,7 +70,7 @@ func BenchmarkThreshold(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer disk.Close()
-	d := &diskPatches{store: disk, digests: map[[sha256.Size]byte]Digest{}}
+	d, memo := &diskPatches{store: disk}, NewMemo()
 	for _, size := range []int{256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10} {
 		r := rand.New(rand.NewPCG(1, uint64(size)))
 		old := source(r, size)
@@ -103,8 +91,8 @@ func BenchmarkThreshold(b *testing.B) {
 			s := &step{name: "file", from: members[0], to: members[1], whole: members[1]}
 			g := &group{steps: []*step{s}}
 			if cached {
-				w.caches.patches, w.caches.digests = d, d
-				if err := s.sums(); err != nil {
+				w.caches.patches, w.caches.memo = d, memo
+				if err := w.nameMembers(s); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -53,7 +53,11 @@ func presented(r *http.Request) (token string, cookie bool) {
 func (s *server) admit(r *http.Request, in *info) *Problem {
 	if ban, ok := s.svc.Banned(in.addr); ok {
 		token, _ := presented(r)
-		if c := s.find(token); c == nil || !c.may(RoleOperate) {
+		c := s.find(token)
+		if token == "" { // where everybody may operate, somebody has to be able to lift the ban
+			c = s.anon
+		}
+		if c == nil || !c.may(RoleOperate) {
 			s.metrics.refused.WithLabelValues(string(codeBanned)).Inc()
 			p := problem(codeBanned, "banned until %s: %s", ban.Until.UTC().Format(time.RFC3339), ban.Reason).after(time.Until(ban.Until))
 			p.Retryable = false

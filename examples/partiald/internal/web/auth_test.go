@@ -191,6 +191,18 @@ func TestRateAndBan(t *testing.T) {
 	}
 }
 
+// TestOwnBan: where everybody may operate nobody locks themselves out.
+func TestOwnBan(t *testing.T) {
+	s := open(t, everything)
+	s.do("POST", "/api/v1/bans", `{"address":"127.0.0.1","seconds":3600}`).want(200)
+	s.do("DELETE", "/api/v1/bans/127.0.0.1", "").want(204)
+	o := guarded()
+	o.Anonymous = []web.Role{web.RoleSubmit}
+	s = open(t, o)
+	s.do("POST", "/api/v1/bans", `{"address":"127.0.0.1","seconds":3600}`, bearer(operateToken)...).want(200)
+	s.do("GET", "/api/v1/queue", "").problem(403, "banned")
+}
+
 // TestRateIsCheap: one question to the service for many requests.
 func TestRateIsCheap(t *testing.T) {
 	o := everything

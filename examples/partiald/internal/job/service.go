@@ -37,7 +37,10 @@ type Service interface {
 	// Watch returns the status now and every time it changed. The channel is closed after a final state, when ctx ends,
 	// and when the service stops. Slow readers miss what is in between, never the last.
 	Watch(ctx context.Context, id string) (<-chan Status, error)
+	// Cancel ends a job that waits or is under work. One that is cancelled already stays so, which is no error; for one
+	// that is done or failed it is [CodeConflict].
 	Cancel(ctx context.Context, id string, who Asker) (Status, error)
+	// Retry queues a job again that failed or was cancelled; for any other it is [CodeConflict].
 	Retry(ctx context.Context, id string, who Asker) (Status, error)
 
 	// Artifact opens the partial of a job that is done; [CodeNotReady] where it is not. The caller closes it. One that

@@ -213,7 +213,10 @@ const (
 	metaKinds = "kinds"
 )
 
-// op describes an operation; statuses are those of its problems beside 401, 403 and 429.
+// endings are the statuses of a job that ended without a result, or has not ended yet.
+var endings = []int{404, 409, 410, 422, 424, 500, 502, 507}
+
+// op describes an operation; statuses are those of its problems beside those that any request may meet.
 func op(method, path, id, summary, description string, role Role, statuses ...int) huma.Operation {
 	o := huma.Operation{
 		Method: method, Path: path, OperationID: id, Summary: summary, Description: description,
@@ -226,9 +229,9 @@ func op(method, path, id, summary, description string, role Role, statuses ...in
 	}
 	if method == http.MethodPost && path != "/api/v1/jobs/{id}/retry" {
 		o.Metadata[metaBody] = int64(maxBody)
-		statuses = append(statuses, 400, 413, 415, 422)
+		statuses = append(statuses, 400, 408, 413, 415, 422)
 	}
-	for _, status := range append(statuses, 401, 403, 429, 503) {
+	for _, status := range slices.Concat(statuses, []int{401, 403, 406, 421, 429, 431, 500, 503}) {
 		o.Responses[strconv.Itoa(status)] = &huma.Response{Ref: "#/components/responses/Problem"}
 	}
 	return o
@@ -298,7 +301,7 @@ func (s *server) apiRoutes() error {
 
 	create := op("POST", "/api/v1/partials", "createPartial", "Ask for a partial",
 		"Answers 202 while the job is not done, and 200 once it is. One that failed or was cancelled is queued again. "+
-			"With Prefer: wait=N it answers when the job ends, with a problem if it failed.", RoleSubmit, 404, 409, 410, 424, 500, 502, 507)
+			"With Prefer: wait=N it answers when the job ends, with a problem if it failed.", RoleSubmit, endings...)
 	create.DefaultStatus = http.StatusAccepted
 	create.Responses["200"] = okResponse("The partial is there.", schemas.Schema(reflect.TypeFor[job.Status](), true, "Status"))
 	huma.Register(api, create, s.createPartial)
@@ -311,14 +314,14 @@ func (s *server) apiRoutes() error {
 	huma.Register(api, batch, s.createBatch)
 	huma.Register(api, op("GET", "/api/v1/batches/{id}", "getBatch", "A batch and its jobs", "", RoleRead, 404), s.getBatch)
 
-	huma.Register(api, op("GET", "/api/v1/jobs/{id}", "getJob", "All that is known about a job", "With Prefer: wait=N it answers when the job ends, or after N seconds.", RoleRead, 404), s.getJob)
+	huma.Register(api, op("GET", "/api/v1/jobs/{id}", "getJob", "All that is known about a job", "With Prefer: wait=N it answers when the job ends, or after N seconds.", RoleRead, 404, 422), s.getJob)
 	huma.Register(api, op("DELETE", "/api/v1/jobs/{id}", "cancelJob", "Cancel a job", "", RoleSubmit, 404, 409), s.cancelJob)
 	retry := op("POST", "/api/v1/jobs/{id}/retry", "retryJob", "Try a job again that failed or was cancelled", "", RoleSubmit, 404, 409)
 	retry.DefaultStatus = http.StatusAccepted
 	huma.Register(api, retry, s.retryJob)
-	huma.Register(api, documented(op("GET", "/api/v1/partials/{id}/report", "getReport", "What was done with every file, and why", "", RoleRead, 404, 409),
+	huma.Register(api, documented(op("GET", "/api/v1/partials/{id}/report", "getReport", "What was done with every file, and why", "", RoleRead, endings...),
 		schemas.Schema(reflect.TypeFor[partial.Report](), true, "Report")), s.document(s.svc.Report))
-	huma.Register(api, documented(op("GET", "/api/v1/partials/{id}/provenance", "getProvenance", "Where a partial comes from: inputs, checks, recipe, output", "", RoleRead, 404, 409),
+	huma.Register(api, documented(op("GET", "/api/v1/partials/{id}/provenance", "getProvenance", "Where a partial comes from: inputs, checks, recipe, output", "", RoleRead, endings...),
 		schemas.Schema(reflect.TypeFor[senbonzakura.Provenance](), true, "Provenance")), s.document(s.svc.Provenance))
 	huma.Register(api, op("DELETE", "/api/v1/partials/{id}", "purgePartial", "Remove a partial and what belongs to it", "", RoleOperate, 404, 409), s.purgePartial)
 	huma.Register(api, op("POST", "/api/v1/purge", "purgePartials", "Remove old partials", "", RoleOperate), s.purgePartials)
@@ -332,7 +335,7 @@ func (s *server) apiRoutes() error {
 	huma.Register(api, op("GET", "/api/v1/queue", "getQueue", "What waits and who works", "", RoleRead), s.queue)
 	huma.Register(api, op("GET", "/api/v1/bans", "getBans", "Addresses that are kept out", "", RoleOperate), s.bans)
 	huma.Register(api, op("POST", "/api/v1/bans", "createBan", "Keep an address out", "", RoleOperate, 409), s.ban)
-	huma.Register(api, op("DELETE", "/api/v1/bans/{address}", "deleteBan", "Let an address in again", "", RoleOperate, 404), s.unban)
+	huma.Register(api, op("DELETE", "/api/v1/bans/{address}", "deleteBan", "Let an address in again", "", RoleOperate, 404, 422), s.unban)
 
 	s.byteRoutes(api)
 	illustrate(api.OpenAPI())
@@ -837,6 +840,9 @@ func illustrate(doc *huma.OpenAPI) {
 		"/api/v1/purge": map[string]any{"before": "2026-01-01T00:00:00Z"},
 	} {
 		doc.Paths[path].Post.RequestBody.Content["application/json"].Example = example
+	}
+	for _, unused := range []string{"ErrorModel", "ErrorDetail"} { // huma's own problems, which ours stand for
+		delete(doc.Components.Schemas.Map(), unused)
 	}
 	states := make([]any, 0, len(job.States()))
 	for _, st := range job.States() {

@@ -46,7 +46,7 @@ func (s *server) byteRoutes(api huma.API) {
 
 	get := op("GET", "/api/v1/partials/{id}", "downloadPartial", "The partial itself",
 		"Ranges and conditional requests work; the bytes under an ID never change. Where the service is configured so, the "+
-			"answer is a redirect to the storage. HEAD works, too.", RoleRead, 404, 409, 410, 416, 422, 424, 500, 502, 507)
+			"answer is a redirect to the storage. HEAD works, too.", RoleRead, append(endings, 412, 416)...)
 	get.Parameters = []*huma.Param{id}
 	get.Responses["200"] = &huma.Response{
 		Description: "The bytes.", Headers: digests,
@@ -132,7 +132,8 @@ func (s *server) send(w http.ResponseWriter, r *http.Request, a *job.Artifact) {
 	http.ServeContent(&rangeWriter{ResponseWriter: w, r: r}, r, "", a.Made, io.NewSectionReader(a, 0, a.Size))
 }
 
-// rangeWriter makes a problem of what http.ServeContent says about a range that is not there.
+// rangeWriter makes a problem of what http.ServeContent says about a range that is not there, or a condition that does
+// not hold.
 type rangeWriter struct {
 	http.ResponseWriter
 	r       *http.Request
@@ -140,13 +141,18 @@ type rangeWriter struct {
 }
 
 func (w *rangeWriter) WriteHeader(status int) {
-	if status != http.StatusRequestedRangeNotSatisfiable {
+	var p *Problem
+	switch status {
+	case http.StatusRequestedRangeNotSatisfiable:
+		p = problem(codeRange, "%.100q is not within the file", w.r.Header.Get("Range")).in("Range")
+	case http.StatusPreconditionFailed:
+		p = problem(codePrecondition, "the file is %s, made %s", w.Header().Get("ETag"), w.Header().Get("Last-Modified"))
+	default:
 		w.ResponseWriter.WriteHeader(status)
 		return
 	}
 	w.swallow = true
-	w.Header().Del("Content-Disposition")
-	writeProblem(w.ResponseWriter, w.r, problem(codeRange, "%.100q is not within the file", w.r.Header.Get("Range")))
+	writeProblem(w.ResponseWriter, w.r, p)
 }
 
 func (w *rangeWriter) Write(p []byte) (int, error) {
@@ -200,7 +206,7 @@ func (s *server) receive(w http.ResponseWriter, r *http.Request) {
 	}
 	if s.opts.MaxUpload > 0 && r.ContentLength > s.opts.MaxUpload {
 		w.Header().Set("Connection", "close") // nobody will read it
-		writeProblem(w, r, problem(job.CodeTooLarge, "the upload has %d bytes; at most %d are taken", r.ContentLength, s.opts.MaxUpload))
+		writeProblem(w, r, problem(job.CodeTooLarge, "the upload has %d bytes; at most %d are taken", r.ContentLength, s.opts.MaxUpload).in("body"))
 		return
 	}
 	s.upload(r)

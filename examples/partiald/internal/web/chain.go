@@ -382,18 +382,18 @@ func bodyError(err error) error {
 	case errors.As(err, &known):
 		return known
 	case errors.As(err, &large):
-		return problem(job.CodeTooLarge, "the body is larger than %d bytes", large.Limit)
+		return problem(job.CodeTooLarge, "the body is larger than %d bytes", large.Limit).in("body")
 	case errors.As(err, &n) && n.Timeout():
 		return problem(codeTimeout, "the body did not arrive in time")
 	}
-	return problem(codeSyntax, "the body cannot be read: %v", err)
+	return problem(codeSyntax, "the body cannot be read: %v", err).in("body")
 }
 
 // jsonBody reads the body of a JSON request and gives it back as a reader, after looking at its size, kind and
 // encoding. No body at all is fine here.
 func jsonBody(w http.ResponseWriter, r *http.Request, limit int64) error {
 	if r.ContentLength > limit {
-		return problem(job.CodeTooLarge, "the body has %d bytes; at most %d are taken", r.ContentLength, limit)
+		return problem(job.CodeTooLarge, "the body has %d bytes; at most %d are taken", r.ContentLength, limit).in("body")
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if err != nil {
@@ -404,7 +404,7 @@ func jsonBody(w http.ResponseWriter, r *http.Request, limit int64) error {
 			return problem(codeMediaType, "the body is %.100q", r.Header.Get("Content-Type"))
 		}
 		if at := invalidUTF8(body); at >= 0 {
-			return problem(codeSyntax, "byte %d of the body is not UTF-8", at)
+			return problem(codeSyntax, "byte %d of the body is not UTF-8", at).in("body")
 		}
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))

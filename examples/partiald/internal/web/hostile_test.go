@@ -47,7 +47,7 @@ func TestHostile(t *testing.T) {
 		{"not JSON", "POST", post, "{", nil, 400, "bad-syntax", "body"},
 		{"two values", "POST", post, spec(hashA, hashB) + "{}", nil, 400, "bad-syntax", "body"},
 		{"unknown field", "POST", post, spec(hashA, hashB, `,"frm":1`), nil, 422, job.CodeRequest, "frm"},
-		{"missing field", "POST", post, `{"to":{}}`, nil, 422, job.CodeRequest, "body"},
+		{"missing field", "POST", post, `{"to":{}}`, nil, 422, job.CodeRequest, "from"},
 		{"short hash", "POST", post, spec("abc", hashB), nil, 422, job.CodeRequest, "from.sha512"},
 		{"wrong type", "POST", post, spec(hashA, hashB, `,"priority":"1"`), nil, 422, job.CodeRequest, "priority"},
 		{"out of range", "POST", post, spec(hashA, hashB, `,"priority":10`), nil, 422, job.CodeRequest, "priority"},

@@ -73,15 +73,30 @@ func TestOpenAPI(t *testing.T) {
 			}
 			// What the document names is there, and nothing else than what it says.
 			target := strings.NewReplacer("{id}", nobody, "{address}", "192.0.2.1").Replace(path)
-			got := s.do(strings.ToUpper(method), target, "")
-			status := got.Status[:3]
-			if op.Responses[status] == nil {
-				t.Errorf("%s %s: answers %s, which the document does not have", method, path, status)
+			for _, header := range [][]string{nil, {"Accept", "image/png"}, {"Prefer", "wait=x"}} {
+				got := s.do(strings.ToUpper(method), target, "", header...)
+				status := got.Status[:3]
+				if op.Responses[status] == nil {
+					t.Errorf("%s %s %v: answers %s, which the document does not have", method, path, header, status)
+				}
 			}
 		}
 	}
 	if op := doc.Paths["/api/v1/partials"]["post"]; op.RequestBody.Content["application/json"].Example == nil || len(op.Parameters) != 2 {
 		t.Errorf("createPartial: %+v", op)
+	}
+	// A job that failed is answered with its problem wherever its result is asked for.
+	for _, path := range []string{"/api/v1/partials/{id}", "/api/v1/partials/{id}/report", "/api/v1/partials/{id}/provenance"} {
+		for _, status := range []string{"409", "410", "422", "424", "507"} {
+			if doc.Paths[path]["get"].Responses[status] == nil {
+				t.Errorf("GET %s: the document does not have %s", path, status)
+			}
+		}
+	}
+	for _, name := range []string{"ErrorModel", "ErrorDetail"} {
+		if doc.Components.Schemas[name] != nil {
+			t.Errorf("nothing uses %s", name)
+		}
 	}
 	if !strings.Contains(string(doc.Components.Schemas["Status"]), `"verifying"`) {
 		t.Errorf("the states are not listed: %s", doc.Components.Schemas["Status"])

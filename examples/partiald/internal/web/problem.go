@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/validation"
 
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 )
@@ -33,6 +34,7 @@ const (
 	codeCrossOrigin  job.Code = "cross-origin"
 	codeGone         job.Code = "client-gone"
 	codeRange        job.Code = "range-not-satisfiable"
+	codePrecondition job.Code = "precondition-failed"
 )
 
 // codeInfo is what is the same for every problem of a code.
@@ -75,6 +77,7 @@ var codes = []codeInfo{
 	{job.CodeAttempts, 500, "Every attempt ended without an answer", "Read the job's log and tell an operator; trying again starts from the beginning."},
 	{job.CodeInternal, 500, "Something is wrong in the service", "Tell an operator the request ID; the log has the reason under it."},
 	{codeRange, 416, "The range is not in the file", "Ask for a range within the size that Content-Range names."},
+	{codePrecondition, 412, "A condition does not hold", "Leave out If-Match or If-Unmodified-Since, or ask for the file from its beginning."},
 }
 
 // infoOf returns what is known about a code; an unknown one is internal.
@@ -136,6 +139,12 @@ func problem(code job.Code, format string, args ...any) *Problem {
 		Type: "/problems#" + string(i.Code), Title: i.Title, Status: i.Status, Code: i.Code, Advice: i.Advice,
 		Detail: strings.ToValidUTF8(fmt.Sprintf(format, args...), "�"),
 	}
+}
+
+// in names the field that is wrong.
+func (p *Problem) in(field string) *Problem {
+	p.Field, p.Errors = field, []FieldProblem{{field, p.Detail}}
+	return p
 }
 
 // after sets when to come back; a problem of 429 or 503 always says it.
@@ -204,8 +213,10 @@ func writeProblem(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Del("Content-Length")
-	w.Header().Del("ETag")
+	// What was said about a file is not true of the problem.
+	for _, name := range []string{"Content-Length", "Content-Disposition", "ETag", "Last-Modified", "Repr-Digest", "Digest"} {
+		w.Header().Del(name)
+	}
 	writeJSON(w, p.Status, p)
 }
 
@@ -220,6 +231,15 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	_ = enc.Encode(v) // the client is gone; nobody is left to tell
+}
+
+// missing returns the property that huma says is not there; it names the object that should have it as the place.
+func missing(message string) (name string, ok bool) {
+	before, after, _ := strings.Cut(validation.MsgExpectedRequiredProperty, "%s")
+	if name, ok = strings.CutPrefix(message, before); !ok {
+		return "", false
+	}
+	return strings.CutSuffix(name, after)
 }
 
 // explain turns what huma found wrong with a request into a problem.
@@ -252,7 +272,15 @@ func explain(ctx huma.Context, _ string, v any) (any, error) {
 		for _, prefix := range []string{"body.", "query.", "path.", "header."} {
 			field = strings.TrimPrefix(field, prefix)
 		}
-		p.Errors = append(p.Errors, FieldProblem{strings.ToValidUTF8(field, "�"), strings.ToValidUTF8(e.Message, "�")})
+		message := e.Message
+		if name, ok := missing(message); ok {
+			if message = "is required"; field == "body" {
+				field = name
+			} else {
+				field += "." + name
+			}
+		}
+		p.Errors = append(p.Errors, FieldProblem{strings.ToValidUTF8(field, "�"), strings.ToValidUTF8(message, "�")})
 		if len(p.Errors) == 20 {
 			break
 		}

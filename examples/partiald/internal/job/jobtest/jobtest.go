@@ -372,7 +372,10 @@ func (s *Service) Watch(ctx context.Context, id string) (<-chan job.Status, erro
 }
 
 // Cancel implements [job.Service].
-func (s *Service) Cancel(_ context.Context, id string, who job.Asker) (job.Status, error) {
+func (s *Service) Cancel(ctx context.Context, id string, who job.Asker) (job.Status, error) {
+	if st, err := s.Status(ctx, id); err != nil || st.State == job.Cancelled {
+		return st, err
+	}
 	return s.turn(id, who, "cancel", job.Cancelled, func(st job.State) bool { return !st.Final() })
 }
 

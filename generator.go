@@ -373,7 +373,7 @@ func (g *Generator) complete(ctx context.Context, s *Source, side string, j *job
 			Progress: func(done, total int64) { j.send(Event{StepFetching, side, done, total}) },
 		})
 		if err != nil {
-			return fmt.Errorf("fetch %s: %w", side, err)
+			return err // which of the two it is may be another one for others who wait for it
 		}
 		defer file.Close()
 		if adopter, ok := w.(cache.Adopter); ok && adopter.Adopt(file.Name()) == nil {
@@ -404,7 +404,7 @@ func (g *Generator) complete(ctx context.Context, s *Source, side string, j *job
 	}
 	if s.Size > 0 && s.Size != in.Size {
 		entry.Close()
-		return nil, in, fmt.Errorf("fetch %s: %w", side, &fetch.SizeError{Want: s.Size, Got: in.Size})
+		return nil, in, &fetch.SizeError{Want: s.Size, Got: in.Size}
 	}
 	return entry, in, nil
 }

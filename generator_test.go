@@ -489,6 +489,10 @@ func TestWrongHashIsNotUsed(t *testing.T) {
 	if !errors.As(err, &failed) {
 		t.Fatalf("got %v, want *fetch.Error", err)
 	}
+	var input *InputError
+	if !errors.As(err, &input) || input.Input != "TO" || !strings.HasPrefix(err.Error(), "TO: fetch http") {
+		t.Errorf("got %v, want the error to say that it is TO", err)
+	}
 }
 
 func TestClosed(t *testing.T) {

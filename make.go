@@ -80,14 +80,14 @@ func (g *Generator) openBoth(ctx context.Context, r *Request, j *job) (from, to 
 		group.Go(func() error {
 			entry, input, err := g.complete(ctx, source, name, j)
 			if err != nil {
-				return err
+				return &InputError{strings.ToUpper(name), err}
 			}
 			s.entry, s.input = entry, input
 			if s.reader, err = mar.NewReader(entry, entry.Size(), nil); err != nil {
-				return fmt.Errorf("%s: %w", strings.ToUpper(name), err)
+				return &InputError{strings.ToUpper(name), err}
 			}
 			if s.input.Build, err = toolchain.ReadBuild(s.reader); err != nil {
-				return fmt.Errorf("%s: %w: %w", strings.ToUpper(name), partial.ErrInput, err)
+				return &InputError{strings.ToUpper(name), fmt.Errorf("%w: %w", partial.ErrInput, err)}
 			}
 			b := &s.input.Build
 			b.Product = first(b.Product, r.Product)
@@ -127,7 +127,7 @@ func (g *Generator) checkInputs(ctx context.Context, r *Request, from, to *side,
 				if ctx.Err() != nil {
 					return ctx.Err()
 				}
-				return &CheckError{CheckSignatures, fmt.Errorf("%s: %w", s.name, err)}
+				return &CheckError{CheckSignatures, &InputError{s.name, err}}
 			}
 			s.input.SignedBy = fingerprint(r.Keys[match.Key])
 		}

@@ -111,6 +111,18 @@ func (e *CheckError) Unwrap() error { return e.Err }
 // Is makes errors.Is find [ErrCheck].
 func (e *CheckError) Is(target error) bool { return target == ErrCheck }
 
+// InputError says which of the two complete updates an error is about: it could not be fetched, is no MAR file, or is not
+// signed as it should be. It unwraps to the reason. What package partial finds is a [*partial.InputError].
+type InputError struct {
+	Input string // "FROM" or "TO"
+	Err   error
+}
+
+func (e *InputError) Error() string { return e.Input + ": " + e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e *InputError) Unwrap() error { return e.Err }
+
 func (s *Source) check(field string) error {
 	switch {
 	case len(s.URLs) == 0 && s.File == "":

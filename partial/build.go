@@ -389,7 +389,7 @@ func (b *builder) prepareWhole(ctx context.Context, s *step) error {
 	case errors.As(err, &unusable):
 		data, cerr := s.to.content(ctx, b.lim)
 		if cerr != nil {
-			return &inputError{"TO", cerr}
+			return &InputError{"TO", cerr}
 		}
 		packed, cerr := compress(b.recipe.Compression.Files, Content{Kind: ContentFile, Arch: b.recipe.Arch}, data)
 		if cerr != nil {
@@ -413,11 +413,11 @@ func (b *builder) makePatches(ctx context.Context) error {
 		s := g.steps[0]
 		oldSize, err := s.from.contentSize(b.lim)
 		if err != nil {
-			return &inputError{"FROM", err}
+			return &InputError{"FROM", err}
 		}
 		newSize, err := s.to.contentSize(b.lim)
 		if err != nil {
-			return &inputError{"TO", err}
+			return &InputError{"TO", err}
 		}
 		// behind the search: the encoder, then the patched file and a decoder
 		packing := max(peakMemory(b.recipe.Compression.Patches, Content{Kind: ContentPatch, Size: newSize}), newSize+16<<20)
@@ -561,13 +561,13 @@ func (b *builder) contents(ctx context.Context, s *step) (old, new []byte, err e
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
 		if old, err = s.from.content(ctx, b.lim); err != nil {
-			return &inputError{"FROM", err}
+			return &InputError{"FROM", err}
 		}
 		return nil
 	})
 	g.Go(func() (err error) {
 		if new, err = s.to.content(ctx, b.lim); err != nil {
-			return &inputError{"TO", err}
+			return &InputError{"TO", err}
 		}
 		return nil
 	})

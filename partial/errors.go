@@ -53,18 +53,22 @@ var ErrDifferent = errors.New("the updated tree is not the target")
 var ErrLimit = errors.New("over the limit")
 
 // ErrInput matches, with errors.Is, the error for a FROM or TO that cannot be used whatever is asked for: it is not a
-// complete update, or what its members hold cannot be read.
+// complete update, or what its members hold cannot be read. The error is an [*InputError].
 var ErrInput = errors.New("not a complete update that can be used")
 
-// inputError says which of the two it is. It matches ErrInput.
-type inputError struct {
-	what string // "FROM" or "TO"
-	err  error
+// InputError says which of the two cannot be used, and why. It matches [ErrInput] and unwraps to the reason.
+type InputError struct {
+	Input string // "FROM" or "TO"
+	Err   error
 }
 
-func (e *inputError) Error() string        { return e.what + ": " + e.err.Error() }
-func (e *inputError) Unwrap() error        { return e.err }
-func (e *inputError) Is(target error) bool { return target == ErrInput }
+func (e *InputError) Error() string { return e.Input + ": " + e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e *InputError) Unwrap() error { return e.Err }
+
+// Is makes errors.Is find [ErrInput].
+func (e *InputError) Is(target error) bool { return target == ErrInput }
 
 // An UpdateError says what an updater would trip over when it applies an update: which instruction, why, and the
 // number that the updater itself would report.

@@ -275,7 +275,7 @@ func openRelease(what string, r *mar.Reader, lim Limits, scripts bool) (*release
 	for _, f := range r.Files() {
 		switch {
 		case rel.files[f.Name] != nil:
-			return nil, &inputError{what, fmt.Errorf("two entries are named %q", f.Name)}
+			return nil, &InputError{what, fmt.Errorf("two entries are named %q", f.Name)}
 		case isManifestName(f.Name) && f.Name == baseName(f.Name):
 			continue
 		case isManifestName(f.Name) && scripts:
@@ -294,10 +294,10 @@ func openRelease(what string, r *mar.Reader, lim Limits, scripts bool) (*release
 		}
 		text, err := rel.text(memberOf(f))
 		if err != nil {
-			return nil, &inputError{what, err}
+			return nil, &InputError{what, err}
 		}
 		if m, err := ParseManifest(text); err == nil && m.Type == "partial" {
-			return nil, &inputError{what, fmt.Errorf("it is not a complete update: its %s says partial", f.Name)}
+			return nil, &InputError{what, fmt.Errorf("it is not a complete update: its %s says partial", f.Name)}
 		}
 		break
 	}
@@ -324,7 +324,7 @@ func (r *release) first(names ...string) ([]byte, error) {
 		if m := r.files[n]; m != nil {
 			text, err := r.text(m)
 			if err != nil {
-				return nil, &inputError{r.what, err}
+				return nil, &InputError{r.what, err}
 			}
 			return text, nil
 		}

@@ -305,12 +305,14 @@ func testFailures(t *testing.T, b backend) {
 		code     job.Code
 		attempts int
 		again    bool
+		field    string
 	}{
-		{name: "404", from: at(other("404"), "/nothing"), to: good.To, state: job.Failed, code: job.CodeFetch, attempts: 1},
-		{name: "503", from: at(other("503"), "/down"), to: good.To, state: job.Failed, code: job.CodeFetch, attempts: 3, again: true},
-		{name: "hash", from: at(other("hash"), "/wrong"), to: good.To, state: job.Failed, code: job.CodeDigest, attempts: 2},
+		{name: "404", from: at(other("404"), "/nothing"), to: good.To, state: job.Failed, code: job.CodeFetch, attempts: 1, field: "from.urls"},
+		{name: "503", from: at(other("503"), "/down"), to: good.To, state: job.Failed, code: job.CodeFetch, attempts: 3, again: true, field: "from.urls"},
+		{name: "hash", from: at(other("hash"), "/wrong"), to: good.To, state: job.Failed, code: job.CodeDigest, attempts: 2, field: "from.sha512"},
 		{name: "late", from: at(other("late"), "/late"+strings.TrimPrefix(other("late").URLs[0], o.URL)), to: good.To, state: job.Done, attempts: 3},
-		{name: "junk", from: junk, to: good.To, state: job.Failed, code: job.CodeInvalidMAR, attempts: 1},
+		{name: "junk", from: junk, to: good.To, state: job.Failed, code: job.CodeInvalidMAR, attempts: 1, field: "from"},
+		{name: "junk as TO", from: good.From, to: junk, state: job.Failed, code: job.CodeInvalidMAR, attempts: 1, field: "to"},
 		{name: "downgrade", from: good.To, to: good.From, state: job.Failed, code: job.CodeRefused, attempts: 1},
 		{
 			name: "channel", from: good.From, to: good.To, state: job.Failed, code: job.CodeRefused, attempts: 1,
@@ -318,7 +320,7 @@ func testFailures(t *testing.T, b backend) {
 		},
 		{
 			name: "private address", from: other("private"), to: good.To, state: job.Failed, code: job.CodeFetch, attempts: 1,
-			change: func(s *job.Spec) { s.From.URLs = []string{"http://10.1.2.3/x"} },
+			field: "from.urls", change: func(s *job.Spec) { s.From.URLs = []string{"http://10.1.2.3/x"} },
 		},
 	}
 	setting := b(t)
@@ -345,8 +347,8 @@ func testFailures(t *testing.T, b backend) {
 			if s.State != tt.state || code != tt.code || s.Attempt != tt.attempts {
 				t.Errorf("%s: %s after %d attempts, %v", tt.name, s.State, s.Attempt, s.Error)
 			}
-			if s.Error != nil && s.Error.Retryable != tt.again {
-				t.Errorf("%s: retryable %v, want %v", tt.name, s.Error.Retryable, tt.again)
+			if s.Error != nil && (s.Error.Retryable != tt.again || s.Error.Field != tt.field) {
+				t.Errorf("%s: retryable %v, field %q, want %v, %q", tt.name, s.Error.Retryable, s.Error.Field, tt.again, tt.field)
 			}
 		})
 	}
@@ -383,7 +385,7 @@ func testFailures(t *testing.T, b backend) {
 		t.Errorf("retried: %s, %v", s.State, s.Error)
 	}
 	// A partial is a MAR file, but no complete.
-	if s := n.wait(n.submit(job.Spec{From: good.From, To: o.source(n.bytes(id))}).ID); s.State != job.Failed || s.Error.Code != job.CodeInvalidMAR {
+	if s := n.wait(n.submit(job.Spec{From: good.From, To: o.source(n.bytes(id))}).ID); s.State != job.Failed || s.Error.Code != job.CodeInvalidMAR || s.Error.Field != "to" {
 		t.Errorf("a partial as TO: %s, %v, want CodeInvalidMAR", s.State, s.Error)
 	}
 	for _, id := range []string{"", "x", strings.Repeat("0", 64), strings.ToUpper(id)} {

@@ -82,7 +82,44 @@ func once(code job.Code, err error) verdict { return verdict{job.Errorf(code, "%
 func judge(err error, attempts int) verdict {
 	v := judgeWhole(err, attempts)
 	v.err.Message = cut(v.err.Message, maxMessage)
+	if v.err.Field == "" {
+		v.err.Field = fieldOf(v.err.Code, err)
+	}
 	return v
+}
+
+// fieldOf names the field of the request that has to be another one for the same not to happen again; "" where that is
+// not in the caller's hands.
+func fieldOf(code job.Code, err error) string {
+	var (
+		made   *senbonzakura.InputError
+		read   *partial.InputError
+		digest *fetch.DigestError
+		size   *fetch.SizeError
+		side   string
+	)
+	switch {
+	case errors.As(err, &made):
+		side = strings.ToLower(made.Input)
+	case errors.As(err, &read):
+		side = strings.ToLower(read.Input)
+	default:
+		return ""
+	}
+	switch code {
+	case job.CodeFetch:
+		return side + ".urls"
+	case job.CodeDigest:
+		if errors.As(err, &digest) {
+			return side + "." + string(digest.Algorithm)
+		} else if errors.As(err, &size) {
+			return side + ".size"
+		}
+		return side
+	case job.CodeInvalidMAR, job.CodeConflict, job.CodeRefused:
+		return side
+	}
+	return ""
 }
 
 func judgeWhole(err error, attempts int) verdict {

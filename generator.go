@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"log/slog"
 	"os"
@@ -358,7 +359,9 @@ func (g *Generator) complete(ctx context.Context, s *Source, side string, j *job
 		weak = weak && h.Algorithm.Weak()
 	}
 	in.Weak = weak
+	fetched := false
 	entry, err := g.store.GetOrFill(ctx, cache.NewKey(cache.Completes, s.identity()), func(ctx context.Context, w io.Writer) error {
+		fetched = true
 		urls := s.URLs
 		client := g.opts.Fetch
 		if s.File != "" {
@@ -376,7 +379,7 @@ func (g *Generator) complete(ctx context.Context, s *Source, side string, j *job
 			return err // which of the two it is may be another one for others who wait for it
 		}
 		defer file.Close()
-		if adopter, ok := w.(cache.Adopter); ok && adopter.Adopt(file.Name()) == nil {
+		if adopter, ok := w.(cache.HashedAdopter); ok && adopter.AdoptHashed(file.Name(), file.SHA512()) == nil {
 			file.Release()
 			return nil
 		}
@@ -387,26 +390,67 @@ func (g *Generator) complete(ctx context.Context, s *Source, side string, j *job
 		return nil, in, err
 	}
 	in.Size = entry.Size()
-	sum256 := entry.SHA256()
-	in.SHA256 = hexOf(sum256[:])
-	for _, h := range s.Hashes {
-		if h.Algorithm == fetch.SHA512 {
-			in.SHA512 = hexOf(h.Sum)
-		}
+	sums, err := sumsOf(ctx, entry, s, fetched)
+	if err != nil {
+		entry.Close()
+		return nil, in, fmt.Errorf("fetch %s: %w", side, err)
 	}
-	if in.SHA512 == "" {
-		sum := sha512.New()
-		if _, err := io.Copy(sum, contextReader{ctx, entry.Reader()}); err != nil {
-			entry.Close()
-			return nil, in, err
-		}
-		in.SHA512 = hexOf(sum.Sum(nil))
-	}
+	in.SHA512 = hexOf(sums[fetch.SHA512])
+	in.SHA256 = hexOf(sums[fetch.SHA256])
 	if s.Size > 0 && s.Size != in.Size {
 		entry.Close()
 		return nil, in, &fetch.SizeError{Want: s.Size, Got: in.Size}
 	}
 	return entry, in, nil
+}
+
+// sumsOf returns the hashes of a complete that its source gives, compared, and its SHA-512. What was fetched for this
+// source was compared with all of them; what was in the cache already is known by the one that names it.
+func sumsOf(ctx context.Context, e *cache.Entry, s *Source, fetched bool) (map[fetch.Algorithm][]byte, error) {
+	sums := map[fetch.Algorithm][]byte{}
+	for _, h := range s.Hashes {
+		if fetched || h.String() == s.identity() {
+			sums[h.Algorithm] = h.Sum
+		}
+	}
+	if info := e.Info(); info.SHA512 != [sha512.Size]byte{} {
+		sums[fetch.SHA512] = info.SHA512[:]
+	}
+	unknown := map[fetch.Algorithm]hash.Hash{}
+	var all []io.Writer
+	for _, alg := range append(algorithms(s.Hashes), fetch.SHA512) {
+		if sums[alg] != nil || unknown[alg] != nil {
+			continue
+		}
+		h := alg.New()
+		if h == nil {
+			return nil, fmt.Errorf("unknown algorithm %q", string(alg))
+		}
+		unknown[alg] = h
+		all = append(all, h)
+	}
+	if len(all) > 0 {
+		if _, err := io.Copy(io.MultiWriter(all...), contextReader{ctx, e.Reader()}); err != nil {
+			return nil, err
+		}
+	}
+	for alg, h := range unknown {
+		sums[alg] = h.Sum(nil)
+	}
+	for _, h := range s.Hashes {
+		if got := sums[h.Algorithm]; !bytes.Equal(got, h.Sum) {
+			return nil, &fetch.DigestError{Algorithm: h.Algorithm, Want: bytes.Clone(h.Sum), Got: bytes.Clone(got)}
+		}
+	}
+	return sums, nil
+}
+
+func algorithms(hashes []fetch.Hash) []fetch.Algorithm {
+	var algs []fetch.Algorithm
+	for _, h := range hashes {
+		algs = append(algs, h.Algorithm)
+	}
+	return algs
 }
 
 // job is one update being made: who wants to know how far it is.

@@ -495,6 +495,66 @@ func TestWrongHashIsNotUsed(t *testing.T) {
 	}
 }
 
+// All hashes of a request are compared, also with completes that another request brought into the cache; the provenance
+// has the SHA-512 in any case, and of the others what was asked for.
+func TestHashesOfCachedCompletes(t *testing.T) {
+	o := newOrigin(t)
+	from, to := release(t, "Firefox", "140.1", "de"), release(t, "Firefox", "140.2", "de")
+	sums := func(data []byte, algs ...fetch.Algorithm) []fetch.Hash {
+		var hashes []fetch.Hash
+		for _, alg := range algs {
+			h := alg.New()
+			h.Write(data)
+			hashes = append(hashes, fetch.Hash{Algorithm: alg, Sum: h.Sum(nil)})
+		}
+		return hashes
+	}
+	good := Request{From: o.source("from.mar", from), To: o.source("to.mar", to)}
+	for name, g := range map[string]*Generator{"disk": newGenerator(t, filepath.Join(t.TempDir(), "cache")), "nothing": newGenerator(t, "")} {
+		for i, algs := range [][]fetch.Algorithm{
+			{fetch.SHA512},
+			{fetch.SHA512, fetch.SHA256},
+			{fetch.SHA384, fetch.SHA512, fetch.SHA1},
+			{fetch.SHA256},
+			{fetch.SHA256, fetch.SHA1},
+			{fetch.SHA1},
+		} {
+			r := good
+			r.Labels = map[string]string{"branch": fmt.Sprint(i)} // another update of the same completes
+			r.From.Hashes, r.To.Hashes = sums(from, algs...), sums(to, algs...)
+			res, err := g.Generate(t.Context(), r, nil)
+			if err != nil {
+				t.Fatalf("%s, %v: %v", name, algs, err)
+			}
+			p := res.Provenance
+			res.Close()
+			want256 := ""
+			if slices.Contains(algs, fetch.SHA256) {
+				want256 = fmt.Sprintf("%x", sums(to, fetch.SHA256)[0].Sum)
+			}
+			if p.To.SHA512 != fmt.Sprintf("%x", sha512.Sum512(to)) || p.To.SHA256 != want256 || p.From.SHA512 != fmt.Sprintf("%x", sha512.Sum512(from)) {
+				t.Errorf("%s, %v: the provenance has SHA-512 %s and SHA-256 %s of TO", name, algs, p.To.SHA512, p.To.SHA256)
+			}
+			for wrong := range algs {
+				r.Labels = map[string]string{"branch": fmt.Sprint(i, " with a wrong ", algs[wrong])}
+				r.To.Hashes = sums(to, algs...)
+				r.To.Hashes[wrong].Sum[3] ^= 1
+				_, err := g.Generate(t.Context(), r, nil)
+				var digest *fetch.DigestError
+				if !errors.As(err, &digest) || digest.Algorithm != algs[wrong] {
+					t.Errorf("%s, %v: with a wrong %s: %v", name, algs, algs[wrong], err)
+				}
+			}
+		}
+		r := good
+		r.Labels = map[string]string{"branch": "unknown"}
+		r.To.Hashes = append(sums(to, fetch.SHA512), fetch.Hash{Algorithm: "md5", Sum: make([]byte, 16)})
+		if _, err := g.Generate(t.Context(), r, nil); err == nil {
+			t.Errorf("%s: with an algorithm that is not known: no error", name)
+		}
+	}
+}
+
 func TestClosed(t *testing.T) {
 	g := newGenerator(t, "")
 	g.Close()

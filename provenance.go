@@ -40,7 +40,8 @@ type Input struct {
 	URL    string `json:"url,omitempty"`
 	Size   int64  `json:"size"`
 	SHA512 string `json:"sha512"`
-	SHA256 string `json:"sha256"`
+	// SHA256 is there where the request gives it.
+	SHA256 string `json:"sha256,omitempty"`
 	// Weak says that the only hash that was asked for is SHA-1.
 	Weak bool `json:"weak,omitempty"`
 	// SignedBy is the fingerprint (SHA-256 of the public key) of the key that its signature was verified with.

@@ -111,12 +111,18 @@ func (e *NegativeError) Error() string {
 	return fmt.Sprintf("%s failed before: %s (remembered until %s)", e.Key, e.Reason, e.Until.UTC().Format(time.RFC3339))
 }
 
-// Info describes a stored value.
+// Info describes a stored value. One of the hashes is there; the other is zero.
 type Info struct {
 	Key    Key
 	Size   int64    // bytes
 	SHA256 [32]byte // of all bytes
+	// SHA512 is of all bytes of a value that was adopted by it (see [HashedAdopter]) and that the tier which has it was
+	// not given anew.
+	SHA512 [64]byte
 }
+
+// byLong says whether the value is known by its SHA-512.
+func (i *Info) byLong() bool { return i.SHA512 != [64]byte{} }
 
 // Store keeps values. A Store must be safe for concurrent use.
 type Store interface {
@@ -169,7 +175,7 @@ func (e *Entry) Info() Info { return e.info }
 // Size returns the number of bytes.
 func (e *Entry) Size() int64 { return e.info.Size }
 
-// SHA256 returns the SHA-256 of all bytes.
+// SHA256 returns the SHA-256 of all bytes. It is zero for a value that is known by its SHA-512, see [Info].
 func (e *Entry) SHA256() [32]byte { return e.info.SHA256 }
 
 // ReadAt implements [io.ReaderAt]. After Close it fails.
@@ -227,6 +233,8 @@ func (e *Entry) Close() error {
 // sizeHint returns how much is left of a reader that knows, such as *io.SectionReader and *bytes.Reader.
 func sizeHint(r io.Reader) (int64, bool) {
 	switch r := r.(type) {
+	case *hashedReader:
+		return sizeHint(r.r)
 	case interface{ Len() int }:
 		return int64(r.Len()), true
 	case *io.SectionReader:

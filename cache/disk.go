@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -441,12 +442,13 @@ func (d *Disk) examine(ctx context.Context, k Key, f osfs.File) (record, error) 
 	if rec.info.Key != k {
 		return rec, fmt.Errorf("%w: it is the entry of %s", ErrCorrupt, rec.info.Key)
 	}
-	sum, err := hashFile(ctx, f, rec.info.Size)
-	switch {
-	case err != nil:
+	h := newDigest(rec.long)
+	if err := hashFile(ctx, h, f, rec.info.Size); err != nil {
 		return rec, err
-	case sum != rec.info.SHA256:
-		return rec, fmt.Errorf("%w: SHA-256 of the value is %x, want %x", ErrCorrupt, sum, rec.info.SHA256)
+	}
+	h.fill(&rec.info)
+	if sum := rec.info.short(); sum != rec.sum {
+		return rec, fmt.Errorf("%w: %s of the value is %x, want %x", ErrCorrupt, h, sum, rec.sum)
 	}
 	return rec, nil
 }
@@ -466,23 +468,21 @@ func readFull(f io.ReaderAt, p []byte, off int64) error {
 // hashBuffers are shared: verifying an entry must not cost more memory than a buffer.
 var hashBuffers = sync.Pool{New: func() any { return new([256 << 10]byte) }}
 
-func hashFile(ctx context.Context, f io.ReaderAt, size int64) (sum [32]byte, err error) {
+func hashFile(ctx context.Context, h hash.Hash, f io.ReaderAt, size int64) error {
 	buf := hashBuffers.Get().(*[256 << 10]byte)
 	defer hashBuffers.Put(buf)
-	h := sha256.New()
 	for off := int64(0); off < size; {
 		if ctx.Err() != nil {
-			return sum, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
 		p := buf[:min(int64(len(buf)), size-off)]
 		if err := readFull(f, p, off); err != nil {
-			return sum, err
+			return err
 		}
 		h.Write(p)
 		off += int64(len(p))
 	}
-	h.Sum(sum[:0])
-	return sum, nil
+	return nil
 }
 
 // quarantine moves a damaged entry away, if it is still the file that was examined, and returns cause, which says
@@ -596,10 +596,21 @@ func (d *Disk) PutNegative(ctx context.Context, k Key, reason string, life time.
 // hash is what is compared on every Get. After success the file is gone from its name. After failure it is where
 // it was, as it was, unless the disk fails at that too.
 func (d *Disk) Adopt(ctx context.Context, k Key, name string) (*Entry, error) {
+	return d.adoptAndCommit(ctx, k, name, nil)
+}
+
+// AdoptHashed is [Disk.Adopt] for a file whose SHA-512 is known to whoever wrote it. It is taken as it is, without reading
+// the file, and is what is compared on every Get; the entry returned gives the bytes of the file, whatever they are by
+// now. Where the file has to be copied after all, one with another hash is refused with [ErrCorrupt].
+func (d *Disk) AdoptHashed(ctx context.Context, k Key, name string, sha512 [64]byte) (*Entry, error) {
+	return d.adoptAndCommit(ctx, k, name, &sha512)
+}
+
+func (d *Disk) adoptAndCommit(ctx context.Context, k Key, name string, known *[64]byte) (*Entry, error) {
 	if err := d.check(ctx, k); err != nil {
 		return nil, err
 	}
-	p, err := d.adopt(ctx, k, name)
+	p, err := d.adopt(ctx, k, name, known)
 	if err != nil {
 		return nil, err
 	}

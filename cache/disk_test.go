@@ -3,6 +3,8 @@ package cache_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -103,6 +105,29 @@ func TestRecord(t *testing.T) {
 	if hex.EncodeToString(got[:len(got)-4]) != want {
 		t.Errorf("got  %x\nwant %s and a checksum", got, want)
 	}
+	adoptHashed(t, d, k, []byte("value")).Close()
+	if got, err = os.ReadFile(d.Path(k)); err != nil {
+		t.Fatal(err)
+	}
+	sum256, sum512 := sha256.Sum256([]byte("value")), sha512.Sum512([]byte("value"))
+	want = strings.Replace(strings.Replace(want, "00010000", "00010002", 1), hex.EncodeToString(sum256[:]), hex.EncodeToString(sum512[:32]), 1)
+	if hex.EncodeToString(got[:len(got)-4]) != want {
+		t.Errorf("adopted with its hash:\ngot  %x\nwant %s and a checksum", got, want)
+	}
+}
+
+// adoptHashed gives a value to a Disk as a file with its SHA-512.
+func adoptHashed(t *testing.T, d *cache.Disk, k cache.Key, data []byte) *cache.Entry {
+	t.Helper()
+	name := filepath.Join(d.TempDir(), "hashed")
+	if err := os.WriteFile(name, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e, err := d.AdoptHashed(t.Context(), k, name, sha512.Sum512(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
 }
 
 func TestDamage(t *testing.T) {
@@ -157,7 +182,11 @@ func TestDamage(t *testing.T) {
 		count[kind.name]++
 		k := cache.NewKey(cache.Patches, "damaged", fmt.Sprint(i))
 		want := content(fmt.Sprint("damaged", i), rng.IntN(3000))
-		put(t, d, k, want)
+		if i%2 == 0 {
+			put(t, d, k, want)
+		} else {
+			adoptHashed(t, d, k, want).Close()
+		}
 		put(t, d, other, []byte("other"))
 		raw, err := os.ReadFile(d.Path(k))
 		if err != nil {
@@ -376,6 +405,20 @@ type failing struct{}
 func (failing) Read([]byte) (int, error) { return 0, errors.New("source broke") }
 
 func TestAdopt(t *testing.T) {
+	t.Run("unknown", func(t *testing.T) {
+		testAdopt(t, func(ctx context.Context, d *cache.Disk, k cache.Key, name string, _ []byte) (*cache.Entry, error) {
+			return d.Adopt(ctx, k, name)
+		})
+	})
+	t.Run("hashed", func(t *testing.T) {
+		testAdopt(t, func(ctx context.Context, d *cache.Disk, k cache.Key, name string, data []byte) (*cache.Entry, error) {
+			return d.AdoptHashed(ctx, k, name, sha512.Sum512(data))
+		})
+	})
+}
+
+func testAdopt(t *testing.T, adopt func(ctx context.Context, d *cache.Disk, k cache.Key, name string, data []byte) (*cache.Entry, error)) {
+	t.Helper()
 	d := openDisk(t, t.TempDir(), &cache.DiskOptions{Limits: map[cache.Kind]cache.Limit{cache.Completes: {Bytes: 1 << 20, Item: 200_000}}})
 	data := content("adopt", 150_000)
 	k := cache.NewKey(cache.Completes, "adopt")
@@ -395,7 +438,7 @@ func TestAdopt(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e, err := d.Adopt(t.Context(), k, name)
+		e, err := adopt(t.Context(), d, k, name, data)
 		if err != nil {
 			t.Fatalf("%s: %v", where, err)
 		}
@@ -425,7 +468,7 @@ func TestAdopt(t *testing.T) {
 	if err := errors.Join(os.WriteFile(name, data, 0o600), os.Link(name, second)); err != nil {
 		t.Fatal(err)
 	}
-	e, err := d.Adopt(t.Context(), k, name)
+	e, err := adopt(t.Context(), d, k, name, data)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -441,10 +484,10 @@ func TestAdopt(t *testing.T) {
 		t.Fatal(err)
 	}
 	for what, try := range map[string]func() error{
-		"too large": func() error { _, err := d.Adopt(t.Context(), k, large); return err },
-		"cancelled": func() error { _, err := d.Adopt(cancelled, k, second); return err },
-		"absent":    func() error { _, err := d.Adopt(t.Context(), k, second+"x"); return err },
-		"directory": func() error { _, err := d.Adopt(t.Context(), k, filepath.Dir(second)); return err },
+		"too large": func() error { _, err := adopt(t.Context(), d, k, large, nil); return err },
+		"cancelled": func() error { _, err := adopt(cancelled, d, k, second, data); return err },
+		"absent":    func() error { _, err := adopt(t.Context(), d, k, second+"x", data); return err },
+		"directory": func() error { _, err := adopt(t.Context(), d, k, filepath.Dir(second), nil); return err },
 	} {
 		if err := try(); err == nil {
 			t.Errorf("%s: no error", what)
@@ -455,6 +498,61 @@ func TestAdopt(t *testing.T) {
 	}
 	if st, err := os.Stat(large); err != nil || st.Size() != 200_001 {
 		t.Errorf("after a failure: %v, %v", st, err)
+	}
+}
+
+// A file that was adopted with its hash is known by that, now and later, and is compared with it.
+func TestAdoptHashed(t *testing.T) {
+	dir := t.TempDir()
+	d := openDisk(t, dir, nil)
+	k, data := named(cache.Completes, "hashed")
+	want := cache.Info{Key: k, Size: int64(len(data)), SHA512: sha512.Sum512(data)}
+	e := adoptHashed(t, d, k, data)
+	defer e.Close()
+	again, err := d.Get(t.Context(), k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	for _, e := range []*cache.Entry{e, again, again.Clone()} {
+		if e.Info() != want || e.SHA256() != [32]byte{} {
+			t.Errorf("got %+v, want %+v", e.Info(), want)
+		}
+	}
+	report, err := d.Verify(t.Context(), nil)
+	if err != nil || report.Checked.Entries != 1 || len(report.Damaged) > 0 {
+		t.Errorf("verify: %+v, %v", report, err)
+	}
+
+	// A hash that is not the file's is found by the next look, and before that where the file has to be copied.
+	name := filepath.Join(d.TempDir(), "wrong")
+	if err := os.WriteFile(name, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wrong := want.SHA512
+	wrong[63] ^= 1 // in the half that no record has
+	other := cache.NewKey(cache.Completes, "other")
+	second := filepath.Join(t.TempDir(), "second")
+	if err := os.Link(name, second); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.AdoptHashed(t.Context(), other, name, wrong); !errors.Is(err, cache.ErrCorrupt) {
+		t.Errorf("adopt a file with another hash, by copying: %v", err)
+	}
+	if got, err := os.ReadFile(name); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("after it was refused: %d bytes, %v", len(got), err)
+	}
+	wrong[0] ^= 1
+	if err := os.Remove(second); err != nil {
+		t.Fatal(err)
+	}
+	if e, err := d.AdoptHashed(t.Context(), other, name, wrong); err != nil {
+		t.Fatal(err)
+	} else if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if e, err := d.Get(t.Context(), other); !errors.Is(err, cache.ErrMiss) || !errors.Is(err, cache.ErrCorrupt) {
+		t.Errorf("get a value with another hash: %v, %v", e, err)
 	}
 }
 

@@ -3,8 +3,8 @@
 //
 // Values are immutable and named by what made them: a [Key] is a hash over everything that has an influence on the
 // bytes. So nothing is ever updated or becomes stale, any value may be dropped at any time, and it does
-// not matter which of two equal writers wins. What is handed out is verified: its SHA-256 was compared since it left
-// memory, or it is a miss.
+// not matter which of two equal writers wins. What is handed out is verified: its hash was compared since it left
+// memory, or it is a miss. That is SHA-256, but SHA-512 for files that were adopted with it.
 //
 // [Memory] is a lossy tier in memory, [Disk] one in a directory. [Layered] puts
 // tiers on top of each other, and its [Layered.GetOrFill] makes a value once, however many ask for it at the same time.

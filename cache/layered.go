@@ -2,8 +2,10 @@ package cache
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"log/slog"
 	"runtime/debug"
@@ -154,10 +156,18 @@ func (l *Layered) Get(ctx context.Context, k Key) (*Entry, error) {
 // put gives a value to one tier, best effort.
 func (l *Layered) put(ctx context.Context, i int, k Key, e *Entry) error {
 	start := time.Now()
-	info, err := l.tiers[i].Put(ctx, k, e.Reader())
-	if err == nil && (info.Size != e.Size() || info.SHA256 != e.SHA256()) {
+	var r io.Reader = e.Reader()
+	want := e.SHA256()
+	if e.info.byLong() { // tiers say the SHA-256 of what they were given
+		r = &hashedReader{e.Reader(), sha256.New()}
+	}
+	info, err := l.tiers[i].Put(ctx, k, r)
+	if r, ok := r.(*hashedReader); ok {
+		r.h.Sum(want[:0])
+	}
+	if err == nil && (info.Size != e.Size() || info.SHA256 != want) {
 		// Another value was there first, or the tier lies. Both are the tier's affair: Get verifies.
-		err = fmt.Errorf("tier holds another value, SHA-256 %x, want %x", info.SHA256, e.SHA256())
+		err = fmt.Errorf("tier holds another value, SHA-256 %x, want %x", info.SHA256, want)
 	}
 	switch {
 	case err == nil, ctx.Err() != nil:
@@ -168,6 +178,18 @@ func (l *Layered) put(ctx context.Context, i int, k Key, e *Entry) error {
 	}
 	l.observe(OpPut, k, l.names[i], e.Size(), start, err)
 	return err
+}
+
+// hashedReader makes the SHA-256 of what is read.
+type hashedReader struct {
+	r *io.SectionReader
+	h hash.Hash
+}
+
+func (r *hashedReader) Read(p []byte) (int, error) {
+	n, err := r.r.Read(p)
+	r.h.Write(p[:n])
+	return n, err
 }
 
 // Put implements [Store]: every tier is given the value. It fails when r does, and when no tier took it.
@@ -267,7 +289,8 @@ var (
 // time share one look-up and one fill.
 //
 // fill writes the value and returns nil; nobody sees a byte before that, and the value is read back and verified
-// before it is handed out. The writer also implements [Adopter]. fill must not use the writer after it has
+// before it is handed out, unless it was adopted with its hash. The writer also implements [Adopter] and
+// [HashedAdopter]. fill must not use the writer after it has
 // returned. When no tier can store the value, it is handed out all the same.
 //
 // The context that fill gets has the values of the first caller's and none of its deadlines: the fill goes on when

@@ -3,6 +3,8 @@ package cache_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"crypto/sha512"
 	"errors"
 	"fmt"
 	"io"
@@ -372,11 +374,56 @@ func TestFillsUpward(t *testing.T) {
 	}
 }
 
+// shortTier stores less than it was given and says so.
+type shortTier struct{ brokenTier }
+
+func (*shortTier) Put(_ context.Context, k cache.Key, r io.Reader) (cache.Info, error) {
+	data, err := io.ReadAll(io.LimitReader(r, 3))
+	_, _ = io.Copy(io.Discard, r)
+	return cache.Info{Key: k, Size: 5, SHA256: sha256.Sum256(data)}, err
+}
+
+// A value that is known by its SHA-512 goes to other tiers like all others, which know it by their own hash.
+func TestHashedFillsUpward(t *testing.T) {
+	memory, err := cache.NewMemory(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer memory.Close()
+	upper, lower := openDisk(t, t.TempDir(), nil), openDisk(t, t.TempDir(), nil)
+	k := cache.NewKey(cache.Completes, "up")
+	adoptHashed(t, lower, k, []byte("value")).Close()
+	var log bytes.Buffer
+	o := &cache.LayeredOptions{Log: slog.New(slog.NewTextHandler(&log, nil))}
+	if got := get(t, cache.NewLayered([]cache.Store{memory, upper, lower}, o), k); string(got) != "value" {
+		t.Fatalf("got %q", got)
+	}
+	memory.Wait()
+	for _, tier := range []cache.Store{memory, upper} {
+		e, err := tier.Get(t.Context(), k)
+		if err != nil {
+			t.Fatalf("%v: %v", tier, err)
+		}
+		if want := (cache.Info{Key: k, Size: 5, SHA256: sha256.Sum256([]byte("value"))}); e.Info() != want || readEntry(t, e) != "value" {
+			t.Errorf("%v has %+v, want %+v", tier, e.Info(), want)
+		}
+	}
+	if log.Len() > 0 {
+		t.Errorf("log: %s", log.String())
+	}
+	if got := get(t, cache.NewLayered([]cache.Store{&shortTier{}, lower}, o), k); string(got) != "value" {
+		t.Fatalf("got %q", got)
+	}
+	if !strings.Contains(log.String(), "holds another value") {
+		t.Errorf("the log does not say that a tier has something else: %s", log.String())
+	}
+}
+
 // TestFillSurvivesDisk fails the disk at every file operation of a fill, in both ways to give a value: the value is
 // handed out all the same.
 func TestFillSurvivesDisk(t *testing.T) {
 	data := content("fill", 100_000)
-	for _, how := range []string{"write", "adopt"} {
+	for _, how := range []string{"write", "adopt", "adopt hashed"} {
 		for _, forever := range []bool{false, true} {
 			runs, stored := 0, 0
 			for i := 0; ; i++ {
@@ -406,8 +453,11 @@ func TestFillSurvivesDisk(t *testing.T) {
 				}
 				armed = true
 				e, err := l.GetOrFill(t.Context(), k, func(_ context.Context, w io.Writer) error {
-					if how == "adopt" {
+					switch how {
+					case "adopt":
 						return w.(cache.Adopter).Adopt(file)
+					case "adopt hashed":
+						return w.(cache.HashedAdopter).AdoptHashed(file, sha512.Sum512(data))
 					}
 					for p := data; len(p) > 0; p = p[min(len(p), 30_000):] {
 						if _, err := w.Write(p[:min(len(p), 30_000)]); err != nil {

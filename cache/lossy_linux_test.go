@@ -5,6 +5,7 @@ package cache_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha512"
 	"fmt"
 	"maps"
 	"os"
@@ -293,7 +294,13 @@ func powerCutChild(args []string) error {
 			if err := os.WriteFile(file, data, 0o600); err != nil {
 				return err
 			}
-			e, err := d.Adopt(ctx, k, file)
+			var e *cache.Entry
+			var err error
+			if i%2 == 0 {
+				e, err = d.Adopt(ctx, k, file)
+			} else {
+				e, err = d.AdoptHashed(ctx, k, file, sha512.Sum512(data))
+			}
 			if err != nil {
 				return err
 			}

@@ -1,11 +1,10 @@
 package cache
 
 import (
+	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"io/fs"
 	"os"
@@ -22,7 +21,8 @@ type pendingFile struct {
 	key      Key
 	f        osfs.File
 	name     string
-	hash     hash.Hash
+	hash     digest    // of what was written or, in an adopted file, read; unused with known
+	known    *[64]byte // SHA-512 of an adopted file
 	size     int64
 	reserved int64 // blocks accounted for; the file is at least as long until it is committed
 
@@ -41,7 +41,7 @@ func (d *Disk) create(ctx context.Context, k Key, size int64) (*pendingFile, err
 	if hopeless {
 		return nil, fmt.Errorf("put %s: not stored again: %w %d times", k, ErrCorrupt, maxDamages)
 	}
-	p := &pendingFile{d: d, key: k, hash: sha256.New()}
+	p := &pendingFile{d: d, key: k, hash: newDigest(false)}
 	if limit := d.limit(k.Kind); size > limit.Item {
 		return nil, p.wrap(fmt.Errorf("%w: %d bytes, kind %s allows %d", ErrTooLarge, size, k.Kind, limit.Item))
 	}
@@ -122,7 +122,8 @@ func (p *pendingFile) Write(b []byte) (int, error) {
 
 // commit makes the value visible and durable, and returns it open. With reread set, what the file holds is
 // compared with what was written before anybody can see it; without, the entry may not be read. The hash of a file
-// that was renamed into the cache was made by reading it, so that it is not read again. After an error the value can
+// that was renamed into the cache was made by reading it or is known otherwise, so that it is not read again. After an
+// error the value can
 // still be read, and must be aborted.
 func (p *pendingFile) commit(ctx context.Context, reread bool) (*Entry, error) {
 	if err := p.d.check(ctx, p.key); err != nil {
@@ -137,7 +138,11 @@ func (p *pendingFile) commit(ctx context.Context, reread bool) (*Entry, error) {
 
 func (p *pendingFile) info() Info {
 	info := Info{Key: p.key, Size: p.size}
-	p.hash.Sum(info.SHA256[:0])
+	if p.known != nil {
+		info.SHA512 = *p.known
+	} else {
+		p.hash.fill(&info)
+	}
 	return info
 }
 
@@ -146,7 +151,8 @@ func (p *pendingFile) store(ctx context.Context, reread bool) error {
 	if err := p.grow(ctx, p.size); err != nil {
 		return err
 	}
-	rec := record{info: p.info(), stored: d.now(), negative: p.negative, expires: p.expires}
+	info := p.info()
+	rec := record{info: info, sum: info.short(), long: info.byLong(), stored: d.now(), negative: p.negative, expires: p.expires}
 	if _, err := p.f.WriteAt(rec.append(nil), p.size); err != nil {
 		return err
 	}
@@ -158,12 +164,8 @@ func (p *pendingFile) store(ctx context.Context, reread bool) error {
 		return err
 	}
 	if reread && p.from == "" {
-		sum, err := hashFile(ctx, p.f, p.size)
-		if err != nil {
+		if err := p.reread(ctx); err != nil {
 			return err
-		}
-		if sum != rec.info.SHA256 {
-			return fmt.Errorf("%w: SHA-256 of what was written is %x, want %x", ErrCorrupt, sum, rec.info.SHA256)
 		}
 	}
 	final := d.path(p.key)
@@ -181,6 +183,19 @@ func (p *pendingFile) store(ctx context.Context, reread bool) error {
 	p.reserved = 0
 	d.release(p.key.Kind, spare)
 	return d.fsys.SyncDir(shard)
+}
+
+// reread compares what the file holds with what was written.
+func (p *pendingFile) reread(ctx context.Context) error {
+	h := newDigest(p.hash.long)
+	if err := hashFile(ctx, h, p.f, p.size); err != nil {
+		return err
+	}
+	got, want := h.Sum(nil), p.hash.Sum(nil)
+	if !bytes.Equal(got, want) {
+		return fmt.Errorf("%w: %s of what was written is %x, want %x", ErrCorrupt, h, got, want)
+	}
+	return nil
 }
 
 // abort throws the value away, or gives an adopted file back.
@@ -203,9 +218,9 @@ func (p *pendingFile) abort() {
 	p.f, p.reserved = nil, 0
 }
 
-// adopt starts a value whose bytes are those of a file.
-func (d *Disk) adopt(ctx context.Context, k Key, name string) (*pendingFile, error) {
-	p := &pendingFile{d: d, key: k, hash: sha256.New()}
+// adopt starts a value whose bytes are those of a file, with this SHA-512 where it is known.
+func (d *Disk) adopt(ctx context.Context, k Key, name string, known *[64]byte) (*pendingFile, error) {
+	p := &pendingFile{d: d, key: k, hash: newDigest(false), known: known}
 	st, err := d.fsys.Lstat(name)
 	switch {
 	case err != nil:
@@ -216,16 +231,18 @@ func (d *Disk) adopt(ctx context.Context, k Key, name string) (*pendingFile, err
 		return nil, p.wrap(fmt.Errorf("%w: %d bytes, kind %s allows %d", ErrTooLarge, st.Size(), k.Kind, d.limit(k.Kind).Item))
 	}
 	if !d.owner.trusts(st) || hardLinks(st) > 1 {
-		return d.adoptCopy(ctx, k, name, st.Size())
+		return d.adoptCopy(ctx, k, name, st.Size(), known)
 	}
 	// Everything that can fail comes before the rename: after a failure the file is where it was.
 	if p.f, err = d.fsys.OpenFile(name, os.O_RDWR, 0); err != nil {
 		return nil, p.wrap(err)
 	}
 	p.size = st.Size()
-	if _, err := io.Copy(p.hash, withContext(ctx, io.NewSectionReader(p.f, 0, p.size))); err != nil {
-		p.abort()
-		return nil, p.wrap(err)
+	if known == nil {
+		if err := hashFile(ctx, p.hash, p.f, p.size); err != nil {
+			p.abort()
+			return nil, p.wrap(err)
+		}
 	}
 	if err := d.reserve(ctx, k.Kind, blocks(p.size+recordSize)); err != nil {
 		p.abort()
@@ -236,7 +253,7 @@ func (d *Disk) adopt(ctx context.Context, k Key, name string) (*pendingFile, err
 	if err := d.fsys.Rename(name, temp); err != nil {
 		p.abort()
 		if crossDevice(err) {
-			return d.adoptCopy(ctx, k, name, st.Size())
+			return d.adoptCopy(ctx, k, name, st.Size(), known)
 		}
 		return nil, p.wrap(err)
 	}
@@ -245,7 +262,7 @@ func (d *Disk) adopt(ctx context.Context, k Key, name string) (*pendingFile, err
 }
 
 // adoptCopy is adopt for a file that cannot be renamed or that has other names.
-func (d *Disk) adoptCopy(ctx context.Context, k Key, name string, size int64) (*pendingFile, error) {
+func (d *Disk) adoptCopy(ctx context.Context, k Key, name string, size int64, known *[64]byte) (*pendingFile, error) {
 	src, err := d.fsys.OpenFile(name, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, (&pendingFile{d: d, key: k}).wrap(err)
@@ -255,9 +272,14 @@ func (d *Disk) adoptCopy(ctx context.Context, k Key, name string, size int64) (*
 	if err != nil {
 		return nil, err
 	}
+	p.hash = newDigest(known != nil)
 	if _, err := io.Copy(p, withContext(ctx, io.NewSectionReader(src, 0, size))); err != nil {
 		p.abort()
 		return nil, err
+	}
+	if got := p.info(); known != nil && got.SHA512 != *known {
+		p.abort()
+		return nil, p.wrap(fmt.Errorf("%w: SHA-512 of %s is %x, want %x", ErrCorrupt, name, got.SHA512, *known))
 	}
 	p.source = name
 	return p, nil

@@ -2,8 +2,11 @@ package cache
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/binary"
 	"fmt"
+	"hash"
 	"hash/crc32"
 	"time"
 )
@@ -14,12 +17,12 @@ import (
 //	offset  bytes
 //	0       8      magic "SnbzEnt\n"
 //	8       2      version, 1
-//	10      2      flags: 1 = negative, the value is the reason of a failure
+//	10      2      flags: 1 = negative, the value is the reason of a failure; 2 = known by its SHA-512
 //	12      4      0
 //	16      16     kind, padded with zeros
 //	32      32     sum of the key
 //	64      8      size of the value
-//	72      32     SHA-256 of the value
+//	72      32     SHA-256 of the value, with flag 2 the first half of its SHA-512
 //	104     8      stored at, seconds since 1970
 //	112     8      forgotten at, seconds since 1970 (negative entries), else 0
 //	120     4      0
@@ -34,12 +37,15 @@ const (
 	kindSize      = 16
 
 	flagNegative = 1
+	flagLong     = 2
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 type record struct {
-	info     Info
+	info     Info     // without hashes
+	sum      [32]byte // of the value
+	long     bool     // sum is the first half of a SHA-512
 	negative bool
 	stored   time.Time
 	expires  time.Time // of negative entries
@@ -54,6 +60,9 @@ func (r *record) append(b []byte) []byte {
 	if r.negative {
 		flags, expires = flagNegative, r.expires.Unix()
 	}
+	if r.long {
+		flags |= flagLong
+	}
 	b = binary.BigEndian.AppendUint16(b, flags)
 	b = append(b, 0, 0, 0, 0)
 	var kind [kindSize]byte
@@ -61,11 +70,49 @@ func (r *record) append(b []byte) []byte {
 	b = append(b, kind[:]...)
 	b = append(b, r.info.Key.Sum[:]...)
 	b = binary.BigEndian.AppendUint64(b, uint64(r.info.Size))
-	b = append(b, r.info.SHA256[:]...)
+	b = append(b, r.sum[:]...)
 	b = binary.BigEndian.AppendUint64(b, uint64(r.stored.Unix()))
 	b = binary.BigEndian.AppendUint64(b, uint64(expires))
 	b = append(b, 0, 0, 0, 0)
 	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
+}
+
+// digest computes the hash that a value is known by.
+type digest struct {
+	hash.Hash
+	long bool // SHA-512
+}
+
+func newDigest(long bool) digest {
+	if long {
+		return digest{sha512.New(), true}
+	}
+	return digest{sha256.New(), false}
+}
+
+// String names the hash.
+func (d digest) String() string {
+	if d.long {
+		return "SHA-512"
+	}
+	return "SHA-256"
+}
+
+// fill puts the hash of what was written into a description.
+func (d digest) fill(i *Info) {
+	if d.long {
+		d.Sum(i.SHA512[:0])
+	} else {
+		d.Sum(i.SHA256[:0])
+	}
+}
+
+// short returns what a record holds of the hash in a description.
+func (i *Info) short() [32]byte {
+	if i.byLong() {
+		return [32]byte(i.SHA512[:32])
+	}
+	return i.SHA256
 }
 
 // parseRecord checks everything that can be checked without the value: total is the size of the file.
@@ -82,7 +129,7 @@ func parseRecord(b []byte, total int64) (record, error) {
 		return r, fmt.Errorf("%w: record has version %d", ErrCorrupt, binary.BigEndian.Uint16(b[8:]))
 	}
 	flags := binary.BigEndian.Uint16(b[10:])
-	if flags&^flagNegative != 0 {
+	if flags&^(flagNegative|flagLong) != 0 {
 		return r, fmt.Errorf("%w: record has flags %#x", ErrCorrupt, flags)
 	}
 	r.info.Key.Kind = Kind(bytes.TrimRight(b[16:32], "\x00"))
@@ -92,7 +139,8 @@ func parseRecord(b []byte, total int64) (record, error) {
 		return r, fmt.Errorf("%w: %d bytes where the record says %d", ErrCorrupt, total-recordSize, size)
 	}
 	r.info.Size = int64(size)
-	copy(r.info.SHA256[:], b[72:])
+	copy(r.sum[:], b[72:])
+	r.long = flags&flagLong != 0
 	r.stored = time.Unix(int64(binary.BigEndian.Uint64(b[104:])), 0)
 	if r.negative = flags&flagNegative != 0; r.negative {
 		r.expires = time.Unix(int64(binary.BigEndian.Uint64(b[112:])), 0)

@@ -11,6 +11,7 @@ func FuzzRecord(f *testing.F) {
 	k := NewKey(Patches, "x")
 	for _, r := range []record{
 		{info: Info{Key: k, Size: 5}, stored: time.Unix(1_800_000_000, 0)},
+		{info: Info{Key: k, Size: 7}, sum: [32]byte{1, 2, 3}, long: true, stored: time.Unix(1_800_000_000, 0)},
 		{info: Info{Key: k}, negative: true, stored: time.Unix(0, 0), expires: time.Unix(1<<40, 0)},
 		{info: Info{Key: Key{Kind: "sixteen-letters-"}, Size: 1 << 40}, stored: time.Unix(-1, 0)},
 	} {

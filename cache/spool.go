@@ -21,6 +21,14 @@ type Adopter interface {
 	Adopt(name string) error
 }
 
+// HashedAdopter is implemented by the writer that [Layered.GetOrFill] hands to fill.
+type HashedAdopter interface {
+	// AdoptHashed is like Adopt of [Adopter], for a file whose SHA-512 was made over the bytes while they were written to
+	// it, as by a fetcher that verifies what it gets. A [Disk] does not read it again then: sha512 is what every later
+	// look at the entry is compared with.
+	AdoptHashed(name string, sha512 [64]byte) error
+}
+
 // fillWriter collects a value: in the first tier on disk while that works, else in memory, then in a temporary
 // file.
 type fillWriter struct {
@@ -93,17 +101,24 @@ func (w *fillWriter) migrate(cause error) error {
 		w.pend, w.tier = nil, -1
 	}()
 	w.spool = newSpool(w.l.o)
-	if _, err := io.Copy(w.spool, io.NewSectionReader(p.f, 0, p.size)); err != nil {
+	h, want := newDigest(p.known != nil || p.hash.long), p.info()
+	if _, err := io.Copy(io.MultiWriter(w.spool, h), io.NewSectionReader(p.f, 0, p.size)); err != nil {
 		return errors.Join(cause, err)
 	}
-	if !bytes.Equal(w.spool.hash.Sum(nil), p.hash.Sum(nil)) || w.spool.size != p.size {
+	got := Info{Key: want.Key, Size: w.spool.size}
+	if h.fill(&got); got != want {
 		return errors.Join(cause, fmt.Errorf("%w: what was written reads back differently", ErrCorrupt))
 	}
 	return nil
 }
 
 // Adopt implements [Adopter].
-func (w *fillWriter) Adopt(name string) error {
+func (w *fillWriter) Adopt(name string) error { return w.adopt(name, nil) }
+
+// AdoptHashed implements [HashedAdopter].
+func (w *fillWriter) AdoptHashed(name string, sha512 [64]byte) error { return w.adopt(name, &sha512) }
+
+func (w *fillWriter) adopt(name string, known *[64]byte) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
@@ -113,7 +128,7 @@ func (w *fillWriter) Adopt(name string) error {
 		return errors.New("cache: a value that was begun cannot adopt a file")
 	}
 	if w.pend != nil {
-		p, err := w.pend.d.adopt(w.ctx, w.key, name)
+		p, err := w.pend.d.adopt(w.ctx, w.key, name, known)
 		if err == nil {
 			w.pend.abort()
 			w.pend = p
@@ -229,11 +244,11 @@ func (s *spool) finish(ctx context.Context, k Key) (*Entry, error) {
 	if s.f == nil {
 		return NewEntry(info, bytes.NewReader(s.mem.Bytes()), nil), nil
 	}
-	sum, err := hashFile(ctx, s.f, s.size)
-	if err != nil {
+	again := sha256.New()
+	if err := hashFile(ctx, again, s.f, s.size); err != nil {
 		return nil, fmt.Errorf("spool: %w", err)
 	}
-	if sum != info.SHA256 {
+	if !bytes.Equal(again.Sum(nil), info.SHA256[:]) {
 		return nil, fmt.Errorf("spool: %w: what was written reads back differently", ErrCorrupt)
 	}
 	f := s.f

@@ -24,7 +24,8 @@ const (
 	SHA1   Algorithm = "sha1"
 )
 
-func (a Algorithm) new() hash.Hash {
+// New returns a hash function of the algorithm, or nil for one that is not known.
+func (a Algorithm) New() hash.Hash {
 	switch a {
 	case SHA512:
 		return sha512.New()
@@ -60,7 +61,7 @@ func ParseHash(s string) (Hash, error) {
 	}
 	a := Algorithm(strings.ReplaceAll(strings.ToLower(name), "-", ""))
 	for _, candidate := range []Algorithm{SHA512, SHA384, SHA256, SHA1} {
-		if !ok && len(sum) == candidate.new().Size() {
+		if !ok && len(sum) == candidate.New().Size() {
 			a = candidate
 		}
 	}
@@ -75,7 +76,7 @@ func ParseHash(s string) (Hash, error) {
 func (h Hash) String() string { return string(h.Algorithm) + ":" + hex.EncodeToString(h.Sum) }
 
 func (h Hash) check() error {
-	n := h.Algorithm.new()
+	n := h.Algorithm.New()
 	if n == nil {
 		return fmt.Errorf("unknown algorithm %q, want sha512, sha384, sha256 or sha1", string(h.Algorithm))
 	}
@@ -92,11 +93,11 @@ type digester struct {
 }
 
 func newDigester(want []Hash) *digester {
-	d := &digester{names: []Algorithm{SHA512}, sums: []hash.Hash{SHA512.new()}}
+	d := &digester{names: []Algorithm{SHA512}, sums: []hash.Hash{SHA512.New()}}
 	for _, h := range want {
 		if d.of(h.Algorithm) == nil {
 			d.names = append(d.names, h.Algorithm)
-			d.sums = append(d.sums, h.Algorithm.new())
+			d.sums = append(d.sums, h.Algorithm.New())
 		}
 	}
 	return d

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -56,7 +58,7 @@ func newMetrics(b build, server string) *metrics {
 			Name: "partiald_jobs_requeued_total", Help: "Jobs that the queue had lost and the ledger put back.",
 		}),
 		cache: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "partiald_cache_events_total", Help: "What happened in the cache, by tier, kind of entry, event (hit, miss, put, fill, join) and whether it failed.",
+			Name: "partiald_cache_events_total", Help: "What happened in the cache, by tier, kind of entry, event (hit, miss, put, too-large, fill, join) and whether it failed.",
 		}, []string{"tier", "kind", "op", "failed"}),
 		read: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "partiald_cache_bytes_total", Help: "Bytes of the entries that a tier gave (hit) or took (put).",
@@ -98,15 +100,23 @@ func (m *metrics) observer() engine.Observer {
 	}
 }
 
+// opTooLarge is the event of a tier that does not take values so large, which is no failure: the next one does.
+const opTooLarge = "too-large"
+
 // cached is told by the cache.
 func (m *metrics) cached(e cache.Event) {
-	failed := "false"
-	if e.Err != nil {
+	// What a tier is comes first in its name; then may come which one, as in "disk /var/cache/partiald".
+	tier, _, _ := strings.Cut(e.Tier, " ")
+	op, failed := string(e.Op), "false"
+	switch {
+	case e.Op == cache.OpPut && errors.Is(e.Err, cache.ErrTooLarge):
+		op = opTooLarge
+	case e.Err != nil:
 		failed = "true"
 	}
-	m.cache.WithLabelValues(e.Tier, string(e.Key.Kind), string(e.Op), failed).Inc()
+	m.cache.WithLabelValues(tier, string(e.Key.Kind), op, failed).Inc()
 	if e.Err == nil && (e.Op == cache.OpHit || e.Op == cache.OpPut) {
-		m.read.WithLabelValues(e.Tier, string(e.Op)).Add(float64(e.Size))
+		m.read.WithLabelValues(tier, op).Add(float64(e.Size))
 	}
 }
 

@@ -778,17 +778,25 @@ func (b *builder) itemName(name string, taken map[string]bool) string {
 func (b *builder) manifests(list []Instruction) ([]*member, error) {
 	out := make([]*member, 0, len(b.recipe.Manifests))
 	reports := make([]FileReport, 0, len(b.recipe.Manifests))
+	texts := make([]string, 0, len(b.recipe.Manifests))
+	var total int64
 	for _, v := range b.recipe.Manifests {
 		m := &Manifest{Type: "partial", Instructions: list}
 		if v == ManifestV2 {
 			m.Instructions = versionTwo(list, false)
 		}
-		text := m.String()
+		texts = append(texts, m.String())
+		total += int64(len(texts[len(texts)-1]))
+	}
+	steps := newProgress(StepCompress, total, b.opts.Progress)
+	for i, v := range b.recipe.Manifests {
+		text := texts[i]
 		data, err := compress(b.recipe.Compression.Files, Content{Kind: ContentManifest, Arch: b.recipe.Arch}, []byte(text))
 		if err != nil {
 			return nil, fmt.Errorf("compress %s: %w", v.Name(), err)
 		}
 		out = append(out, newMember(v.Name(), 0o644, data))
+		steps.add(v.Name(), int64(len(text)))
 		reports = append(reports, FileReport{
 			Path: v.Name(), Action: ActionManifest, Why: "what the updater does", OldSize: -1, NewSize: int64(len(text)),
 			FullSize: int64(len(data)), Size: int64(len(data)),

@@ -140,7 +140,7 @@ func TestBuildProgress(t *testing.T) {
 	if err != nil || a == nil {
 		t.Fatal(err)
 	}
-	for _, step := range []string{StepCompare, StepDiff, StepVerify} {
+	for _, step := range []string{StepCompare, StepDiff, StepCompress, StepVerify} {
 		if e, ok := last[step]; !ok || e.Done != e.Total || e.Total == 0 {
 			t.Errorf("%s ended with %+v", step, e)
 		}

@@ -6,7 +6,7 @@ import "sync"
 const (
 	StepCompare  = "compare"  // finding out which files changed
 	StepDiff     = "diff"     // making patches
-	StepCompress = "compress" // compressing whole files
+	StepCompress = "compress" // compressing whole files, in Build the manifests: the update is put together
 	StepVerify   = "verify"   // proving the result
 	StepStage    = "stage"    // preparing files beside the tree
 	StepCommit   = "commit"   // putting them in place

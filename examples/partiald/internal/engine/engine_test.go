@@ -182,11 +182,13 @@ func testLife(t *testing.T, b backend) {
 		t.Fatalf("%s: %v", s.State, s.Error)
 	}
 	for i, c := range s.Changes {
-		if c.Seq != int64(i+1) || c.At.IsZero() || c.Server != n.o.Server {
+		if c.Seq != int64(i+1) || c.At.IsZero() || c.Server != n.o.Server || c.Reason == "" {
 			t.Errorf("change %+v", c)
 		}
 	}
-	for _, state := range []job.State{job.Queued, job.Fetching, job.Diffing, job.Storing, job.Done} {
+	for _, state := range []job.State{
+		job.Queued, job.Fetching, job.Unpacking, job.Diffing, job.Packing, job.Verifying, job.Storing, job.Done,
+	} {
 		if !slices.Contains(states(s), state) {
 			t.Errorf("was never %s: %v", state, states(s))
 		}

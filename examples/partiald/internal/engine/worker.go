@@ -227,7 +227,7 @@ func (e *Engine) claimRecord(ctx context.Context, a *attempt, r record, revision
 			return false, e.giveUp(ctx, m, &r, revision, before)
 		}
 	}
-	reason := ""
+	reason := "taken from the queue"
 	if r.Token != "" {
 		reason = fmt.Sprintf("the worker on %s fell silent", r.Server)
 	}
@@ -306,9 +306,13 @@ func (a *attempt) run(ctx context.Context) {
 		e.log.InfoContext(ctx, "done", "job", a.id, "attempt", a.number, "took", time.Since(a.started), "size", result.Size,
 			"complete", result.Complete, "sha512", result.SHA512, "cached", result.Cached)
 		a.keepLog(ctx)
+		reason := "made and stored"
+		if result.Cached {
+			reason = "it was there already"
+		}
 		a.finish(ctx, finishFor, func(r *record) {
 			r.Result, r.Error = result, nil
-			r.end(job.Done, e.now(), e.o.Server, "")
+			r.end(job.Done, e.now(), e.o.Server, reason)
 		})
 	}
 }
@@ -361,6 +365,16 @@ var states = map[senbonzakura.Step]job.State{
 	senbonzakura.StepFetching: job.Fetching, senbonzakura.StepUnpacking: job.Unpacking, senbonzakura.StepDiffing: job.Diffing,
 	senbonzakura.StepPacking: job.Packing, senbonzakura.StepVerifying: job.Verifying, senbonzakura.StepSigning: job.Signing,
 	senbonzakura.StepStoring: job.Storing,
+}
+
+// reasons say why an attempt came to a step.
+var reasons = map[job.State]string{
+	job.Unpacking: "both complete updates are here",
+	job.Diffing:   "it is known which files changed",
+	job.Packing:   "the patches are made",
+	job.Verifying: "the update is put together",
+	job.Signing:   "the update is complete but for its signatures",
+	job.Storing:   "the update is complete",
 }
 
 // event takes notice of progress. It is called often and does not wait for anybody.
@@ -440,7 +454,7 @@ func (a *attempt) tell(ctx context.Context) {
 		a.mu.Unlock()
 		if len(steps) > 0 && !a.change(ctx, func(r *record) {
 			for _, s := range steps {
-				r.step(s.state, s.at, a.e.o.Server, "")
+				r.step(s.state, s.at, a.e.o.Server, reasons[s.state])
 			}
 		}) {
 			return
@@ -536,7 +550,7 @@ func (a *attempt) withSteps(mutate func(*record)) func(*record) {
 	a.mu.Unlock()
 	return func(r *record) {
 		for _, s := range steps {
-			r.step(s.state, s.at, a.e.o.Server, "")
+			r.step(s.state, s.at, a.e.o.Server, reasons[s.state])
 		}
 		mutate(r)
 	}

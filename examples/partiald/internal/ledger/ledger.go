@@ -175,6 +175,12 @@ func (t *tx) follow(s *job.Status) (known bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if changed > 0 && s.Result != nil { // now it is known what the completes say of themselves
+		if err := t.exec(`UPDATE jobs SET words = ?, product = CASE WHEN product = '' THEN ? ELSE product END WHERE id = ?`,
+			words(s), s.Result.Product, s.ID); err != nil {
+			return false, err
+		}
+	}
 	if changed == 0 {
 		var n int64
 		err := t.row(`SELECT n FROM jobs WHERE id = ?`, s.ID).Scan(&n)
@@ -351,7 +357,7 @@ func (l *Ledger) History(ctx context.Context, f job.Filter) (job.Page, error) {
 		w.add("state = ?", string(f.State))
 	}
 	if f.Product != "" {
-		w.add("product = ?", f.Product)
+		w.add("lower(product) = ?", strings.ToLower(f.Product))
 	}
 	if f.Locale != "" {
 		w.add("locale = ?", f.Locale)
@@ -523,6 +529,9 @@ func words(s *job.Status) string {
 	}
 	for name, value := range s.Spec.Labels {
 		w = append(w, name+"="+value)
+	}
+	if r := s.Result; r != nil {
+		w = append(w, r.Name, r.Product, r.FromVersion, r.ToVersion, r.SHA512, r.SHA256)
 	}
 	return strings.ToLower(strings.Join(w, "\n"))
 }

@@ -256,7 +256,8 @@ func testHistory(t *testing.T, p place) {
 		{"exact pages", job.Filter{Limit: 5}, all},
 		{"state", job.Filter{State: job.Failed}, only(func(n int) bool { return n%5 == 0 })},
 		{"product", job.Filter{Product: "Firefox", Limit: 10}, all},
-		{"no product", job.Filter{Product: "firefox"}, nil},
+		{"product in other letters", job.Filter{Product: "FIREfox"}, all},
+		{"no product", job.Filter{Product: "fire"}, nil},
 		{"locale", job.Filter{Locale: "fr"}, only(func(n int) bool { return n%2 == 1 })},
 		{"who", job.Filter{Who: "bob", Limit: 2}, only(func(n int) bool { return n%3 == 0 })},
 		{"since", job.Filter{Since: epoch.Add(20 * time.Second)}, only(func(n int) bool { return n >= 20 })},
@@ -275,6 +276,21 @@ func testHistory(t *testing.T, p place) {
 				t.Errorf("got %v, want %v", got, tt.want)
 			}
 		})
+	}
+	// One that did not say what it is for; that became known when it was made.
+	made := entry(25)
+	made.Status.Spec.Product = ""
+	accept(t, l, "alice", made)
+	made.Status.Result = &job.Result{Name: "x", Product: "Thunderbird", FromVersion: "153.5.1", ToVersion: "153.6.0"}
+	step(&made.Status, job.Done, "")
+	if _, err := l.Follow(t.Context(), &made.Status); err != nil {
+		t.Fatal(err)
+	}
+	entries = append(entries, made)
+	for _, f := range []job.Filter{{Product: "thunderbird"}, {Text: "153.6.0"}, {Product: "Thunderbird", Text: "firefox-25.1"}} {
+		if got := number(f); !slices.Equal(got, []int{25}) {
+			t.Errorf("%+v: got %v, want the one that names it itself", f, got)
+		}
 	}
 	for _, cursor := range []string{"!", "-1", "zzzzzzzzzzzzzzzzzz"} {
 		if _, err := l.History(t.Context(), job.Filter{Cursor: cursor}); !errors.Is(err, &job.Error{Code: job.CodeRequest}) {

@@ -716,7 +716,7 @@ func (k *checker) limits() {
 	if l.Upload < 1<<20 {
 		k.add("limits.upload", "%s is too little: at least 1MB", l.Upload)
 	}
-	k.between("limits.batch", l.Batch, 1, 100_000)
+	k.between("limits.batch", l.Batch, 1, 10_000)
 	k.atLeast("limits.wait", l.Wait, "1s")
 	k.atLeast("server.stop_timeout", k.c.Server.StopTimeout, "1s")
 }

@@ -224,7 +224,7 @@ func (e *Engine) prepare(ctx context.Context, a *ask, now time.Time, again bool)
 			}
 		}
 	}
-	reason := ""
+	reason := "a new request"
 	if a.r.State != "" {
 		reason = "asked for again, after " + string(a.r.State)
 	}
@@ -476,7 +476,7 @@ func (e *Engine) Watch(ctx context.Context, id string) (<-chan job.Status, error
 // SubmitBatch implements [job.Service].
 func (e *Engine) SubmitBatch(ctx context.Context, specs []job.Spec, who job.Asker) (job.Batch, error) {
 	if len(specs) == 0 || len(specs) > e.o.BatchLimit {
-		return job.Batch{}, refuse("", "a batch has 1 to %d jobs, not %d", e.o.BatchLimit, len(specs))
+		return job.Batch{}, refuse("specs", "a batch has 1 to %d jobs here, not %d: send several", e.o.BatchLimit, len(specs))
 	}
 	var ids []string
 	var distinct []job.Spec

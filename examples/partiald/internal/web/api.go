@@ -307,7 +307,7 @@ func (s *server) apiRoutes() error {
 	huma.Register(api, create, s.createPartial)
 	huma.Register(api, op("POST", "/api/v1/partials:check", "checkPartial", "Check a request without asking for anything", "", RoleRead), s.checkPartial)
 	batch := op("POST", "/api/v1/batches", "createBatch", "Ask for many partials",
-		"All of them or, if one cannot be asked for, none. Equal batches are one. At most 4 MiB and 10000 partials.", RoleSubmit, 404, 409)
+		"All of them or, if one cannot be asked for, none. Equal batches are one. At most 4 MiB, and as many partials as the service is configured for, which is never more than 10000.", RoleSubmit, 404, 409)
 	batch.DefaultStatus = http.StatusAccepted
 	batch.Metadata[metaBody] = int64(maxBatchBody)
 	batch.Responses["200"] = okResponse("All of its jobs are in a final state.", schemas.Schema(reflect.TypeFor[job.Batch](), true, "Batch"))

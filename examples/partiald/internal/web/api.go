@@ -485,17 +485,31 @@ func (s *server) createBatch(ctx context.Context, in *batchIn) (*batchOut, error
 	if err != nil {
 		return nil, fail(ctx, err)
 	}
-	for end, step := time.Now().Add(wait), 250*time.Millisecond; !b.Done && time.Now().Before(end); step = min(2*step, 4*time.Second) {
-		select {
-		case <-time.After(min(step, time.Until(end))):
-		case <-ctx.Done():
-			return nil, fail(ctx, ctx.Err())
-		}
-		if b, err = s.batch(ctx, b.ID); err != nil {
+	if wait > 0 && !b.Done {
+		if b, err = s.waitBatch(ctx, b, wait); err != nil {
 			return nil, fail(ctx, err)
 		}
 	}
 	return batchAnswer(b), nil
+}
+
+// waitBatch returns a batch once all of its jobs are final, or after d. One is waited for after the other: the end comes
+// with the last of them in any order.
+func (s *server) waitBatch(ctx context.Context, b job.Batch, d time.Duration) (job.Batch, error) {
+	end := time.Now().Add(d)
+	for i := range b.Jobs {
+		if b.Jobs[i].State.Final() {
+			continue
+		}
+		st, err := s.wait(ctx, b.Jobs[i].ID, time.Until(end))
+		if err != nil {
+			return b, err
+		}
+		if !st.State.Final() { // waited enough, or the service stops
+			break
+		}
+	}
+	return s.batch(ctx, b.ID)
 }
 
 func batchAnswer(b job.Batch) *batchOut {

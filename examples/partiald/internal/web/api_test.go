@@ -282,6 +282,34 @@ func TestBatch(t *testing.T) {
 	s.do("POST", "/api/v1/batches", big).want(202)
 }
 
+// TestBatchWait: who waits for a batch watches its jobs and is told at once. They end one by one, as they are watched.
+func TestBatchWait(t *testing.T) {
+	svc := jobtest.New()
+	watched := make(chan struct{}, 10)
+	svc.Watched = func(n int) {
+		if n > 0 {
+			watched <- struct{}{}
+		}
+	}
+	s := openWith(t, svc, everything)
+	body := `{"specs":[` + spec(hashA, hashB) + `,` + spec(hashA, hashC) + `]}`
+	var b job.Batch
+	s.do("POST", "/api/v1/batches", body, "Prefer", "wait=1").want(202).decode(&b)
+	<-watched
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for _, j := range b.Jobs {
+			<-watched
+			svc.Finish(j.ID, jobtest.Output{Partial: []byte("p")})
+		}
+	}()
+	s.do("POST", "/api/v1/batches", body, "Prefer", "wait=20").want(200).decode(&b)
+	if <-done; !b.Done || b.Counts[job.Done] != 2 {
+		t.Errorf("got %+v", b)
+	}
+}
+
 func TestUpload(t *testing.T) {
 	s := open(t, web.Options{Anonymous: web.Roles(), MaxUpload: 1 << 20})
 	s.svc.MaxUpload = 1 << 20

@@ -79,6 +79,9 @@ Without a configuration it is a service for this machine alone, with everything 
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
+			if check && print {
+				return usageError{errors.New("--check-config and --print-config are two questions: ask one")}
+			}
 			c, err := a.load()
 			switch {
 			case err != nil:
@@ -100,7 +103,6 @@ Without a configuration it is a service for this machine alone, with everything 
 	flags.BoolVar(&a.dev, "dev", false, "for trying out: fetch by http and from private networks, log everything")
 	root.Flags().BoolVar(&check, "check-config", false, "say everything that is wrong with the configuration, and end")
 	root.Flags().BoolVar(&print, "print-config", false, "print the configuration that holds, secrets masked, and end")
-	root.MarkFlagsMutuallyExclusive("check-config", "print-config")
 	runCommand := &cobra.Command{
 		Use:     "run",
 		Short:   "Run the service (what partiald does without a command)",
@@ -136,8 +138,17 @@ func wrapArgs(cmd *cobra.Command) {
 	}
 }
 
-// load reads the configuration as file, environment and flags say.
+// load reads the configuration as file, environment and flags say, and looks whether it can be used.
 func (a *app) load() (*config.Config, error) {
+	c, err := a.read()
+	if err != nil {
+		return nil, err
+	}
+	return c, c.Finish()
+}
+
+// read reads the configuration without looking whether it can be used.
+func (a *app) read() (*config.Config, error) {
 	file := a.configFile
 	if file == "" {
 		file = a.variable("PARTIALD_CONFIG")
@@ -159,7 +170,7 @@ func (a *app) load() (*config.Config, error) {
 	if a.dev {
 		c.Dev()
 	}
-	return c, c.Finish()
+	return c, nil
 }
 
 // variable returns a variable of the environment.

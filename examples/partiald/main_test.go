@@ -64,6 +64,7 @@ func TestCommands(t *testing.T) {
 		{"development", []string{"--print-config", "--dev"}, exitDone, `(?s)insecure = true # --dev\n.*level = "debug" # --dev`, `^$`},
 		{"run", []string{"run", "--listen", "nowhere"}, exitUsage, `^$`, `^partiald: --listen: server.listen: "nowhere" is not HOST:PORT`},
 		{"no such flag", []string{"--listne", "x"}, exitUsage, `^$`, `unknown flag: --listne.*see "partiald --help"`},
+		{"two questions", []string{"--check-config", "--print-config"}, exitUsage, `^$`, `ask one \(see "partiald --help"\)`},
 		{"no such command", []string{"begin"}, exitUsage, `^$`, `unknown command "begin"`},
 		{"no such file", []string{"--config", "/nowhere.toml"}, exitUsage, `^$`, `--config: stat /nowhere.toml: no such file`},
 		{"bad address", []string{"healthcheck", "nowhere"}, exitUsage, `^$`, `is not an address`},
@@ -111,6 +112,17 @@ func TestHealthcheck(t *testing.T) {
 	own := []string{"PARTIALD_SERVER_LISTEN=" + server.Listener.Addr().String()}
 	if code, stdout, stderr := command(t, own, "healthcheck"); code != exitDone || stdout != "fine\n" {
 		t.Errorf("exit code %d, %q, %q", code, stdout, stderr)
+	}
+	// Others can reach this one and nobody may do anything, which is for the server to refuse, not for who asks it.
+	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code, _, stderr := command(t, []string{"PARTIALD_SERVER_LISTEN=0.0.0.0:" + port}, "healthcheck"); code != exitDone {
+		t.Errorf("exit code %d, %q", code, stderr)
+	}
+	if code, _, stderr := command(t, []string{"PARTIALD_SERVER_LISTEN=here"}, "healthcheck"); code != exitUsage || !strings.Contains(stderr, "server.listen") {
+		t.Errorf("no address: exit code %d, %q", code, stderr)
 	}
 	well = false
 	if code, _, stderr := command(t, nil, "healthcheck", "--deep", server.URL+"/"); code != exitFailed || !strings.Contains(stderr, "503 Service Unavailable: queue does not answer") {

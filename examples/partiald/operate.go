@@ -58,11 +58,13 @@ server takes requests (/__lbheartbeat__); with --deep also whether everything th
 					return usageError{fmt.Errorf("%q is not an address such as \"http://127.0.0.1:8080\"", args[0])}
 				}
 			} else {
-				c, err := a.load()
+				c, err := a.read() // the running server has looked at the rest
 				if err != nil {
 					return err
 				}
-				address = local(c)
+				if address = local(c); address == "" {
+					return c.At("server.listen", fmt.Errorf("%q is not HOST:PORT", c.Server.Listen))
+				}
 			}
 			path := "/__lbheartbeat__"
 			if deep {

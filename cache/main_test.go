@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/senbonzakura/senbonzakura/internal/testkit"
 )
 
 // childVariable says which of the children below this process is, when a test has started it.
@@ -23,8 +25,6 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	if st, err := os.Stat("/dev/shm"); err == nil && st.IsDir() && os.Getenv("TMPDIR") == "" {
-		os.Setenv("TMPDIR", "/dev/shm")
-	}
+	testkit.InMemory()
 	goleak.VerifyTestMain(m)
 }

@@ -4,6 +4,7 @@
 package testkit
 
 import (
+	"flag"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -76,15 +77,33 @@ func set(variable string) bool {
 // about what survives a power cut.
 func MemoryDir(tb testing.TB) string {
 	tb.Helper()
-	if os.Getenv("TMPDIR") != "" {
+	memory := memory()
+	if memory == "" || os.Getenv("TMPDIR") != "" {
 		return tb.TempDir()
 	}
-	dir, err := os.MkdirTemp("/dev/shm", "senbonzakura") //nolint:usetesting // not where tb.TempDir is
+	dir, err := os.MkdirTemp(memory, "senbonzakura") //nolint:usetesting // not where tb.TempDir is
 	if err != nil {
 		return tb.TempDir()
 	}
 	tb.Cleanup(func() { os.RemoveAll(dir) })
 	return dir
+}
+
+// InMemory has every temporary directory of this program, and of those that it starts, be in memory, where there is such
+// a place and TMPDIR says nothing else. It is for the TestMain of a package whose tests would wait for the disk most of
+// the time, and is not about what survives a power cut. What survives the death of a process does so in memory, too.
+func InMemory() {
+	if memory := memory(); memory != "" && os.Getenv("TMPDIR") == "" {
+		os.Setenv("TMPDIR", memory)
+	}
+}
+
+// AtOnce lets as many parallel tests of this program run at the same time, however few processors there are; -parallel
+// says otherwise. It is for the TestMain of a package whose tests wait most of the time.
+func AtOnce(tests int) {
+	if err := flag.Set("test.parallel", strconv.Itoa(tests)); err != nil {
+		panic(err) // not the program of a test
+	}
 }
 
 // Root returns the directory that holds this module's go.mod.

@@ -17,6 +17,7 @@ import (
 // TestDamage damages the files of the queue while it is stopped. Every job is done all the same, with the right bytes,
 // whatever was lost. (F16)
 func TestDamage(t *testing.T) {
+	t.Parallel()
 	o := newOrigin(t)
 	spec := o.spec(t, "damage")
 	// What is right.

@@ -27,6 +27,7 @@ import (
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/ledger/ledgertest"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/queue"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/queue/queuetest"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/testrelease"
 	"github.com/senbonzakura/senbonzakura/internal/testkit"
 	"github.com/senbonzakura/senbonzakura/plugins"
 	"github.com/senbonzakura/senbonzakura/plugins/storage"
@@ -61,21 +62,25 @@ var tests = []struct {
 	{"clock", false, testClock},
 }
 
+// externalTests need servers that share a queue.
+var externalTests = []struct {
+	name string
+	run  func(*testing.T, *external)
+}{
+	{"many servers", testManyServers},
+	{"guardian", testGuardian},
+}
+
 // TestEngine runs the same tests on what needs nothing, an embedded queue and SQLite, and on an external queue,
 // PostgreSQL and a storage; long tests also on a cluster of three.
 func TestEngine(t *testing.T) {
-	t.Run("embedded", func(t *testing.T) {
-		for _, tt := range tests {
-			t.Run(tt.name, func(t *testing.T) {
-				t.Parallel() // most of the time is waiting for the disk
-				tt.run(t, func(t *testing.T) setting { t.Helper(); return setting{dir: t.TempDir()} })
-			})
-		}
-	})
+	t.Parallel()
 	for _, servers := range []int{1, 3} {
 		t.Run(fmt.Sprintf("external %d", servers), func(t *testing.T) {
 			if servers > 1 {
 				testkit.Long(t, "elections")
+			} else {
+				t.Parallel()
 			}
 			external := newExternal(t, servers)
 			t.Run("all", func(t *testing.T) {
@@ -90,9 +95,27 @@ func TestEngine(t *testing.T) {
 						tt.run(t, external.backend)
 					})
 				}
+				if servers > 1 {
+					return
+				}
+				for _, tt := range externalTests {
+					t.Run(tt.name, func(t *testing.T) {
+						t.Parallel()
+						tt.run(t, external)
+					})
+				}
 			})
 		})
 	}
+	t.Run("embedded", func(t *testing.T) {
+		t.Parallel()
+		for _, tt := range tests {
+			t.Run(tt.name, func(t *testing.T) {
+				t.Parallel()
+				tt.run(t, func(t *testing.T) setting { t.Helper(); return setting{dir: t.TempDir()} })
+			})
+		}
+	})
 }
 
 // external is a NATS of its own process or processes, and a PostgreSQL.
@@ -264,7 +287,8 @@ func testLife(t *testing.T, b backend) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	if finished != 1 || seen[job.Done] != 1 || seen[job.Queued] != 1 || seen[job.Diffing] != 1 {
+	// Where the queue is slow, what is between is told together with the end.
+	if finished != 1 || seen[job.Done] != 1 || seen[job.Queued] != 1 || seen[job.Fetching] != 1 {
 		t.Errorf("observed %d ends and %v", finished, seen)
 	}
 }
@@ -297,7 +321,7 @@ func testFailures(t *testing.T, b backend) {
 		}
 		return false
 	})
-	other := func(salt string) job.Source { t.Helper(); return o.source(release(t, "140.1", salt)) } // that no cache has
+	other := func(salt string) job.Source { t.Helper(); return o.source(testrelease.Complete(t, "140.1", salt)) } // that no cache has
 	at := func(s job.Source, path string) job.Source { s.URLs = []string{o.URL + path}; s.Size = 0; return s }
 	tests := []struct {
 		name     string
@@ -407,6 +431,7 @@ func third[T any](_ T, err error) error { return err }
 
 // TestSpec has specs that cannot be used.
 func TestSpec(t *testing.T) {
+	t.Parallel()
 	o := newOrigin(t)
 	n := open(t, setting{dir: t.TempDir(), options: func(o *engine.Options) { o.Slots = -1 }})
 	good := o.spec(t, "x")
@@ -578,7 +603,7 @@ func testUploads(t *testing.T, b backend) {
 	setting := b(t)
 	setting.options = func(o *engine.Options) { o.UploadLimit = 1 << 20; o.Fetch.Prefixes = []string{"http://127.0.0.1:1/"} }
 	n := open(t, setting)
-	from, to := release(t, "140.1", "up"), release(t, "140.2", "up")
+	from, to := testrelease.Complete(t, "140.1", "up"), testrelease.Complete(t, "140.2", "up")
 	fromSource, toSource := o.source(from), o.source(to)
 	spec := job.Spec{From: fromSource, To: toSource}
 	spec.From.URLs, spec.To.URLs = nil, nil
@@ -1342,6 +1367,7 @@ func testClock(t *testing.T, b backend) {
 
 // TestOptions has options that cannot be.
 func TestOptions(t *testing.T) {
+	t.Parallel()
 	n := open(t, setting{dir: t.TempDir(), options: func(o *engine.Options) { o.Slots = -1 }})
 	tests := map[string]func(*engine.Options){
 		"Ledger": func(o *engine.Options) { o.Ledger = nil }, "Queue": func(o *engine.Options) { o.Queue = nil },
@@ -1373,13 +1399,10 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// TestManyServers asks two servers for the same at the same time. (F13)
-func TestManyServers(t *testing.T) {
-	external := newExternal(t, 1)
-	rounds, requests := 2, 200
-	if testing.Short() {
-		rounds = 1
-	}
+// testManyServers asks two servers for the same at the same time. (F13)
+func testManyServers(t *testing.T, external *external) {
+	t.Helper()
+	rounds, requests := testkit.Count(1, 2, 2), 200
 	o := newOrigin(t)
 	setting := external.backend(t)
 	setting.ledger = "" // each has its own
@@ -1436,6 +1459,7 @@ func TestManyServers(t *testing.T) {
 
 // TestQueueDown has the queue go away: jobs are accepted all the same, and done when it is back.
 func TestQueueDown(t *testing.T) {
+	t.Parallel()
 	o := newOrigin(t)
 	nodes := queuetest.Cluster(t, 1)
 	setting := setting{dir: t.TempDir(), storage: directory(t)}
@@ -1521,8 +1545,9 @@ func healthy(t *testing.T, n *node) {
 
 // TestBucket has servers share nothing but the queue and its bucket.
 func TestBucket(t *testing.T) {
+	t.Parallel()
 	o := newOrigin(t)
-	from, to := release(t, "140.1", "bucket"), release(t, "140.2", "bucket")
+	from, to := testrelease.Complete(t, "140.1", "bucket"), testrelease.Complete(t, "140.2", "bucket")
 	spec := job.Spec{From: o.source(from), To: o.source(to)}
 	s := setting{dir: t.TempDir(), options: func(o *engine.Options) { o.Slots = -1 }}
 	s.queue = queue.Options{URLs: []string{queuetest.Start(t)}, Objects: true}
@@ -1581,33 +1606,40 @@ func (f *flaky) PutIfAbsent(ctx context.Context, o storage.Object, r io.Reader) 
 
 // TestStorageFails has a storage that fails: a job is done when its partial is there, and not before.
 func TestStorageFails(t *testing.T) {
+	t.Parallel()
 	o := newOrigin(t)
 	for _, tt := range []struct {
+		name  string
 		fails int64
 		state job.State
 		code  job.Code
-	}{{2, job.Done, ""}, {1000, job.Failed, job.CodeStore}} {
-		f := &flaky{Backend: directory(t)}
-		f.fail.Store(tt.fails)
-		n := open(t, setting{dir: t.TempDir(), storage: f, options: func(o *engine.Options) { o.RetryDelay = time.Millisecond }})
-		s := n.wait(n.submit(o.spec(t, "x")).ID)
-		if s.State != tt.state || tt.code != "" && s.Error.Code != tt.code {
-			t.Errorf("%s, %v, want %s", s.State, s.Error, tt.state)
-		}
-		if tt.state == job.Done {
-			if _, err := n.o.Storage.Client.Stat(t.Context(), n.o.Storage.Tier.ObjectName(cache.Key{Kind: cache.Partials, Sum: sumOf(t, s.ID)})); err != nil {
-				t.Errorf("done, but not in the storage: %v", err)
+	}{{"for a while", 2, job.Done, ""}, {"for ever", 1000, job.Failed, job.CodeStore}} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			f := &flaky{Backend: directory(t)}
+			f.fail.Store(tt.fails)
+			n := open(t, setting{dir: t.TempDir(), storage: f, options: func(o *engine.Options) { o.Attempts, o.RetryDelay = 3, time.Millisecond }})
+			s := n.wait(n.submit(o.spec(t, "x")).ID)
+			if s.State != tt.state || tt.code != "" && s.Error.Code != tt.code {
+				t.Errorf("%s, %v, want %s", s.State, s.Error, tt.state)
 			}
-		}
-		n.close()
+			if s.Attempt < 2 {
+				t.Errorf("%s at attempt %d, want another one", s.State, s.Attempt)
+			}
+			if tt.state == job.Done {
+				if _, err := n.o.Storage.Client.Stat(t.Context(), n.o.Storage.Tier.ObjectName(cache.Key{Kind: cache.Partials, Sum: sumOf(t, s.ID)})); err != nil {
+					t.Errorf("done, but not in the storage: %v", err)
+				}
+			}
+		})
 	}
 }
 
-// TestGuardian has a server die that had accepted a job which the queue then lost. Another server of the same ledger
+// testGuardian has a server die that had accepted a job which the queue then lost. Another server of the same ledger
 // looks after it.
-func TestGuardian(t *testing.T) {
+func testGuardian(t *testing.T, external *external) {
+	t.Helper()
 	o := newOrigin(t)
-	external := newExternal(t, 1)
 	if external.postgres == nil {
 		t.Skip("no PostgreSQL, and SQLite is not shared")
 	}

@@ -16,11 +16,11 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/fstest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -31,7 +31,9 @@ import (
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/ledger"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/queue"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/queue/queuetest"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/testrelease"
 	"github.com/senbonzakura/senbonzakura/fetch"
+	"github.com/senbonzakura/senbonzakura/internal/testkit"
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/partial"
 	"github.com/senbonzakura/senbonzakura/plugins/storage"
@@ -39,35 +41,12 @@ import (
 
 func TestMain(m *testing.M) {
 	queuetest.Main()
+	if testkit.Count(1, 0, 0) == 1 { // with the promised counts on a disk
+		testkit.InMemory()
+	}
+	testkit.AtOnce(12)
+	debug.SetGCPercent(400) // encoders are large and live for a moment
 	goleak.VerifyTestMain(m)
-}
-
-// release makes the complete update of a small product.
-func release(tb testing.TB, version, salt string) []byte {
-	tb.Helper()
-	var large []byte
-	for i := range 20000 { // not compressible, so that a patch is smaller than the whole
-		large = append(large, byte(i*i>>3^i>>5))
-	}
-	copy(large[len(large)/2:], "but for this: version "+version)
-	tree := fstest.MapFS{
-		"application.ini":     {Data: []byte("[App]\nName=Firefox\nVersion=" + version + "\nBuildID=20260101000000\n")},
-		"libxul.so":           {Data: large, Mode: 0o755},
-		"locale.txt":          {Data: []byte("locale " + salt + " of " + version)},
-		"update-settings.ini": {Data: []byte("[Settings]\nACCEPTED_MAR_CHANNEL_IDS=test\n")},
-	}
-	archive, _, err := partial.Pack(tb.Context(), tree, partial.PackOptions{
-		Arch: "x86_64", Product: &mar.Product{Channel: "test", Version: version},
-		Compression: partial.Compression{Files: partial.XZ{Level: partial.LevelFast}},
-	})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	var out bytes.Buffer
-	if _, err := archive.WriteTo(&out); err != nil {
-		tb.Fatal(err)
-	}
-	return out.Bytes()
 }
 
 // origin serves completes and counts requests.
@@ -110,7 +89,7 @@ func (o *origin) source(data []byte) job.Source {
 // spec makes the spec of a job that can be done. salt makes it another one.
 func (o *origin) spec(tb testing.TB, salt string) job.Spec {
 	tb.Helper()
-	return job.Spec{From: o.source(release(tb, "140.1", salt)), To: o.source(release(tb, "140.2", salt)), Locale: "de"}
+	return job.Spec{From: o.source(testrelease.Complete(tb, "140.1", salt)), To: o.source(testrelease.Complete(tb, "140.2", salt)), Locale: "de"}
 }
 
 // node is a server of the service, without its outside.

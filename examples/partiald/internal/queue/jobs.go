@@ -2,9 +2,10 @@ package queue
 
 import (
 	"context"
-	"crypto/rand"
+	cryptorand "crypto/rand"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,7 +25,7 @@ const (
 // subject is where a job's message is published. The last part is another one each time: a message that was damaged on
 // the disk can neither be read nor removed, and keeps its subject occupied.
 func (q *Queue) subject(priority int, id string) string {
-	return fmt.Sprintf("%s.jobs.%d.%s.%s", q.o.Prefix, priority, id, rand.Text()[:8])
+	return fmt.Sprintf("%s.jobs.%d.%s.%s", q.o.Prefix, priority, id, cryptorand.Text()[:8])
 }
 
 // anySubject matches the job's message.
@@ -185,7 +186,9 @@ func (q *Queue) Next(ctx context.Context) (*Message, error) {
 		}
 		select {
 		case <-q.woken:
-		case <-time.After(pollEvery):
+		case <-time.After(pollEvery - rand.N(pollEvery/4)):
+			// Not in step with the others: of two that look at the same moments one would always come first, also for
+			// the jobs that it can only hand back.
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}

@@ -24,6 +24,7 @@ import (
 var nobody = strings.Repeat("0", 64)
 
 func TestCreatePartial(t *testing.T) {
+	t.Parallel()
 	s := open(t, everything)
 	r := s.do("POST", "/api/v1/partials", spec(hashA, hashB, `,"priority":3`), "Idempotency-Key", "once", "Content-Type", "application/json; charset=utf-8").want(202)
 	st := r.job()
@@ -116,6 +117,7 @@ func TestWait(t *testing.T) {
 }
 
 func TestDownload(t *testing.T) {
+	t.Parallel()
 	s := open(t, everything)
 	data := strings.Repeat("a partial update, ", 5000)
 	st := s.submit(hashA, hashB)
@@ -198,6 +200,7 @@ func TestDownload(t *testing.T) {
 }
 
 func TestPurge(t *testing.T) {
+	t.Parallel()
 	s := open(t, everything)
 	for i := range 3 {
 		s.svc.Finish(s.submit(hashA, fmt.Sprintf("%0128d", i)).ID, jobtest.Output{Partial: []byte("p")})
@@ -213,6 +216,7 @@ func TestPurge(t *testing.T) {
 }
 
 func TestCancelAndRetry(t *testing.T) {
+	t.Parallel()
 	s := open(t, everything)
 	st := s.submit(hashA, hashB)
 	if got := s.do("DELETE", "/api/v1/jobs/"+st.ID, "").want(200).job(); got.State != job.Cancelled {
@@ -230,6 +234,7 @@ func TestCancelAndRetry(t *testing.T) {
 }
 
 func TestBatch(t *testing.T) {
+	t.Parallel()
 	s := open(t, everything)
 	var b job.Batch
 	r := s.do("POST", "/api/v1/batches", `{"specs":[`+spec(hashA, hashB)+`,`+spec(hashA, hashC)+`]}`).want(202)
@@ -311,6 +316,7 @@ func TestBatchWait(t *testing.T) {
 }
 
 func TestUpload(t *testing.T) {
+	t.Parallel()
 	s := open(t, web.Options{Anonymous: web.Roles(), MaxUpload: 1 << 20})
 	s.svc.MaxUpload = 1 << 20
 	data := strings.Repeat("MAR1", 10_000)
@@ -351,6 +357,7 @@ func (e *endless) Read(p []byte) (int, error) {
 }
 
 func TestHistory(t *testing.T) {
+	t.Parallel()
 	s := open(t, everything)
 	var ids []string
 	for i := range 5 {
@@ -412,6 +419,7 @@ func TestHistory(t *testing.T) {
 }
 
 func TestOperators(t *testing.T) {
+	t.Parallel()
 	s := open(t, everything)
 	st := s.submit(hashA, hashB)
 	var q job.Queue
@@ -446,6 +454,7 @@ func TestOperators(t *testing.T) {
 
 // TestCodes has every code of the service become its status.
 func TestCodes(t *testing.T) {
+	t.Parallel()
 	s := open(t, everything)
 	id := s.submit(hashA, hashB).ID
 	for code, status := range map[job.Code]int{
@@ -482,6 +491,7 @@ func TestCodes(t *testing.T) {
 }
 
 func TestStopping(t *testing.T) {
+	t.Parallel()
 	s := open(t, everything)
 	st := s.submit(hashA, hashB)
 	s.svc.Stop()
@@ -494,6 +504,7 @@ func TestStopping(t *testing.T) {
 }
 
 func TestOps(t *testing.T) {
+	t.Parallel()
 	reg := prometheus.NewRegistry()
 	s := open(t, web.Options{
 		Tokens:  []web.Token{{Name: "monitor", Secret: "monitor-monitor-monitor", Roles: []web.Role{web.RoleRead}}},
@@ -548,6 +559,7 @@ func metric(t *testing.T, s *site, name string) float64 {
 }
 
 func TestPanic(t *testing.T) {
+	t.Parallel()
 	svc := jobtest.New()
 	svc.OnSubmit = func(job.Status) { panic("broken") }
 	s := openWith(t, svc, everything)
@@ -568,6 +580,7 @@ func TestPanic(t *testing.T) {
 }
 
 func TestRequestIDAndLog(t *testing.T) {
+	t.Parallel()
 	s := open(t, everything)
 	st := s.submit(hashA, hashB)
 	for _, id := range []string{"", "short", "with space in it", "<script>alert(1)</script>", strings.Repeat("x", 200), "new\tline-------"} {
@@ -595,6 +608,7 @@ func TestRequestIDAndLog(t *testing.T) {
 }
 
 func TestHeaders(t *testing.T) {
+	t.Parallel()
 	s := open(t, everything)
 	for _, path := range []string{"/", "/api/v1/queue", "/nothing", "/static/x", "/openapi.json", "/metrics"} {
 		r := s.do("GET", path, "")
@@ -614,6 +628,7 @@ func TestHeaders(t *testing.T) {
 }
 
 func TestClientAddress(t *testing.T) {
+	t.Parallel()
 	proxies := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 	tests := []struct {
 		name, header, value, want string
@@ -653,6 +668,7 @@ func TestClientAddress(t *testing.T) {
 }
 
 func TestOptions(t *testing.T) {
+	t.Parallel()
 	good := web.Token{Name: "a", Secret: "0123456789abcdef", Roles: []web.Role{web.RoleRead}}
 	with := func(change func(*web.Token)) web.Options {
 		tok := good

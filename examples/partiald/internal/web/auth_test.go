@@ -31,6 +31,7 @@ func bearer(token string) []string { return []string{"Authorization", "Bearer " 
 
 // TestRoles asks for every route as everybody.
 func TestRoles(t *testing.T) {
+	t.Parallel()
 	s := open(t, guarded())
 	id := s.do("POST", "/api/v1/partials", spec(hashA, hashB), bearer(operateToken)...).want(202).job().ID
 	routes := []struct {
@@ -111,6 +112,7 @@ func TestRoles(t *testing.T) {
 }
 
 func TestAnonymousRoles(t *testing.T) {
+	t.Parallel()
 	o := guarded()
 	o.Anonymous = []web.Role{web.RoleRead}
 	s := open(t, o)
@@ -124,6 +126,7 @@ func TestAnonymousRoles(t *testing.T) {
 }
 
 func TestQuota(t *testing.T) {
+	t.Parallel()
 	s := open(t, guarded())
 	auth := bearer(submitToken)
 	for i := range 2 {
@@ -148,6 +151,7 @@ func TestQuota(t *testing.T) {
 }
 
 func TestRateAndBan(t *testing.T) {
+	t.Parallel()
 	o := guarded()
 	o.Anonymous = []web.Role{web.RoleRead}
 	o.Rate = web.Limit{Count: 10, Window: time.Hour}
@@ -205,6 +209,7 @@ func TestOwnBan(t *testing.T) {
 
 // TestRateIsCheap: one question to the service for many requests.
 func TestRateIsCheap(t *testing.T) {
+	t.Parallel()
 	o := everything
 	o.Rate = web.Limit{Count: 5000, Window: time.Minute}
 	s := open(t, o)
@@ -223,6 +228,7 @@ func TestRateIsCheap(t *testing.T) {
 }
 
 func TestLogin(t *testing.T) {
+	t.Parallel()
 	s := open(t, guarded())
 	form := []string{"Content-Type", "application/x-www-form-urlencoded", "Accept", "text/html"}
 	if got := s.do("GET", "/history?q=a", "", "Accept", "text/html").want(303).Header.Get("Location"); got != "/login?next=%2Fhistory%3Fq%3Da" {
@@ -273,6 +279,7 @@ func TestLogin(t *testing.T) {
 
 // TestOtherSites: what another site makes a browser send changes nothing.
 func TestOtherSites(t *testing.T) {
+	t.Parallel()
 	s := open(t, everything)
 	st := s.submit(hashA, hashB)
 	for _, header := range [][]string{{"Sec-Fetch-Site", "cross-site"}, {"Sec-Fetch-Site", "same-site"}, {"Origin", "https://evil.example"}} {

@@ -150,8 +150,8 @@ func furnish(t *testing.T, s *site) map[string]string {
 
 // TestAccessible has every page checked by axe-core, in light and dark, on a desk and on a phone.
 func TestAccessible(t *testing.T) {
-	b := webtest.Open(t)
-	b.LoadAxe()
+	t.Parallel()
+	b := webtest.OpenWithAxe(t)
 	s := open(t, everything)
 	pages := furnish(t, s)
 	if testkit.Count(0, 1, 1) == 0 { // all of them take half a minute
@@ -174,8 +174,8 @@ func TestAccessible(t *testing.T) {
 
 // TestFormErrors looks at the form when something is wrong in it.
 func TestFormErrors(t *testing.T) {
-	b := webtest.Open(t)
-	b.LoadAxe()
+	t.Parallel()
+	b := webtest.OpenWithAxe(t)
 	s := open(t, everything)
 	b.Do(b.Scheme("light"), chromedp.EmulateViewport(1280, 900), chromedp.Navigate(s.srv.URL+"/"),
 		chromedp.SendKeys("#from_url", "https://example.org/a.mar"), chromedp.SendKeys("#from_hash", "abc"),
@@ -195,6 +195,7 @@ func TestFormErrors(t *testing.T) {
 
 // TestMakePartial is the way of a newcomer: two files into the form, the partial out, with and without JavaScript.
 func TestMakePartial(t *testing.T) {
+	t.Parallel()
 	b := webtest.Open(t)
 	from, to, out := realPartial(t)
 	dir := t.TempDir()
@@ -221,8 +222,8 @@ func TestMakePartial(t *testing.T) {
 					t.Errorf("the service has other bytes than the file")
 				}
 			}
-			b.Until(`location.pathname.startsWith("/jobs/") && document.querySelector(".state.queued") !== null`)
 			if script {
+				b.Until(`location.pathname.startsWith("/jobs/") && document.querySelector(".state.queued") !== null`)
 				webtest.Eval[any](b, `window.same = "yes"; document.querySelector("main a[href$='/log']").focus(); null`)
 			}
 			svc.Move(st.ID, job.Diffing, job.Progress{File: "omni.ja", Done: 25, Total: 100})

@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -52,6 +51,7 @@ func event(t *testing.T, r *bufio.Reader) (id string, st job.Status, ok bool) {
 }
 
 func TestEvents(t *testing.T) {
+	t.Parallel()
 	s := open(t, everything)
 	st := s.submit(hashA, hashB)
 	watch := func(header ...string) *bufio.Reader {
@@ -133,13 +133,10 @@ func TestWatchers(t *testing.T) {
 		t.Skipf("only %d files may be open", n)
 	}
 	svc := jobtest.New()
-	var watched, most atomic.Int64
-	svc.Watched = func(d int) {
-		if n := watched.Add(int64(d)); n > most.Load() {
-			most.Store(n)
-		}
-	}
-	s := openWith(t, svc, web.Options{Anonymous: web.Roles(), Logger: slog.New(slog.DiscardHandler)})
+	watches := make(chan int, 2*watchers) // +1 for each that begins, -1 for each that ends
+	svc.Watched = func(d int) { watches <- d }
+	watch, closed := ends()
+	s := openWith(t, svc, web.Options{Anonymous: web.Roles(), Logger: slog.New(slog.DiscardHandler)}, watch)
 	st := s.submit(hashA, hashB)
 	s.svc.Move(st.ID, job.Fetching, job.Progress{Total: 1000})
 	s.do("GET", "/api/v1/jobs/"+st.ID, "").want(200)
@@ -179,8 +176,8 @@ func TestWatchers(t *testing.T) {
 	if each > 64<<10 {
 		t.Errorf("each watcher takes %d bytes, more than 64 KiB", each)
 	}
-	if most.Load() != 1 {
-		t.Errorf("the service was watched %d times, want once", most.Load())
+	if <-watches != 1 || len(watches) > 0 {
+		t.Errorf("the service was watched %d times more, want once", len(watches))
 	}
 
 	// Every watcher sees the last of ten states, and says when.
@@ -216,17 +213,24 @@ func TestWatchers(t *testing.T) {
 		t.Errorf("p99 is %s, more than a second", p99)
 	}
 
+	left := map[string]bool{}
 	for _, c := range conns {
+		left[c.LocalAddr().String()] = true
 		c.Close()
 	}
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		left := runtime.NumGoroutine() - goroutines
-		if left <= 0 && watched.Load() == 0 {
-			break
+	timeout := time.After(20 * time.Second)
+	for watching := true; watching || len(left) > 0; {
+		select {
+		case client := <-closed:
+			delete(left, client)
+		case <-watches:
+			watching = false
+		case <-timeout:
+			t.Fatalf("%d clients that left are still served, the service is watched: %v", len(left), watching)
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%d goroutines and %d watches are left", left, watched.Load())
-		}
+	}
+	if n := runtime.NumGoroutine() - goroutines; n > watchers/10 { // the last ones are just ending
+		t.Errorf("%d goroutines are left", n)
 	}
 	if got := metric(t, s, "partiald_http_event_streams"); got != 0 {
 		t.Errorf("metric says %v", got)

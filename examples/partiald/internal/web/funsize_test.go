@@ -25,6 +25,7 @@ func funsizeForm(from, to string, change ...string) string {
 
 // TestFunsize holds the answers of funsize's last version, and of that of 2014.
 func TestFunsize(t *testing.T) {
+	t.Parallel()
 	form := []string{"Content-Type", "application/x-www-form-urlencoded"}
 	for _, prefix := range []string{"", "/v1", "/latest"} {
 		t.Run("prefix "+prefix, func(t *testing.T) {
@@ -110,6 +111,7 @@ func TestFunsize(t *testing.T) {
 
 // TestFunsizeChoosesBest: one pair of hashes may have several jobs.
 func TestFunsizeChoosesBest(t *testing.T) {
+	t.Parallel()
 	s := open(t, everything)
 	done := s.submit(hashA, hashB, `,"locale":"de"`)
 	s.svc.Finish(done.ID, jobtest.Output{Partial: []byte("done")})

@@ -18,6 +18,7 @@ import (
 
 // TestHostile: whatever is sent, the answer is a problem of 4xx, and the service goes on.
 func TestHostile(t *testing.T) {
+	t.Parallel()
 	s := open(t, everything)
 	st := s.submit(hashA, hashB)
 	s.logs.Reset()
@@ -120,6 +121,7 @@ func many(n int) []string {
 
 // TestRawHostile sends what no client library would.
 func TestRawHostile(t *testing.T) {
+	t.Parallel()
 	s := open(t, everything)
 	addr := s.srv.Listener.Addr().String()
 	fields := &strings.Builder{}

@@ -32,6 +32,7 @@ type document struct {
 }
 
 func TestOpenAPI(t *testing.T) {
+	t.Parallel()
 	s := open(t, everything)
 	r := s.do("GET", "/openapi.json", "").want(200)
 	if r.Header.Get("Content-Type") != "application/openapi+json" {
@@ -122,6 +123,7 @@ func jsonOf(t *testing.T, v any) string {
 
 // TestCodesAreDocumented: the page and the manual know every code.
 func TestCodesAreDocumented(t *testing.T) {
+	t.Parallel()
 	manual, err := os.ReadFile(filepath.Join(testkit.Root(t), "docs", "api.md"))
 	if err != nil {
 		t.Fatal(err)

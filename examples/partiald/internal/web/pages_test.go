@@ -31,6 +31,7 @@ func (r reply) has(texts ...string) reply {
 
 // TestPages asks for every page of the browser tests, without a browser.
 func TestPages(t *testing.T) {
+	t.Parallel()
 	s := open(t, everything)
 	pages := furnish(t, s)
 	inline := regexp.MustCompile(`(?i)\sstyle=|\son[a-z]+=|<style|javascript:|<script(>| [^>]*>[^<])`)
@@ -76,6 +77,7 @@ func TestPages(t *testing.T) {
 }
 
 func TestPageHistory(t *testing.T) {
+	t.Parallel()
 	s := open(t, everything)
 	for i := range 60 {
 		s.submit(hashA, fmt.Sprintf("%0128d", i), fmt.Sprintf(`,"labels":{"<b>":"n%d"}`, i))
@@ -134,6 +136,7 @@ func form(t *testing.T, fields ...string) (body, contentType string) {
 }
 
 func TestPageForm(t *testing.T) {
+	t.Parallel()
 	s := open(t, web.Options{Anonymous: web.Roles()})
 	s.svc.MaxUpload = 100_000
 	post := func(status int, fields ...string) reply {
@@ -193,6 +196,7 @@ func TestPageForm(t *testing.T) {
 }
 
 func TestPageActions(t *testing.T) {
+	t.Parallel()
 	s := open(t, everything)
 	st := s.submit(hashA, hashB)
 	post := func(status int, path string, fields ...string) reply {
@@ -253,6 +257,7 @@ func TestPageActions(t *testing.T) {
 
 // TestLiveJobPage: steps of a job that was tried twice.
 func TestLiveJobPage(t *testing.T) {
+	t.Parallel()
 	s := open(t, everything)
 	st := s.submit(hashA, hashB)
 	s.svc.Move(st.ID, job.Fetching, job.Progress{Total: -1})

@@ -5,18 +5,26 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job/jobtest"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/web"
+	"github.com/senbonzakura/senbonzakura/internal/testkit"
 )
 
 // everything is what the options are where there is no configuration.
 var everything = web.Options{Anonymous: web.Roles()}
+
+func TestMain(m *testing.M) {
+	testkit.AtOnce(8)
+	os.Exit(m.Run())
+}
 
 // site is a running handler with a service that the test moves.
 type site struct {
@@ -31,7 +39,7 @@ func open(t *testing.T, opts web.Options) *site {
 	return openWith(t, jobtest.New(), opts)
 }
 
-func openWith(t *testing.T, svc *jobtest.Service, opts web.Options) *site {
+func openWith(t *testing.T, svc *jobtest.Service, opts web.Options, change ...func(*http.Server)) *site {
 	t.Helper()
 	s := &site{t: t, svc: svc, logs: &bytes.Buffer{}}
 	if opts.Logger == nil {
@@ -43,9 +51,25 @@ func openWith(t *testing.T, svc *jobtest.Service, opts web.Options) *site {
 	}
 	s.srv = httptest.NewUnstartedServer(h)
 	s.srv.Config = web.NewServer(h, opts.Logger)
+	for _, c := range change {
+		c(s.srv.Config)
+	}
 	s.srv.Start()
 	t.Cleanup(s.srv.Close)
 	return s
+}
+
+// ends is a change of a server. The channel, which has to be read, receives the client's address of every connection that
+// the server has closed, after its handler has returned.
+func ends() (change func(*http.Server), closed <-chan string) {
+	c := make(chan string, 1000)
+	return func(s *http.Server) {
+		s.ConnState = func(conn net.Conn, state http.ConnState) {
+			if state == http.StateClosed {
+				c <- conn.RemoteAddr().String()
+			}
+		}
+	}, c
 }
 
 // reply is an answer that was read.

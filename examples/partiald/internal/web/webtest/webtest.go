@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -153,14 +154,22 @@ func (b *Browser) Shot(name string) {
 	}
 }
 
-// LoadAxe finds axe-core; without it the test is skipped.
-func (b *Browser) LoadAxe() {
-	b.t.Helper()
+// OpenWithAxe starts a browser as Open does, for tests that call Accessible; without axe-core they are skipped.
+func OpenWithAxe(tb testing.TB) *Browser {
+	tb.Helper()
+	axe := findAxe(tb)
+	b := Open(tb)
+	b.axe = axe
+	return b
+}
+
+func findAxe(tb testing.TB) string {
+	tb.Helper()
 	places := []string{os.Getenv("SENBON_AXE")}
 	if places[0] == "" {
 		places[0] = "node_modules/axe-core/axe.min.js"
-		if root, err := exec.CommandContext(b.t.Context(), "npm", "root", "--global").Output(); err == nil {
-			places = append(places, filepath.Join(strings.TrimSpace(string(root)), "axe-core", "axe.min.js"))
+		if root := npmRoot(); root != "" {
+			places = append(places, filepath.Join(root, "axe-core", "axe.min.js"))
 		}
 	}
 	for _, p := range places {
@@ -169,13 +178,22 @@ func (b *Browser) LoadAxe() {
 			continue
 		}
 		if err != nil {
-			b.t.Fatal(err)
+			tb.Fatal(err)
 		}
-		b.axe = string(data)
-		return
+		return string(data)
 	}
-	b.t.Skip("no axe-core: npm install --global axe-core@4.14.1, or SENBON_AXE=…/axe.min.js")
+	tb.Skip("no axe-core: npm install --global axe-core@4.14.1, or SENBON_AXE=…/axe.min.js")
+	return ""
 }
+
+// npmRoot is where npm installs what is for everybody, "" where there is no npm. It takes half a second to say so.
+var npmRoot = sync.OnceValue(func() string {
+	root, err := exec.CommandContext(context.Background(), "npm", "root", "--global").Output()
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(root))
+})
 
 type violation struct {
 	ID    string `json:"id"`

@@ -11,15 +11,17 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/config"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/testrelease"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/web/webtest"
 )
 
 // TestNewcomer is the way of somebody who has two complete updates and a browser: log in, choose the files, watch, and
 // download a partial that turns the one into the other.
 func TestNewcomer(t *testing.T) {
+	t.Parallel()
 	b := webtest.Open(t)
 	dir := t.TempDir()
-	from, to := release(t, "152.0", ""), release(t, "153.0", "")
+	from, to := testrelease.Complete(t, "152.0", ""), testrelease.Complete(t, "153.0", "")
 	for name, data := range map[string][]byte{"from.mar": from, "to.mar": to} {
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
 			t.Fatal(err)

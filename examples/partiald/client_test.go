@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/testrelease"
 	"github.com/senbonzakura/senbonzakura/internal/testkit"
 )
 
@@ -88,7 +89,7 @@ func TestGeneratedClient(t *testing.T) {
 	n := newNode(t)
 	n.start()
 	dir := t.TempDir()
-	from, to := release(t, "152.0", ""), release(t, "153.0", "")
+	from, to := testrelease.Complete(t, "152.0", ""), testrelease.Complete(t, "153.0", "")
 	if err := os.Mkdir(filepath.Join(dir, "api"), 0o755); err != nil {
 		t.Fatal(err)
 	}

@@ -26,20 +26,21 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"testing/fstest"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 	"github.com/senbonzakura/senbonzakura/internal/testkit"
-	"github.com/senbonzakura/senbonzakura/mar"
-	"github.com/senbonzakura/senbonzakura/partial"
 	"github.com/senbonzakura/senbonzakura/plugins"
 )
 
 // TestMain lets this binary be partiald: tests that start servers run it under that name, as processes of their own.
 func TestMain(m *testing.M) {
+	if !strict() {
+		testkit.InMemory()
+	}
+	testkit.AtOnce(8)
 	testscript.Main(cleaner{m}, map[string]func(){
 		"partiald": func() { os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr)) },
 	})
@@ -347,35 +348,6 @@ func poll(within time.Duration, is func() bool) bool {
 		}
 		<-tick.C
 	}
-}
-
-// release packs one version of a small product; unlike makes versions with other contents of equal names.
-func release(tb testing.TB, version, unlike string) []byte {
-	tb.Helper()
-	large := bytes.Repeat([]byte("the same in every version and hard to say in fewer words\n"), 2000)
-	copy(large[len(large)/2:], "but for this: version "+version)
-	for i := range 20000 { // not compressible, so that a patch is smaller than the whole
-		large = append(large, byte(i*i>>3^i>>5))
-	}
-	large = append(large, unlike...)
-	tree := fstest.MapFS{
-		"application.ini":     {Data: []byte("[App]\nName=Firefox\nVersion=" + version + "\nBuildID=20260101000000\n")},
-		"libxul.so":           {Data: large, Mode: 0o755},
-		"only-" + version:     {Data: []byte("x")},
-		"update-settings.ini": {Data: []byte("[Settings]\nACCEPTED_MAR_CHANNEL_IDS=test\n")},
-	}
-	archive, _, err := partial.Pack(tb.Context(), tree, partial.PackOptions{
-		Arch: "x86_64", Product: &mar.Product{Channel: "test", Version: version},
-		Compression: partial.Compression{Files: partial.XZ{Level: partial.LevelFast}},
-	})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	var out bytes.Buffer
-	if _, err := archive.WriteTo(&out); err != nil {
-		tb.Fatal(err)
-	}
-	return out.Bytes()
 }
 
 // origin serves complete updates. What is asked for below /held/ waits until it is let go.

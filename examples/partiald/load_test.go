@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/testrelease"
 )
 
 // wrk runs the load generator of that name and returns requests and bytes per second and the 99th percentile.
@@ -59,7 +60,7 @@ func (n *node) wrk(path string, args ...string) (requests, transfer float64, p99
 func TestCachedAnswers(t *testing.T) {
 	gate(t, "takes a minute and wants the machine for itself")
 	o := newOrigin(t)
-	from, to := release(t, "140.1", ""), release(t, "140.2", string(noise(1<<20))) // 1 MiB that no patch makes smaller
+	from, to := testrelease.Complete(t, "140.1", ""), testrelease.Complete(t, "140.2", "", noise(1<<20)...) // 1 MiB that no patch makes smaller
 	n := newNode(t)
 	n.start()
 	spec := job.Spec{From: o.source("from", from), To: o.source("to", to)}
@@ -148,7 +149,7 @@ func TestAcceptIsFast(t *testing.T) {
 	o := newOrigin(t)
 	n := newNode(t, "PARTIALD_WORKERS_SLOTS=-1")
 	n.start()
-	spec := job.Spec{From: o.source("from", release(t, "140.1", "")), To: o.source("to", release(t, "140.2", ""))}
+	spec := job.Spec{From: o.source("from", testrelease.Complete(t, "140.1", "")), To: o.source("to", testrelease.Complete(t, "140.2", ""))}
 	took := make([]time.Duration, count)
 	var next atomic.Int64
 	var wg sync.WaitGroup
@@ -224,8 +225,8 @@ func TestManyJobs(t *testing.T) {
 		wg.Go(func() {
 			name := fmt.Sprint(i)
 			spec := job.Spec{
-				From: o.source("from-"+name, release(t, "140.1", string(noise(128<<10))+name)),
-				To:   o.source("to-"+name, release(t, "140.2", string(noise(128<<10))+name)),
+				From: o.source("from-"+name, testrelease.Complete(t, "140.1", name, append(noise(128<<10), name...)...)),
+				To:   o.source("to-"+name, testrelease.Complete(t, "140.2", name, append(noise(128<<10), name...)...)),
 			}
 			for {
 				res, st, err := n.submit(spec)

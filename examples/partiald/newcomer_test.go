@@ -16,6 +16,7 @@ import (
 
 	"github.com/senbonzakura/senbonzakura"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/testrelease"
 	"github.com/senbonzakura/senbonzakura/internal/testkit"
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/partial"
@@ -57,7 +58,7 @@ func proves(tb testing.TB, from, update, to []byte) {
 // What a newcomer does: start it with nothing, upload two complete updates, download the partial one.
 func TestWithoutConfiguration(t *testing.T) {
 	t.Parallel()
-	from, to := release(t, "140.1", ""), release(t, "140.2", "")
+	from, to := testrelease.Complete(t, "140.1", ""), testrelease.Complete(t, "140.2", "")
 	dir := ""
 	if strict() { // Firefox, without what is large in it; the pair above takes a twentieth of the time
 		dir = testkit.Shared(t, "corpus", "firefox-small")
@@ -194,7 +195,7 @@ token_file = %q
 `, store, storeSum, objects, write("seal", strings.Repeat("s", 40)), policy, signer, signerSum, dir, public, write("token", token), write("reader", reader)))
 
 	o := newOrigin(t)
-	from, to := release(t, "140.1", ""), release(t, "140.2", "")
+	from, to := testrelease.Complete(t, "140.1", ""), testrelease.Complete(t, "140.2", "")
 	spec := job.Spec{From: o.source("from", from), To: o.source("to", to)}
 	n := newNode(t)
 	n.args = []string{"--config", configured}

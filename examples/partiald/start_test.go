@@ -23,7 +23,7 @@ var built = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	remove = dir
-	said, err := exec.CommandContext(context.Background(), "go", "build", "-o", dir, "../storage-dir", "../signer-pem").CombinedOutput()
+	said, err := exec.CommandContext(context.Background(), "go", "build", "-ldflags=-s -w", "-o", dir, "../storage-dir", "../signer-pem").CombinedOutput()
 	if err != nil {
 		return dir, fmt.Errorf("%w: %s", err, said)
 	}

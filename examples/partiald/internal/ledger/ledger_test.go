@@ -20,6 +20,7 @@ import (
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/ledger"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/ledger/ledgertest"
+	"github.com/senbonzakura/senbonzakura/internal/testkit"
 )
 
 // childVariable makes this program a writer that is going to be killed: it says where the ledger is.
@@ -30,6 +31,10 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, writeUntilKilled(where))
 		os.Exit(1)
 	}
+	if testkit.Count(1, 0, 0) == 1 { // with the promised counts on a disk
+		testkit.InMemory()
+	}
+	testkit.AtOnce(8)
 	goleak.VerifyTestMain(m)
 }
 
@@ -76,17 +81,30 @@ func TestLedger(t *testing.T) {
 		{"strange texts", testStrange},
 		{"newer schema", testNewer},
 		{"closed", testClosed},
-		{"kill", testKill},
 	}
+	t.Parallel()
 	t.Run("SQLite", func(t *testing.T) {
+		t.Parallel()
+		t.Run("kill", func(t *testing.T) {
+			t.Parallel()
+			testKill(t, place{dsn: filepath.Join(t.TempDir(), "a b?%41#.db")})
+		})
 		for _, tt := range tests {
-			t.Run(tt.name, func(t *testing.T) { tt.run(t, place{dsn: filepath.Join(t.TempDir(), "a b?%41#.db")}) })
+			t.Run(tt.name, func(t *testing.T) {
+				t.Parallel()
+				tt.run(t, place{dsn: filepath.Join(t.TempDir(), "a b?%41#.db")})
+			})
 		}
 	})
 	t.Run("PostgreSQL", func(t *testing.T) {
+		t.Parallel()
 		pg := ledgertest.Postgres(t)
+		t.Run("kill", func(t *testing.T) { testKill(t, place{dsn: pg.Database(t), pg: pg}) }) // the server, while nobody else uses it
 		for _, tt := range tests {
-			t.Run(tt.name, func(t *testing.T) { tt.run(t, place{dsn: pg.Database(t), pg: pg}) })
+			t.Run(tt.name, func(t *testing.T) {
+				t.Parallel()
+				tt.run(t, place{dsn: pg.Database(t), pg: pg})
+			})
 		}
 	})
 }

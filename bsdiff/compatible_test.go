@@ -223,7 +223,7 @@ func read(tb testing.TB, name string) []byte {
 // what the reference finds.
 func TestDeepSearch(t *testing.T) {
 	t.Parallel()
-	for seed := range seeds(200, 1000) {
+	for seed := range uint64(testkit.Count(102, 200, 1000)) {
 		r := rand.New(rand.NewPCG(seed, 3))
 		size := 300
 		if seed%20 == 0 {
@@ -263,7 +263,7 @@ func TestDeepSearch(t *testing.T) {
 
 func TestCompatibleIsReference(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(2000) {
+	for seed := range uint64(testkit.Count(1000, 2000, 2000)) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		size := 400
 		if seed%20 == 0 {

@@ -85,10 +85,7 @@ func comparePartial(t *testing.T, from, to, partial string, largest int) {
 func TestCompatibleFirefoxSmall(t *testing.T) {
 	t.Parallel()
 	dir := testkit.Shared(t, "corpus", "firefox-small")
-	largest := 500_000 // SENBON_LONG takes all
-	if v := os.Getenv("SENBON_LONG"); v != "" && v != "0" {
-		largest = math.MaxInt32
-	}
+	largest := testkit.Count(250_000, 500_000, math.MaxInt32)
 	comparePartial(t, filepath.Join(dir, "from.mar"), filepath.Join(dir, "to.mar"), filepath.Join(dir, "reference.partial.mar"), largest)
 }
 

@@ -106,7 +106,7 @@ func nextRelease(r *rand.Rand, from snapshot) snapshot {
 // as written, by Apply on a directory, and, for a sample, by an independent program.
 func TestGeneratedTrees(t *testing.T) {
 	t.Parallel()
-	pairs, sample := testkit.Count(240, 2000, 40_000), testkit.Count(1, 5, 200)
+	pairs, sample := testkit.Count(140, 2000, 40_000), testkit.Count(1, 5, 200)
 	if testkit.Race {
 		pairs = testkit.Count(40, 400, 4000)
 	}

@@ -354,7 +354,7 @@ func (f *failAfter) Write(p []byte) (int, error) {
 func TestWriteError(t *testing.T) {
 	t.Parallel()
 	for n := range 100 {
-		e, err := sut.NewEncoder(&failAfter{n}, sut.EncoderOptions{})
+		e, err := sut.NewEncoder(&failAfter{n}, sut.EncoderOptions{DictSize: 1 << 16, NiceLen: 16, Depth: 2})
 		if err != nil {
 			t.Fatal(err)
 		}

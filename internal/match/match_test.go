@@ -246,7 +246,7 @@ func TestPeakMemory(t *testing.T) {
 	if testkit.Race {
 		t.Skip("takes 10 s with the race detector, and is a single goroutine's work")
 	}
-	size := testkit.Count(3<<20, 6<<20, 6<<20)
+	size := testkit.Count(3<<19, 6<<20, 6<<20)
 	old, new := program(5, size, nil), program(5, size, func(f int) bool { return f%301 == 7 })
 	heap := func() int64 {
 		runtime.GC()
@@ -270,7 +270,7 @@ func TestDefaultLinear(t *testing.T) {
 		linear(t, 1<<15, 1<<18) // it is a single goroutine's work
 		return
 	}
-	linear(t, 1<<17, testkit.Count(1<<20, 1<<21, 1<<21))
+	linear(t, 1<<17, testkit.Count(1<<19, 1<<21, 1<<21))
 }
 
 func TestDefaultLinearLong(t *testing.T) {

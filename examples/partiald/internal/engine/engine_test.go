@@ -1464,6 +1464,9 @@ func TestQueueDown(t *testing.T) {
 	nodes := queuetest.Cluster(t, 1)
 	setting := setting{dir: t.TempDir(), storage: directory(t)}
 	setting.queue = queue.Options{URLs: queuetest.URLs(nodes), Timeout: time.Second}
+	if testkit.Race { // the engine does not answer as soon then
+		setting.queue.Timeout = 5 * time.Second
+	}
 	n := open(t, setting)
 	done := n.wait(n.submit(o.spec(t, "before")).ID)
 	nodes[0].Kill()

@@ -44,7 +44,9 @@ func TestMain(m *testing.M) {
 	if testkit.Count(1, 0, 0) == 1 { // with the promised counts on a disk
 		testkit.InMemory()
 	}
-	testkit.AtOnce(12)
+	if !testkit.Race { // with which they compute most of the time
+		testkit.AtOnce(10)
+	}
 	debug.SetGCPercent(400) // encoders are large and live for a moment
 	goleak.VerifyTestMain(m)
 }

@@ -203,7 +203,7 @@ type mirror struct {
 }
 
 // maxMirror is how many records are kept at least, final ones included.
-const maxMirror = 5_000
+const maxMirror = 2_000
 
 func (m *mirror) init() {
 	m.m, m.watchers, m.stopped = map[string]*known{}, map[string]map[chan struct{}]struct{}{}, make(chan struct{})

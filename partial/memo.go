@@ -14,20 +14,20 @@ import (
 // a quarter of the time of SHA-256. Without the key, two members of one name cannot be made: whatever they are, the
 // chance is below 1 in 2^100.
 //
-// It forgets everything when it holds a quarter of a million members, about 30 MB. It is safe for concurrent use. Share
-// one between all Builds of a process.
+// It holds up to 65,536 members, about 10 MB, and forgets those that were not asked for lately. It is safe for concurrent
+// use. Share one between all Builds of a process.
 type Memo struct {
 	mac cipher.AEAD // nil where the program must not use it in this way: names are SHA-256 then
 
-	mu      sync.Mutex
-	digests map[memberName]Digest
+	mu       sync.Mutex
+	now, old map[memberName]Digest // what was used since now was begun, and in the time before
 }
 
 // memberName stands for the compressed bytes of a member: for one build their SHA-256 or what a [Memo] makes of them.
 type memberName [sha256.Size]byte
 
 const (
-	maxMemo = 1 << 18
+	maxMemo = 1 << 15 // of now and of old
 	// memoChunk is what one code is made over: a buffer that stays in the processor's cache.
 	memoChunk = 256 << 10
 )
@@ -36,7 +36,7 @@ var memoBuffers = sync.Pool{New: func() any { return new([memoChunk]byte) }}
 
 // NewMemo returns an empty memo with a key of its own.
 func NewMemo() *Memo {
-	m := &Memo{digests: make(map[memberName]Digest)}
+	m := &Memo{now: make(map[memberName]Digest)}
 	var key [32]byte
 	rand.Read(key[:]) // never fails
 	if block, err := aes.NewCipher(key[:]); err == nil {
@@ -78,15 +78,24 @@ func (m *Memo) name(of *member) (memberName, error) {
 func (m *Memo) digest(name memberName) (Digest, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	d, ok := m.digests[name]
+	d, ok := m.now[name]
+	if !ok {
+		if d, ok = m.old[name]; ok {
+			m.put(name, d)
+		}
+	}
 	return d, ok
 }
 
 func (m *Memo) putDigest(name memberName, d Digest) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if len(m.digests) >= maxMemo {
-		clear(m.digests)
+	m.put(name, d)
+}
+
+func (m *Memo) put(name memberName, d Digest) {
+	if len(m.now) >= maxMemo {
+		m.now, m.old = make(map[memberName]Digest), m.now
 	}
-	m.digests[name] = d
+	m.now[name] = d
 }

@@ -109,14 +109,24 @@ func TestMemoIsUsed(t *testing.T) {
 	}
 }
 
+// What is asked for stays, however many others come; what is not is forgotten, so that the memo does not grow.
 func TestMemoForgets(t *testing.T) {
 	t.Parallel()
 	m := NewMemo()
-	for i := range maxMemo + 1 {
-		m.putDigest(memberName{byte(i), byte(i >> 8), byte(i >> 16)}, Digest{Size: int64(i)})
+	name := func(i int) memberName { return memberName{byte(i), byte(i >> 8), byte(i >> 16)} }
+	for i := range 4 * maxMemo {
+		m.putDigest(name(i), Digest{Size: int64(i)})
+		if i%1000 == 0 {
+			if d, ok := m.digest(name(7)); i > 7 && (!ok || d.Size != 7) {
+				t.Fatalf("a member in use is forgotten after %d others", i)
+			}
+		}
 	}
-	if len(m.digests) != 1 {
-		t.Errorf("%d members are remembered after %d, want one after starting again", len(m.digests), maxMemo+1)
+	if n := len(m.now) + len(m.old); n > 2*maxMemo {
+		t.Errorf("%d members are remembered, want %d at most", n, 2*maxMemo)
+	}
+	if _, ok := m.digest(name(8)); ok {
+		t.Errorf("a member that nobody asked for is remembered after %d others", 4*maxMemo)
 	}
 }
 

@@ -54,7 +54,7 @@ func (s *server) admit(r *http.Request, in *info) *Problem {
 	if ban, ok := s.svc.Banned(in.addr); ok {
 		token, _ := presented(r)
 		c := s.find(token)
-		if token == "" { // where everybody may operate, somebody has to be able to lift the ban
+		if token == "" && in.local { // where everybody here may operate, somebody has to be able to lift the ban
 			c = s.anon
 		}
 		if c == nil || !c.may(RoleOperate) {
@@ -79,6 +79,9 @@ func (s *server) offend(r *http.Request, in *info, what string) {
 	}
 	if ok, _ := s.offence.add(r.Context(), in.addr); ok {
 		return
+	}
+	if _, banned := s.svc.Banned(in.addr); banned {
+		return // an operator who is let in all the same: it is in the ledger already
 	}
 	ctx, cancel := call(context.WithoutCancel(r.Context()))
 	defer cancel()

@@ -207,6 +207,24 @@ func TestOwnBan(t *testing.T) {
 	s.do("GET", "/api/v1/queue", "").problem(403, "banned")
 }
 
+// TestBannedOnce: a caller whom a ban does not keep out is not banned again and again.
+func TestBannedOnce(t *testing.T) {
+	o := guarded()
+	o.Rate, o.BanAfter, o.BanFor = web.Limit{Count: 5, Window: time.Hour}, web.Limit{Count: 2, Window: time.Hour}, time.Hour
+	o.Anonymous = web.Roles()
+	o.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
+	s := open(t, o)
+	for range 20 {
+		s.do("GET", "/api/v1/queue", "", append(bearer(operateToken), "X-Forwarded-For", "192.0.2.1")...)
+	}
+	// One who has no token is kept out, also where everybody may operate.
+	s.do("GET", "/api/v1/queue", "", "X-Forwarded-For", "192.0.2.1").problem(403, "banned")
+	actions, err := s.svc.Actions(t.Context(), job.Filter{Text: "ban"})
+	if err != nil || len(actions) != 1 {
+		t.Errorf("banned %d times: %v", len(actions), err)
+	}
+}
+
 // TestRateIsCheap: one question to the service for many requests.
 func TestRateIsCheap(t *testing.T) {
 	t.Parallel()

@@ -187,6 +187,10 @@ func TestDownload(t *testing.T) {
 		t.Errorf("got %v", r.Header)
 	}
 	redirect.do("GET", path, "", "If-None-Match", tag).want(304)
+	// A presigned address is for GET alone.
+	if r := redirect.do("HEAD", path, "").want(200); r.Header.Get("ETag") != tag || r.ContentLength != int64(len(data)) {
+		t.Errorf("HEAD with Redirect: %v", r.Header)
+	}
 
 	// What was purged is not there, and may be made again.
 	var removed struct{ Removed int }

@@ -46,7 +46,7 @@ func (s *server) byteRoutes(api huma.API) {
 
 	get := op("GET", "/api/v1/partials/{id}", "downloadPartial", "The partial itself",
 		"Ranges and conditional requests work; the bytes under an ID never change. Where the service is configured so, the "+
-			"answer is a redirect to the storage. HEAD works, too.", RoleRead, append(endings, 412, 416)...)
+			"answer is a redirect to the storage, but not that of HEAD.", RoleRead, append(endings, 412, 416)...)
 	get.Parameters = []*huma.Param{id}
 	get.Responses["200"] = &huma.Response{
 		Description: "The bytes.", Headers: digests,
@@ -99,11 +99,13 @@ func (s *server) download(w http.ResponseWriter, r *http.Request, id string) {
 	if a.Closer != nil {
 		defer a.Close()
 	}
-	s.send(w, r, a)
+	s.send(w, r, a, octets)
 }
 
-// send answers with an artifact, or where it is.
-func (s *server) send(w http.ResponseWriter, r *http.Request, a *job.Artifact) {
+const octets = "application/octet-stream"
+
+// send answers with an artifact of a kind of content, or where it is.
+func (s *server) send(w http.ResponseWriter, r *http.Request, a *job.Artifact, kind string) {
 	h := w.Header()
 	h.Set("ETag", `"`+a.SHA256+`"`)
 	h.Set("Cache-Control", "private, max-age=31536000, immutable")
@@ -118,8 +120,8 @@ func (s *server) send(w http.ResponseWriter, r *http.Request, a *job.Artifact) {
 		h.Set("Digest", "sha-256="+b256+",sha-512="+b512)
 	}
 	h.Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": a.Name}))
-	h.Set("Content-Type", "application/octet-stream")
-	if a.Location != "" && s.opts.Redirect {
+	h.Set("Content-Type", kind)
+	if a.Location != "" && s.opts.Redirect && r.Method != http.MethodHead { // a presigned address is for GET alone
 		if match := r.Header.Get("If-None-Match"); match != "" && etagMatch(match, h.Get("ETag")) {
 			w.WriteHeader(http.StatusNotModified)
 			return

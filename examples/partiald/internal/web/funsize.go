@@ -199,7 +199,11 @@ func (s *server) funsizeGet(w http.ResponseWriter, r *http.Request) {
 	if a.Closer != nil {
 		defer a.Close()
 	}
-	s.send(w, r, a)
+	kind := octets
+	if r.Method == http.MethodHead { // as funsize said it
+		kind = "application/json"
+	}
+	s.send(w, r, a, kind)
 }
 
 // byHashes finds the job of a pair of hashes, which is all that an identifier of funsize says: the newest that its API

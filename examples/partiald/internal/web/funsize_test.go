@@ -68,7 +68,7 @@ func TestFunsize(t *testing.T) {
 				t.Errorf("got %q %v", r.body, r.Header)
 			}
 			s.do("GET", prefix+"/partial/"+strings.ToUpper(id), "").want(200)
-			if r := s.do("HEAD", get, "").want(200); r.ContentLength != 7 {
+			if r := s.do("HEAD", get, "").want(200); r.ContentLength != 7 || r.Header.Get("Content-Type") != "application/json" {
 				t.Errorf("HEAD: %v", r.Header)
 			}
 			s.do("DELETE", "/api/v1/partials/"+st.ID, "").want(200)

@@ -185,11 +185,17 @@ func (e *Engine) Artifact(ctx context.Context, id string) (*job.Artifact, error)
 	return a, nil
 }
 
+// presignWithin is how long a download waits for an address in the storage; after that the bytes come from here, where
+// the cache has them.
+const presignWithin = 2 * time.Second
+
 // presign returns an address of a partial in the storage, or "" where that cannot be had.
 func (e *Engine) presign(ctx context.Context, id string) string {
 	if e.o.Storage == nil || e.o.PresignFor < 0 {
 		return ""
 	}
+	ctx, cancel := context.WithTimeout(ctx, presignWithin)
+	defer cancel()
 	key := partialKey(id)
 	stored := "stored\x00" + id
 	if !e.present.has(stored) {

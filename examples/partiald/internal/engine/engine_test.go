@@ -472,7 +472,7 @@ func TestSpec(t *testing.T) {
 				}
 			}
 			var e *job.Error
-			if _, err := n.SubmitBatch(t.Context(), []job.Spec{good, spec}, alice); !errors.As(err, &e) || e.Field != "[1]."+tt.field {
+			if _, err := n.SubmitBatch(t.Context(), []job.Spec{good, spec}, alice); !errors.As(err, &e) || e.Field != "specs[1]."+tt.field {
 				t.Errorf("in a batch: %v", err)
 			}
 		})
@@ -1596,6 +1596,7 @@ func TestBucket(t *testing.T) {
 
 // flaky is a storage that refuses to store anything for a while.
 type flaky struct {
+	hang atomic.Bool
 	storage.Backend
 	fail atomic.Int64
 }
@@ -1605,6 +1606,34 @@ func (f *flaky) PutIfAbsent(ctx context.Context, o storage.Object, r io.Reader) 
 		return storage.Object{}, false, plugins.ErrDenied
 	}
 	return f.Backend.PutIfAbsent(ctx, o, r)
+}
+
+// Stat implements [storage.Backend].
+func (f *flaky) Stat(ctx context.Context, name string) (storage.Object, error) {
+	if f.hang.Load() {
+		<-ctx.Done()
+		return storage.Object{}, ctx.Err()
+	}
+	return f.Backend.Stat(ctx, name)
+}
+
+// TestStorageHangs: what the cache has is handed out though the storage does not answer.
+func TestStorageHangs(t *testing.T) {
+	t.Parallel()
+	f := &flaky{Backend: directory(t)}
+	n := open(t, setting{dir: t.TempDir(), storage: f})
+	s := n.wait(n.submit(newOrigin(t).spec(t, "x")).ID)
+	f.hang.Store(true)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	defer cancel()
+	a, err := n.Artifact(ctx, s.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	if data, err := io.ReadAll(io.NewSectionReader(a, 0, a.Size)); err != nil || int64(len(data)) != s.Result.Size {
+		t.Errorf("%d bytes, %v", len(data), err)
+	}
 }
 
 // TestStorageFails has a storage that fails: a job is done when its partial is there, and not before.

@@ -170,14 +170,14 @@ func (e *Engine) submit(ctx context.Context, specs []job.Spec, who job.Asker, wh
 	return asks, nil
 }
 
-// within says which of several specs an error is about.
+// within says which of several specs an error is about, as in "specs[1].from.sha512".
 func within(err error, i, n int) error {
 	var own *job.Error
 	if n == 1 || !errors.As(err, &own) {
 		return err
 	}
 	c := *own
-	c.Field = strings.TrimSuffix(fmt.Sprintf("[%d].%s", i, c.Field), ".")
+	c.Field = strings.TrimSuffix(fmt.Sprintf("specs[%d].%s", i, c.Field), ".")
 	return &c
 }
 

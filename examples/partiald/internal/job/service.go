@@ -27,7 +27,8 @@ type Service interface {
 	// is queued, under work or done. One that failed or was cancelled is queued again. When Submit returns without an
 	// error the job is in the ledger of this server and cannot be lost any more.
 	Submit(ctx context.Context, spec Spec, who Asker) (status Status, created bool, err error)
-	// SubmitBatch asks for many jobs, all or none. Equal batches are one.
+	// SubmitBatch asks for many jobs, all or none. Equal batches are one. The field of an error says which spec it is
+	// about, as in "specs[1].from.sha512".
 	SubmitBatch(ctx context.Context, specs []Spec, who Asker) (Batch, error)
 	Batch(ctx context.Context, id string) (Batch, error)
 	// Check says what is wrong with a spec without asking for it, and its job ID.

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"path"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -415,8 +416,11 @@ func (s *server) checkPartial(ctx context.Context, in *checkIn) (*checkOut, erro
 	return &checkOut{checked{id}}, nil
 }
 
-// specs returns all that a batch asks for.
-func (b *BatchRequest) specs() ([]job.Spec, error) {
+// pair is which builds of a matrix make one of its partials.
+type pair struct{ from, to int }
+
+// specs returns all that a batch asks for: those listed, then those of the pairs.
+func (b *BatchRequest) specs() ([]job.Spec, []pair, error) {
 	bad := func(field, format string, args ...any) error {
 		e := job.Errorf(job.CodeRequest, format, args...)
 		e.Field = field
@@ -425,29 +429,32 @@ func (b *BatchRequest) specs() ([]job.Spec, error) {
 	specs := b.Specs
 	if b.Matrix == nil {
 		if b.Settings != nil {
-			return nil, bad("settings", "are for a matrix; a listed partial has its own")
+			return nil, nil, bad("settings", "are for a matrix; a listed partial has its own")
 		}
 		if len(specs) == 0 {
-			return nil, bad("specs", "the batch asks for nothing: give specs or a matrix")
+			return nil, nil, bad("specs", "the batch asks for nothing: give specs or a matrix")
 		}
-		return specs, nil
+		return specs, nil, nil
 	}
 	set := cmp.Or(b.Settings, &Settings{})
 	type key struct{ platform, locale string }
-	to := map[key][]Build{}
-	for _, t := range b.Matrix.To {
+	to := map[key][]int{}
+	for i, t := range b.Matrix.To {
 		k := key{t.Platform, t.Locale}
-		to[k] = append(to[k], t)
+		to[k] = append(to[k], i)
 	}
+	var pairs []pair
 	for i, f := range b.Matrix.From {
 		targets := to[key{f.Platform, f.Locale}]
 		if len(targets) == 0 {
-			return nil, bad(fmt.Sprintf("matrix.from[%d]", i), "no build in matrix.to has the platform %q and the locale %q", f.Platform, f.Locale)
+			return nil, nil, bad(fmt.Sprintf("matrix.from[%d]", i), "no build in matrix.to has the platform %q and the locale %q", f.Platform, f.Locale)
 		}
-		for _, t := range targets {
+		for _, at := range targets {
+			t := b.Matrix.To[at]
 			if len(specs) >= 10000 {
-				return nil, bad("matrix", "asks for more than 10000 partials; send several batches")
+				return nil, nil, bad("matrix", "asks for more than 10000 partials; send several batches")
 			}
+			pairs = append(pairs, pair{i, at})
 			specs = append(specs, job.Spec{
 				From: f.Source, To: t.Source, Platform: f.Platform, Locale: f.Locale,
 				Product: set.Product, Arch: set.Arch, Channel: set.Channel, ProductVersion: set.ProductVersion, Force: set.Force,
@@ -455,12 +462,44 @@ func (b *BatchRequest) specs() ([]job.Spec, error) {
 			})
 		}
 	}
-	return specs, nil
+	return specs, pairs, nil
+}
+
+var specField = regexp.MustCompile(`^specs\[([0-9]+)\]\.?(.*)$`)
+
+// ofSpec takes the number of a spec out of the name of a field.
+func ofSpec(field string) (i int, rest string, ok bool) {
+	m := specField.FindStringSubmatch(field)
+	if m == nil {
+		return 0, "", false
+	}
+	i, err := strconv.Atoi(m[1])
+	return i, m[2], err == nil
+}
+
+// place is where in the request the field of a spec stands that a pair made.
+func (b *BatchRequest) place(field string, pairs []pair) string {
+	i, rest, ok := ofSpec(field)
+	if i -= len(b.Specs); !ok || i < 0 || i >= len(pairs) {
+		return field
+	}
+	side, more, _ := strings.Cut(rest, ".")
+	switch side {
+	case "from":
+		side = fmt.Sprintf("matrix.from[%d]", pairs[i].from)
+	case "to":
+		side = fmt.Sprintf("matrix.to[%d]", pairs[i].to)
+	case "platform", "locale":
+		return fmt.Sprintf("matrix.from[%d].%s", pairs[i].from, side)
+	default:
+		return "settings." + rest
+	}
+	return strings.TrimSuffix(side+"."+more, ".")
 }
 
 // submitBatch asks for many partials.
 func (s *server) submitBatch(ctx context.Context, req *BatchRequest) (job.Batch, error) {
-	specs, err := req.specs()
+	specs, pairs, err := req.specs()
 	if err != nil {
 		return job.Batch{}, err
 	}
@@ -473,7 +512,14 @@ func (s *server) submitBatch(ctx context.Context, req *BatchRequest) (job.Batch,
 	// Each of up to 10000 jobs is durable when this returns.
 	long, cancel := context.WithTimeout(ctx, 4*callTimeout)
 	defer cancel()
-	return s.svc.SubmitBatch(long, specs, asker(ctx))
+	b, err := s.svc.SubmitBatch(long, specs, asker(ctx))
+	var own *job.Error
+	if errors.As(err, &own) {
+		c := *own
+		c.Field = req.place(c.Field, pairs)
+		err = &c
+	}
+	return b, err
 }
 
 func (s *server) createBatch(ctx context.Context, in *batchIn) (*batchOut, error) {

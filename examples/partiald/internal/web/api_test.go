@@ -278,7 +278,9 @@ func TestBatch(t *testing.T) {
 		"specs":                `{}`,
 		"settings":             `{"specs":[` + spec(hashA, hashB) + `],"settings":{"product":"x"}}`,
 		"specs[0].from.sha512": `{"specs":[{"from":{},"to":{}}]}`,
-		"matrix.to":            `{"matrix":{"from":[` + build("a", hashA, "mac", "de") + `],"to":[]}}`,
+		"matrix.to[1].sha512": `{"specs":[` + spec(hashA, hashB) + `],"matrix":{"from":[` + build("a", hashA, "linux", "de") + `],"to":[` +
+			build("b", hashB, "mac", "de") + `,{"platform":"linux","locale":"de"}]}}`,
+		"matrix.to": `{"matrix":{"from":[` + build("a", hashA, "mac", "de") + `],"to":[]}}`,
 	} {
 		if p := s.do("POST", "/api/v1/batches", body).problem(422, job.CodeRequest); p.Field != name {
 			t.Errorf("field %q, want %q", p.Field, name)

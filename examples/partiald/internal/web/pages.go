@@ -712,11 +712,18 @@ func (s *server) postBatch(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		d = batchNewData{Lines: r.PostForm.Get("lines"), Product: r.PostForm.Get("product"), Channel: r.PostForm.Get("channel")}
 		var specs []job.Spec
-		if specs, err = parseLines(d); err == nil {
+		var lines []int
+		if specs, lines, err = parseLines(d); err == nil {
 			var b job.Batch
 			if b, err = s.submitBatch(r.Context(), &BatchRequest{Specs: specs}); err == nil {
 				http.Redirect(w, r, "/batches/"+b.ID, http.StatusSeeOther)
 				return
+			}
+			var own *job.Error
+			if errors.As(err, &own) {
+				if i, field, ok := ofSpec(own.Field); ok && i < len(lines) {
+					err = problem(own.Code, "line %d: %s: %s", lines[i], field, own.Message)
+				}
 			}
 		}
 	}
@@ -727,9 +734,8 @@ func (s *server) postBatch(w http.ResponseWriter, r *http.Request) {
 	s.show(w, r, d.Problem.Status, "batchnew", view{Title: "Many at once", Data: d})
 }
 
-// parseLines reads the form for many partials.
-func parseLines(d batchNewData) ([]job.Spec, error) {
-	var specs []job.Spec
+// parseLines reads the form for many partials. lines has the number of each one's line.
+func parseLines(d batchNewData) (specs []job.Spec, lines []int, err error) {
 	n := 0
 	for line := range strings.Lines(d.Lines) {
 		n++
@@ -738,15 +744,14 @@ func parseLines(d batchNewData) ([]job.Spec, error) {
 			continue
 		}
 		if len(f) < 4 || len(f) > 6 {
-			return nil, problem(job.CodeRequest, "line %d has %d words; it needs four to six", n, len(f))
+			return nil, nil, problem(job.CodeRequest, "line %d has %d words; it needs four to six", n, len(f))
 		}
 		spec := job.Spec{Product: strings.TrimSpace(d.Product), Channel: strings.TrimSpace(d.Channel)}
-		var err error
 		if spec.From, err = hashOf(fmt.Sprintf("line %d: the second word", n), f[1], f[0]); err == nil {
 			spec.To, err = hashOf(fmt.Sprintf("line %d: the fourth word", n), f[3], f[2])
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if len(f) > 4 {
 			spec.Locale = f[4]
@@ -754,11 +759,12 @@ func parseLines(d batchNewData) ([]job.Spec, error) {
 		if len(f) > 5 {
 			spec.Platform = f[5]
 		}
+		lines = append(lines, n)
 		if specs = append(specs, spec); len(specs) > 10000 {
-			return nil, problem(job.CodeRequest, "more than 10000 partials; send several batches")
+			return nil, nil, problem(job.CodeRequest, "more than 10000 partials; send several batches")
 		}
 	}
-	return specs, nil
+	return specs, lines, nil
 }
 
 type queueData struct {

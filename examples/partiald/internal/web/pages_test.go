@@ -233,6 +233,7 @@ func TestPageActions(t *testing.T) {
 	s.do("GET", r.Header.Get("Location"), "").has("2 partials", "firefox a → b, de, linux")
 	post(422, "/batches", "lines", line+"\nhttps://example.org/a.mar\n").has("Line 2 has 1 words", line)
 	post(422, "/batches", "lines", "a b c d").has("line 1: the second word")
+	post(422, "/batches", "lines", line+"\n\nftp://x/a "+hashA+" https://x/b "+hashB).has("ine 3: from.urls[0]:")
 	post(422, "/batches", "lines", "").has("asks for nothing")
 
 	var lines strings.Builder

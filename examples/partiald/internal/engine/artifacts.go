@@ -159,6 +159,19 @@ func gone(why string) error {
 	return &job.Error{Code: job.CodeNotFound, Message: "the partial " + why + ": submit the job again to have it made again", Retryable: true}
 }
 
+// absent tells what is gone from what cannot be had now, because the storage does not answer.
+func (e *Engine) absent(ctx context.Context, key cache.Key, why string) error {
+	if e.o.Storage == nil {
+		return gone(why)
+	}
+	ctx, cancel := context.WithTimeout(ctx, presignWithin)
+	defer cancel()
+	if _, err := e.o.Storage.Client.Stat(ctx, e.o.Storage.Tier.ObjectName(key)); err != nil && !errors.Is(err, plugins.ErrNotFound) {
+		return &job.Error{Code: job.CodeUnavailable, Message: "the store does not answer", Retryable: true, RetryAfter: retryUnavailable}
+	}
+	return gone(why)
+}
+
 // Artifact implements [job.Service].
 func (e *Engine) Artifact(ctx context.Context, id string) (*job.Artifact, error) {
 	r, err := e.done(ctx, id)
@@ -179,7 +192,7 @@ func (e *Engine) Artifact(ctx context.Context, id string) (*job.Artifact, error)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		return nil, gone("is not in the store any more")
+		return nil, e.absent(ctx, partialKey(id), "is not in the store any more")
 	}
 	a.ReaderAt, a.Closer = entry, entry
 	return a, nil
@@ -252,7 +265,7 @@ func (e *Engine) Provenance(ctx context.Context, id string) (job.Document, error
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		return nil, gone("is there, but not what belongs to it")
+		return nil, e.absent(ctx, docKey(id), "is there, but not what belongs to it")
 	}
 	defer entry.Close()
 	doc, err := io.ReadAll(entry.Reader())

@@ -1634,6 +1634,17 @@ func TestStorageHangs(t *testing.T) {
 	if data, err := io.ReadAll(io.NewSectionReader(a, 0, a.Size)); err != nil || int64(len(data)) != s.Result.Size {
 		t.Errorf("%d bytes, %v", len(data), err)
 	}
+	// What only the storage has cannot be had now. That is not to say that it is gone.
+	if _, err := n.disk.Purge(ctx, cache.Filter{}); err != nil {
+		t.Fatal(err)
+	}
+	n.o.Storage.Client.Close()
+	if _, err := n.Artifact(ctx, s.ID); codeOf(err) != job.CodeUnavailable {
+		t.Errorf("artifact: %v, want CodeUnavailable", err)
+	}
+	if _, err := n.Provenance(ctx, s.ID); codeOf(err) != job.CodeUnavailable {
+		t.Errorf("provenance: %v, want CodeUnavailable", err)
+	}
 }
 
 // TestStorageFails has a storage that fails: a job is done when its partial is there, and not before.

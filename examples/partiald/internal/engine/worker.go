@@ -452,11 +452,10 @@ func (a *attempt) tell(ctx context.Context) {
 			timer.Reset(wait)
 		}
 		a.mu.Unlock()
-		if len(steps) > 0 && !a.change(ctx, func(r *record) {
-			for _, s := range steps {
-				r.step(s.state, s.at, a.e.o.Server, reasons[s.state])
-			}
-		}) {
+		if len(steps) > 0 && !a.change(ctx, func(r *record) { a.take(r, steps) }) {
+			a.mu.Lock()
+			a.steps = append(steps, a.steps...) // whoever tells how it ended tells them, too
+			a.mu.Unlock()
 			return
 		}
 		if due {
@@ -549,10 +548,17 @@ func (a *attempt) withSteps(mutate func(*record)) func(*record) {
 	a.steps = nil
 	a.mu.Unlock()
 	return func(r *record) {
-		for _, s := range steps {
+		a.take(r, steps)
+		mutate(r)
+	}
+}
+
+// take writes steps into the record, but for those that it has: they were told, and the answer was not waited for.
+func (a *attempt) take(r *record, steps []step) {
+	for _, s := range steps {
+		if slices.Index(job.States(), s.state) > slices.Index(job.States(), r.State) {
 			r.step(s.state, s.at, a.e.o.Server, reasons[s.state])
 		}
-		mutate(r)
 	}
 }
 

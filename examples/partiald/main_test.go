@@ -183,6 +183,9 @@ func TestBackup(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer copied.Close()
+	if info, err := os.Stat(filepath.Join(to, "ledger.db")); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v: addresses may have passwords in them", info.Mode(), err)
+	}
 	var n int
 	if err := copied.QueryRow("SELECT count(*) FROM t").Scan(&n); err != nil || n != 2 {
 		t.Errorf("%d rows, %v, want the 2 that were committed", n, err)

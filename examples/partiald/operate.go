@@ -194,6 +194,14 @@ func copyLedger(ctx context.Context, from, to string) error {
 		return err
 	}
 	defer func() { _ = db.Close() }() // only read
+	// The copy goes into a file that only its owner can read: addresses may have passwords in them.
+	empty, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := empty.Close(); err != nil {
+		return err
+	}
 	if _, err := db.ExecContext(ctx, "VACUUM INTO ?", to); err != nil {
 		return err
 	}

@@ -393,3 +393,24 @@ func TestTokens(t *testing.T) {
 		t.Errorf("file and hash differ: %x, %x, %v", a, b, err)
 	}
 }
+
+// TestDeployed: what an operator calls beside the service ("partiald backup") finds the directories of the unit.
+func TestDeployed(t *testing.T) {
+	t.Parallel()
+	deploy := filepath.Join(testkit.Root(t), "examples", "partiald", "deploy")
+	unit, err := os.ReadFile(filepath.Join(deploy, "partiald.service"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"partiald.toml", "cluster/partiald.toml"} {
+		c, err := Load(filepath.Join(deploy, name), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line, dir := range map[string]string{"StateDirectory=": c.Data, "CacheDirectory=": c.Cache.Dir} {
+			if below, ok := strings.CutPrefix(dir, map[string]string{"StateDirectory=": "/var/lib/", "CacheDirectory=": "/var/cache/"}[line]); !ok || !strings.Contains(string(unit), "\n"+line+below+"\n") {
+				t.Errorf("%s: %q is not the unit's %s", name, dir, line)
+			}
+		}
+	}
+}

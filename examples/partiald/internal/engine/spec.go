@@ -195,7 +195,7 @@ func (e *Engine) address(raw string) error {
 	_, injected := e.o.Fetch.Openers[u.Scheme]
 	switch {
 	case u.Scheme == "http" && !e.o.Fetch.Insecure:
-		return errors.New("http is not allowed here: use https, upload the file, or set fetch.insecure")
+		return errors.New("plain http is not allowed here: use https, upload the file, or set fetch.insecure")
 	case u.Scheme == "https", u.Scheme == "http", injected:
 	case u.Scheme == "file" && e.o.Fetch.Files:
 		return nil

@@ -933,6 +933,36 @@ func groups(doc *huma.OpenAPI) []apiGroup {
 	return out
 }
 
+// older is the document in OpenAPI 3.0. What huma makes of it still has a word of 3.1.
+func older(doc *huma.OpenAPI) ([]byte, error) {
+	text, err := doc.Downgrade()
+	if err != nil {
+		return nil, err
+	}
+	var old any
+	if err := json.Unmarshal(text, &old); err != nil {
+		return nil, err
+	}
+	var clean func(any)
+	clean = func(v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			if v["format"] == "binary" {
+				delete(v, "contentMediaType")
+			}
+			for _, below := range v {
+				clean(below)
+			}
+		case []any:
+			for _, below := range v {
+				clean(below)
+			}
+		}
+	}
+	clean(old)
+	return json.MarshalIndent(old, "", "  ")
+}
+
 // serveDocument answers with the OpenAPI document, made once.
 func (s *server) serveDocument(doc *huma.OpenAPI) error {
 	js, err := json.MarshalIndent(doc, "", "  ")
@@ -943,7 +973,7 @@ func (s *server) serveDocument(doc *huma.OpenAPI) error {
 	if err != nil {
 		return fmt.Errorf("web: OpenAPI document: %w", err)
 	}
-	old, err := doc.Downgrade()
+	old, err := older(doc)
 	if err != nil {
 		return fmt.Errorf("web: OpenAPI 3.0 document: %w", err)
 	}

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,7 +36,8 @@ func TestSoak(t *testing.T) {
 	if err != nil || span < 2*time.Minute {
 		t.Fatalf("SENBON_SOAK=%s: want two minutes at least (%v)", asked, err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), span)
+	end := time.Now().Add(span)
+	ctx, cancel := context.WithDeadline(t.Context(), end)
 	defer cancel()
 	o := newOrigin(t)
 	nodes := cluster(t, 3, "PARTIALD_FETCH_ATTEMPTS=4", "PARTIALD_WORKERS_RETRY_DELAY=500ms", "PARTIALD_WORKERS_ATTEMPTS=20",
@@ -54,6 +56,8 @@ func TestSoak(t *testing.T) {
 	var mu sync.Mutex
 	known := map[string]made{} // by job
 	var jobs, refused, kills, plugins, broken int
+	var purged atomic.Int64
+	ids := []map[string]string{{}, {}, {}, {}} // of each caller, by name
 
 	var wg sync.WaitGroup
 	every := func(mean time.Duration, act func()) {
@@ -68,17 +72,26 @@ func TestSoak(t *testing.T) {
 			}
 		})
 	}
-	// Callers: a new job or one that is known, at any server, to its end.
+	// Callers: a new job or one that is known, at any server, to its end. When a caller has as many as it may have the
+	// oldest is purged and made again: servers need some memory for each job of the last months, which is not a leak.
+	const distinct = 500
 	for caller := range 4 {
 		wg.Go(func() {
 			for i := 0; ctx.Err() == nil; i++ {
-				name := fmt.Sprintf("%d-%d", caller, i)
-				if i > 5 && rand.N(3) == 0 {
-					name = fmt.Sprintf("%d-%d", caller, rand.N(i))
+				name := fmt.Sprintf("%d-%d", caller, i%distinct)
+				again := i > 5 && rand.N(3) == 0
+				if again {
+					name = fmt.Sprintf("%d-%d", caller, rand.N(min(i, distinct)))
 				}
 				n := servers[rand.N(3)]
 				spec, from, to := o.pair(t, name, false)
+				if i >= distinct && !again && ids[caller][name] != "" {
+					purge(t, servers[rand.N(3)], ids[caller][name], &purged)
+				}
 				_, st, err := n.submit(spec)
+				if err == nil {
+					ids[caller][name] = st.ID
+				}
 				if err == nil {
 					ok := poll(5*time.Minute, func() bool {
 						now, err := n.status(st.ID)
@@ -151,27 +164,27 @@ func TestSoak(t *testing.T) {
 	})
 
 	figures := []string{"go_memstats_heap_inuse_bytes", "process_open_fds", "go_goroutines"}
-	least := func(n *node) []float64 { // of some seconds, as work comes and goes
-		out := []float64{1e18, 1e18, 1e18}
-		for range 40 {
-			for i, name := range figures {
-				if v, err := n.metric(name); err == nil {
-					out[i] = min(out[i], v)
+	// least returns the least figures of a tenth of the time, as work comes and goes.
+	least := func() [][]float64 {
+		out := [][]float64{{1e18, 1e18, 1e18}, {1e18, 1e18, 1e18}}
+		for end := time.Now().Add(span / 10); time.Now().Before(end); <-time.After(200 * time.Millisecond) {
+			for s := range out {
+				for i, name := range figures {
+					if v, err := servers[s].metric(name); err == nil {
+						out[s][i] = min(out[s][i], v)
+					}
 				}
 			}
-			<-time.After(250 * time.Millisecond)
 		}
+		t.Logf("%v: heap, descriptors, goroutines %.0f", span-time.Until(end).Round(time.Second), out)
 		return out
 	}
-	<-time.After(span / 5) // by then a server knows as many jobs as it keeps in memory, if the time is long
-	before := [][]float64{least(servers[0]), least(servers[1])}
-	deadline, _ := ctx.Deadline()
-	for time.Until(deadline) > 8*time.Minute {
-		<-time.After(5 * time.Minute)
-		t.Logf("%v left: heap, descriptors, goroutines %.0f", time.Until(deadline).Round(time.Second), least(servers[0]))
+	<-time.After(span / 5) // by then the callers have all jobs they may have, if the time is long
+	before := least()
+	var after [][]float64
+	for time.Until(end) > span/20 {
+		after = least()
 	}
-	<-time.After(time.Until(deadline) - 25*time.Second)
-	after := [][]float64{least(servers[0]), least(servers[1])} // under the same load
 	<-ctx.Done()
 	wg.Wait()
 	for i := range before {
@@ -182,8 +195,21 @@ func TestSoak(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%v: %d jobs asked for (%d got no answer), %d different, %d broken transfers, %d plugins killed, %d servers killed",
-		span, jobs, refused, len(known), broken, plugins, kills)
+	t.Logf("%v: %d jobs asked for (%d got no answer), %d different, %d purged and made again, %d broken transfers, %d plugins killed, %d servers killed",
+		span, jobs, refused, len(known), purged.Load(), broken, plugins, kills)
+}
+
+// purge has a server forget the partial of a job.
+func purge(t *testing.T, n *node, id string, purged *atomic.Int64) {
+	t.Helper()
+	res, data, err := n.request(http.MethodDelete, "/api/v1/partials/"+id, nil)
+	switch {
+	case err != nil: // the server is down just now
+	case res.StatusCode == http.StatusOK:
+		purged.Add(1)
+	case res.StatusCode != http.StatusNotFound && res.StatusCode != http.StatusConflict && res.StatusCode != http.StatusServiceUnavailable:
+		t.Errorf("purge of %s: %s: %s", id, res.Status, data)
+	}
 }
 
 // child returns a process that another one started, 0 if there is none.

@@ -525,16 +525,21 @@ func (e *Engine) purge(ctx context.Context, id string, who job.Asker) (removed b
 	removed, err = e.purgeLocal(ctx, id, &r)
 	for _, key := range e.keys(id, &r) {
 		err = errors.Join(err, e.q.Forget(ctx, key))
-		if s := e.o.Storage; s != nil {
+		if s := e.o.Storage; s != nil && err == nil { // one that failed once would fail for each key
 			name := s.Tier.ObjectName(key)
 			if _, statErr := s.Client.Stat(ctx, name); key.Kind == cache.Partials && statErr == nil {
 				removed = true
 			}
-			err = errors.Join(err, ignoreMissing(s.Client.Delete(ctx, name)), ignoreMissing(s.Client.Delete(ctx, name+".seal")))
+			if err = ignoreMissing(s.Client.Delete(ctx, name)); err == nil {
+				err = ignoreMissing(s.Client.Delete(ctx, name+".seal"))
+			}
 		}
 	}
 	if err != nil {
-		return removed, storeError(err)
+		return removed, &job.Error{
+			Code: job.CodeUnavailable, Retryable: true, RetryAfter: retryFull,
+			Message: fmt.Sprintf("not everything that belongs to the job could be removed; purge it again: %v", err),
+		}
 	}
 	// Now that nobody can get it from the storage any more the others remove their copies.
 	if r.State == job.Done {

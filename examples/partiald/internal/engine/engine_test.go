@@ -1645,6 +1645,13 @@ func TestStorageHangs(t *testing.T) {
 	if _, err := n.Provenance(ctx, s.ID); codeOf(err) != job.CodeUnavailable {
 		t.Errorf("provenance: %v, want CodeUnavailable", err)
 	}
+	// Who purges it is told to do so again.
+	if _, err := n.Purge(ctx, s.ID, time.Time{}, alice); codeOf(err) != job.CodeUnavailable || strings.Count(err.Error(), "\n") > 0 {
+		t.Errorf("purge: %v, want CodeUnavailable, and why in one line", err)
+	}
+	if now, err := n.Status(ctx, s.ID); err != nil || !now.Purged.IsZero() {
+		t.Errorf("purged at %v though the storage has it (%v)", now.Purged, err)
+	}
 }
 
 // TestStorageFails has a storage that fails: a job is done when its partial is there, and not before.

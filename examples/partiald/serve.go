@@ -277,13 +277,13 @@ func (s *service) stop() error {
 	defer cancel()
 	drained := make(chan error, 1)
 	go func() { drained <- s.engine.Drain(ctx) }()
-	down := make(chan error, 1)
-	go func() { down <- s.server.Shutdown(ctx) }()
-
 	err := <-drained
 	if err != nil {
 		s.log.Warn("jobs were not handed back in time; their servers will be missed and others take over", "error", err)
 	}
+	// Until now who came was told that another server answers; from now on nobody is listened to.
+	down := make(chan error, 1)
+	go func() { down <- s.server.Shutdown(ctx) }()
 	// Watchers of progress end with the engine; other requests get a moment to end before.
 	settle := time.NewTimer(min(time.Second, s.c.Server.StopTimeout.Duration/4))
 	defer settle.Stop()

@@ -664,7 +664,11 @@ func (k *checker) auth() {
 		}
 	}
 	if !k.c.Loopback() && a.Anonymous == RoleNone && len(a.Tokens) == 0 && hostPort(k.c.Server.Listen) == nil {
-		k.add("auth.tokens", "is missing: others can reach %s, so say who may do what (\"partiald token\" makes one), or set auth.anonymous", k.c.Server.Listen)
+		by := k.c.Server.Listen
+		if loopback(by) {
+			by += " through a proxy (server.public_url, server.trusted_proxies)"
+		}
+		k.add("auth.tokens", "is missing: others can reach %s, so say who may do what (\"partiald token\" makes one), or set auth.anonymous", by)
 	}
 	k.between("auth.quota", a.Quota, 0, 1_000_000_000)
 	k.between("auth.rate", a.Rate, 0, 1_000_000_000)

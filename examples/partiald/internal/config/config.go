@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -313,8 +314,15 @@ func userDir(systemd, xdg, below string) (string, error) {
 	return filepath.Join(home, below, "partiald"), nil
 }
 
-// Loopback says whether only this machine can reach the service.
-func (c *Config) Loopback() bool { return loopback(c.Server.Listen) }
+// Loopback says whether only this machine can reach the service: it listens to nobody else, and is not said to be behind
+// a proxy or to have a name elsewhere.
+func (c *Config) Loopback() bool {
+	if !loopback(c.Server.Listen) || len(c.Server.TrustedProxies) > 0 {
+		return false
+	}
+	u, err := url.Parse(c.Server.PublicURL)
+	return err != nil || u.Host == "" || loopback(net.JoinHostPort(u.Hostname(), "0")) // what is no address is refused elsewhere
+}
 
 func loopback(listen string) bool {
 	host, _, err := net.SplitHostPort(listen)

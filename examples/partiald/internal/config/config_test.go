@@ -212,6 +212,8 @@ func TestProblems(t *testing.T) {
 		{"bad networks", "[fetch]\nprivate_networks = [\"intranet\"]\n", nil, []string{"fetch.private_networks: \"intranet\" is neither"}},
 		{"half of TLS", "[server]\ntls_key = \"/x\"\n", nil, []string{"server.tls_certificate: is missing"}},
 		{"no certificate", "[server]\ntls_key = \"/nowhere/k\"\ntls_certificate = \"/nowhere/c\"\n", nil, []string{"partiald.toml:3: server.tls_certificate: cannot be used"}},
+		{"open proxy", "[server]\ntrusted_proxies = [\"127.0.0.1\"]\n", nil, []string{"auth.tokens: is missing: others can reach 127.0.0.1:8080 through a proxy"}},
+		{"open name", "[server]\npublic_url = \"https://updates.example.com\"\n", nil, []string{"auth.tokens: is missing"}},
 		{"bad public URL", "[server]\npublic_url = \"updates.example.com\"\n", nil, []string{"server.public_url: \"updates.example.com\" is not an address"}},
 		{"directory that cannot be", "[cache]\ndir = \"" + exists + "/x\"\n", nil, []string{"partiald.toml:2: cache.dir: cannot be made"}},
 		{"both queues", "[queue]\nurls = [\"nats://q:4222\"]\ncluster_listen = \":6222\"\nobjects = true\n", nil, []string{"partiald.toml:3: queue.cluster_listen: is about the embedded queue"}},

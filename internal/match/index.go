@@ -127,6 +127,9 @@ type keyed struct{ hash, place uint32 }
 const (
 	binBits = 7
 	binSize = 1024
+	// fewPlaces is below how many places one bin will do: their counts do not leave the processor's cache, and making the
+	// bins would take longer than the rest.
+	fewPlaces = 1 << 15
 )
 
 // sort visits the places below n, or from the last one on down, with their hashes, in lists of which each has
@@ -135,9 +138,13 @@ const (
 func (x *index) sort(ctx context.Context, n int, down bool, visit func(list []keyed)) error {
 	const lap = 1 << 20 // positions between two looks at ctx
 	hashBits := 64 - x.shift
-	shift := hashBits - min(hashBits, binBits)
+	bits := min(hashBits, binBits)
+	if n < fewPlaces {
+		bits = 0
+	}
+	shift := hashBits - bits
 	var fill [1 << binBits]int
-	lists := make([]keyed, binSize<<min(hashBits, binBits))
+	lists := make([]keyed, binSize<<bits)
 	for from := 0; from < n; from += lap {
 		if err := ctx.Err(); err != nil {
 			return err

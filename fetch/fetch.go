@@ -224,7 +224,7 @@ func (c *Client) Fetch(ctx context.Context, r Request) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fetch: %w", err)
 	}
-	d := &download{c: c, r: r, f: f, digest: newDigester(&c.sums, f, r.Hashes), buf: make([]byte, 64<<10)}
+	d := &download{c: c, r: r, f: f, digest: newDigester(&c.sums, f, r.Hashes), buf: make([]byte, 256<<10)}
 	defer d.digest.close()
 	failure := new(Error)
 	for _, raw := range r.URLs {

@@ -1,6 +1,6 @@
 // Package config has the configuration of partiald: one TOML file, the environment over it, and defaults under it that
-// make a service for one machine without any file. What is wrong is reported all at once, each problem with its key and
-// the place it comes from.
+// make a service for one machine without any file. What is wrong is reported together, first all that cannot be read,
+// then all that cannot be used, each problem with its key and the place it comes from.
 //
 //	defaults  <  file (--config)  <  environment (PARTIALD_SECTION_KEY)  <  flags
 //

@@ -191,6 +191,7 @@ func TestProblems(t *testing.T) {
 		{"unknown key in a wrong section", "[server]\nack_wait = \"3s\"\n", nil, []string{"server.ack_wait: unknown key (there is ack_wait in [queue])"}},
 		{"unknown section", "[sevrer]\nlisten = \"x\"\n", nil, []string{"partiald.toml:1: sevrer", "unknown key"}},
 		{"two unknown keys", "[log]\na = 1\nb = 2\n", nil, []string{"log.a: unknown key", "log.b: unknown key"}},
+		{"file and environment", "[log]\na = 1\n", []string{"PARTIALD_LOG_B=1"}, []string{"log.a: unknown key", "PARTIALD_LOG_B: no key"}},
 		{"unknown key in a list", "[[auth.tokens]]\nnam = \"x\"\n", nil, []string{"partiald.toml:2: auth.tokens.nam: unknown key"}},
 		{"number for a text", "[server]\nlisten = 8080\n", nil, []string{"partiald.toml:2: server.listen: is an integer, want a text in quotes\n  2 | listen = 8080\n    |          ^"}},
 		{"text for a number", "[queue]\n\nlimit = \"5\"\n", nil, []string{"partiald.toml:3: queue.limit: is a string, want a whole number"}},

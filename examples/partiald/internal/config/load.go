@@ -58,12 +58,12 @@ func (e *Error) Error() string {
 // after it, and then [Config.Finish]. The error is an [*Error].
 func Load(file string, environ []string) (*Config, error) {
 	c := Default()
+	var problems []Problem
 	if file != "" {
-		if problems := c.read(file); len(problems) > 0 {
-			return nil, &Error{problems}
-		}
+		problems = c.read(file)
 	}
-	if problems := c.overlay(environ); len(problems) > 0 {
+	problems = append(problems, c.overlay(environ)...)
+	if len(problems) > 0 {
 		return nil, &Error{problems}
 	}
 	return c, nil

@@ -564,7 +564,18 @@ func testCancel(t *testing.T, b backend) {
 			t.Errorf("artifact: %v, want CodeNotReady", err)
 		}
 	}
-	// Asked for again they are made, whatever the attempt that was cancelled does at the end.
+	// The attempt ends, though its download still hangs: the only slot is free.
+	deadline := time.Now().Add(20 * time.Second)
+	for q.Running = 1; q.Running > 0; <-time.After(5 * time.Millisecond) {
+		if q, err = n.Queue(t.Context()); err != nil || len(q.Workers) != 1 {
+			t.Fatalf("queue %+v, %v", q, err)
+		}
+		q.Running = len(q.Workers[0].Jobs)
+		if time.Now().After(deadline) {
+			t.Fatalf("%q is under work long after it was cancelled", q.Workers[0].Jobs)
+		}
+	}
+	// Asked for again they are made.
 	release()
 	for _, salt := range []string{"running", "waiting"} {
 		s, created, err := n.Submit(t.Context(), o.spec(t, salt), alice)

@@ -145,8 +145,7 @@ func makePair(t *testing.T) string {
 // (from.mar, to.mar), and what further locales take is held against what the first one takes: for 5 locales, with
 // SENBON_LONG for 100. SENBON_LOCALES sets the number.
 //
-// A further locale has to verify its own completes. So their SHA-512, one after the other as the standard library computes
-// it, is what the rest is compared with, on the same bytes; it takes half of that where two are computed together.
+// A further locale has to verify its own completes. So their SHA-512 is what the rest is compared with, on the same bytes.
 func TestLocales(t *testing.T) {
 	dir, measured := os.Getenv("SENBON_FIREFOX"), !testkit.Race
 	switch {
@@ -253,7 +252,7 @@ func TestLocales(t *testing.T) {
 	if more > 4*hashing {
 		t.Errorf("each more locale takes %v, more than 4 times what hashing its completes takes, %v", more/each, hashing/each)
 	}
-	if times(more-hashing)-1 > 0.02*float64(n-1) {
+	if times(more-hashing)-1 > 0.03*float64(n-1) {
 		t.Errorf("%d locales take %.2f times the CPU time of one, besides hashing their completes", n, times(more-hashing))
 	}
 	if secondCPU > 2*time.Second {

@@ -23,7 +23,6 @@ import (
 
 	"github.com/senbonzakura/senbonzakura/internal/filelock"
 	"github.com/senbonzakura/senbonzakura/internal/osfs"
-	"github.com/senbonzakura/senbonzakura/internal/sha512pair"
 )
 
 // Limit bounds one kind of entries on disk.
@@ -73,7 +72,6 @@ type Disk struct {
 	limits map[Kind]Limit
 
 	stats  counters
-	sums   sha512pair.Group // of values known by their SHA-512: those that are looked at together are hashed together
 	serial atomic.Int64
 	closed atomic.Bool
 	gate   chan struct{} // held by the goroutine that holds or wants the directory's lock
@@ -444,20 +442,13 @@ func (d *Disk) examine(ctx context.Context, k Key, f osfs.File) (record, error) 
 	if rec.info.Key != k {
 		return rec, fmt.Errorf("%w: it is the entry of %s", ErrCorrupt, rec.info.Key)
 	}
-	if rec.long {
-		rec.info.SHA512, err = d.sums.Sum(ctx, f, rec.info.Size)
-	} else {
-		h := sha256.New()
-		err = hashFile(ctx, h, f, rec.info.Size)
-		h.Sum(rec.info.SHA256[:0])
-	}
-	switch sum := rec.info.short(); {
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return rec, fmt.Errorf("%w: file was cut while it was read", ErrCorrupt)
-	case err != nil:
+	h := newDigest(rec.long)
+	if err := hashFile(ctx, h, f, rec.info.Size); err != nil {
 		return rec, err
-	case sum != rec.sum:
-		return rec, fmt.Errorf("%w: hash of the value is %x, want %x", ErrCorrupt, sum, rec.sum)
+	}
+	h.fill(&rec.info)
+	if sum := rec.info.short(); sum != rec.sum {
+		return rec, fmt.Errorf("%w: %s of the value is %x, want %x", ErrCorrupt, h, sum, rec.sum)
 	}
 	return rec, nil
 }
@@ -477,7 +468,6 @@ func readFull(f io.ReaderAt, p []byte, off int64) error {
 // hashBuffers are shared: verifying an entry must not cost more memory than a buffer.
 var hashBuffers = sync.Pool{New: func() any { return new([256 << 10]byte) }}
 
-// hashFile writes the first size bytes of a file to h.
 func hashFile(ctx context.Context, h hash.Hash, f io.ReaderAt, size int64) error {
 	buf := hashBuffers.Get().(*[256 << 10]byte)
 	defer hashBuffers.Put(buf)

@@ -36,8 +36,6 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
-
-	"github.com/senbonzakura/senbonzakura/internal/sha512pair"
 )
 
 // Options changes a [Client]. The zero value is safe: https only, public addresses only.
@@ -102,7 +100,6 @@ type Client struct {
 	guard     *guard
 	transport *http.Transport
 	hosts     hosts
-	sums      sha512pair.Group // of all downloads: those that come in together are hashed together
 }
 
 // New returns a client. Options that contradict each other are refused.
@@ -224,13 +221,13 @@ func (c *Client) Fetch(ctx context.Context, r Request) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fetch: %w", err)
 	}
-	d := &download{c: c, r: r, f: f, digest: newDigester(&c.sums, f, r.Hashes), buf: make([]byte, 256<<10)}
-	defer d.digest.close()
+	d := &download{c: c, r: r, f: f, digest: newDigester(r.Hashes), buf: make([]byte, 256<<10)}
 	failure := new(Error)
 	for _, raw := range r.URLs {
 		try := d.url(ctx, raw)
 		if try.Err == nil {
-			file := &File{f: f, size: d.off, sha512: d.sum, url: try.URL}
+			file := &File{f: f, size: d.off, url: try.URL}
+			copy(file.sha512[:], d.digest.of(SHA512).Sum(nil))
 			for _, h := range r.Hashes {
 				file.verified = append(file.verified, h.Algorithm)
 			}
@@ -245,7 +242,6 @@ func (c *Client) Fetch(ctx context.Context, r Request) (*File, error) {
 			break
 		}
 	}
-	d.digest.close() // before the file, which it reads
 	f.Close()
 	os.Remove(f.Name())
 	return nil, failure
@@ -259,11 +255,10 @@ type download struct {
 	digest *digester
 	buf    []byte
 
-	off       int64    // bytes that are in the file and in the digest
-	validator string   // of the object they are from
-	parts     int      // answers they are from
-	total     int64    // size of the object, or -1
-	sum       [64]byte // SHA-512 of a file that is verified
+	off       int64  // bytes that are in the file and in the digest
+	validator string // of the object they are from
+	parts     int    // answers they are from
+	total     int64  // size of the object, or -1
 }
 
 // restart throws away what there is.
@@ -441,8 +436,7 @@ func (d *download) attempt(ctx context.Context, u *url.URL) (got int64, err erro
 	if d.total >= 0 && d.off < d.total {
 		return got, &SizeError{Want: d.total, Got: d.off}
 	}
-	d.sum, err = d.digest.compare(d.r.Hashes)
-	return got, err
+	return got, d.digest.compare(d.r.Hashes)
 }
 
 // hosts bounds how many requests to one host are under way.

@@ -9,10 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
-	"io"
 	"strings"
-
-	"github.com/senbonzakura/senbonzakura/internal/sha512pair"
 )
 
 // Algorithm is a hash function that a download is compared by.
@@ -89,18 +86,16 @@ func (h Hash) check() error {
 	return nil
 }
 
-// digester computes several hashes of a file that grows. SHA-512 is always among them.
+// digester computes several hashes of one stream. SHA-512 is always among them.
 type digester struct {
-	long  *sha512pair.Stream // reads the file
-	names []Algorithm        // of the others
+	names []Algorithm
 	sums  []hash.Hash
 }
 
-// newDigester returns a digester of an empty file, to be closed.
-func newDigester(group *sha512pair.Group, f io.ReaderAt, want []Hash) *digester {
-	d := &digester{long: group.New(f)}
+func newDigester(want []Hash) *digester {
+	d := &digester{names: []Algorithm{SHA512}, sums: []hash.Hash{SHA512.New()}}
 	for _, h := range want {
-		if h.Algorithm != SHA512 && d.of(h.Algorithm) == nil {
+		if d.of(h.Algorithm) == nil {
 			d.names = append(d.names, h.Algorithm)
 			d.sums = append(d.sums, h.Algorithm.New())
 		}
@@ -117,41 +112,26 @@ func (d *digester) of(a Algorithm) hash.Hash {
 	return nil
 }
 
-// add tells the digester what was appended to the file.
 func (d *digester) add(p []byte) {
-	d.long.Grown(int64(len(p)))
 	for _, s := range d.sums {
 		s.Write(p)
 	}
 }
 
-// reset starts again, with an empty file.
 func (d *digester) reset() {
-	d.long.Reset()
 	for _, s := range d.sums {
 		s.Reset()
 	}
 }
 
-// close ends reading the file.
-func (d *digester) close() { d.long.Close() }
-
-// compare returns the SHA-512 if all hashes are as they should be, else a *DigestError for the first that differs.
-func (d *digester) compare(want []Hash) ([64]byte, error) {
-	long, err := d.long.Sum()
-	if err != nil {
-		return long, &localError{err}
-	}
+// compare returns a *DigestError for the first hash that differs.
+func (d *digester) compare(want []Hash) error {
 	for _, h := range want {
-		got := long[:]
-		if h.Algorithm != SHA512 {
-			got = d.of(h.Algorithm).Sum(nil)
-		}
-		if !bytes.Equal(got, h.Sum) {
-			return long, &DigestError{Algorithm: h.Algorithm, Want: bytes.Clone(h.Sum), Got: got}
+		if got := d.of(h.Algorithm).Sum(nil); !bytes.Equal(got, h.Sum) {
+			return &DigestError{Algorithm: h.Algorithm, Want: bytes.Clone(h.Sum), Got: got}
 		}
 	}
-	return long, nil
+	return nil
 }
 
 var errNoHash = errors.New("no hash is given: what is fetched must be verified")

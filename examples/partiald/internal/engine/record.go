@@ -34,7 +34,7 @@ type record struct {
 
 // Bounds of a record, which has to fit into a message of 1 MiB twice over.
 const (
-	maxChanges = 100  // that are kept; the ledger has them all
+	maxChanges = 50   // that are kept; the ledger has them all
 	maxReason  = 512  // bytes of a change's reason
 	maxMessage = 8192 // bytes of an error's message
 )

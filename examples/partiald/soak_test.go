@@ -74,7 +74,7 @@ func TestSoak(t *testing.T) {
 	}
 	// Callers: a new job or one that is known, at any server, to its end. When a caller has as many as it may have the
 	// oldest is purged and made again: servers need some memory for each job of the last months, which is not a leak.
-	const distinct = 500
+	const distinct = 100
 	for caller := range 4 {
 		wg.Go(func() {
 			for i := 0; ctx.Err() == nil; i++ {
@@ -179,7 +179,7 @@ func TestSoak(t *testing.T) {
 		t.Logf("%v: heap, descriptors, goroutines %.0f", span-time.Until(end).Round(time.Second), out)
 		return out
 	}
-	<-time.After(span / 5) // by then the callers have all jobs they may have, if the time is long
+	<-time.After(span / 5) // by then the callers have all jobs they may have, and these as many changes, if the time is long
 	before := least()
 	var after [][]float64
 	for time.Until(end) > span/20 {

@@ -443,7 +443,7 @@ func (e *Engine) Watch(ctx context.Context, id string) (<-chan job.Status, error
 		tick := time.NewTicker(watchEvery)
 		defer tick.Stop()
 		last, shown := r.seq(), r.Progress
-		for {
+		for stopped := false; !stopped; {
 			select {
 			case <-notice:
 			case <-tick.C:
@@ -453,7 +453,7 @@ func (e *Engine) Watch(ctx context.Context, id string) (<-chan job.Status, error
 			case <-ctx.Done():
 				return
 			case <-e.ctx.Done():
-				return
+				stopped = true // after telling what became of the job last
 			}
 			r, _, err := e.find(ctx, id)
 			if err != nil || r.seq() == last && r.Progress == shown {

@@ -10,7 +10,8 @@ import (
 
 // salvage looks whether all values of the bucket of states can be read and, where some cannot, makes the bucket anew with
 // those that can. It is for an engine that nobody else uses. A value that was damaged on the disk is one that the engine
-// counts but cannot read: to replace it, it looks for it for ever, and answers nobody meanwhile.
+// counts, in all or under its subject, but cannot read: to replace it, it looks for it for ever, and answers nobody
+// meanwhile.
 func (q *Queue) salvage(ctx context.Context, h handles) (handles, error) {
 	name := "KV_" + q.o.Prefix + "-state"
 	ctx, cancel := context.WithTimeout(ctx, q.o.StartTimeout)
@@ -29,7 +30,7 @@ func (q *Queue) salvage(ctx context.Context, h handles) (handles, error) {
 	}
 	defer func() { _ = stream.DeleteConsumer(ctx, c.CachedInfo().Name) }() // else it goes by itself
 	var values []*nats.Msg
-	read := uint64(0)
+	read, subjects := uint64(0), map[string]uint64{}
 	for {
 		batch, err := c.FetchNoWait(500)
 		if err != nil {
@@ -38,6 +39,7 @@ func (q *Queue) salvage(ctx context.Context, h handles) (handles, error) {
 		got := 0
 		for m := range batch.Messages() {
 			got++
+			subjects[m.Subject()]++
 			if _, ok := unseal(m.Data()); !ok {
 				continue // a mark that something was removed, or damaged
 			}
@@ -57,7 +59,15 @@ func (q *Queue) salvage(ctx context.Context, h handles) (handles, error) {
 			return h, ctx.Err()
 		}
 	}
-	if read >= counted {
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(">"))
+	if err != nil {
+		return h, fmt.Errorf("bucket state: %w", err)
+	}
+	lost := read < counted
+	for subject, n := range info.State.Subjects { // less may be counted than was read: values expire
+		lost = lost || n > subjects[subject]
+	}
+	if !lost {
 		return h, nil
 	}
 	q.o.Log.WarnContext(ctx, "queue: the bucket of states is damaged and made anew", "values", counted, "readable", read)

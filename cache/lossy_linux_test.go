@@ -5,7 +5,6 @@ package cache_test
 import (
 	"bytes"
 	"context"
-	"crypto/sha512"
 	"fmt"
 	"maps"
 	"os"
@@ -294,13 +293,7 @@ func powerCutChild(args []string) error {
 			if err := os.WriteFile(file, data, 0o600); err != nil {
 				return err
 			}
-			var e *cache.Entry
-			var err error
-			if i%2 == 0 {
-				e, err = d.Adopt(ctx, k, file)
-			} else {
-				e, err = d.AdoptHashed(ctx, k, file, sha512.Sum512(data))
-			}
+			e, err := adoptEither(ctx, d, k, file, data, i)
 			if err != nil {
 				return err
 			}

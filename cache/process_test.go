@@ -91,13 +91,7 @@ func writerChild(args []string) error {
 			if err := os.WriteFile(file, data, 0o600); err != nil {
 				return err
 			}
-			var e *cache.Entry
-			var err error
-			if i%2 == 0 {
-				e, err = d.Adopt(ctx, k, file)
-			} else {
-				e, err = d.AdoptHashed(ctx, k, file, sha512.Sum512(data))
-			}
+			e, err := adoptEither(ctx, d, k, file, data, i)
 			if err != nil {
 				return err
 			}
@@ -362,4 +356,12 @@ func sizeOf(t *testing.T, dir string, kind cache.Kind) int64 {
 		})
 	}
 	return sum
+}
+
+// adoptEither adopts a file that holds data in one of the two ways: by turns, as i goes up.
+func adoptEither(ctx context.Context, d *cache.Disk, k cache.Key, file string, data []byte, i int) (*cache.Entry, error) {
+	if i%2 == 0 {
+		return d.Adopt(ctx, k, file)
+	}
+	return d.AdoptHashed(ctx, k, file, sha512.Sum512(data))
 }

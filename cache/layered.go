@@ -290,8 +290,7 @@ var (
 //
 // fill writes the value and returns nil; nobody sees a byte before that, and the value is read back and verified
 // before it is handed out, unless it was adopted with its hash. The writer also implements [Adopter] and
-// [HashedAdopter]. fill must not use the writer after it has
-// returned. When no tier can store the value, it is handed out all the same.
+// [HashedAdopter]. fill must not use the writer after it has returned. When no tier can store the value, it is handed out all the same.
 //
 // The context that fill gets has the values of the first caller's and none of its deadlines: the fill goes on when
 // that caller leaves, as long as one other waits. It is cancelled when nobody waits any more, when it takes longer

@@ -123,8 +123,7 @@ func (p *pendingFile) Write(b []byte) (int, error) {
 // commit makes the value visible and durable, and returns it open. With reread set, what the file holds is
 // compared with what was written before anybody can see it; without, the entry may not be read. The hash of a file
 // that was renamed into the cache was made by reading it or is known otherwise, so that it is not read again. After an
-// error the value can
-// still be read, and must be aborted.
+// error the value can still be read, and must be aborted.
 func (p *pendingFile) commit(ctx context.Context, reread bool) (*Entry, error) {
 	if err := p.d.check(ctx, p.key); err != nil {
 		return nil, err

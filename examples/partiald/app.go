@@ -147,16 +147,13 @@ func (a *app) load() (*config.Config, error) {
 	return c, c.Finish()
 }
 
-// read reads the configuration without looking whether it can be used.
+// read reads the configuration as far as it can be read, without looking whether it can be used.
 func (a *app) read() (*config.Config, error) {
 	file := a.configFile
 	if file == "" {
 		file = a.variable("PARTIALD_CONFIG")
 	}
-	c, err := config.Load(file, a.environ)
-	if err != nil {
-		return nil, err
-	}
+	c := config.Load(file, a.environ)
 	for _, f := range []struct{ key, value, flag string }{
 		{"server.listen", a.listen, "--listen"}, {"data", a.data, "--data"},
 	} {

@@ -422,7 +422,7 @@ func TestDeployFiles(t *testing.T) {
 		t.Fatalf("found %q", files)
 	}
 	for _, file := range files {
-		if _, err := config.Load(file, nil); err != nil {
+		if err := config.Load(file, nil).Unreadable(); err != nil {
 			t.Error(err)
 		}
 	}

@@ -62,6 +62,9 @@ server takes requests (/__lbheartbeat__); with --deep also whether everything th
 				if err != nil {
 					return err
 				}
+				if err := c.Unreadable(); err != nil {
+					return err
+				}
 				if address = local(c); address == "" {
 					return c.At("server.listen", fmt.Errorf("%q is not HOST:PORT", c.Server.Listen))
 				}

@@ -31,10 +31,20 @@ import (
 type checker struct {
 	c        *Config
 	problems []Problem
+	below    bool // directories can be made below that of the data
 }
 
+// add notes a problem, unless it only follows from a value that could not be read.
 func (k *checker) add(key, format string, args ...any) {
+	if !k.c.known(key) {
+		return
+	}
 	k.problems = append(k.problems, Problem{Key: key, Message: fmt.Sprintf(format, args...)})
+}
+
+// known says whether all of some keys have the values that they were meant to have, and with them what follows.
+func (k *checker) known(keys ...string) bool {
+	return !slices.ContainsFunc(keys, func(key string) bool { return !k.c.known(key) })
 }
 
 // try notes an error under a key.
@@ -45,13 +55,13 @@ func (k *checker) try(key string, err error) {
 }
 
 // check says what is wrong, without changing anything and without asking the network. Files that are named are read.
-func (c *Config) check() []Problem {
-	k := &checker{c: c}
+func (k *checker) check() {
+	c := k.c
 	if strings.ContainsFunc(c.Name, func(r rune) bool { return r <= ' ' || r > '~' || r == '*' || r == '>' }) || len(c.Name) > 128 {
 		k.add("name", "%q is not 1 to 128 characters of printable ASCII without spaces, * and >", c.Name)
 	}
-	k.directory("data", c.Data)
-	k.directory("cache.dir", c.Cache.Dir)
+	k.below = k.known("data") && k.directory("data", c.Data)
+	k.own("cache.dir", c.Cache.Dir)
 	k.server()
 	k.workers()
 	k.queue()
@@ -68,13 +78,21 @@ func (c *Config) check() []Problem {
 	}
 	_, err = c.LogLevel()
 	k.try("log.level", err)
-	return k.problems
+}
+
+// own looks at a directory that is in the data directory where nobody says otherwise: there it is no news that it cannot
+// be made where that cannot be.
+func (k *checker) own(key, dir string) {
+	inData := strings.HasPrefix(dir+string(filepath.Separator), filepath.Clean(k.c.Data)+string(filepath.Separator))
+	if k.below || !inData || k.c.read.origins[key] != "" {
+		k.directory(key, dir)
+	}
 }
 
 // directory says whether a directory can be written to or, where it is not there yet, be made. It makes none.
-func (k *checker) directory(key, dir string) {
+func (k *checker) directory(key, dir string) (ok bool) {
 	if dir == "" {
-		return // said already
+		return false // said already
 	}
 	if abs, err := filepath.Abs(dir); err == nil {
 		dir = abs
@@ -91,7 +109,7 @@ func (k *checker) directory(key, dir string) {
 		}
 		if err != nil {
 			k.add(key, "cannot be made: %s", err)
-			return
+			return false
 		}
 		break
 	}
@@ -105,6 +123,7 @@ func (k *checker) directory(key, dir string) {
 	default:
 		k.add(key, "cannot be written to: %s", reason(err))
 	}
+	return err == nil
 }
 
 // MakeDirectories makes those that are not there yet, for their owner alone.
@@ -211,9 +230,11 @@ func (k *checker) queue() {
 			k.add("queue.urls", "%q is not an address such as \"nats://queue-1:4222\"", redacted(raw))
 		}
 	}
-	if k.c.Embedded() {
+	switch {
+	case !k.known("queue.urls"): // so it is not known which queue the other keys are about
+	case k.c.Embedded():
 		k.embedded()
-	} else {
+	default:
 		for _, other := range []struct {
 			key string
 			set bool
@@ -232,11 +253,13 @@ func (k *checker) queue() {
 			k.try("queue.credentials", err)
 		}
 	}
-	if k.c.Shared() && k.c.Storage.Command == "" && !q.Objects {
+	if k.c.Shared() && k.c.Storage.Command == "" && !q.Objects && k.known("queue.objects") {
 		k.add("storage.command", "is missing: servers that share a queue need a store that they share, too (or set queue.objects = true)")
 	}
-	_, err := k.c.QueueTLS()
-	k.try("queue.tls_certificate", err)
+	if k.known("queue.urls", "queue.tls_ca", "queue.tls_certificate", "queue.tls_key") {
+		_, err := k.c.QueueTLS()
+		k.try("queue.tls_certificate", err)
+	}
 	if !slices.Contains([]int{0, 1, 3, 5}, q.Replicas) {
 		k.add("queue.replicas", "%d is none of 0 (automatic), 1, 3 and 5", q.Replicas)
 	}
@@ -257,7 +280,7 @@ func (k *checker) embedded() {
 	if q.Credentials != "" {
 		k.add("queue.credentials", "is for the queue that queue.urls names, and there is none")
 	}
-	k.directory("queue.dir", q.Dir)
+	k.own("queue.dir", q.Dir)
 	if q.Listen != "" {
 		k.try("queue.listen", hostPort(q.Listen))
 		if hostPort(q.Listen) == nil && !loopback(q.Listen) {
@@ -265,6 +288,9 @@ func (k *checker) embedded() {
 		}
 	}
 	if q.ClusterListen == "" {
+		if !k.known("queue.cluster_listen") {
+			return
+		}
 		if len(q.ClusterRoutes) > 0 {
 			k.add("queue.cluster_routes", "needs queue.cluster_listen")
 		}
@@ -289,6 +315,7 @@ func (k *checker) embedded() {
 	switch {
 	case err != nil:
 		k.try("queue.cluster_secret_file", err)
+	case !k.known("queue.cluster_secret_file"):
 	case value == "" && !loopback(q.ClusterListen):
 		k.add("queue.cluster_secret", "is missing: without one whoever reaches %s can join the cluster", q.ClusterListen)
 	}
@@ -360,6 +387,9 @@ func secret(value Secret, file string) (string, error) {
 
 func (k *checker) ledger() {
 	l := &k.c.Ledger
+	if !k.known("ledger.postgres", "ledger.postgres_file") {
+		return // so it is not known whether it is a file
+	}
 	if l.Postgres != "" && l.PostgresFile != "" {
 		k.add("ledger.postgres_file", "and ledger.postgres exclude each other")
 	}
@@ -369,12 +399,12 @@ func (k *checker) ledger() {
 		return
 	}
 	if dsn != "" {
-		if k.c.origins["ledger.sqlite"] != "" {
+		if k.c.read.origins["ledger.sqlite"] != "" {
 			k.add("ledger.sqlite", "and %s exclude each other", k.c.PostgresKey())
 		}
 		return
 	}
-	k.directory("ledger.sqlite", filepath.Dir(l.SQLite))
+	k.own("ledger.sqlite", filepath.Dir(l.SQLite))
 }
 
 // PostgresKey is the key that says how to connect to PostgreSQL.
@@ -391,7 +421,7 @@ func (k *checker) fetch() {
 		u, err := url.Parse(prefix)
 		if err != nil || u.Scheme == "" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 			k.add("fetch.allow", "%q is not the beginning of an address, such as \"https://archive.mozilla.org/pub/\"", redacted(prefix))
-		} else if u.Scheme == "http" && !f.Insecure {
+		} else if u.Scheme == "http" && !f.Insecure && k.known("fetch.insecure") {
 			k.add("fetch.allow", "%q needs fetch.insecure = true", prefix)
 		}
 	}
@@ -404,7 +434,7 @@ func (k *checker) fetch() {
 		u, err := url.Parse(f.Proxy)
 		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "socks5" {
 			k.add("fetch.proxy", "%q is not an address such as \"http://proxy:3128\"", redacted(f.Proxy))
-		} else if len(f.Allow) == 0 {
+		} else if len(f.Allow) == 0 && k.known("fetch.allow") {
 			k.add("fetch.proxy", "needs fetch.allow: behind a proxy addresses cannot be checked")
 		}
 	}
@@ -519,8 +549,11 @@ func (k *checker) plugin(prefix string, p *Plugin) {
 
 func (k *checker) storage() {
 	s := &k.c.Storage
-	if s.Command == "" {
-		if k.c.origins["storage.presign"] != "" && s.Presign.Duration > 0 {
+	switch {
+	case s.Command != "":
+		k.plugin("storage.", &s.Plugin)
+	case k.known("storage.command"):
+		if k.c.read.origins["storage.presign"] != "" && s.Presign.Duration > 0 {
 			k.add("storage.presign", "needs a plugin (storage.command)")
 		}
 		if s.SHA256 != "" {
@@ -528,7 +561,6 @@ func (k *checker) storage() {
 		}
 		return
 	}
-	k.plugin("storage.", &s.Plugin)
 	_, err := k.c.Seal()
 	k.try("storage.seal_file", err)
 	if s.Prefix != "" && (!strings.HasSuffix(s.Prefix, "/") || strings.HasPrefix(s.Prefix, "/") || strings.Contains(s.Prefix, "//")) {
@@ -538,10 +570,11 @@ func (k *checker) storage() {
 
 func (k *checker) signing() {
 	s := &k.c.Signing
-	names := map[string]bool{}
+	names, named := map[string]bool{}, true
 	for i := range s.Plugins {
 		p := &s.Plugins[i]
 		at := number("signing.plugins", i, "")
+		named = named && k.known(at+"name")
 		switch {
 		case p.Name == "":
 			k.add(at+"name", "is missing")
@@ -557,7 +590,7 @@ func (k *checker) signing() {
 		if key.ID == "" {
 			k.add(at+"id", "is missing")
 		}
-		if !names[key.Plugin] {
+		if !names[key.Plugin] && k.known("signing.plugins") && named {
 			k.add(at+"plugin", "%q is not the name of one of signing.plugins", key.Plugin)
 		}
 		if key.PublicKey == "" {
@@ -576,8 +609,15 @@ func (k *checker) signing() {
 	if len(s.Keys) > 0 && s.Policy == "" {
 		k.add("signing.policy", "is missing: it says which key may sign which channel")
 	}
-	_, err := k.c.SigningPolicy()
-	k.try("signing.policy", err)
+	called := k.known("signing.keys")
+	for i := range s.Keys {
+		at := number("signing.keys", i, "")
+		called = called && k.known(at+"name", at+"id")
+	}
+	if called {
+		_, err := k.c.SigningPolicy()
+		k.try("signing.policy", err)
+	}
 	for _, name := range s.Trust {
 		_, err := PublicKey(name)
 		k.try("signing.trust", err)
@@ -643,19 +683,24 @@ func (k *checker) auth() {
 		t := &a.Tokens[i]
 		at := number("auth.tokens", i, "")
 		switch {
+		case t.Name == "":
+			k.add(at+"name", "is missing: it says in the history who asked")
 		case !tokenName.MatchString(t.Name):
 			k.add(at+"name", "%q is not 1 to 64 letters, digits, \".\", \"_\" and \"-\"", t.Name)
 		case names[t.Name]:
 			k.add(at+"name", "%q is taken", t.Name)
 		}
 		names[t.Name] = true
-		if !slices.Contains(roles, t.Role) {
+		switch {
+		case t.Role == "":
+			k.add(at+"role", "is missing: read, submit or operate")
+		case !slices.Contains(roles, t.Role):
 			k.add(at+"role", "%q is none of read, submit, operate", t.Role)
 		}
 		if t.Quota < 0 {
 			k.add(at+"quota", "%d is less than 0", t.Quota)
 		}
-		if _, err := t.Sum(); err != nil {
+		if _, err := t.Sum(); err != nil && k.known(at+"hash", at+"token_file") {
 			key := at + "hash"
 			if t.TokenFile != "" {
 				key = at + "token_file"
@@ -663,7 +708,7 @@ func (k *checker) auth() {
 			k.try(key, err)
 		}
 	}
-	if !k.c.Loopback() && a.Anonymous == RoleNone && len(a.Tokens) == 0 && hostPort(k.c.Server.Listen) == nil {
+	if !k.c.Loopback() && a.Anonymous == RoleNone && len(a.Tokens) == 0 && k.known("auth.anonymous") && hostPort(k.c.Server.Listen) == nil {
 		by := k.c.Server.Listen
 		if loopback(by) {
 			by += " through a proxy (server.public_url, server.trusted_proxies)"

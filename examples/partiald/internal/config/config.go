@@ -1,6 +1,6 @@
 // Package config has the configuration of partiald: one TOML file, the environment over it, and defaults under it that
-// make a service for one machine without any file. What is wrong is reported together, first all that cannot be read,
-// then all that cannot be used, each problem with its key and the place it comes from.
+// make a service for one machine without any file. What is wrong is reported together, what cannot be read and what
+// cannot be used, each problem with its key and the place it comes from.
 //
 //	defaults  <  file (--config)  <  environment (PARTIALD_SECTION_KEY)  <  flags
 //
@@ -36,7 +36,7 @@ type Config struct {
 	Limits    Limits    `toml:"limits"`
 	Log       Log       `toml:"log"`
 
-	origins map[string]string // where a key that is not the default was set
+	read reading
 }
 
 // Server is how the service is reached.
@@ -230,10 +230,10 @@ func (c *Config) Dev() {
 }
 
 func (c *Config) note(key, origin string) {
-	if c.origins == nil {
-		c.origins = map[string]string{}
+	if c.read.origins == nil {
+		c.read.origins = map[string]string{}
 	}
-	c.origins[key] = origin
+	c.read.origins[key] = origin
 }
 
 // Set replaces a key by what a flag says.
@@ -250,27 +250,27 @@ func (c *Config) Set(key, value, flag string) error {
 }
 
 // Origin says where a key was set: a line of the file, a variable, a flag; "" for the default.
-func (c *Config) Origin(key string) string { return c.origins[key] }
+func (c *Config) Origin(key string) string { return c.read.origins[key] }
 
-// fill gives keys their value that depend on this machine.
-func (c *Config) fill() []Problem {
-	var problems []Problem
+// fill gives keys their values that depend on this machine.
+func (k *checker) fill() {
+	c := k.c
 	if c.Name == "" {
 		name, err := os.Hostname()
 		if err != nil {
-			problems = append(problems, Problem{Key: "name", Message: "this machine has no name (" + err.Error() + "): set one"})
+			k.add("name", "this machine has no name (%s): set one", err)
 		}
 		c.Name = name
 	}
 	if c.Data == "" {
 		dir, err := userDir("STATE_DIRECTORY", "XDG_STATE_HOME", ".local/state")
 		if err != nil {
-			problems = append(problems, Problem{Key: "data", Message: "no directory by default (" + err.Error() + "): set one"})
+			k.add("data", "no directory by default (%s): set one", err)
 		}
 		c.Data = dir
 	}
 	if c.Cache.Dir == "" {
-		if c.origins["data"] != "" {
+		if c.read.origins["data"] != "" {
 			c.Cache.Dir = filepath.Join(c.Data, "cache")
 		} else if dir, err := userDir("CACHE_DIRECTORY", "XDG_CACHE_HOME", ".cache"); err == nil {
 			c.Cache.Dir = dir
@@ -296,7 +296,6 @@ func (c *Config) fill() []Problem {
 			c.Auth.Anonymous = RoleOperate
 		}
 	}
-	return problems
 }
 
 // userDir returns the directory that systemd names, else one below the user's.

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/pelletier/go-toml/v2"
 
 	"github.com/senbonzakura/senbonzakura/internal/testkit"
 )
@@ -26,10 +28,7 @@ func load(t *testing.T, text string, environ ...string) (*Config, error) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c, err := Load(file, append(environ, "PARTIALD_DATA="+dir, "HOME="+dir))
-	if err != nil {
-		return nil, err
-	}
+	c := Load(file, append(environ, "PARTIALD_DATA="+dir, "HOME="+dir))
 	return c, c.Finish()
 }
 
@@ -46,11 +45,11 @@ func problems(t *testing.T, err error) []Problem {
 func TestDocumentedFile(t *testing.T) {
 	t.Parallel()
 	name := filepath.Join(testkit.Root(t), "docs", "partiald.toml")
-	c, err := Load(name, nil)
-	if err != nil {
+	c := Load(name, nil)
+	if err := c.Unreadable(); err != nil {
 		t.Fatal(err)
 	}
-	same := cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".origins" }, cmp.Ignore())
+	same := cmpopts.IgnoreUnexported(Config{})
 	want := Default()
 	emptyLists(reflect.ValueOf(want).Elem())
 	emptyLists(reflect.ValueOf(c).Elem())
@@ -66,8 +65,8 @@ func TestDocumentedFile(t *testing.T) {
 	if err := os.WriteFile(all, regexp.MustCompile(`(?m)^#([a-z\[])`).ReplaceAll(data, []byte("$1")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	full, err := Load(all, nil)
-	if err != nil {
+	full := Load(all, nil)
+	if err := full.Unreadable(); err != nil {
 		t.Fatalf("with the examples: %v", err)
 	}
 	eachLeaf(reflect.ValueOf(full).Elem(), "", func(key string, v reflect.Value) {
@@ -101,10 +100,7 @@ func TestWithoutFile(t *testing.T) {
 		t.Setenv(name, "")
 	}
 	t.Setenv("HOME", dir)
-	c, err := Load("", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := Load("", nil)
 	if err := c.Finish(); err != nil {
 		t.Fatal(err)
 	}
@@ -133,10 +129,7 @@ func TestDirectoriesOfSystemd(t *testing.T) {
 	t.Setenv("HOME", "")
 	t.Setenv("STATE_DIRECTORY", dir+"/state:"+dir+"/other")
 	t.Setenv("CACHE_DIRECTORY", dir+"/cache")
-	c, err := Load("", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := Load("", nil)
 	if err := c.Finish(); err != nil {
 		t.Fatal(err)
 	}
@@ -189,16 +182,27 @@ func TestProblems(t *testing.T) {
 		{"unknown key", "[cache]\ndri = \"/x\"\n", nil, []string{"partiald.toml:2: cache.dri: unknown key (did you mean cache.dir?)\n  2 | dri = \"/x\"\n    | ^"}},
 		{"unknown key, behind a tab", "[cache]\n\tdri = \"/x\"\n", nil, []string{"  2 | \tdri = \"/x\"\n    | \t^"}},
 		{"unknown key in a wrong section", "[server]\nack_wait = \"3s\"\n", nil, []string{"server.ack_wait: unknown key (there is ack_wait in [queue])"}},
-		{"unknown section", "[sevrer]\nlisten = \"x\"\n", nil, []string{"partiald.toml:1: sevrer", "unknown key"}},
+		{"unknown section", "[sevrer]\nlisten = \"x\"\n", nil, []string{"partiald.toml:1: sevrer: unknown key (did you mean server?)"}},
+		{"unknown key of the top in a section", "[log]\ndata = \"/x\"\n", nil, []string{"log.data: unknown key (there is data at the top)"}},
+		{"unknown key of several sections", "[cache]\nlisten = \"x\"\n", nil, []string{"cache.listen: unknown key (there is listen in [server] and in [queue])"}},
+		{"unknown variable, nearly", "", []string{"PARTIALD_QUEUE_LIMT=x"}, []string{"PARTIALD_QUEUE_LIMT: no key has this variable (did you mean PARTIALD_QUEUE_LIMIT?)"}},
 		{"two unknown keys", "[log]\na = 1\nb = 2\n", nil, []string{"log.a: unknown key", "log.b: unknown key"}},
 		{"file and environment", "[log]\na = 1\n", []string{"PARTIALD_LOG_B=1"}, []string{"log.a: unknown key", "PARTIALD_LOG_B: no key"}},
-		{"unknown key in a list", "[[auth.tokens]]\nnam = \"x\"\n", nil, []string{"partiald.toml:2: auth.tokens.nam: unknown key"}},
+		{"unknown key in a list", "[[auth.tokens]]\nnam = \"x\"\n", nil, []string{"partiald.toml:2: auth.tokens[0].nam: unknown key (did you mean auth.tokens[0].name?)"}},
 		{"number for a text", "[server]\nlisten = 8080\n", nil, []string{"partiald.toml:2: server.listen: is an integer, want a text in quotes\n  2 | listen = 8080\n    |          ^"}},
 		{"text for a number", "[queue]\n\nlimit = \"5\"\n", nil, []string{"partiald.toml:3: queue.limit: is a string, want a whole number"}},
 		{"text for a list", "[fetch]\nallow = \"https://a/\"\n", nil, []string{"fetch.allow: is a string, want a list in brackets"}},
 		{"text for a boolean", "[fetch]\ninsecure = \"yes\"\n", nil, []string{"fetch.insecure: is a string, want true or false"}},
 		{"table for a list of tables", "[auth]\ntokens = 3\n", nil, []string{"auth.tokens: is an integer, want tables in double brackets"}},
 		{"number for a duration", "[queue]\nack_wait = 30\n", nil, []string{"partiald.toml:2: queue.ack_wait: is an integer, want a time span in quotes, such as \"30s\"\n  2 | ack_wait = 30\n    |            ^"}},
+		{"number for a size", "[cache]\nmemory = -5\n", nil, []string{"partiald.toml:2: cache.memory: is an integer, want a size in quotes, such as \"20GB\"\n  2 | memory = -5\n    |          ^"}},
+		{"number for a secret", "[queue]\ncluster_secret = 5\n", nil, []string{"queue.cluster_secret: is an integer, want a text in quotes\n  2 | cluster_secret = …\n    |                  ^"}},
+		{"list for a duration", "[queue]\nack_wait = [\n3]\n", nil, []string{"partiald.toml:2: queue.ack_wait: is an array, want a time span in quotes, such as \"30s\"\n  2 | ack_wait = [\n    |            ^"}},
+		{"number in a list", "[fetch]\nallow = [\"https://a/\", 3]\n", nil, []string{"partiald.toml:2: fetch.allow: has an integer in it, want a text in quotes\n  2 | allow = [\"https://a/\", 3]\n    |                        ^"}},
+		{"number in an inline table", "storage = {prefix = 3}\n", nil, []string{"partiald.toml:1: storage: has an integer in it, which cannot stand here"}},
+		{"table for a text", "[log.level]\nx = 1\n", nil, []string{"partiald.toml:1: log.level: is a table, want a text in quotes"}},
+		{"list of tables for a table", "[[server]]\nlisten = \"x\"\n", nil, []string{"partiald.toml:1: server: is a list of tables, want a table"}},
+		{"table twice", "[log]\n[log]\nlevel = \"x\"\n", nil, []string{"partiald.toml:2: log: table log already exists"}},
 		{"bad duration", "[queue]\nack_wait = \"half an hour\"\n", nil, []string{"partiald.toml:2: queue.ack_wait: \"half an hour\" is not a time span"}},
 		{"bad size", "[cache]\nmemory = \"much\"\n", nil, []string{"partiald.toml:2: cache.memory: \"much\" is not a size"}},
 		{"no TOML", "server listen\n", nil, []string{"partiald.toml:1: "}},
@@ -236,7 +240,9 @@ func TestProblems(t *testing.T) {
 		{"bad rules", "[toolchain]\nrules = [\"" + exists + "\"]\n", nil, []string{"toolchain.rules: " + exists}},
 		{"bad role", "[[auth.tokens]]\nname = \"a\"\nrole = \"root\"\nhash = \"sha256:" + strings.Repeat("0", 64) + "\"\n", nil, []string{"partiald.toml:3: auth.tokens[0].role: \"root\" is none of"}},
 		{"bad hash", "[[auth.tokens]]\nname = \"a\"\nrole = \"read\"\nhash = \"secret\"\n", nil, []string{"auth.tokens[0].hash: is not sha256: and 64"}},
-		{"no hash", "[[auth.tokens]]\nname = \"a\"\nrole = \"read\"\n", nil, []string{"auth.tokens[0].hash: is missing"}},
+		{"no hash", "[log]\n[[auth.tokens]]\nname = \"a\"\nrole = \"read\"\n", nil, []string{"partiald.toml:2: auth.tokens[0].hash: is missing (\"partiald token\" makes one), as is token_file\n  2 | [[auth.tokens]]\n    |   ^"}},
+		{"no role", "[[auth.tokens]]\nname = \"a\"\nhash = \"sha256:" + strings.Repeat("0", 64) + "\"\n", nil, []string{"auth.tokens[0].role: is missing: read, submit or operate"}},
+		{"no name", "[[auth.tokens]]\nrole = \"read\"\nhash = \"sha256:" + strings.Repeat("0", 64) + "\"\n", nil, []string{"auth.tokens[0].name: is missing"}},
 		{"short token", "[[auth.tokens]]\nname = \"a\"\nrole = \"read\"\ntoken_file = \"" + exists + "\"\n", nil, []string{"auth.tokens[0].token_file: the token in " + exists + " is shorter"}},
 		{"name twice", strings.Repeat("[[auth.tokens]]\nname = \"a\"\nrole = \"read\"\nhash = \"sha256:"+strings.Repeat("0", 64)+"\"\n", 2), nil, []string{"partiald.toml:6: auth.tokens[1].name: \"a\" is taken"}},
 		{"bad anonymous", "[auth]\nanonymous = \"all\"\n", nil, []string{"auth.anonymous: \"all\" is none of"}},
@@ -267,6 +273,202 @@ func TestProblems(t *testing.T) {
 	}
 }
 
+// One look says everything: what cannot be read, what cannot be used, and what is wrong with the environment, in the
+// order of the file.
+func TestAllProblems(t *testing.T) {
+	t.Parallel()
+	const text = `[server]
+listen = 8080
+public_url = "updates"
+[workers]
+attempts = 0
+
+	[queue]
+ack_wait = 30
+limit = "many"
+timeout = "1ms"
+[cache]
+dri = "/x"
+completes = "much"
+[[auth.tokens]]
+name = "a b"
+role = 3
+`
+	_, err := load(t, text, "PARTIALD_LOG_LEVEL=loud", "PARTIALD_LOG_FROMAT=json", "PARTIALD_LIMITS_BATCH=x", "PARTIALD_CACHE_PATCHES=x")
+	want := `partiald.toml:2: server.listen: is an integer, want a text in quotes
+  2 | listen = 8080
+    |          ^
+partiald.toml:3: server.public_url: "updates" is not an address such as "https://updates.example.com"
+  3 | public_url = "updates"
+    |              ^
+partiald.toml:5: workers.attempts: 0 is not between 1 and 100
+  5 | attempts = 0
+    |            ^
+partiald.toml:8: queue.ack_wait: is an integer, want a time span in quotes, such as "30s"
+  8 | ack_wait = 30
+    |            ^
+partiald.toml:9: queue.limit: is a string, want a whole number
+  9 | limit = "many"
+    |         ^
+partiald.toml:10: queue.timeout: 1ms is too short: at least 100ms
+  10 | timeout = "1ms"
+     |           ^
+partiald.toml:12: cache.dri: unknown key (did you mean cache.dir?)
+  12 | dri = "/x"
+     | ^
+partiald.toml:13: cache.completes: "much" is not a size such as "512MB" or "20GB"
+  13 | completes = "much"
+     |             ^
+partiald.toml:14: auth.tokens[0].hash: is missing ("partiald token" makes one), as is token_file
+  14 | [[auth.tokens]]
+     |   ^
+partiald.toml:15: auth.tokens[0].name: "a b" is not 1 to 64 letters, digits, ".", "_" and "-"
+  15 | name = "a b"
+     |        ^
+partiald.toml:16: auth.tokens[0].role: is an integer, want a text in quotes
+  16 | role = 3
+     |        ^
+PARTIALD_CACHE_PATCHES: cache.patches: "x" is not a size such as "512MB" or "20GB"
+PARTIALD_LIMITS_BATCH: limits.batch: "x" is not a whole number
+PARTIALD_LOG_FROMAT: no key has this variable (did you mean PARTIALD_LOG_FORMAT?)
+PARTIALD_LOG_LEVEL: log.level: "loud" is none of debug, info, warn, error`
+	if diff := cmp.Diff(want, fmt.Sprint(err)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// What only follows from a value that could not be read is not said. Each case is a file, and the keys that problems are
+// about: no others.
+func TestNoFollowingProblems(t *testing.T) {
+	t.Parallel()
+	exists := filepath.Join(t.TempDir(), "exists")
+	if err := os.WriteFile(exists, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	hash := `hash = "sha256:` + strings.Repeat("0", 64) + `"`
+	for _, tt := range []struct {
+		name, text string
+		environ    []string
+		want       []string
+	}{
+		{"data", "data = 3\n", []string{"PARTIALD_DATA="}, []string{"data"}},
+		{"data that cannot be", "data = \"" + exists + "/x\"\n", []string{"PARTIALD_DATA=" + exists + "/x"}, []string{"data"}},
+		{"TLS of the server", "[server]\ntls_key = 3\ntls_certificate = \"/c\"\n", nil, []string{"server.tls_key"}},
+		{"which queue", "[queue]\nurls = 3\ncredentials = \"/x\"\ncluster_routes = [\"a:1\"]\nreplicas = 3\n", nil, []string{"queue.urls"}},
+		{"whether there is a cluster", "[queue]\ncluster_listen = 3\ncluster_routes = [\"a:1\"]\nreplicas = 3\n", nil, []string{"queue.cluster_listen"}},
+		{"where the others are", "[queue]\ncluster_listen = \"127.0.0.1:1\"\ncluster_routes = 3\nobjects = true\n", nil, []string{"queue.cluster_routes"}},
+		{"secret of the cluster", "[queue]\ncluster_listen = \":1\"\ncluster_routes = [\"a:1\"]\nobjects = true\ncluster_secret_file = 3\n", nil, []string{"queue.cluster_secret_file"}},
+		{"TLS of the queue", "[queue]\ntls_ca = 3\ntls_certificate = \"/c\"\ntls_key = \"/k\"\n", nil, []string{"queue.tls_ca"}},
+		{"shared store", "[queue]\nurls = [\"nats://q\"]\nobjects = \"true\"\n", nil, []string{"queue.objects"}},
+		{"which ledger", "[ledger]\npostgres = 3\nsqlite = \"" + exists + "/x/ledger\"\n", nil, []string{"ledger.postgres"}},
+		{"http", "[fetch]\ninsecure = \"yes\"\nallow = [\"http://a/\"]\n", nil, []string{"fetch.insecure"}},
+		{"what a proxy may", "[fetch]\nallow = \"https://a/\"\nproxy = \"http://p:1\"\n", nil, []string{"fetch.allow"}},
+		{"whether there is a store", "[storage]\ncommand = 3\nsha256 = \"0\"\npresign = \"1m\"\nprefix = \"x\"\n", nil, []string{"storage.command", "storage.prefix"}},
+		{"name that is nearly right", "[storage]\ncomand = \"x\"\nsha256 = \"0\"\n", nil, []string{"storage.comand"}},
+		{"variable that is nearly right", "[storage]\nsha256 = \"0\"\n", []string{"PARTIALD_STORAGE_COMAND=x"}, []string{""}},
+		{"section that is nearly right", "[storag]\ncommand = \"x\"\n", []string{"PARTIALD_STORAGE_SHA256=0"}, []string{"storag"}},
+		{"key in a wrong section", "[cache]\ncommand = \"x\"\n[storage]\nsha256 = \"0\"\n", nil, []string{"cache.command"}},
+		{"names of signers", "[[signing.plugins]]\nname = 3\ncommand = \"" + exists + "\"\nsha256 = \"2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881\"\n" +
+			"[[signing.keys]]\nid = \"k\"\nplugin = \"hsm\"\npublic_key = \"release-primary\"\n[signing]\npolicy = 3\n", nil, []string{"signing.plugins[0].name", "signing.policy"}},
+		{"tokens", "[server]\nlisten = \":1\"\n[auth]\ntokens = 3\n", nil, []string{"auth.tokens"}},
+		{"who may come", "[server]\nlisten = \":1\"\n[auth]\nanonymous = 3\n", nil, []string{"auth.anonymous"}},
+		{"file of a token", "[[auth.tokens]]\nname = \"a\"\nrole = \"read\"\ntoken_file = 3\n", nil, []string{"auth.tokens[0].token_file"}},
+		{"the environment knows better", "[log]\nlevel = 3\n", []string{"PARTIALD_LOG_LEVEL=loud"}, []string{"log.level", "log.level"}},
+		{"the environment is wrong about it", "[log]\nformat = \"xml\"\n[workers]\nattempts = 0\n", []string{"PARTIALD_WORKERS_ATTEMPTS=x"}, []string{"log.format", "workers.attempts"}},
+		{"torn", "[log]\nformat = \"xml\"\nlevel = loud\n[server]\nlisten = 3\n", []string{"PARTIALD_SERVER_LISTEN=:1", "PARTIALD_LIMITS_BATCH=0"}, []string{"log.format", "", "limits.batch"}},
+		{"torn after a wrong type", "[log]\nlevel = 3\nformat = [\n  \"a\",\n  b\n", nil, []string{"log.level", ""}},
+		{"torn after a number for a text", "[queue]\nack_wait = 3\n=\n", nil, []string{"queue.ack_wait", ""}},
+		{"several numbers for texts", "[queue]\nack_wait = 3\ntimeout = 4\n[cache]\nmemory = 3\n[log]\nlevel = 3", nil, []string{"queue.ack_wait", "queue.timeout", "cache.memory", "log.level"}},
+		{
+			"torn among list tables", "[signing]\npolicy = \"\"\n[[signing.plugins]]\nname = \"a\"\ncommand = \"/nowhere\"\n[[signing.keys]]\nid = \"k\"\nplugin = \"b\"\npublic_key = \"release-primary\"\n[[signing.plugins]\n", nil,
+			[]string{"signing.policy", "signing.plugins[0].command", ""},
+		},
+		{"all of a table", "[log]\nlevel = \"info\"\n[[auth.tokens]]\nname = \"a\"\nrole = \"read\"\n" + hash + "\n[log]\nformat = 3\n[limits]\nbatch = 0\n", nil, []string{"log", "limits.batch"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			environ := tt.environ
+			file := filepath.Join(t.TempDir(), "partiald.toml")
+			if err := os.WriteFile(file, []byte(tt.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			err := Load(file, environ).Finish()
+			for _, p := range problems(t, err) {
+				got = append(got, p.Key)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("problems with other keys (-want +got):\n%s\n%v", diff, err)
+			}
+		})
+	}
+}
+
+// Problems show the line, but no secret that stands in it.
+func TestSnippetsHideSecrets(t *testing.T) {
+	t.Parallel()
+	_, err := load(t, `[queue]
+urls = ["http://u:hidden@q", "nats://u:hid/den@q"]
+cluster_secret = "hidden
+[ledger]
+`)
+	_, err2 := load(t, `[ledger]
+postgress = "postgres://u:hidden@db/x"
+[queue]
+cluster_secre = "hidden"
+[storage]
+command = "/nowhere"
+env = [
+  "S3_SECRET=hidden", 3,
+]
+[[auth.tokens]]
+nam = "x"
+token_fil = "/run/token"
+`)
+	for _, err := range []error{err, err2} {
+		if err == nil || strings.Contains(err.Error(), "hidden") || strings.Contains(err.Error(), "hid/den") {
+			t.Errorf("a secret is in\n%v", err)
+		}
+	}
+	for _, want := range []string{"urls = [\"http://…@q\", \"nats://…@q\"]\n", "cluster_secret = …\n"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("no %q in\n%v", want, err)
+		}
+	}
+	for _, want := range []string{"postgress = …\n", "cluster_secre = …\n", "\"S3_SECRET=…\n"} {
+		if !strings.Contains(err2.Error(), want) {
+			t.Errorf("no %q in\n%v", want, err2)
+		}
+	}
+}
+
+// Whatever stands in a file, reading it comes to an end, and finds fault with what the decoder does not take. Each problem
+// is in a line that there is.
+func FuzzFile(f *testing.F) {
+	for _, text := range []string{
+		"", "[log]\nlevel = \"info\"\n", "[log]\r\nlevel = 3\r\n[log]\n", "[[auth.tokens]]\nname = 3\n[[auth.tokens]]\nrole = 1\n", "a = [\n1,\n",
+		"storage = {command = 3}\n", "[queue]\nack_wait = 30\nlimit = \"x\"\n=\n", "log.level.x = 3\n", "\"a.b\" = 1\n'' = 2\n", "[auth.tokens]\nx = 1\n",
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if len(data) > 4<<10 {
+			t.Skip() // it takes as many rounds as there are faults
+		}
+		c := Default()
+		c.readData("f.toml", data)
+		_ = c.Finish()
+		if err := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields().Decode(Default()); err != nil && c.Unreadable() == nil {
+			t.Errorf("the decoder says %v, and no problem is found", err)
+		}
+		for _, p := range c.read.problems {
+			if lines := bytes.Count(data, []byte("\n")) + 1; p.Line < 0 || p.Line > lines || (p.Line > 0) != (p.Snippet != "") {
+				t.Errorf("line %d of %d, %q", p.Line, lines, p.Snippet)
+			}
+		}
+	})
+}
+
 func TestUnreadableFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -278,7 +480,7 @@ func TestUnreadableFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{filepath.Join(dir, "none"): "no such file", dir: "is not a file", big: "at most 4194304"} {
-		if _, err := Load(name, nil); err == nil || !strings.Contains(err.Error(), "--config: ") || !strings.Contains(err.Error(), want) {
+		if err := Load(name, nil).Finish(); err == nil || !strings.Contains(err.Error(), "--config: ") || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", name, err, want)
 		}
 	}
@@ -335,8 +537,8 @@ completes = "7GB"
 	if err := os.WriteFile(again, out.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d, err := Load(again, nil)
-	if err != nil {
+	d := Load(again, nil)
+	if err := d.Unreadable(); err != nil {
 		t.Fatal(err)
 	}
 	if d.Cache != c.Cache || d.Auth.Tokens[0] != c.Auth.Tokens[0] || d.Limits != c.Limits {
@@ -406,8 +608,8 @@ func TestDeployed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"partiald.toml", "cluster/partiald.toml"} {
-		c, err := Load(filepath.Join(deploy, name), nil)
-		if err != nil {
+		c := Load(filepath.Join(deploy, name), nil)
+		if err := c.Unreadable(); err != nil {
 			t.Fatal(err)
 		}
 		for line, dir := range map[string]string{"StateDirectory=": c.Data, "CacheDirectory=": c.Cache.Dir} {

@@ -2,10 +2,12 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"encoding"
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -25,6 +27,7 @@ const EnvPrefix = "PARTIALD_"
 type Problem struct {
 	Key     string // as in "server.listen"; "" where a file as a whole cannot be used
 	Origin  string // "partiald.toml:12", "PARTIALD_SERVER_LISTEN", "--listen", or "" for a default
+	Line    int    // of the file; 0 where it is not about one
 	Message string
 	Snippet string // the line and a caret below it, where there is one
 }
@@ -54,103 +57,297 @@ func (e *Error) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Load reads a file ("" for none) and variables, as os.Environ has them, over the defaults. What flags change comes
-// after it, and then [Config.Finish]. The error is an [*Error].
-func Load(file string, environ []string) (*Config, error) {
-	c := Default()
-	var problems []Problem
-	if file != "" {
-		problems = c.read(file)
-	}
-	problems = append(problems, c.overlay(environ)...)
-	if len(problems) > 0 {
-		return nil, &Error{problems}
-	}
-	return c, nil
+// reading is what reading a configuration leaves behind.
+type reading struct {
+	origins  map[string]string // where a key that is not the default was set
+	file     *source
+	problems []Problem       // all that could not be read
+	unread   map[string]bool // keys that somebody meant to set, and failed; with a section all that is in it
+	torn     bool            // the file could not be read to its end: nobody knows what else it would have set
 }
 
-// Finish fills in what depends on the machine and says everything that is wrong, in an [*Error].
+// Load reads a file ("" for none) and variables, as os.Environ has them, over the defaults. What flags change comes
+// after it, and then [Config.Finish], which says everything that is wrong.
+func Load(file string, environ []string) *Config {
+	c := Default()
+	if file != "" {
+		c.readFile(file)
+	}
+	c.overlay(environ)
+	return c
+}
+
+// Unreadable says what of file and environment cannot be read, in an [*Error], for those who do not care whether the
+// rest can be used. [Config.Finish] says it as well.
+func (c *Config) Unreadable() error {
+	if len(c.read.problems) == 0 {
+		return nil
+	}
+	return &Error{c.read.problems}
+}
+
+// Finish fills in what depends on the machine and says everything that is wrong, in an [*Error]: what cannot be read and
+// what cannot be used, in the order of the file. What only follows from a value that could not be read is left out.
 func (c *Config) Finish() error {
-	problems := c.fill()
-	problems = append(problems, c.check()...)
+	k := &checker{c: c}
+	k.fill()
+	k.check()
+	problems := slices.Concat(c.read.problems, k.problems)
 	if len(problems) == 0 {
 		return nil
 	}
 	for i := range problems {
-		if problems[i].Origin == "" {
-			problems[i].Origin = c.origins[problems[i].Key]
-		}
+		c.place(&problems[i])
 	}
+	line := func(p Problem) int { return cmp.Or(p.Line, math.MaxInt) }
+	slices.SortStableFunc(problems, func(a, b Problem) int { return cmp.Compare(line(a), line(b)) })
 	return &Error{problems}
 }
 
 // At names the place of a key in a problem that is found later, such as a server that does not answer.
 func (c *Config) At(key string, err error) error {
-	return &Error{[]Problem{{Key: key, Origin: c.origins[key], Message: err.Error()}}}
+	p := Problem{Key: key, Message: err.Error()}
+	c.place(&p)
+	return &Error{[]Problem{p}}
+}
+
+// place says where the key of a problem was set: for one that is missing in a list table, where that begins.
+func (c *Config) place(p *Problem) {
+	if p.Origin != "" {
+		return
+	}
+	key := p.Key
+	if i := strings.LastIndexByte(key, ']'); c.read.origins[key] == "" && i >= 0 {
+		key = key[:i+1]
+	}
+	p.Origin = c.read.origins[key]
+	if f := c.read.file; f != nil {
+		if at, ok := f.at[key]; ok && p.Origin == f.origin(at.row) {
+			p.Line, p.Snippet = at.row, f.show(at.row, at.column)
+		}
+	}
+}
+
+// known says whether a key has the value that it was meant to have: where that could not be read, what would follow
+// from the default is not worth saying.
+func (c *Config) known(key string) bool {
+	r := &c.read
+	if r.origins[key] != "" {
+		t := typeOf(key)
+		return !r.torn || t == nil || !isTables(reflect.New(t).Elem()) // of which there may have been more
+	}
+	for at := key; at != ""; at = parent(at) {
+		if r.unread[at] {
+			return false
+		}
+	}
+	return !r.torn
+}
+
+// parent returns what a key is in: of "auth.tokens[1].role" it is "auth.tokens[1]", then "auth.tokens", then "auth".
+func parent(key string) string {
+	if i := strings.LastIndexAny(key, ".["); i >= 0 {
+		return key[:i]
+	}
+	return ""
+}
+
+// wrong notes something that cannot be read.
+func (c *Config) wrong(p Problem) {
+	c.read.problems = append(c.read.problems, p)
+	if p.Key != "" {
+		c.unknown(p.Key)
+	}
+}
+
+// unknown notes that somebody meant to set a key.
+func (c *Config) unknown(key string) {
+	if c.read.unread == nil {
+		c.read.unread = map[string]bool{}
+	}
+	c.read.unread[key] = true
+}
+
+// source is a configuration file.
+type source struct {
+	name string
+	data []byte
+	at   map[string]place // of what it sets
+}
+
+type place struct{ row, column int }
+
+func (f *source) origin(row int) string { return f.name + ":" + strconv.Itoa(row) }
+
+// problem is one at a place of the file.
+func (f *source) problem(key, message string, row, column int) Problem {
+	return Problem{Key: key, Origin: f.origin(row), Line: row, Message: message, Snippet: f.show(row, column)}
+}
+
+// show returns a line of the file with a caret below a column.
+func (f *source) show(row, column int) string {
+	lines := strings.Split(string(f.data), "\n")
+	if row < 1 || row > len(lines) {
+		return ""
+	}
+	line := concealed(strings.TrimRight(lines[row-1], "\r"))
+	indent := strings.Map(func(r rune) rune {
+		if r == '\t' {
+			return r
+		}
+		return ' '
+	}, line[:min(max(column, 1), len(line)+1)-1])
+	number := strconv.Itoa(row)
+	return fmt.Sprintf("  %s | %s\n  %s | %s^", number, line, strings.Repeat(" ", len(number)), indent)
+}
+
+var userInfo = regexp.MustCompile(`://[^\s"']*@`)
+
+// concealed is a line of the file without what must stay in it: problems end up in logs and tickets.
+func concealed(line string) string {
+	before, value, ok := strings.Cut(line, "=")
+	_, name, _ := cutLast(strings.ToLower(strings.TrimSpace(before)))
+	switch {
+	case !ok || strings.HasSuffix(name, "_file") || slices.Contains([]string{"tls_key", "public_key"}, name):
+	case isSecret(name) || nearest(name, []string{"cluster_secret", "postgres", "env"}) != "":
+		gap := value[:len(value)-len(strings.TrimLeft(value, " \t"))]
+		return before + "=" + gap + "…"
+	}
+	return userInfo.ReplaceAllString(line, "://…@")
 }
 
 const maxFile = 4 << 20
 
-func (c *Config) read(file string) []Problem {
+func (c *Config) readFile(file string) {
 	data, err := readSmall(file, maxFile)
 	if err != nil {
-		return []Problem{{Origin: "--config", Message: err.Error()}}
+		c.read.torn = true
+		c.wrong(Problem{Origin: "--config", Message: err.Error()})
+		return
 	}
-	name := filepath.Base(file)
-	if problems := bareSpans(name, data); len(problems) > 0 {
-		return problems
-	}
-	decoder := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields()
-	err = decoder.Decode(c)
-	var wrong *toml.DecodeError
-	var unknown *toml.StrictMissingError
-	switch {
-	case errors.As(err, &unknown):
-		var problems []Problem
-		for i := range unknown.Errors {
-			e := &unknown.Errors[i]
-			p := located(name, data, e)
-			p.Message = "unknown key" + c.suggest(e.Key())
-			if !slices.Contains(problems, p) { // the library names some twice
-				problems = append(problems, p)
+	c.readData(filepath.Base(file), data)
+}
+
+// readData reads all of a file that can be read. What cannot is taken out, and the rest read again, to its end.
+func (c *Config) readData(name string, data []byte) {
+	f := &source{name: name, data: data, at: map[string]place{}}
+	c.read.file = f
+	rest := bytes.Clone(data)
+	for {
+		list, torn := assignments(rest)
+		if torn != nil {
+			if !c.read.torn { // else it is about what was cut off
+				c.read.torn = true
+				c.wrong(f.problem("", torn.message, torn.row, torn.column))
 			}
+			rest = upTo(rest, torn.row)
+			continue
 		}
-		return problems
-	case errors.As(err, &wrong):
-		p := located(name, data, wrong)
-		p.Message = explain(wrong)
-		return []Problem{p}
-	case err != nil:
-		return []Problem{{Origin: name, Message: err.Error()}}
-	}
-	for key, line := range positions(data) {
-		c.note(key, name+":"+strconv.Itoa(line))
-	}
-	return nil
-}
-
-// located says where in a file something is wrong, and shows it.
-func located(name string, data []byte, e *toml.DecodeError) Problem {
-	row, col := e.Position()
-	return shown(name, data, strings.Join(e.Key(), "."), row, col)
-}
-
-func shown(name string, data []byte, key string, row, col int) Problem {
-	p := Problem{Key: key, Origin: fmt.Sprintf("%s:%d", name, row)}
-	lines := strings.Split(string(data), "\n")
-	if row >= 1 && row <= len(lines) {
-		line := strings.TrimRight(lines[row-1], "\r")
-		col = min(max(col, 1), len(line)+1)
-		indent := strings.Map(func(r rune) rune {
-			if r == '\t' {
-				return r
+		if c.bare(rest, list) {
+			continue
+		}
+		next := Default()
+		err := toml.NewDecoder(bytes.NewReader(rest)).DisallowUnknownFields().Decode(next)
+		var extra *toml.StrictMissingError
+		var wrong *toml.DecodeError
+		switch {
+		case errors.As(err, &extra): // all else was taken
+		case errors.As(err, &wrong):
+			row, column := wrong.Position()
+			if i := atRow(list, row); i >= 0 {
+				c.wrong(f.problem(list[i].key, explain(wrong, list[i]), row, column))
+				erase(rest, list, i)
+				continue
 			}
-			return ' '
-		}, line[:col-1])
-		number := strconv.Itoa(row)
-		p.Snippet = fmt.Sprintf("  %s | %s\n  %s | %s^", number, line, strings.Repeat(" ", len(number)), indent)
+			fallthrough
+		case err != nil: // of which it is not known where it is
+			c.read.torn = true
+			c.wrong(Problem{Origin: f.name, Message: err.Error()})
+			return
+		}
+		next.read = c.read
+		*c = *next
+		for _, a := range list {
+			c.note(a.key, f.origin(a.row))
+			f.at[a.key] = place{a.row, a.column}
+		}
+		if extra != nil {
+			c.extras(extra, list)
+		}
+		return
 	}
-	return p
+}
+
+// bare takes out values that ought to be in quotes and are not, and says whether there were any: the decoder takes numbers
+// for sizes, and does not say where a time span is.
+func (c *Config) bare(data []byte, list []assignment) (found bool) {
+	for i, a := range list {
+		t := typeOf(a.key)
+		if a.table || a.value == unstable.String || t == nil || !isText(reflect.New(t).Elem()) {
+			continue
+		}
+		found = true
+		c.wrong(c.read.file.problem(a.key, "is "+article(a.value.String())+", want "+want(t), a.row, a.column))
+		erase(data, list, i)
+	}
+	return found
+}
+
+// extras notes the keys of a file that there are not.
+func (c *Config) extras(extra *toml.StrictMissingError, list []assignment) {
+	for i := range extra.Errors {
+		e := &extra.Errors[i]
+		row, column := e.Position()
+		key := strings.Join(e.Key(), ".")
+		if at := atRow(list, row); at >= 0 && listNumber.ReplaceAllString(list[at].key, "") == key {
+			key = list[at].key
+		}
+		meant, hint := suggest(key)
+		p := c.read.file.problem(key, "unknown key"+hint, row, column)
+		if slices.Contains(c.read.problems, p) { // the library names some twice
+			continue
+		}
+		c.wrong(p)
+		for _, m := range meant {
+			c.unknown(m)
+		}
+	}
+}
+
+// upTo returns the lines before a row, and always less than all of data.
+func upTo(data []byte, row int) []byte {
+	end := 0
+	for range row - 1 {
+		i := bytes.IndexByte(data[end:], '\n')
+		if i < 0 {
+			break
+		}
+		end += i + 1
+	}
+	if end == len(data) {
+		end = bytes.LastIndexByte(data[:max(end-1, 0)], '\n') + 1
+	}
+	return data[:end]
+}
+
+// erase makes an assignment blank, or a table with all that is in it. Everything else stays in its place.
+func erase(data []byte, list []assignment, i int) {
+	from, to := list[i].row, math.MaxInt
+	for _, a := range list[i+1:] {
+		if !list[i].table || a.table {
+			to = a.row
+			break
+		}
+	}
+	row := 1
+	for at, c := range data {
+		switch {
+		case c == '\n':
+			row++
+		case row >= from && row < to:
+			data[at] = ' '
+		}
+	}
 }
 
 var (
@@ -160,18 +357,30 @@ var (
 	}
 )
 
-// explain says in words of the file, not of the program, what is wrong with a value.
-func explain(e *toml.DecodeError) string {
+// explain says in words of the file, not of the program, what is wrong with what stands at a place.
+func explain(e *toml.DecodeError, at assignment) string {
 	message := strings.TrimPrefix(e.Error(), "toml: ")
-	m := decodeInto.FindStringSubmatch(message)
-	if m == nil {
+	var is string
+	switch m := decodeInto.FindStringSubmatch(message); {
+	case m != nil:
+		is = article(m[1])
+	case strings.HasPrefix(message, "cannot store a") && at.value == unstable.ArrayTable:
+		is = "a list of tables"
+	case strings.HasPrefix(message, "cannot store a"):
+		is = "a table"
+	default:
 		return message
 	}
-	is := "is " + article(m[1])
-	if t := typeOf(e.Key()); t != nil {
-		return is + ", want " + want(t)
+	t := typeOf(at.key)
+	switch {
+	case t == nil:
+		return "is " + is + ", which cannot stand here"
+	case at.value == unstable.Array && t.Kind() == reflect.Slice && !isTables(reflect.New(t).Elem()):
+		return "has " + is + " in it, want " + want(t.Elem())
+	case at.value == unstable.Array && t.Kind() == reflect.Slice, at.value == unstable.InlineTable && t.Kind() == reflect.Struct:
+		return "has " + is + " in it, which cannot stand here"
 	}
-	return is + ", which cannot stand here"
+	return "is " + is + ", want " + want(t)
 }
 
 func article(noun string) string {
@@ -182,28 +391,60 @@ func article(noun string) string {
 	return "a " + noun
 }
 
-// suggest names the known key that an unknown one looks like.
-func (c *Config) suggest(key []string) string {
-	if len(key) == 0 {
-		return ""
-	}
-	at := strings.Join(key, ".")
-	known := c.leaves()
-	for other := range known { // a key that stands in another section
-		if section, last, _ := cutLast(other); last == key[len(key)-1] && other != at {
-			return fmt.Sprintf(" (there is %s in [%s])", last, section)
+// suggest names the known keys that an unknown one looks like, and says that.
+func suggest(key string) (meant []string, hint string) {
+	section, last, _ := cutLast(key)
+	plain := listNumber.ReplaceAllString(section, "")
+	var like, places []string
+	eachKey(func(other string, inTables bool) {
+		in, name, _ := cutLast(other)
+		if inTables && in != plain {
+			return
 		}
+		if like = append(like, other); in != "" {
+			like = append(like, in)
+		}
+		if name != last || in == plain {
+			return
+		}
+		if meant = append(meant, other); in == "" { // it stands in another section
+			places = append(places, "at the top")
+		} else {
+			places = append(places, "in ["+in+"]")
+		}
+	})
+	if len(meant) > 0 {
+		return meant, fmt.Sprintf(" (there is %s %s)", last, strings.Join(places, " and "))
 	}
+	best := nearest(listNumber.ReplaceAllString(key, ""), like)
+	if best == "" {
+		return nil, ""
+	}
+	if in, name, ok := cutLast(best); ok && in == plain {
+		best = section + "." + name
+	}
+	return []string{best}, fmt.Sprintf(" (did you mean %s?)", best)
+}
+
+// nearest returns the first of those that are most like a name, "" where none is.
+func nearest(name string, known []string) string {
 	best, distance := "", 3
-	for other := range known {
-		if d := edits(at, other); d < distance || d == distance && best != "" && other < best {
+	for _, other := range known {
+		if d := edits(name, other); d < distance {
 			best, distance = other, d
 		}
 	}
-	if best == "" {
-		return ""
-	}
-	return fmt.Sprintf(" (did you mean %s?)", best)
+	return best
+}
+
+// eachKey calls visit for every key, in the order of the file, and says which are those of list tables.
+func eachKey(visit func(key string, inTables bool)) {
+	eachLeaf(reflect.ValueOf(Default()).Elem(), "", func(key string, v reflect.Value) {
+		visit(key, false)
+		if isTables(v) {
+			eachLeaf(reflect.New(v.Type().Elem()).Elem(), key+".", func(key string, _ reflect.Value) { visit(key, true) })
+		}
+	})
 }
 
 func cutLast(key string) (section, last string, ok bool) {
@@ -235,16 +476,23 @@ func edits(a, b string) int {
 	return row[len(b)]
 }
 
-// assignment is a key with its value in a file.
+// assignment is a key with its value in a file, or the head of a table.
 type assignment struct {
 	key    string // list tables have their number: auth.tokens[1].role
-	row    int    // of the key
-	column int    // of the value
-	value  unstable.Kind
+	row    int
+	column int           // of the value, or of the key of a table
+	value  unstable.Kind // also unstable.Table and unstable.ArrayTable
+	table  bool
+}
+
+// tear is where a file is no TOML any more.
+type tear struct {
+	message     string
+	row, column int
 }
 
 // assignments lists what a file sets, as far as it can be parsed.
-func assignments(data []byte) []assignment {
+func assignments(data []byte) ([]assignment, *tear) {
 	var list []assignment
 	var p unstable.Parser
 	p.Reset(data)
@@ -253,67 +501,71 @@ func assignments(data []byte) []assignment {
 	for p.NextExpression() {
 		e := p.Expression()
 		var parts []string
-		a := assignment{row: 1}
+		var start, end int
 		for it := e.Key(); it.Next(); {
 			n := it.Node()
+			if parts == nil {
+				start = int(n.Raw.Offset)
+			}
+			end = int(n.Raw.Offset + n.Raw.Length)
 			parts = append(parts, strings.ToLower(string(n.Data)))
-			a.row = bytes.Count(data[:n.Raw.Offset], []byte("\n")) + 1
 		}
-		key := strings.Join(parts, ".")
-		switch e.Kind {
-		case unstable.Table:
-			section = key + "."
-		case unstable.ArrayTable:
-			section = fmt.Sprintf("%s[%d].", key, counts[key])
-			if counts[key]++; counts[key] == 1 {
-				a.key = key
+		if parts == nil {
+			continue
+		}
+		a := assignment{key: strings.Join(parts, "."), row: bytes.Count(data[:start], []byte("\n")) + 1, value: e.Kind, table: true}
+		if e.Kind == unstable.KeyValue {
+			a.key, a.value, a.table = section+a.key, e.Value().Kind, false
+			start = end + bytes.IndexByte(data[end:], '=') + 1
+			start = len(data) - len(bytes.TrimLeft(data[start:], " \t"))
+		}
+		a.column = start - bytes.LastIndexByte(data[:start], '\n')
+		if t := typeOf(a.key); a.table && (t == nil && e.Kind == unstable.ArrayTable || t != nil && t.Kind() == reflect.Slice) {
+			if counts[a.key] == 0 {
 				list = append(list, a)
 			}
-		case unstable.KeyValue:
-			a.key, a.value = section+key, e.Value().Kind
-			a.column = 1
-			if at := int(e.Value().Raw.Offset); at <= len(data) && at > 0 {
-				a.column = at - bytes.LastIndexByte(data[:at], '\n')
-			}
-			list = append(list, a)
+			counts[a.key]++
+			a.key = fmt.Sprintf("%s[%d]", a.key, counts[a.key]-1)
 		}
+		if a.table {
+			section = a.key + "."
+		}
+		list = append(list, a)
 	}
-	return list
+	err := p.Error()
+	if err == nil {
+		return list, nil
+	}
+	t := &tear{err.Error(), 1, 1}
+	var at *unstable.ParserError
+	if errors.As(err, &at) {
+		start := p.Shape(p.Range(at.Highlight)).Start
+		t.row, t.column = start.Line, start.Column
+	}
+	return list, t
 }
 
-// positions returns the line of every key in a file.
-func positions(data []byte) map[string]int {
-	lines := map[string]int{}
-	for _, a := range assignments(data) {
-		lines[a.key] = a.row
+// atRow returns the number of the assignment that a row belongs to, or -1.
+func atRow(list []assignment, row int) int {
+	found := -1
+	for i, a := range list {
+		if a.row <= row {
+			found = i
+		}
 	}
-	return lines
+	return found
 }
 
 var listNumber = regexp.MustCompile(`\[\d+\]`)
 
-// bareSpans finds time spans without quotes, of which the decoder does not say where they are.
-func bareSpans(name string, data []byte) []Problem {
-	var problems []Problem
-	for _, a := range assignments(data) {
-		key := listNumber.ReplaceAllString(a.key, "")
-		if t := typeOf(strings.Split(key, ".")); t == reflect.TypeFor[Duration]() && a.value != unstable.String && a.value != unstable.Invalid {
-			p := shown(name, data, a.key, a.row, a.column)
-			p.Message = "is " + article(a.value.String()) + ", want " + want(t)
-			problems = append(problems, p)
-		}
-	}
-	return problems
-}
-
 // typeOf returns the type of a key, also of those within list tables; nil where there is no such key.
-func typeOf(key []string) reflect.Type {
+func typeOf(key string) reflect.Type {
 	t := reflect.TypeFor[Config]()
-	for _, name := range key {
+	for _, name := range strings.Split(listNumber.ReplaceAllString(key, ""), ".") {
 		if t.Kind() == reflect.Slice {
 			t = t.Elem()
 		}
-		if t.Kind() != reflect.Struct || t == reflect.TypeFor[Duration]() {
+		if t.Kind() != reflect.Struct || isText(reflect.New(t).Elem()) {
 			return nil
 		}
 		found := false
@@ -374,6 +626,8 @@ func want(t reflect.Type) string {
 		return `a time span in quotes, such as "30s"`
 	case reflect.TypeFor[Size]():
 		return `a size in quotes, such as "20GB"`
+	case reflect.TypeFor[Secret]():
+		return wanted[reflect.String]
 	}
 	switch {
 	case t.Kind() == reflect.Struct:
@@ -430,13 +684,12 @@ func (l leaf) set(s string) error {
 }
 
 // overlay takes variables over what the file says.
-func (c *Config) overlay(environ []string) []Problem {
+func (c *Config) overlay(environ []string) {
 	byName := map[string]string{}
 	leaves := c.leaves()
 	for key := range leaves {
-		byName[EnvPrefix+strings.ToUpper(strings.ReplaceAll(key, ".", "_"))] = key
+		byName[Env(key)] = key
 	}
-	var problems []Problem
 	values := map[string]string{} // of names that stand there twice, the last, as everywhere
 	for _, entry := range environ {
 		name, value, _ := strings.Cut(entry, "=")
@@ -449,16 +702,21 @@ func (c *Config) overlay(environ []string) []Problem {
 		}
 		key, ok := byName[name]
 		if !ok {
-			problems = append(problems, Problem{Origin: name, Message: "no key has this variable"})
+			p := Problem{Origin: name, Message: "no key has this variable"}
+			if near := nearest(name, slices.Sorted(maps.Keys(byName))); near != "" {
+				p.Message += fmt.Sprintf(" (did you mean %s?)", near)
+				c.unknown(byName[near])
+			}
+			c.wrong(p)
 			continue
 		}
 		if err := leaves[key].set(value); err != nil {
-			problems = append(problems, Problem{Key: key, Origin: name, Message: err.Error()})
+			c.wrong(Problem{Key: key, Origin: name, Message: err.Error()})
+			delete(c.read.origins, key)
 			continue
 		}
 		c.note(key, name)
 	}
-	return problems
 }
 
 // readSmall reads a file that must not be larger than limit bytes.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/url"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -28,12 +29,12 @@ func (c *Config) Print(w io.Writer) error {
 			for i := range v.Len() {
 				fmt.Fprintf(&tables, "\n[[%s]]\n", key)
 				eachLeaf(v.Index(i), "", func(k string, v reflect.Value) {
-					tables.WriteString(line(k, v, c.origins[fmt.Sprintf("%s[%d].%s", key, i, k)]))
+					tables.WriteString(line(k, v, c.read.origins[fmt.Sprintf("%s[%d].%s", key, i, k)]))
 				})
 			}
 			return
 		}
-		b.WriteString(line(name, v, c.origins[key]))
+		b.WriteString(line(name, v, c.read.origins[key]))
 	})
 	b.WriteString(tables.String())
 	_, err := io.WriteString(w, strings.TrimPrefix(b.String(), "\n"))
@@ -104,10 +105,8 @@ func quote(s string) string {
 // that it is a secret.
 func maskURL(s string) string {
 	if name, _, ok := strings.Cut(s, "="); ok && !strings.Contains(name, "/") {
-		for _, word := range []string{"SECRET", "TOKEN", "PASS", "KEY", "PIN", "CREDENTIAL"} {
-			if strings.Contains(strings.ToUpper(name), word) {
-				return name + "=" + masked
-			}
+		if isSecret(name) {
+			return name + "=" + masked
 		}
 	}
 	if !strings.Contains(s, "://") {
@@ -118,6 +117,13 @@ func maskURL(s string) string {
 		return s
 	}
 	return u.Redacted()
+}
+
+// isSecret says whether something that is called so holds a secret, as far as its name tells.
+func isSecret(name string) bool {
+	return slices.ContainsFunc([]string{"SECRET", "TOKEN", "PASS", "KEY", "PIN", "CREDENTIAL"}, func(word string) bool {
+		return strings.Contains(strings.ToUpper(name), word)
+	})
 }
 
 // Env is the name of a key's variable.

@@ -3,14 +3,17 @@ package fetch
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 )
 
 // Error is what [Client.Fetch] returns when no URL gave the file. It unwraps to the last error of each URL, so
 // that [errors.As] finds a *StatusError, *SizeError, *DigestError, *StallError, *AddressError or
-// *NotAllowedError. No text of it holds a URL's user, password, query or fragment.
+// *NotAllowedError. No text of it holds a URL's user, password, query or fragment; what names resolved to is in it, but
+// not in what [Public] makes of it.
 type Error struct {
 	Tries []Try // one for each URL that was tried, in order
 }
@@ -122,10 +125,62 @@ type AddressError struct {
 	Host    string // as the URL says
 	Address string // what it resolved to, with the port
 	Reason  string
+	Port    bool // it is the port alone that is not allowed
 }
 
 func (e *AddressError) Error() string {
 	return fmt.Sprintf("connection to %s (%s) is refused: %s", e.Host, e.Address, e.Reason)
+}
+
+// public is the text without what the host's name resolved to.
+func (e *AddressError) public() string {
+	at, _, err := net.SplitHostPort(e.Address)
+	_, notNumber := netip.ParseAddr(e.Host)
+	switch {
+	case e.Port, notNumber == nil, err == nil && at == e.Host:
+		return fmt.Sprintf("connection to %s is refused: %s", e.Host, e.Reason)
+	}
+	return e.Host + " does not lead to a public address"
+}
+
+// Public returns the text of an error of this package, or of one that has such errors in it, for somebody who gave the
+// URL but need not know the network that it was asked from: without the addresses that names resolved to, those of this
+// machine, and that of the name server. Addresses that are in the URL stay.
+func Public(err error) string {
+	text := err.Error()
+	private(err, func(found, instead string) { text = strings.ReplaceAll(text, found, instead) })
+	return text
+}
+
+// private tells about every text in an error that has addresses in it, and what can be said instead, from the outside to
+// the inside.
+func private(err error, tell func(found, instead string)) {
+	switch e := err.(type) { //nolint:errorlint // every error of the tree is looked at
+	case *AddressError:
+		tell(e.Error(), e.public())
+	case *net.OpError:
+		bare := *e
+		bare.Source, bare.Addr = nil, nil
+		tell(e.Error(), bare.Error())
+	case *net.DNSError:
+		bare := *e
+		bare.Server = ""
+		tell(e.Error(), bare.Error())
+	case *scrubbed:
+		for _, p := range e.private {
+			tell(p[0], p[1])
+		}
+	}
+	switch e := err.(type) { //nolint:errorlint // as above
+	case interface{ Unwrap() error }:
+		if inner := e.Unwrap(); inner != nil {
+			private(inner, tell)
+		}
+	case interface{ Unwrap() []error }:
+		for _, inner := range e.Unwrap() {
+			private(inner, tell)
+		}
+	}
 }
 
 // NotAllowedError is a URL that the client may not ask.

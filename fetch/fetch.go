@@ -15,7 +15,8 @@
 // not used.
 //
 // User and password in a URL are sent to its host and to no other. They, the query and the fragment are left out of
-// every error and log line.
+// every error and log line. Addresses that names resolved to are in errors, for those who run the
+// program; [Public] leaves them out.
 package fetch
 
 import (

@@ -209,7 +209,7 @@ func dialError(err error, u *url.URL) error {
 	var dns *net.DNSError
 	switch {
 	case errors.As(err, &refused):
-		return &AddressError{Host: u.Hostname(), Address: refused.Address, Reason: refused.Reason}
+		return &AddressError{Host: u.Hostname(), Address: refused.Address, Reason: refused.Reason, Port: refused.Port}
 	case errors.As(err, &certificate), errors.As(err, &noTLS):
 		return Permanent(err)
 	case errors.As(err, &dns) && dns.IsNotFound:

@@ -112,8 +112,9 @@ func secrets(u *url.URL) []string {
 
 // scrubbed is an error whose text had secrets in it. It does not unwrap: what is inside would print them.
 type scrubbed struct {
-	text string
-	is   func(error) bool
+	text    string
+	is      func(error) bool
+	private [][2]string // what private tells about it
 }
 
 func (e *scrubbed) Error() string        { return e.text }
@@ -137,9 +138,11 @@ func scrub(err error, words []string) error {
 	case errors.As(err, &notAllowed):
 		return &NotAllowedError{URL: clean(notAllowed.URL), Hop: notAllowed.Hop, Reason: notAllowed.Reason}
 	case errors.As(err, &address):
-		return &AddressError{Host: clean(address.Host), Address: address.Address, Reason: address.Reason}
+		return &AddressError{Host: clean(address.Host), Address: address.Address, Reason: address.Reason, Port: address.Port}
 	}
-	return &scrubbed{clean(text), func(target error) bool { return errors.Is(err, target) }}
+	s := &scrubbed{text: clean(text), is: func(target error) bool { return errors.Is(err, target) }}
+	private(err, func(found, instead string) { s.private = append(s.private, [2]string{clean(found), clean(instead)}) })
+	return s
 }
 
 // prefix is one entry of the allow-list.
@@ -271,7 +274,7 @@ func (g *guard) control(network, address string, raw syscall.RawConn) error {
 		}
 	}
 	if err := g.public.Safe(network, address, raw); err != nil {
-		return &AddressError{Address: address, Reason: err.Error()}
+		return &AddressError{Address: address, Reason: err.Error(), Port: errors.Is(err, ssrf.ErrProhibitedPort)}
 	}
 	return nil
 }

@@ -76,7 +76,10 @@ type verdict struct {
 }
 
 // once makes a verdict without another attempt.
-func once(code job.Code, err error) verdict { return verdict{job.Errorf(code, "%v", err), 1} }
+func once(code job.Code, err error) verdict { return verdict{told(code, err), 1} }
+
+// told makes an error for callers of one. They may not know the network that the service is in; the log says it all.
+func told(code job.Code, err error) *job.Error { return job.Errorf(code, "%s", fetch.Public(err)) }
 
 // judge maps the error of an attempt. attempts is how many there are for what may pass.
 func judge(err error, attempts int) verdict {
@@ -124,7 +127,7 @@ func fieldOf(code job.Code, err error) string {
 
 func judgeWhole(err error, attempts int) verdict {
 	again := func(code job.Code) verdict {
-		v := verdict{job.Errorf(code, "%v", err), attempts}
+		v := verdict{told(code, err), attempts}
 		v.err.Retryable = true
 		return v
 	}
@@ -191,7 +194,7 @@ func isContent(err error) bool {
 
 // judgeFetch maps the error of a download by how each URL ended: what is worth trying again decides first.
 func judgeFetch(err error, fetched *fetch.Error, attempts int) verdict {
-	code, tries := job.CodeFetch, 1
+	code, tries, key := job.CodeFetch, 1, ""
 	for _, t := range fetched.Tries {
 		var (
 			status  *fetch.StatusError
@@ -205,7 +208,11 @@ func judgeFetch(err error, fetched *fetch.Error, attempts int) verdict {
 			return verdict{job.Errorf(job.CodeConflict, "the upload that is to be used is gone: upload it again, or give URLs"), 1}
 		case errors.As(t.Err, &digest), errors.As(t.Err, &size):
 			code, tries = job.CodeDigest, max(tries, 2) // it may have been a cache on the way
-		case errors.As(t.Err, &address), errors.As(t.Err, &refused), errors.Is(t.Err, fs.ErrNotExist), errors.Is(t.Err, fs.ErrPermission):
+		case errors.As(t.Err, &address):
+			if key = "fetch.private_networks"; address.Port {
+				key = "fetch.ports"
+			}
+		case errors.As(t.Err, &refused), errors.Is(t.Err, fs.ErrNotExist), errors.Is(t.Err, fs.ErrPermission):
 		case errors.As(t.Err, &status) && status.Code < 500 && status.Code != http.StatusRequestTimeout &&
 			status.Code != http.StatusTooManyRequests && status.Code != http.StatusTooEarly:
 		case errors.Is(t.Err, syscall.ENOSPC):
@@ -214,7 +221,10 @@ func judgeFetch(err error, fetched *fetch.Error, attempts int) verdict {
 			tries = attempts
 		}
 	}
-	v := verdict{job.Errorf(code, "%v", err), tries}
+	v := verdict{told(code, err), tries}
+	if key != "" {
+		v.err.Message += " (" + key + " in the service's configuration says what else is allowed)"
+	}
 	v.err.Retryable = tries > 2
 	return v
 }
@@ -231,5 +241,9 @@ func outward(err error) error {
 	if errors.Is(err, ledger.ErrNoSpace) {
 		return storeError(err)
 	}
-	return &job.Error{Code: job.CodeUnavailable, Message: err.Error(), Retryable: true, RetryAfter: retryUnavailable}
+	what := "something that the service needs"
+	if errors.Is(err, queue.ErrUnavailable) {
+		what = "the queue"
+	}
+	return &job.Error{Code: job.CodeUnavailable, Message: what + " does not answer", Retryable: true, RetryAfter: retryUnavailable, Cause: err}
 }

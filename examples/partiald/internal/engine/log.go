@@ -13,6 +13,7 @@ import (
 
 	"github.com/senbonzakura/senbonzakura/cache"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
+	"github.com/senbonzakura/senbonzakura/fetch"
 )
 
 // Kinds of cache entries.
@@ -94,6 +95,8 @@ func inJob(ctx context.Context, l *jobLog) context.Context {
 		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 			if a.Value.Kind() == slog.KindDuration {
 				a.Value = slog.StringValue(a.Value.Duration().Round(time.Millisecond).String())
+			} else if err, ok := a.Value.Any().(error); ok { // callers can read this log
+				a.Value = slog.StringValue(fetch.Public(err))
 			}
 			return a
 		},

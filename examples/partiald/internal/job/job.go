@@ -161,6 +161,8 @@ type Error struct {
 	Retryable bool `json:"retryable"`
 	// RetryAfter says when, where that is known.
 	RetryAfter time.Duration `json:"retry_after_ns,omitempty"`
+	// Cause is for the log: callers do not see it, because it may name machines.
+	Cause error `json:"-"`
 }
 
 func (e *Error) Error() string {

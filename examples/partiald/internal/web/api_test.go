@@ -489,6 +489,14 @@ func TestCodes(t *testing.T) {
 	if !strings.Contains(s.logs.String(), "10.1.2.3") || !strings.Contains(s.logs.String(), p.RequestID) {
 		t.Error("the log has neither reason nor request ID")
 	}
+	s.svc.Break(&job.Error{Code: job.CodeUnavailable, Message: "the ledger does not answer", Cause: errors.New("dial tcp 10.0.0.7:5432")})
+	r := s.do("GET", "/api/v1/queue", "")
+	if p := r.problem(503, job.CodeUnavailable); p.Detail != "the ledger does not answer" || strings.Contains(r.body, "10.0.0.7") {
+		t.Errorf("got %s", r.body)
+	}
+	if log := s.logs.String(); !strings.Contains(log, `"error":"dial tcp 10.0.0.7:5432"`) {
+		t.Errorf("the log does not have the cause:\n%s", log)
+	}
 	s.svc.Break(nil)
 	s.svc.Limit = 1
 	if p := s.do("POST", "/api/v1/partials", spec(hashB, hashC)).problem(429, job.CodeQueueFull); p.RetryAfter != 7 {

@@ -164,6 +164,9 @@ func problemOf(ctx context.Context, err error) *Problem {
 	case errors.As(err, &e):
 		p = problem(e.Code, "%s", e.Message)
 		p.Field, p.Retryable = e.Field, e.Retryable
+		if in := infoFrom(ctx); in != nil && e.Cause != nil {
+			in.failed(e.Cause)
+		}
 		if e.Field != "" {
 			p.Errors = []FieldProblem{{e.Field, e.Message}}
 		}

@@ -510,6 +510,9 @@ func (a *attempt) change(ctx context.Context, mutate func(*record)) bool {
 			}
 		}
 		if !pause(ctx, wait) {
+			if errors.Is(ctx.Err(), context.Canceled) { // a step, which is told together with the end
+				return false
+			}
 			a.e.log.ErrorContext(ctx, "the queue could not be told how a job stands", "job", a.id, "state", next.State, "error", err)
 			return false
 		}

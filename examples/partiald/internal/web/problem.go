@@ -68,7 +68,7 @@ var codes = []codeInfo{
 	{job.CodeNotReady, 409, "The job is not done", "Watch the job by its events, or ask with Prefer: wait=N."},
 	{job.CodeInvalidMAR, 422, "Not a MAR file that can be used", "Give a complete update, as it was released."},
 	{job.CodeRefused, 422, "There can be no such partial", "Choose another pair of versions, or leave the check out with skip where that is safe."},
-	{job.CodeFetch, 424, "A complete update could not be fetched", "Check the address from the service's network, or upload the file; then try the job again. Addresses that are not public are only fetched from where the configuration allows it (fetch.private_networks, fetch.ports)."},
+	{job.CodeFetch, 424, "A complete update could not be fetched", "Check the address from the service's network, or upload the file; then try the job again."},
 	{job.CodeNotFound, 404, "Not there", "Check the address; what was purged has to be asked for again."},
 	{job.CodeCancelled, 410, "The job was cancelled", "Ask for the partial again to have it queued again."},
 	{job.CodeUnavailable, 503, "The service cannot answer now", "Send the same request again after the seconds in Retry-After."},

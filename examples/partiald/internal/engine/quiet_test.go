@@ -1,0 +1,28 @@
+package engine_test
+
+import (
+	"fmt"
+	"log/slog"
+	"testing"
+
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/engine"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
+)
+
+// Jobs that succeed alarm nobody. Their last step is often being told when the end is there to be told.
+func TestSuccessIsQuiet(t *testing.T) {
+	t.Parallel()
+	var log safeBuffer
+	o := newOrigin(t)
+	n := open(t, setting{dir: t.TempDir(), options: func(o *engine.Options) {
+		o.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	}})
+	for i := range 10 {
+		if st := n.wait(n.submit(o.spec(t, fmt.Sprint(i))).ID); st.State != job.Done {
+			t.Fatalf("%s, %v", st.State, st.Error)
+		}
+	}
+	if got := log.String(); got != "" {
+		t.Errorf("the log says\n%s", got)
+	}
+}

@@ -190,8 +190,29 @@ func TestBackup(t *testing.T) {
 	if err := copied.QueryRow("SELECT count(*) FROM t").Scan(&n); err != nil || n != 2 {
 		t.Errorf("%d rows, %v, want the 2 that were committed", n, err)
 	}
-	if code, _, stderr := command(t, nil, "backup", to); code != exitFailed || !strings.Contains(stderr, "exists") {
+	if code, _, stderr := command(t, nil, "backup", to); code != exitFailed || !strings.Contains(stderr, to+" is there already") {
 		t.Errorf("into a directory that is there: exit code %d, %q", code, stderr)
+	}
+	if _, err := os.Stat(filepath.Join(to, "ledger.db")); err != nil {
+		t.Errorf("the copy that was there: %v", err)
+	}
+	if code, _, stderr := command(t, nil, "backup"); code != exitUsage || !strings.Contains(stderr, "give one directory") {
+		t.Errorf("no directory: exit code %d, %q", code, stderr)
+	}
+
+	// Who makes copies may lack what the service needs beside: its environment, and files that others cannot read.
+	lacking := []string{"PARTIALD_LEDGER_SQLITE=" + file, "PARTIALD_STORAGE_COMMAND=/nowhere/plugin", "PARTIALD_STORAGE_ENV=NOT_SET_HERE", "PARTIALD_STORAGE_SECRETS=KEY=/nowhere/key"}
+	if code, _, stderr := command(t, lacking, "backup", filepath.Join(dir, "lacking")); code != exitDone {
+		t.Errorf("without what the service needs: exit code %d, %q", code, stderr)
+	}
+	for _, broken := range []string{"PARTIALD_LEDGER_SQLITE=" + filepath.Join(dir, "nowhere.db"), "PARTIALD_LEDGER_POSTGRES_FILE=/nowhere", "PARTIALD_LEDGER_SQLTIE=x"} {
+		to := filepath.Join(dir, "broken")
+		if code, _, stderr := command(t, []string{broken}, "backup", to); code == exitDone || stderr == "" {
+			t.Errorf("%s: exit code %d, %q", broken, code, stderr)
+		}
+		if _, err := os.Stat(to); err == nil {
+			t.Errorf("%s: half a copy is left", broken)
+		}
 	}
 }
 

@@ -147,10 +147,18 @@ ledger knows what was not finished, and caches and stores hold what can be made 
 To restore: stop the service, put ledger.db and signing.journal back (and remove ledger.db-wal and ledger.db-shm and the
 queue directory), and start it. A ledger in PostgreSQL is copied with pg_dump.`,
 		Example: "  partiald backup --config /etc/partiald/partiald.toml /backup/partiald-$(date +%F)",
-		Args:    cobra.ExactArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return errors.New("give one directory to copy into, which is made")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.load()
+			c, err := a.read() // whoever makes copies may lack what the service needs beside
 			if err != nil {
+				return err
+			}
+			if err := c.Fill(); err != nil {
 				return err
 			}
 			return a.backup(cmd.Context(), c, args[0])
@@ -158,14 +166,21 @@ queue directory), and start it. A ledger in PostgreSQL is copied with pg_dump.`,
 	}
 }
 
-func (a *app) backup(ctx context.Context, c *config.Config, dir string) error {
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return err
-	}
+func (a *app) backup(ctx context.Context, c *config.Config, dir string) (err error) {
 	dsn, err := c.PostgresDSN()
 	if err != nil {
+		return c.At(c.PostgresKey(), err)
+	}
+	if err := os.Mkdir(dir, 0o700); errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s is there already: copies go into a directory of their own", dir)
+	} else if err != nil {
 		return err
 	}
+	defer func() {
+		if err != nil { // half a copy is none
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+	}()
 	if dsn == "" {
 		target := filepath.Join(dir, "ledger.db")
 		if err := copyLedger(ctx, c.Ledger.SQLite, target); err != nil {

@@ -86,12 +86,25 @@ func (c *Config) Unreadable() error {
 	return &Error{c.read.problems}
 }
 
+// Fill fills in what depends on the machine, for those who do not care whether everything can be used. The error, an
+// [*Error], says what cannot be read, and which directories there are not.
+func (c *Config) Fill() error {
+	k := &checker{c: c}
+	k.fill()
+	return c.all(k)
+}
+
 // Finish fills in what depends on the machine and says everything that is wrong, in an [*Error]: what cannot be read and
 // what cannot be used, in the order of the file. What only follows from a value that could not be read is left out.
 func (c *Config) Finish() error {
 	k := &checker{c: c}
 	k.fill()
 	k.check()
+	return c.all(k)
+}
+
+// all returns what could not be read and what was found, in the order of the file.
+func (c *Config) all(k *checker) error {
 	problems := slices.Concat(c.read.problems, k.problems)
 	if len(problems) == 0 {
 		return nil

@@ -100,17 +100,13 @@ func (p *parts) openLedger(ctx context.Context, c *config.Config, log *slog.Logg
 	if err != nil {
 		return c.PostgresKey(), err
 	}
-	opts := &ledger.Options{Log: log.With("part", "ledger")}
+	opts := &ledger.Options{Log: log.With("part", "ledger"), Answer: answerWithin}
 	if dsn == "" {
 		if p.ledger, err = ledger.OpenSQLite(ctx, c.Ledger.SQLite, opts); err != nil {
 			return "ledger.sqlite", fmt.Errorf("%s: %w", c.Ledger.SQLite, err)
 		}
-	} else {
-		ctx, cancel := context.WithTimeout(ctx, answerWithin)
-		defer cancel()
-		if p.ledger, err = ledger.OpenPostgres(ctx, dsn, opts); err != nil {
-			return c.PostgresKey(), err
-		}
+	} else if p.ledger, err = ledger.OpenPostgres(ctx, dsn, opts); err != nil {
+		return c.PostgresKey(), err
 	}
 	p.opened(p.ledger.Close)
 	return "", nil

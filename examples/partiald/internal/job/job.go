@@ -201,6 +201,7 @@ type Filter struct {
 	Locale       string
 	Who          string // name of the asker
 	Text         string // in the job's ID, hashes, addresses, versions or labels
+	From, To     string // a hash of the complete update
 	Since, Until time.Time
 	Batch        string
 	Limit        int // 0 means 100; at most 1000

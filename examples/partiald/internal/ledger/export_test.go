@@ -3,6 +3,8 @@ package ledger
 import (
 	"context"
 	"strconv"
+
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 )
 
 // SetVersion pretends that the schema has another version.
@@ -31,3 +33,43 @@ func (l *Ledger) Bound(ctx context.Context, more int) error {
 	var now int
 	return l.write.QueryRowContext(ctx, "PRAGMA max_page_count = "+strconv.Itoa(pages+more)).Scan(&now)
 }
+
+// Downgrade takes the book back to the first schema.
+func (l *Ledger) Downgrade(ctx context.Context) error {
+	return l.update(ctx, func(tx *tx) error {
+		for _, q := range []string{
+			`DROP TABLE sources`, `DROP INDEX jobs_code`, `DROP INDEX jobs_created`, `DROP INDEX jobs_product`, `DROP INDEX jobs_locale`,
+			`ALTER TABLE jobs DROP COLUMN code`, `UPDATE meta SET value = '1' WHERE name = 'version'`,
+		} {
+			if err := tx.exec(q); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Plan says how SQLite finds the jobs of a filter.
+func (l *Ledger) Plan(ctx context.Context, f job.Filter) (steps []string, err error) {
+	query, args, err := selection(f, 100)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := l.rows(ctx, "EXPLAIN QUERY PLAN "+query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // what it says, Err says as well
+	for rows.Next() {
+		var id, parent, unused int
+		var step string
+		if err := rows.Scan(&id, &parent, &unused, &step); err != nil {
+			return nil, err
+		}
+		steps = append(steps, step)
+	}
+	return steps, rows.Err()
+}
+
+// Search takes the turn of a search.
+func (l *Ledger) Search(ctx context.Context) (leave func(), err error) { return l.search(ctx) }

@@ -5,6 +5,7 @@
 // ([OpenPostgres]). Both are the same to those who use it:
 //
 //	jobs        one row for each job: what was asked for and how it stands
+//	sources     which jobs there are for a complete update, by its hashes
 //	changes     one row for each step in a job's life, unique by job and number, so that it does not matter how many
 //	            servers write it down
 //	actions     one row for everything that a person did, asking for a job included
@@ -35,6 +36,9 @@ type Options struct {
 	Log *slog.Logger
 	// Connections bounds the connections to PostgreSQL, or those that read SQLite; 0 means 8.
 	Connections int
+	// Answer is how long the database may take to answer when the book is opened; 0 means as long as the context lasts. A
+	// new schema may take longer.
+	Answer time.Duration
 }
 
 // Ledger is an open book. It is safe for concurrent use. Errors are those of the database; a job or batch that is not
@@ -43,6 +47,7 @@ type Ledger struct {
 	d           dialect
 	read, write *sql.DB
 	log         *slog.Logger
+	searches    chan struct{} // as many as there may be at a time
 
 	ops     chan op // SQLite: what waits to be written; nil for PostgreSQL
 	closing chan struct{}
@@ -128,6 +133,12 @@ func (l *Ledger) Accept(ctx context.Context, jobs []Entry, actions []job.Action,
 	})
 }
 
+// What a complete update is to a job, in sources.
+const (
+	sideFrom = "from"
+	sideTo   = "to"
+)
+
 func (t *tx) accept(e *Entry) error {
 	s := &e.Status
 	spec, err := json.Marshal(e.Spec)
@@ -144,6 +155,17 @@ func (t *tx) accept(e *Entry) error {
 		s.ID, string(spec), string(public), s.Spec.Product, s.Spec.Locale, words(s), micros(s.Created)); err != nil {
 		return err
 	}
+	for _, source := range []struct{ hash, side string }{
+		{s.Spec.From.SHA512, sideFrom}, {s.Spec.From.SHA256, sideFrom}, {s.Spec.To.SHA512, sideTo}, {s.Spec.To.SHA256, sideTo},
+	} {
+		if source.hash == "" {
+			continue
+		}
+		if err := t.exec(`INSERT INTO sources (hash, side, job) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`,
+			strings.ToLower(source.hash), source.side, s.ID); err != nil {
+			return err
+		}
+	}
 	_, err = t.follow(s)
 	return err
 }
@@ -158,20 +180,20 @@ func (l *Ledger) Follow(ctx context.Context, s *job.Status) (known bool, err err
 }
 
 func (t *tx) follow(s *job.Status) (known bool, err error) {
-	result, failure := "", ""
+	result, failure, code := "", "", ""
 	if s.Result != nil {
 		result = encode(s.Result)
 	}
 	if s.Error != nil {
-		failure = encode(s.Error)
+		failure, code = encode(s.Error), string(s.Error.Code)
 	}
 	seq := int64(0)
 	for _, c := range s.Changes {
 		seq = max(seq, c.Seq)
 	}
-	changed, err := t.affected(`UPDATE jobs SET state = ?, attempt = ?, seq = ?, updated = ?, server = ?, result = ?, error = ?, purged = ?
+	changed, err := t.affected(`UPDATE jobs SET state = ?, attempt = ?, seq = ?, updated = ?, server = ?, result = ?, error = ?, code = ?, purged = ?
 		WHERE id = ? AND seq < ?`,
-		string(s.State), s.Attempt, seq, micros(s.Updated), s.Server, result, failure, micros(s.Purged), s.ID, seq)
+		string(s.State), s.Attempt, seq, micros(s.Updated), s.Server, result, failure, code, micros(s.Purged), s.ID, seq)
 	if err != nil {
 		return false, err
 	}
@@ -205,7 +227,7 @@ func (t *tx) follow(s *job.Status) (known bool, err error) {
 func (l *Ledger) Forget(ctx context.Context, id string) error {
 	return l.update(ctx, func(tx *tx) error {
 		for _, q := range []string{
-			`DELETE FROM changes WHERE job = ?`, `DELETE FROM actions WHERE job = ?`, `DELETE FROM jobs WHERE id = ?`,
+			`DELETE FROM changes WHERE job = ?`, `DELETE FROM sources WHERE job = ?`, `DELETE FROM actions WHERE job = ?`, `DELETE FROM jobs WHERE id = ?`,
 		} {
 			if err := tx.exec(q, id); err != nil {
 				return err
@@ -296,13 +318,14 @@ func (l *Ledger) Open(ctx context.Context) iter.Seq2[Entry, error] {
 
 // CountOpen returns how many jobs are not in a final state.
 func (l *Ledger) CountOpen(ctx context.Context) (n int, err error) {
-	err = l.query(ctx, `SELECT count(*) FROM jobs WHERE state NOT IN ('done', 'failed', 'cancelled')`).Scan(&n)
+	// The condition on n leads SQLite to the index that has these alone.
+	err = l.query(ctx, `SELECT count(*) FROM jobs WHERE state NOT IN ('done', 'failed', 'cancelled') AND n > 0`).Scan(&n)
 	return n, err
 }
 
 // CountFailed returns how many jobs have failed with a code, of those not asked for again.
 func (l *Ledger) CountFailed(ctx context.Context, code job.Code) (n int, err error) {
-	err = l.query(ctx, `SELECT count(*) FROM jobs WHERE state = 'failed' AND error LIKE ?`, `{"code":"`+string(code)+`"%`).Scan(&n)
+	err = l.query(ctx, `SELECT count(*) FROM jobs WHERE state = 'failed' AND code = ?`, string(code)).Scan(&n)
 	return n, err
 }
 
@@ -352,6 +375,34 @@ func (w *where) cursor(column, cursor string) error {
 // History returns the jobs that a filter selects, those first that were first asked for last.
 func (l *Ledger) History(ctx context.Context, f job.Filter) (job.Page, error) {
 	p := job.Page{Jobs: []job.Status{}}
+	n := limit(f.Limit)
+	query, args, err := selection(f, n+1)
+	if err != nil {
+		return p, err
+	}
+	if f.Text != "" || f.Who != "" {
+		leave, err := l.search(ctx)
+		if err != nil {
+			return p, err
+		}
+		defer leave()
+	}
+	entries, err := l.entries(ctx, query, args...)
+	if err != nil {
+		return p, err
+	}
+	if len(entries) > n {
+		entries = entries[:n]
+		p.Next = strconv.FormatInt(entries[n-1].n, 36)
+	}
+	for _, e := range entries {
+		p.Jobs = append(p.Jobs, e.Status)
+	}
+	return p, nil
+}
+
+// selection is the query for at most n jobs of a filter.
+func selection(f job.Filter, n int) (query string, args []any, err error) {
 	var w where
 	if f.State != "" {
 		w.add("state = ?", string(f.State))
@@ -365,34 +416,39 @@ func (l *Ledger) History(ctx context.Context, f job.Filter) (job.Page, error) {
 	if f.Who != "" {
 		w.add("EXISTS (SELECT 1 FROM actions WHERE actions.job = jobs.id AND actions.who = ? AND actions.what = 'submit')", f.Who)
 	}
+	for _, source := range []struct{ hash, side string }{{f.From, sideFrom}, {f.To, sideTo}} {
+		if source.hash != "" {
+			w.add("id IN (SELECT job FROM sources WHERE hash = ? AND side = ?)", strings.ToLower(source.hash), source.side)
+		}
+	}
 	if f.Text != "" {
 		w.add(`words LIKE ? ESCAPE '!'`, like(f.Text))
 	}
+	// Numbers grow with the times, nearly: they say where to begin and to end, the times themselves what is in between.
+	// The sum keeps SQLite from looking for the least number in the order of numbers, which is a look at all jobs.
 	if !f.Since.IsZero() {
-		w.add("created >= ?", micros(f.Since))
+		w.add("created >= ? AND n >= (SELECT min(n + 0) FROM jobs WHERE created >= ?)", micros(f.Since), micros(f.Since))
 	}
 	if !f.Until.IsZero() {
-		w.add("created < ?", micros(f.Until))
+		w.add("created < ? AND n <= (SELECT max(n + 0) FROM jobs WHERE created < ?)", micros(f.Until), micros(f.Until))
 	}
 	if f.Batch != "" {
-		w.add("EXISTS (SELECT 1 FROM batch_jobs WHERE batch_jobs.job = jobs.id AND batch_jobs.batch = ?)", f.Batch)
+		w.add("id IN (SELECT job FROM batch_jobs WHERE batch = ?)", f.Batch)
 	}
 	if err := w.cursor("n", f.Cursor); err != nil {
-		return p, err
+		return "", nil, err
 	}
-	n := limit(f.Limit)
-	entries, err := l.entries(ctx, `SELECT `+columns+` FROM jobs`+w.String()+` ORDER BY n DESC LIMIT ?`, append(w.args, n+1)...)
-	if err != nil {
-		return p, err
+	return `SELECT ` + columns + ` FROM jobs` + w.String() + ` ORDER BY n DESC LIMIT ?`, append(w.args, n), nil
+}
+
+// search waits for its turn: what has to look at everything may not take all connections from those who ask for one job.
+func (l *Ledger) search(ctx context.Context) (leave func(), err error) {
+	select {
+	case l.searches <- struct{}{}:
+		return func() { <-l.searches }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
-	if len(entries) > n {
-		entries = entries[:n]
-		p.Next = strconv.FormatInt(entries[n-1].n, 36)
-	}
-	for _, e := range entries {
-		p.Jobs = append(p.Jobs, e.Status)
-	}
-	return p, nil
 }
 
 func (l *Ledger) entries(ctx context.Context, query string, args ...any) ([]Entry, error) {
@@ -473,6 +529,11 @@ func (l *Ledger) Actions(ctx context.Context, f job.Filter) ([]job.Action, error
 	if err := w.cursor("n", f.Cursor); err != nil {
 		return nil, err
 	}
+	leave, err := l.search(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	rows, err := l.rows(ctx, `SELECT n, at, server, who, address, request, what, job, detail FROM actions`+w.String()+
 		` ORDER BY n DESC LIMIT ?`, append(w.args, limit(f.Limit))...)
 	if err != nil {

@@ -80,6 +80,7 @@ func TestLedger(t *testing.T) {
 		{"several servers", testSeveral},
 		{"strange texts", testStrange},
 		{"newer schema", testNewer},
+		{"older schema", testOlder},
 		{"closed", testClosed},
 	}
 	t.Parallel()
@@ -280,6 +281,14 @@ func testHistory(t *testing.T, p place) {
 		{"who", job.Filter{Who: "bob", Limit: 2}, only(func(n int) bool { return n%3 == 0 })},
 		{"since", job.Filter{Since: epoch.Add(20 * time.Second)}, only(func(n int) bool { return n >= 20 })},
 		{"until", job.Filter{Until: epoch.Add(3 * time.Second)}, only(func(n int) bool { return n < 3 })},
+		{"since ever", job.Filter{Since: epoch.Add(-time.Hour), Until: epoch.Add(time.Hour), Limit: 10}, all},
+		{"since never", job.Filter{Since: epoch.Add(time.Hour)}, nil},
+		{"until never", job.Filter{Until: epoch.Add(-time.Hour)}, nil},
+		{"from", job.Filter{From: strings.Repeat("A", 128), Limit: 10}, all},
+		{"to", job.Filter{To: fmt.Sprintf("%064X", 1009)}, []int{9}},
+		{"from and to", job.Filter{From: strings.Repeat("a", 128), To: fmt.Sprintf("%064x", 1009), State: job.Queued}, []int{9}},
+		{"from what is TO", job.Filter{From: strings.Repeat("b", 128)}, nil},
+		{"from a part", job.Filter{From: strings.Repeat("a", 64)}, nil},
 		{"address", job.Filter{Text: "FIREFOX-7.1.mar"}, []int{7}},
 		{"hash", job.Filter{Text: fmt.Sprintf("%060X", 1009)}, []int{9}},
 		{"ID", job.Filter{Text: entries[11].Status.ID}, []int{11}},
@@ -308,6 +317,20 @@ func testHistory(t *testing.T, p place) {
 	for _, f := range []job.Filter{{Product: "thunderbird"}, {Text: "153.6.0"}, {Product: "Thunderbird", Text: "firefox-25.1"}} {
 		if got := number(f); !slices.Equal(got, []int{25}) {
 			t.Errorf("%+v: got %v, want the one that names it itself", f, got)
+		}
+	}
+	// Times need not grow with the numbers: clocks differ, and jump.
+	early := entry(3)
+	early.Status.ID = fmt.Sprintf("%064x", 26)
+	accept(t, l, "alice", early)
+	entries = append(entries, early)
+	for f, want := range map[*job.Filter][]int{
+		{Until: epoch.Add(4 * time.Second)}:                                    {26, 3, 2, 1, 0},
+		{Since: epoch.Add(23 * time.Second)}:                                   {25, 24, 23},
+		{Since: epoch.Add(3 * time.Second), Until: epoch.Add(4 * time.Second)}: {26, 3},
+	} {
+		if got := number(*f); !slices.Equal(got, want) {
+			t.Errorf("%+v: got %v, want %v", f, got, want)
 		}
 	}
 	for _, cursor := range []string{"!", "-1", "zzzzzzzzzzzzzzzzzz"} {
@@ -487,6 +510,113 @@ func testNewer(t *testing.T, p place) {
 	if l, err := open(t.Context(), p.dsn); err == nil {
 		l.Close()
 		t.Error("a ledger of the future was opened")
+	}
+}
+
+// A book of an older program is brought up to date, with all that is in it.
+func testOlder(t *testing.T, p place) {
+	t.Helper()
+	l := p.open(t)
+	failed, waiting := entry(1), entry(2)
+	failed.Status.Error = job.Errorf(job.CodeAttempts, "three \"workers\" died")
+	failed.Status.Spec.To = job.Source{URLs: failed.Status.Spec.To.URLs, SHA256: strings.Repeat("C", 64)}
+	step(&failed.Status, job.Failed, "no")
+	accept(t, l, "alice", failed, waiting)
+	if err := l.Downgrade(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l = p.open(t)
+	for f, want := range map[*job.Filter][]string{
+		{From: strings.Repeat("a", 128)}: {waiting.Status.ID, failed.Status.ID},
+		{To: strings.Repeat("b", 128)}:   {waiting.Status.ID},
+		{To: strings.Repeat("c", 64)}:    {failed.Status.ID},
+		{Product: "firefox"}:             {waiting.Status.ID, failed.Status.ID},
+	} {
+		page, err := l.History(t.Context(), *f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, s := range page.Jobs {
+			got = append(got, s.ID)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%+v: got %q, want %q", *f, got, want)
+		}
+	}
+	if n, err := l.CountFailed(t.Context(), job.CodeAttempts); n != 1 || err != nil {
+		t.Errorf("%d given up, %v, want 1", n, err)
+	}
+	accept(t, l, "alice", entry(3))
+	if n, err := l.CountOpen(t.Context()); n != 2 || err != nil {
+		t.Errorf("%d open, %v, want 2", n, err)
+	}
+}
+
+// What is asked again and again must not look at all jobs. Only searches in texts and for people do.
+func TestIndexes(t *testing.T) {
+	t.Parallel()
+	l := place{dsn: filepath.Join(t.TempDir(), "ledger.db")}.open(t)
+	hash := strings.Repeat("a", 128)
+	for _, tt := range []struct {
+		f    job.Filter
+		want string // in the plan
+	}{
+		{job.Filter{State: job.Failed}, "INDEX jobs_state (state=?)"},
+		{job.Filter{Product: "firefox"}, "INDEX jobs_product"},
+		{job.Filter{Locale: "de"}, "INDEX jobs_locale"},
+		{job.Filter{From: hash, To: hash}, "COVERING INDEX sqlite_autoindex_sources_1 (hash=? AND side=?)"},
+		{job.Filter{From: hash}, "COVERING INDEX sqlite_autoindex_sources_1 (hash=? AND side=?)"},
+		{job.Filter{To: hash, State: job.Done}, "SEARCH jobs USING INDEX"},
+		{job.Filter{Since: epoch}, "COVERING INDEX jobs_created (created>?)"},
+		{job.Filter{Until: epoch}, "COVERING INDEX jobs_created (created<?)"},
+		{job.Filter{Batch: "x"}, "INDEX sqlite_autoindex_batch_jobs_1 (batch=?)"},
+		{job.Filter{Text: "x"}, "SCAN jobs"},
+		{job.Filter{Who: "alice"}, "SCAN jobs"},
+		{job.Filter{}, "SCAN jobs"}, // to the end of a page
+	} {
+		plan, err := l.Plan(t.Context(), tt.f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if scans := slices.Contains(plan, "SCAN jobs"); scans != (tt.want == "SCAN jobs") || !strings.Contains(strings.Join(plan, "\n"), tt.want) {
+			t.Errorf("%+v: %q, want %q", tt.f, plan, tt.want)
+		}
+	}
+}
+
+// Searches that look at everything leave connections to those who ask for one job.
+func TestSearchesTakeTurns(t *testing.T) {
+	t.Parallel()
+	l, err := ledger.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "ledger.db"), &ledger.Options{Connections: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	accept(t, l, "alice", entry(1))
+	leave, err := l.Search(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	for _, f := range []job.Filter{{Text: "x"}, {Who: "alice"}} {
+		if _, err := l.History(ctx, f); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%+v: %v, want it to wait for its turn", f, err)
+		}
+	}
+	if _, err := l.Actions(ctx, job.Filter{}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("actions: %v, want them to wait for their turn", err)
+	}
+	if page, err := l.History(t.Context(), job.Filter{State: job.Queued}); err != nil || len(page.Jobs) != 1 {
+		t.Errorf("by state: %v, %v", page.Jobs, err)
+	}
+	leave()
+	if page, err := l.History(t.Context(), job.Filter{Text: "firefox"}); err != nil || len(page.Jobs) != 1 {
+		t.Errorf("after the other one: %v, %v", page.Jobs, err)
 	}
 }
 

@@ -97,12 +97,23 @@ func (o *Options) connections() int {
 }
 
 func start(ctx context.Context, d dialect, read, write *sql.DB, opts *Options, ops chan op) (*Ledger, error) {
-	l := &Ledger{d: d, read: read, write: write, log: slog.New(slog.DiscardHandler), ops: ops, closing: make(chan struct{})}
+	l := &Ledger{
+		d: d, read: read, write: write, log: slog.New(slog.DiscardHandler), ops: ops, closing: make(chan struct{}),
+		searches: make(chan struct{}, max(1, opts.connections()/4)),
+	}
 	if opts != nil && opts.Log != nil {
 		l.log = opts.Log
 	}
 	if l.ops != nil {
 		l.writer.Go(l.writeLoop)
+	}
+	if opts != nil && opts.Answer > 0 {
+		answer, cancel := context.WithTimeout(ctx, opts.Answer)
+		err := write.PingContext(answer)
+		cancel()
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("ledger: %w", err), l.Close())
+		}
 	}
 	if err := l.migrate(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("ledger: %w", err), l.Close())

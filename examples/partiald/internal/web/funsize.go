@@ -1,7 +1,6 @@
 package web
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -211,9 +210,6 @@ func (s *server) funsizeGet(w http.ResponseWriter, r *http.Request) {
 func (s *server) byHashes(ctx context.Context, from, to string) (*job.Status, error) {
 	ctx, cancel := call(ctx)
 	defer cancel()
-	is := func(src job.Source, hash string) bool {
-		return strings.EqualFold(cmp.Or(src.SHA512, src.SHA256), hash) || strings.EqualFold(src.SHA256, hash)
-	}
 	rank := func(st *job.Status) int {
 		switch {
 		case st == nil:
@@ -228,15 +224,14 @@ func (s *server) byHashes(ctx context.Context, from, to string) (*job.Status, er
 		return 2
 	}
 	var best *job.Status
-	filter := job.Filter{Text: from, Limit: 100}
-	for range 10 { // pages; one pair of hashes has few jobs, one FROM may have hundreds
+	filter := job.Filter{From: from, To: to, Limit: 100}
+	for range 10 { // pages; one pair of hashes has few jobs
 		page, err := s.svc.History(ctx, filter)
 		if err != nil {
 			return nil, err
 		}
 		for i := range page.Jobs {
-			st := &page.Jobs[i]
-			if is(st.Spec.From, from) && is(st.Spec.To, to) && rank(st) > rank(best) {
+			if st := &page.Jobs[i]; rank(st) > rank(best) {
 				best = st
 			}
 		}

@@ -542,8 +542,13 @@ func match(e *entry, f job.Filter) bool {
 		e.st.ID, spec.From.SHA512, spec.From.SHA256, spec.To.SHA512, spec.To.SHA256, spec.ProductVersion,
 	}, spec.From.URLs, spec.To.URLs, slices.Collect(maps.Values(spec.Labels))), "\n")
 	return (f.State == "" || e.st.State == f.State) && (f.Product == "" || spec.Product == f.Product) &&
-		(f.Locale == "" || spec.Locale == f.Locale) && (f.Who == "" || e.who.Name == f.Who) && strings.Contains(text, f.Text) &&
+		(f.Locale == "" || spec.Locale == f.Locale) && (f.Who == "" || e.who.Name == f.Who) && strings.Contains(text, f.Text) && is(spec.From, f.From) && is(spec.To, f.To) &&
 		(f.Since.IsZero() || !e.st.Created.Before(f.Since)) && (f.Until.IsZero() || e.st.Created.Before(f.Until))
+}
+
+// is says whether a source has a hash; all have none.
+func is(s job.Source, hash string) bool {
+	return hash == "" || strings.EqualFold(s.SHA512, hash) || strings.EqualFold(s.SHA256, hash)
 }
 
 // Actions implements [job.Service].

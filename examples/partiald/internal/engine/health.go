@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"io"
 	"sync"
@@ -64,7 +65,7 @@ func (e *Engine) Health(ctx context.Context) []job.Health {
 
 // probe writes to the disk and reads it back.
 func (e *Engine) probe(ctx context.Context) error {
-	text := []byte("probe of " + e.o.Server)
+	text := []byte("probe of " + e.o.Server + " " + rand.Text()) // another one for each, else one would remove what another looks for
 	key := cache.NewKey(KindDocs, string(text))
 	if _, err := e.o.Disk.Put(ctx, key, bytes.NewReader(text)); err != nil {
 		return err

@@ -3,10 +3,12 @@ package engine_test
 import (
 	"fmt"
 	"log/slog"
+	"sync"
 	"testing"
 
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/engine"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/queue"
 )
 
 // Jobs that succeed alarm nobody. Their last step is often being told when the end is there to be told.
@@ -25,4 +27,23 @@ func TestSuccessIsQuiet(t *testing.T) {
 	if got := log.String(); got != "" {
 		t.Errorf("the log says\n%s", got)
 	}
+}
+
+// Several monitors may ask at the same time.
+func TestHealthAtOnce(t *testing.T) {
+	t.Parallel()
+	n := open(t, setting{dir: t.TempDir(), queue: queue.Options{Lazy: true}})
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			for range 5 {
+				for _, h := range n.Health(t.Context()) {
+					if !h.OK {
+						t.Errorf("%s: %s", h.Name, h.Error)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
 }

@@ -523,6 +523,7 @@ func TestOps(t *testing.T) {
 	s := open(t, web.Options{
 		Tokens:  []web.Token{{Name: "monitor", Secret: "monitor-monitor-monitor", Roles: []web.Role{web.RoleRead}}},
 		Version: web.Version{Source: "https://example.org/x", Version: "1.2.3", Commit: "abc", Build: "https://example.org/1"}, Registry: reg,
+		HealthAge: 1,
 	})
 	bearer := []string{"Authorization", "Bearer monitor-monitor-monitor"}
 	if got := s.do("GET", "/__lbheartbeat__", "").want(200).body; !strings.Contains(got, "ok") {
@@ -555,6 +556,18 @@ func TestOps(t *testing.T) {
 	if _, err := web.New(s.svc, web.Options{Registry: reg}); err == nil {
 		t.Error("the same metrics twice in one registry")
 	}
+}
+
+// Anybody may ask how the service is, which costs more than an answer: they share one.
+func TestHeartbeatsAreShared(t *testing.T) {
+	t.Parallel()
+	o := everything
+	o.HealthAge = time.Hour
+	s := open(t, o)
+	s.svc.SetHealth(job.Health{Name: "ledger", OK: true})
+	s.do("GET", "/__heartbeat__", "").want(200)
+	s.svc.SetHealth(job.Health{Name: "ledger", Error: "gone"})
+	s.do("GET", "/__heartbeat__", "").want(200)
 }
 
 func metric(t *testing.T, s *site, name string) float64 {

@@ -17,7 +17,7 @@ import (
 )
 
 // cookieName holds the token of somebody who logged in on the page. With TLS it is cookieSecure, which browsers send
-// back to this host over TLS only.
+// back to this host over TLS only, and take from no other host.
 const (
 	cookieName   = "partiald"
 	cookieSecure = "__Host-partiald"
@@ -37,14 +37,16 @@ func (s *server) find(token string) *caller {
 }
 
 // presented returns the token that a request comes with.
-func presented(r *http.Request) (token string, cookie bool) {
+func presented(r *http.Request, in *info) (token string, cookie bool) {
 	if scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "bearer") {
 		return strings.TrimSpace(token), false
 	}
-	for _, name := range []string{cookieSecure, cookieName} {
-		if c, err := r.Cookie(name); err == nil && c.Value != "" {
-			return c.Value, true
-		}
+	name := cookieName
+	if in.secure { // where the other one may be from anybody in the same domain
+		name = cookieSecure
+	}
+	if c, err := r.Cookie(name); err == nil && c.Value != "" {
+		return c.Value, true
 	}
 	return "", false
 }
@@ -52,7 +54,7 @@ func presented(r *http.Request) (token string, cookie bool) {
 // admit says whether an address may ask at all: bans and the rate limit.
 func (s *server) admit(r *http.Request, in *info) *Problem {
 	if ban, ok := s.svc.Banned(in.addr); ok {
-		token, _ := presented(r)
+		token, _ := presented(r, in)
 		c := s.find(token)
 		if token == "" && in.local { // where everybody here may operate, somebody has to be able to lift the ban
 			c = s.anon
@@ -97,7 +99,7 @@ func (s *server) offend(r *http.Request, in *info, what string) {
 
 // authorize finds out who asks and whether the route is for them.
 func (s *server) authorize(w http.ResponseWriter, r *http.Request, in *info) *Problem {
-	token, cookie := presented(r)
+	token, cookie := presented(r, in)
 	if token != "" {
 		c := s.find(token)
 		switch {

@@ -293,6 +293,11 @@ func TestLogin(t *testing.T) {
 	if c := secure.Cookies()[0]; !c.Secure || c.Name != "__Host-partiald" || secure.Header.Get("Strict-Transport-Security") == "" {
 		t.Errorf("got %+v, %v", c, secure.Header)
 	}
+	// Over TLS the other one is not believed: whoever has a name in the same domain can set it.
+	https := open(t, o)
+	https.do("GET", "/api/v1/queue", "", "X-Forwarded-Proto", "https", "Cookie", "__Host-partiald="+readToken).want(200)
+	https.do("GET", "/api/v1/queue", "", "X-Forwarded-Proto", "https", "Cookie", "partiald="+readToken).problem(401, "unauthorized")
+	https.do("GET", "/api/v1/queue", "", "Cookie", "partiald="+readToken).want(200)
 }
 
 // TestOtherSites: what another site makes a browser send changes nothing.

@@ -156,8 +156,40 @@ func (t *topic) next(ctx context.Context, version int, beat <-chan time.Time) (s
 	}
 }
 
-// wait returns the status of a job once it is final, or after d.
+// held counts the requests of each address that stay for as long as a job takes.
+type held struct {
+	mu sync.Mutex
+	n  map[string]int
+}
+
+// enter counts one more request of an address, up to most; leave must be called afterwards.
+func (h *held) enter(addr string, most int) (leave func(), ok bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.n[addr] >= most {
+		return nil, false
+	}
+	if h.n == nil {
+		h.n = map[string]int{}
+	}
+	h.n[addr]++
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.n[addr]--; h.n[addr] == 0 {
+			delete(h.n, addr)
+		}
+	}, true
+}
+
+// wait returns the status of a job once it is final, or after d. Who waits for too much already does not wait: the status
+// has no ID then.
 func (s *server) wait(ctx context.Context, id string, d time.Duration) (job.Status, error) {
+	left, ok := s.held.enter(infoFrom(ctx).addr, s.opts.MaxHeld)
+	if !ok {
+		return job.Status{}, nil
+	}
+	defer left()
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	t, leave := s.events.join(id)
@@ -190,6 +222,12 @@ func (s *server) watch(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, r, problem(codeNotAccept, "events are text/event-stream"))
 		return
 	}
+	left, ok := s.held.enter(infoFrom(r.Context()).addr, s.opts.MaxHeld)
+	if !ok {
+		writeProblem(w, r, problem(codeRate, "more than %d streams and waiting requests at a time", s.opts.MaxHeld).after(eventBeat))
+		return
+	}
+	defer left()
 	t, leave := s.events.join(id)
 	defer leave()
 	first, cancel := call(r.Context())
@@ -208,8 +246,8 @@ func (s *server) watch(w http.ResponseWriter, r *http.Request) {
 	_ = rc.SetReadDeadline(time.Time{}) // a stream has no end that a limit could know
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Accel-Buffering", "no") // nginx would keep events back
+	h.Set("Cache-Control", "no-store, no-transform") // what compresses them would keep them back
+	h.Set("X-Accel-Buffering", "no")                 // so would nginx
 	w.WriteHeader(http.StatusOK)
 	if r.Method == http.MethodHead {
 		return

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"runtime"
 	"slices"
@@ -67,7 +68,7 @@ func TestEvents(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "text/event-stream" || resp.Header.Get("Cache-Control") != "no-store" {
+		if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "text/event-stream" || resp.Header.Get("Cache-Control") != "no-store, no-transform" {
 			t.Fatalf("got %s %v", resp.Status, resp.Header)
 		}
 		t.Cleanup(func() { resp.Body.Close() })
@@ -124,6 +125,48 @@ func TestEvents(t *testing.T) {
 	if _, got, ok := event(t, again); !ok || got.State != job.Queued {
 		t.Fatalf("got %+v, %v", got, ok)
 	}
+}
+
+// One address cannot hold as many requests as it likes. Who only waits is answered at once then.
+func TestHeldRequests(t *testing.T) {
+	t.Parallel()
+	o := everything
+	o.MaxHeld = 2
+	o.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
+	change, closed := ends()
+	s := openWith(t, jobtest.New(), o, change)
+	st := s.submit(hashA, hashB)
+	events := "/api/v1/jobs/" + st.ID + "/events"
+	watch := func(addr string) *http.Response {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.srv.URL+events, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("X-Forwarded-For", addr)
+		resp, err := s.srv.Client().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { resp.Body.Close() })
+		if resp.StatusCode != http.StatusOK {
+			t.Fatalf("%s: %s", addr, resp.Status)
+		}
+		return resp
+	}
+	first := watch("192.0.2.1")
+	watch("192.0.2.1")
+	s.do("GET", events, "", "X-Forwarded-For", "192.0.2.1").problem(429, "rate-limited")
+	begin := time.Now()
+	s.do("GET", "/api/v1/jobs/"+st.ID, "", "X-Forwarded-For", "192.0.2.1", "Prefer", "wait=60").want(200)
+	s.do("POST", "/api/v1/partials", spec(hashA, hashB), "X-Forwarded-For", "192.0.2.1", "Prefer", "wait=60").want(202)
+	if took := time.Since(begin); took > 30*time.Second {
+		t.Errorf("it waited for %v", took)
+	}
+	watch("192.0.2.2")
+	first.Body.Close()
+	<-closed
+	watch("192.0.2.1")
 }
 
 // TestWatchers has 500 clients watch one job (L4): at most 64 KiB each, events within a second, nothing left behind.

@@ -1,7 +1,11 @@
 package web
 
 import (
+	"context"
 	"net/http"
+	"slices"
+	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
@@ -25,9 +29,7 @@ func (s *server) opsRoutes() {
 		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
 	s.handle("GET /__heartbeat__", free, func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := call(r.Context())
-		defer cancel()
-		answer, status := heartbeat{Status: "ok", Checks: s.svc.Health(ctx)}, http.StatusOK
+		answer, status := heartbeat{Status: "ok", Checks: s.health(r.Context())}, http.StatusOK
 		reader := infoFrom(r.Context()).caller.may(RoleRead)
 		for i := range answer.Checks {
 			if !answer.Checks[i].OK {
@@ -47,4 +49,26 @@ func (s *server) opsRoutes() {
 	})
 	prom := promhttp.HandlerFor(s.opts.Registry, promhttp.HandlerOpts{Registry: s.opts.Registry, MaxRequestsInFlight: 4})
 	s.handle("GET /metrics", access{role: RoleRead}, prom.ServeHTTP)
+}
+
+// pulse is how the service was when it was asked last.
+type pulse struct {
+	mu     sync.Mutex
+	checks []job.Health
+	until  time.Time // from when on it is asked again
+}
+
+// health asks the service how it is. Everybody may want to know, and to find out costs writes to disks and calls of
+// plugins: those who ask at one time share an answer.
+func (s *server) health(ctx context.Context) []job.Health {
+	p := &s.pulse
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !time.Now().Before(p.until) {
+		ctx, cancel := call(context.WithoutCancel(ctx)) // it is not for this one alone
+		defer cancel()
+		p.checks = s.svc.Health(ctx)
+		p.until = time.Now().Add(s.opts.HealthAge)
+	}
+	return slices.Clone(p.checks)
 }

@@ -89,6 +89,10 @@ type Options struct {
 	BodyTime, Stall time.Duration
 	// MaxWait is the longest that "Prefer: wait=N" is honoured; 0 means a minute.
 	MaxWait time.Duration
+	// MaxHeld is how many streams of events and waiting requests one client address may have at a time; 0 means 1000.
+	MaxHeld int
+	// HealthAge is how old the answer of /__heartbeat__ may be; 0 means a second.
+	HealthAge time.Duration
 	// Redirect sends downloads to where the storage has them (302) instead of passing the bytes on.
 	Redirect bool
 
@@ -199,9 +203,10 @@ func (o *Options) check() ([]*caller, error) {
 			return nil, &OptionError{fmt.Sprintf("Hosts[%d]", i), fmt.Sprintf("%q is no host name", h)}
 		}
 	}
-	if o.MaxUpload < 0 || o.MaxWait < 0 || o.BanFor < 0 || o.BodyTime < 0 || o.Stall < 0 {
-		return nil, &OptionError{"MaxUpload, MaxWait, BanFor, BodyTime, Stall", "cannot be negative"}
+	if o.MaxUpload < 0 || o.MaxWait < 0 || o.BanFor < 0 || o.BodyTime < 0 || o.Stall < 0 || o.MaxHeld < 0 || o.HealthAge < 0 {
+		return nil, &OptionError{"MaxUpload, MaxWait, BanFor, BodyTime, Stall, MaxHeld, HealthAge", "cannot be negative"}
 	}
+	o.MaxHeld, o.HealthAge = cmp.Or(o.MaxHeld, 1000), cmp.Or(o.HealthAge, time.Second)
 	o.BodyTime, o.Stall = cmp.Or(o.BodyTime, 30*time.Second), cmp.Or(o.Stall, time.Minute)
 	if o.BanFor == 0 {
 		o.BanFor = 10 * time.Minute

@@ -58,6 +58,8 @@ type server struct {
 	rate    *counter // requests of an address
 	offence *counter // wrong tokens and requests above the rate
 	events  *hub
+	held    held
+	pulse   pulse
 	large   chan struct{} // as many as there may be large bodies
 	hosts   map[string]bool
 	pages   *pages

@@ -95,9 +95,10 @@ type (
 		Body BatchRequest
 	}
 	batchOut struct {
-		Status   int
-		Location string `header:"Location"`
-		Body     job.Batch
+		Status            int
+		Location          string `header:"Location"`
+		PreferenceApplied string `header:"Preference-Applied"`
+		Body              job.Batch
 	}
 	batchIDIn struct {
 		ID string `path:"id" maxLength:"200" doc:"ID of a batch."`
@@ -363,10 +364,16 @@ func answer(ctx context.Context, st job.Status, waited time.Duration) *jobOut {
 	if !st.State.Final() {
 		out.Status, out.RetryAfter = http.StatusAccepted, "2"
 	}
-	if waited > 0 {
-		out.PreferenceApplied = "wait=" + strconv.Itoa(int(waited/time.Second))
-	}
+	out.PreferenceApplied = applied(waited)
 	return out
+}
+
+// applied says how long a request was ready to wait.
+func applied(wait time.Duration) string {
+	if wait == 0 {
+		return ""
+	}
+	return "wait=" + strconv.Itoa(int(wait/time.Second))
 }
 
 // submit asks for one partial, after quota and the rest.
@@ -536,7 +543,9 @@ func (s *server) createBatch(ctx context.Context, in *batchIn) (*batchOut, error
 			return nil, fail(ctx, err)
 		}
 	}
-	return batchAnswer(b), nil
+	out := batchAnswer(b)
+	out.PreferenceApplied = applied(wait)
+	return out, nil
 }
 
 // waitBatch returns a batch once all of its jobs are final, or after d. One is waited for after the other: the end comes

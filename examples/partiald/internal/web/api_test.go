@@ -315,7 +315,10 @@ func TestBatchWait(t *testing.T) {
 			svc.Finish(j.ID, jobtest.Output{Partial: []byte("p")})
 		}
 	}()
-	s.do("POST", "/api/v1/batches", body, "Prefer", "wait=20").want(200).decode(&b)
+	waited := s.do("POST", "/api/v1/batches", body, "Prefer", "wait=20").want(200)
+	if waited.decode(&b); waited.Header.Get("Preference-Applied") != "wait=20" {
+		t.Errorf("Preference-Applied is %q", waited.Header.Get("Preference-Applied"))
+	}
 	if <-done; !b.Done || b.Counts[job.Done] != 2 {
 		t.Errorf("got %+v", b)
 	}

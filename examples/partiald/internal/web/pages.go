@@ -402,6 +402,9 @@ func (s *server) readForm(w http.ResponseWriter, r *http.Request) (sent, error) 
 			if err := s.accepting(); err != nil {
 				return f, err
 			}
+			if _, twice := f.uploads[which]; twice {
+				return f, problem(job.CodeRequest, "the form has two files for %s", strings.ToUpper(which)).in(which + ".urls")
+			}
 			u, err := s.svc.Upload(r.Context(), part, asker(r.Context()))
 			if err != nil {
 				var e *job.Error

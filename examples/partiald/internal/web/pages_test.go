@@ -181,6 +181,7 @@ func TestPageForm(t *testing.T) {
 	}
 	post(422, "from_hash", hashA, "from_file", "old", "to_hash", hashB).has("The uploaded file has another hash")
 	post(413, "from_file", strings.Repeat("x", 200_000), "to_hash", hashB).has("The upload is larger than 100000 bytes.")
+	post(422, "from_file", "old", "from_file", "other", "to_hash", hashB).has("The form has two files for FROM.")
 	post(413, "force", strings.Repeat("x", 70_000)).has("more than 64 KiB")
 	post(422, "from_hash", hashA, "to_hash", hashB, "locale", "\xff").has("not UTF-8")
 	post(422, "from_hash", hashA, "to_hash", hashB, "priority", "x").has("The priority is 0 to 9.")

@@ -155,14 +155,17 @@ func (t *tx) accept(e *Entry) error {
 		s.ID, string(spec), string(public), s.Spec.Product, s.Spec.Locale, words(s), micros(s.Created)); err != nil {
 		return err
 	}
+	var rows []string // in one statement: a batch has very many jobs, and a database elsewhere is asked for each
+	var args []any
 	for _, source := range []struct{ hash, side string }{
 		{s.Spec.From.SHA512, sideFrom}, {s.Spec.From.SHA256, sideFrom}, {s.Spec.To.SHA512, sideTo}, {s.Spec.To.SHA256, sideTo},
 	} {
-		if source.hash == "" {
-			continue
+		if source.hash != "" {
+			rows, args = append(rows, "(?, ?, ?)"), append(args, strings.ToLower(source.hash), source.side, s.ID)
 		}
-		if err := t.exec(`INSERT INTO sources (hash, side, job) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`,
-			strings.ToLower(source.hash), source.side, s.ID); err != nil {
+	}
+	if len(rows) > 0 {
+		if err := t.exec(`INSERT INTO sources (hash, side, job) VALUES `+strings.Join(rows, ", ")+` ON CONFLICT DO NOTHING`, args...); err != nil {
 			return err
 		}
 	}
@@ -529,11 +532,13 @@ func (l *Ledger) Actions(ctx context.Context, f job.Filter) ([]job.Action, error
 	if err := w.cursor("n", f.Cursor); err != nil {
 		return nil, err
 	}
-	leave, err := l.search(ctx)
-	if err != nil {
-		return nil, err
+	if len(w.text) > 0 {
+		leave, err := l.search(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer leave()
 	}
-	defer leave()
 	rows, err := l.rows(ctx, `SELECT n, at, server, who, address, request, what, job, detail FROM actions`+w.String()+
 		` ORDER BY n DESC LIMIT ?`, append(w.args, limit(f.Limit))...)
 	if err != nil {

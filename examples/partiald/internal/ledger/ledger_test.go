@@ -608,7 +608,10 @@ func TestSearchesTakeTurns(t *testing.T) {
 			t.Errorf("%+v: %v, want it to wait for its turn", f, err)
 		}
 	}
-	if _, err := l.Actions(ctx, job.Filter{}); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := l.Actions(t.Context(), job.Filter{}); err != nil {
+		t.Errorf("the last actions: %v", err)
+	}
+	if _, err := l.Actions(ctx, job.Filter{Text: "x"}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("actions: %v, want them to wait for their turn", err)
 	}
 	if page, err := l.History(t.Context(), job.Filter{State: job.Queued}); err != nil || len(page.Jobs) != 1 {

@@ -45,6 +45,9 @@ func (q *Queue) parse(subject string) (priority int, id string) {
 // whatever priority, ErrFull when there are too many, and ErrUnavailable when the engine does not answer; the job may
 // or may not be queued then.
 func (q *Queue) Publish(ctx context.Context, id string, priority int, data []byte) error {
+	if err := q.whole(); err != nil {
+		return fmt.Errorf("job %s: %w", id, err)
+	}
 	ctx, cancel := q.request(ctx)
 	defer cancel()
 	_, err := q.js.Publish(ctx, q.subject(priority, id), seal(data),
@@ -98,7 +101,7 @@ func (q *Queue) Jobs(ctx context.Context) (map[string]struct{}, error) {
 }
 
 // Check reads a job's message. It returns ErrNotFound when there is none, or one that is damaged: such a one is never
-// delivered, although the engine counts it.
+// delivered, although the engine counts it. An engine that is alone has to be repaired then, which is ErrDamaged.
 func (q *Queue) Check(ctx context.Context, id string) error {
 	ctx, cancel := q.request(ctx)
 	defer cancel()
@@ -111,6 +114,9 @@ func (q *Queue) Check(ctx context.Context, id string) error {
 		}
 		return nil
 	case errors.Is(err, jetstream.ErrMsgNotFound), errors.As(err, &api) && api.Code < 500:
+		if err := q.readable(ctx, q.jobs, q.anySubject(id)); err != nil {
+			return fmt.Errorf("job %s: %w", id, err)
+		}
 		return fmt.Errorf("job %s: %w: %w", id, ErrNotFound, err)
 	}
 	return unavailable("check job "+id, err)
@@ -127,21 +133,25 @@ func (q *Queue) Len(ctx context.Context) (int, error) {
 	return int(info.State.Msgs), nil
 }
 
-// Ping asks the engine whether it would take a job.
+// Ping asks the engine whether it would take a job, by writing. An engine whose disk was full answers everything, and
+// stores nothing until it is started again.
 func (q *Queue) Ping(ctx context.Context) error {
 	ctx, cancel := q.request(ctx)
 	defer cancel()
-	if _, err := q.jobs.Info(ctx); err != nil {
-		return unavailable("stream of jobs", err)
+	if err := q.whole(); err != nil {
+		return err
+	}
+	if q.Shared() {
+		if _, err := q.jobs.Info(ctx); err != nil {
+			return unavailable("stream of jobs", err)
+		}
+	} else if err := q.Remove(ctx, "ping"); err != nil { // no job has this name
+		return err
 	}
 	if err := q.PutLive(ctx, "ping."+keyName(q.o.Server), nil, time.Minute); err != nil {
 		return err
 	}
-	_, err := q.state.Status(ctx)
-	if err != nil {
-		return unavailable("bucket of states", err)
-	}
-	return nil
+	return q.Set(ctx, "ping."+keyName(q.o.Server), nil, time.Hour)
 }
 
 // Message is a job that this server was given. It has to be acknowledged or handed back; until then Working has to be

@@ -34,6 +34,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -111,6 +112,8 @@ var (
 	ErrConflict = errors.New("changed by somebody else")
 	// ErrUnavailable: the engine does not answer. It unwraps to what happened.
 	ErrUnavailable = errors.New("queue is not available")
+	// ErrDamaged: the embedded engine has lost what it counts; Repair mends that. ErrUnavailable comes with it.
+	ErrDamaged = errors.New("files of the queue are damaged")
 )
 
 // Priorities is how many there are: 0 to 9.
@@ -121,16 +124,17 @@ const pollEvery = time.Second
 
 // Queue is an open queue. It is safe for concurrent use.
 type Queue struct {
-	o  Options
-	ns *server.Server // nil where the engine is external
-	nc *nats.Conn
-	js jetstream.JetStream
+	o        Options
+	embedded *embedded // nil where the engine is external
+	nc       *nats.Conn
+	js       jetstream.JetStream
 
 	handles
 	repairing sync.Mutex
 	created   map[string]time.Time // of the streams, as this server knows them
-
-	password string // of the embedded engine, where it has one
+	failed    int                  // how often in a row the engine that is alone did not take what Repair wrote
+	damaged   atomic.Bool          // the engine that is alone has to be started again
+	sick      chan struct{}
 
 	pulls pulls
 	turn  chan struct{} // held by the one who asks for the next job
@@ -141,6 +145,7 @@ type Queue struct {
 // handles are what the queue is made of. They hold names, and stay good when what they name is made again.
 type handles struct {
 	jobs    jetstream.Stream
+	values  jetstream.Stream // of state
 	state   jetstream.KeyValue
 	live    jetstream.KeyValue
 	objects *objects
@@ -177,7 +182,7 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	q := &Queue{o: o, turn: make(chan struct{}, 1), woken: make(chan struct{}, 1)}
+	q := &Queue{o: o, turn: make(chan struct{}, 1), woken: make(chan struct{}, 1), sick: make(chan struct{}, 1)}
 	if err := q.open(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("queue: %w", err), q.Close())
 	}
@@ -194,6 +199,7 @@ func (q *Queue) open(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, q.o.StartTimeout)
 	defer cancel()
 	if len(q.o.URLs) == 0 {
+		q.embedded = &embedded{password: rand.Text()}
 		if err := q.embed(); err != nil {
 			return err
 		}
@@ -201,6 +207,13 @@ func (q *Queue) open(ctx context.Context) error {
 	if err := q.connect(ctx); err != nil {
 		return err
 	}
+	var err error
+	q.handles, err = q.ready(ctx)
+	return err
+}
+
+// ready waits until the engine answers, and everything is there.
+func (q *Queue) ready(ctx context.Context) (handles, error) {
 	// A cluster has to find a leader first, and each stream one of its own: everything is tried until it works.
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		// While there is no leader nobody answers at all. What one round has made the next one finds.
@@ -210,21 +223,20 @@ func (q *Queue) open(ctx context.Context) error {
 			h, err = q.salvage(ctx, h)
 		}
 		if err == nil {
-			q.handles = h
 			_, err = q.missing(round)
 		}
 		done()
 		if err == nil {
-			return nil
+			return h, nil
 		}
 		var api *jetstream.APIError
-		if errors.As(err, &api) && !passing(api) {
-			return err
+		if errors.As(err, &api) && !passing(api) || errors.Is(err, nats.ErrConnectionClosed) {
+			return h, err
 		}
 		q.o.Log.InfoContext(ctx, "queue: waiting for the engine", "error", err)
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the engine is not ready after %v: %w", q.o.StartTimeout, err)
+			return h, fmt.Errorf("the engine is not ready after %v: %w", q.o.StartTimeout, err)
 		case <-time.After(wait):
 		}
 	}
@@ -248,6 +260,9 @@ func (q *Queue) embed() error {
 	o := &server.Options{
 		ServerName: q.o.Server, DontListen: q.o.Listen == "", JetStream: true, StoreDir: q.o.Dir,
 		SyncAlways: !q.o.Lazy, NoSigs: true, JetStreamMaxMemory: 256 << 20, DisableShortFirstPing: true,
+		// What the disk has is the limit. Else it would be three quarters of what was free at the start, for as long as
+		// the process lives.
+		JetStreamMaxStore: 1 << 50,
 	}
 	if q.o.Listen != "" {
 		var err error
@@ -259,8 +274,7 @@ func (q *Queue) embed() error {
 		// The engine begins to listen to its cluster only after it listens to clients. So it does, on some port of this
 		// machine alone, to clients that know a password which nobody does but the connection below.
 		o.DontListen, o.Host, o.Port = false, "127.0.0.1", server.RANDOM_PORT
-		o.Username, o.Password = "partiald", rand.Text()
-		q.password = o.Password
+		o.Username, o.Password = "partiald", q.embedded.password
 	}
 	if c := q.o.Cluster; c != nil {
 		host, port, err := address(c.Listen)
@@ -294,7 +308,9 @@ func (q *Queue) embed() error {
 	}
 	log := &natsLog{q.o.Log, make(chan string, 1)}
 	ns.SetLoggerV2(log, false, false, false)
-	q.ns = ns
+	if !q.embedded.set(ns) {
+		return errClosed
+	}
 	go ns.Start()
 	for begin := time.Now(); !ns.ReadyForConnections(200 * time.Millisecond); {
 		select {
@@ -340,10 +356,10 @@ func (q *Queue) connect(ctx context.Context) error {
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn("queue: connection", "error", err) }),
 	}
 	address := strings.Join(q.o.URLs, ",")
-	if q.ns != nil {
-		options = append(options, nats.InProcessServer(q.ns), nats.IgnoreDiscoveredServers())
-		if q.password != "" {
-			options = append(options, nats.UserInfo("partiald", q.password))
+	if q.embedded != nil {
+		options = append(options, nats.InProcessServer(q.embedded), nats.IgnoreDiscoveredServers())
+		if q.o.Cluster != nil && q.o.Listen == "" {
+			options = append(options, nats.UserInfo("partiald", q.embedded.password))
 		}
 	} else {
 		if q.o.Credentials != "" {
@@ -421,6 +437,9 @@ func (q *Queue) buckets(ctx context.Context, h *handles) (err error) {
 	}); err != nil {
 		return fmt.Errorf("bucket state: %w", err)
 	}
+	if h.values, err = q.js.Stream(ctx, "KV_"+q.o.Prefix+"-state"); err != nil {
+		return fmt.Errorf("bucket state: %w", err)
+	}
 	if h.live, err = q.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
 		Bucket: q.o.Prefix + "-live", Description: "workers, progress and rates", Storage: jetstream.MemoryStorage,
 		Replicas: q.o.Replicas, History: 1, LimitMarkerTTL: time.Minute,
@@ -462,11 +481,17 @@ func (q *Queue) missing(ctx context.Context) (bool, error) {
 }
 
 // Repair makes again what is missing of streams and buckets: an engine that is alone forgets those in memory when it
-// restarts. It says whether there was something, be it that another server has made it again. Watches have to be begun
+// restarts. An embedded one that nobody else uses is started again where it is damaged or does not take anything any
+// more. Repair says whether there was something, be it that another server has made it again. Watches have to be begun
 // again then.
 func (q *Queue) Repair(ctx context.Context) (bool, error) {
 	q.repairing.Lock()
 	defer q.repairing.Unlock()
+	if !q.Shared() {
+		if restarted, err := q.mend(ctx); restarted || err != nil {
+			return restarted, err
+		}
+	}
 	ctx, cancel := q.request(ctx)
 	defer cancel()
 	missing, err := q.missing(ctx)
@@ -502,17 +527,26 @@ func (q *Queue) String() string {
 
 // Close leaves the engine, and ends it where it is embedded. Calls under way fail. Closing twice is fine.
 func (q *Queue) Close() error {
+	var err error
 	q.close.Do(func() {
 		if q.nc != nil {
 			q.nc.Close()
 		}
-		if q.ns != nil {
-			q.ns.Shutdown()
-			q.ns.WaitForShutdown()
+		if q.embedded == nil {
+			return
+		}
+		q.embedded.close()
+		q.repairing.Lock() // which ends soon without the connection
+		defer q.repairing.Unlock()
+		if !q.embedded.end(closeWithin) {
+			err = errors.New("queue: the embedded engine does not end")
 		}
 	})
-	return nil
+	return err
 }
+
+// closeWithin is how long Close waits for an engine that hangs.
+const closeWithin = 30 * time.Second
 
 // request bounds a request.
 func (q *Queue) request(ctx context.Context) (context.Context, context.CancelFunc) {

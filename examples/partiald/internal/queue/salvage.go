@@ -2,23 +2,63 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// salvage looks whether all values of the bucket of states can be read and, where some cannot, makes the bucket anew with
-// those that can. It is for an engine that nobody else uses. A value that was damaged on the disk is one that the engine
-// counts, in all or under its subject, but cannot read: to replace it, it looks for it for ever, and answers nobody
-// meanwhile.
+// salvage looks whether everything that the engine counts can be read, and makes anew where that is not so. It is for an
+// engine that nobody else uses, at its start.
 func (q *Queue) salvage(ctx context.Context, h handles) (handles, error) {
-	name := "KV_" + q.o.Prefix + "-state"
 	ctx, cancel := context.WithTimeout(ctx, q.o.StartTimeout)
 	defer cancel()
-	stream, err := q.js.Stream(ctx, name)
+	h, err := q.salvageState(ctx, h)
 	if err != nil {
 		return h, fmt.Errorf("bucket state: %w", err)
+	}
+	h, err = q.salvageJobs(ctx, h)
+	if err != nil {
+		return h, fmt.Errorf("stream of jobs: %w", err)
+	}
+	return h, nil
+}
+
+// salvageJobs makes the stream of jobs anew, empty, where a message cannot be read: it would be counted for ever, and
+// never delivered. The ledger puts back what was in it.
+func (q *Queue) salvageJobs(ctx context.Context, h handles) (handles, error) {
+	info, err := h.jobs.Info(ctx, jetstream.WithSubjectFilter(">"))
+	if err != nil {
+		return h, err
+	}
+	lost := info.State.Msgs != uint64(len(info.State.Subjects))
+	for subject := range info.State.Subjects {
+		if _, err := h.jobs.GetLastMsgForSubject(ctx, subject); errors.Is(err, jetstream.ErrMsgNotFound) {
+			lost = true
+			break
+		} else if err != nil {
+			return h, err
+		}
+	}
+	if !lost {
+		return h, nil
+	}
+	q.o.Log.WarnContext(ctx, "queue: the stream of jobs is damaged and made anew", "jobs", info.State.Msgs)
+	if err := q.js.DeleteStream(ctx, q.o.Prefix+"-jobs"); err != nil {
+		return h, err
+	}
+	return q.setUp(ctx, true)
+}
+
+// salvageState looks whether all values of the bucket of states can be read and, where some cannot, makes the bucket anew with
+// those that can. A value that was damaged on the disk is one that the engine counts, in all or under its subject, but
+// cannot read; see readable.
+func (q *Queue) salvageState(ctx context.Context, h handles) (handles, error) {
+	name := "KV_" + q.o.Prefix + "-state"
+	stream, err := q.js.Stream(ctx, name)
+	if err != nil {
+		return h, err
 	}
 	counted := stream.CachedInfo().State.Msgs
 	if counted == 0 {
@@ -26,7 +66,7 @@ func (q *Queue) salvage(ctx context.Context, h handles) (handles, error) {
 	}
 	c, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true})
 	if err != nil {
-		return h, fmt.Errorf("bucket state: %w", err)
+		return h, err
 	}
 	defer func() { _ = stream.DeleteConsumer(ctx, c.CachedInfo().Name) }() // else it goes by itself
 	var values []*nats.Msg
@@ -34,7 +74,7 @@ func (q *Queue) salvage(ctx context.Context, h handles) (handles, error) {
 	for {
 		batch, err := c.FetchNoWait(500)
 		if err != nil {
-			return h, fmt.Errorf("bucket state: %w", err)
+			return h, err
 		}
 		got := 0
 		for m := range batch.Messages() {
@@ -50,7 +90,7 @@ func (q *Queue) salvage(ctx context.Context, h handles) (handles, error) {
 			values = append(values, v)
 		}
 		if err := batch.Error(); err != nil {
-			return h, fmt.Errorf("bucket state: %w", err)
+			return h, err
 		}
 		if read += uint64(got); got == 0 {
 			break
@@ -61,7 +101,7 @@ func (q *Queue) salvage(ctx context.Context, h handles) (handles, error) {
 	}
 	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(">"))
 	if err != nil {
-		return h, fmt.Errorf("bucket state: %w", err)
+		return h, err
 	}
 	lost := read < counted
 	for subject, n := range info.State.Subjects { // less may be counted than was read: values expire
@@ -72,14 +112,14 @@ func (q *Queue) salvage(ctx context.Context, h handles) (handles, error) {
 	}
 	q.o.Log.WarnContext(ctx, "queue: the bucket of states is damaged and made anew", "values", counted, "readable", read)
 	if err := q.js.DeleteStream(ctx, name); err != nil {
-		return h, fmt.Errorf("bucket state: %w", err)
+		return h, err
 	}
 	if h, err = q.setUp(ctx, true); err != nil {
 		return h, err
 	}
 	for _, v := range values {
 		if _, err := q.js.PublishMsg(ctx, v); err != nil {
-			return h, fmt.Errorf("bucket state: %w", err)
+			return h, err
 		}
 	}
 	return h, nil

@@ -41,6 +41,9 @@ func (q *Queue) get(ctx context.Context, kv jetstream.KeyValue, key string) ([]b
 	defer cancel()
 	e, err := kv.Get(ctx, key)
 	if errors.Is(err, jetstream.ErrKeyNotFound) { // deleted ones included
+		if err := q.sound(ctx, kv, key); err != nil {
+			return nil, 0, err
+		}
 		return nil, 0, fmt.Errorf("%s: %w", key, ErrNotFound)
 	}
 	if err != nil {
@@ -83,6 +86,9 @@ func (q *Queue) Set(ctx context.Context, key string, value []byte, life time.Dur
 func (q *Queue) Delete(ctx context.Context, key string) error {
 	ctx, cancel := q.request(ctx)
 	defer cancel()
+	if err := q.sound(ctx, q.state, key); err != nil {
+		return err
+	}
 	return putError(key, q.state.Purge(ctx, key))
 }
 
@@ -103,6 +109,9 @@ func (q *Queue) swap(ctx context.Context, kv jetstream.KeyValue, key string, val
 	}
 	ctx, cancel := q.request(ctx)
 	defer cancel()
+	if err := q.sound(ctx, kv, key); err != nil {
+		return 0, err
+	}
 	var options []jetstream.KVCreateOpt
 	if life > 0 {
 		options = append(options, jetstream.KeyTTL(seconds(life)))
@@ -115,6 +124,13 @@ func (q *Queue) swap(ctx context.Context, kv jetstream.KeyValue, key string, val
 func (q *Queue) set(ctx context.Context, kv jetstream.KeyValue, key string, value []byte, life time.Duration, more ...jetstream.PublishOpt) (uint64, error) {
 	ctx, cancel := q.request(ctx)
 	defer cancel()
+	if len(more) == 0 {
+		if err := q.sound(ctx, kv, key); err != nil {
+			return 0, err
+		}
+	} else if err := q.whole(); kv == q.state && err != nil { // the engine compares, so it reads the value itself
+		return 0, err
+	}
 	if life > 0 {
 		more = append(more, jetstream.WithMsgTTL(seconds(life)))
 	}

@@ -45,11 +45,16 @@ func (e *Engine) Health(ctx context.Context) []job.Health {
 	for i, c := range checks {
 		wg.Go(func() {
 			start := time.Now()
-			done := make(chan error, 1)
-			go func() { done <- c.run(ctx) }()
+			// One that hangs, on a disk for example, is not begun a second time.
+			done := e.checks.DoChan(c.name, func() (any, error) {
+				ctx, cancel := context.WithTimeout(e.ctx, healthTimeout)
+				defer cancel()
+				return nil, c.run(ctx)
+			})
 			var err error
 			select {
-			case err = <-done:
+			case r := <-done:
+				err = r.Err
 			case <-ctx.Done():
 				err = ctx.Err() // whether the check notices or not
 			}

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"github.com/senbonzakura/senbonzakura"
 	"github.com/senbonzakura/senbonzakura/cache"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
@@ -47,12 +49,14 @@ type Engine struct {
 		wake    chan struct{}
 	}
 	places room
+	checks singleflight.Group // of Health
 	active struct {
 		sync.Mutex
 		m map[string]*attempt
 	}
 
 	unwatch context.CancelFunc // of the watches; start's, then the requeue loop's
+	deaf    atomic.Bool        // the watches have to be begun again
 	sick    chan struct{}      // the queue seems to need repair
 
 	draining atomic.Bool

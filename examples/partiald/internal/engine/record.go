@@ -58,6 +58,25 @@ func (r *record) setSpec(s job.Spec) {
 	r.Spec, r.Secret = redacted(s)
 }
 
+// size estimates the bytes that a record takes in memory.
+func (r *record) size() int {
+	n := 1024 + 256*len(r.Changes)
+	for _, s := range []*job.Spec{&r.Spec, r.Secret} {
+		if s == nil {
+			continue
+		}
+		for _, list := range [][]string{s.From.URLs, s.To.URLs, s.Force, s.Channels, s.Skip} {
+			for _, text := range list {
+				n += 16 + len(text)
+			}
+		}
+		for name, value := range s.Labels {
+			n += 32 + len(name) + len(value)
+		}
+	}
+	return n
+}
+
 func (r *record) seq() int64 {
 	if len(r.Changes) == 0 {
 		return 0
@@ -172,12 +191,16 @@ func (e *Engine) seen(id string, r record, revision uint64) {
 		a.see(&r, revision)
 	}
 	e.follow.Lock()
-	if old, ok := e.follow.pending[id]; !ok || old.seq() <= r.seq() {
+	if old, ok := e.follow.pending[id]; ok && old.seq() <= r.seq() || !ok && len(e.follow.pending) < maxPending {
 		e.follow.pending[id] = r
 	}
 	e.follow.Unlock()
 	poke(e.follow.wake)
 }
+
+// maxPending bounds what waits for a ledger that takes nothing. Of what is beyond, the loop that looks after the ledger's
+// jobs finds out what became of those that are open there.
+const maxPending = 10_000
 
 func poke(c chan struct{}) {
 	select {
@@ -192,18 +215,24 @@ type known struct {
 	revision uint64
 	progress job.Progress
 	attempt  int // to which progress belongs
+	size     int
 }
 
-// mirror has the records that this server has heard of lately.
+// mirror has the records that this server has heard of lately. What it has not is asked for.
 type mirror struct {
 	mu       sync.Mutex
 	m        map[string]*known
-	watchers map[string]map[chan struct{}]struct{}
+	finals   int                                   // how many of these are final
+	size     int                                   // of all
+	watchers map[string]map[chan struct{}]struct{} // as many as there are calls of Watch
 	stopped  chan struct{}
 }
 
-// maxMirror is how many records are kept at least, final ones included.
-const maxMirror = 2_000
+// Bounds of the mirror. Those under work always stay: there are as many as all servers have slots.
+const (
+	maxMirror     = 2_000    // records that are final
+	maxMirrorSize = 32 << 20 // bytes of all, by record.size
+)
 
 func (m *mirror) init() {
 	m.m, m.watchers, m.stopped = map[string]*known{}, map[string]map[chan struct{}]struct{}{}, make(chan struct{})
@@ -216,33 +245,69 @@ func (m *mirror) set(id string, r record, revision uint64) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	k := m.m[id]
-	if k == nil {
-		if len(m.m) >= maxMirror+maxMirror/8 {
-			for other, k := range m.m {
-				if k.record.State.Final() {
-					delete(m.m, other)
-				}
-				if len(m.m) <= maxMirror {
-					break
-				}
-			}
-		}
-		k = &known{}
-		m.m[id] = k
-	} else if revision <= k.revision && r.seq() <= k.record.seq() { // revisions begin anew where the queue lost its files
+	if k != nil && revision <= k.revision && r.seq() <= k.record.seq() { // revisions begin anew where the queue lost its files
 		return false
 	}
-	k.record, k.revision = r, revision
+	now := &known{record: r, revision: revision, size: r.size()}
+	if k != nil {
+		now.progress, now.attempt = k.progress, k.attempt
+		m.remove(id, k)
+	}
+	m.m[id] = now
+	m.size += now.size
+	if r.State.Final() {
+		m.finals++
+	}
+	if m.finals > maxMirror+maxMirror/8 || m.size > maxMirrorSize {
+		m.evict(id)
+	}
 	m.tell(id)
 	return true
+}
+
+// remove takes a record out.
+func (m *mirror) remove(id string, k *known) {
+	delete(m.m, id)
+	m.size -= k.size
+	if k.record.State.Final() {
+		m.finals--
+	}
+}
+
+// evict makes room, so much that it is not needed again soon; the record but is the newest, and stays.
+func (m *mirror) evict(but string) {
+	full := func() bool { return m.finals > maxMirror || m.size > maxMirrorSize-maxMirrorSize/8 }
+	for _, final := range []bool{true, false} {
+		for id, k := range m.m {
+			if !full() {
+				return
+			}
+			if id != but && (k.record.State.Final() == final) && (final || k.record.State == job.Queued) {
+				m.remove(id, k)
+			}
+		}
+	}
 }
 
 // drop forgets a record, so that the next one that is heard of is taken whatever its revision.
 func (m *mirror) drop(id string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.m, id)
+	if k := m.m[id]; k != nil {
+		m.remove(id, k)
+	}
 	m.tell(id)
+}
+
+// forget drops everything.
+func (m *mirror) forget() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	clear(m.m)
+	m.finals, m.size = 0, 0
+	for id := range m.watchers {
+		m.tell(id)
+	}
 }
 
 // setProgress notes how far the step of a job is.
@@ -294,35 +359,43 @@ func (m *mirror) subscribe(id string) (c chan struct{}, leave func()) {
 	}
 }
 
-// recent remembers for a while that something was so.
+// recent remembers for a while that something was so: in two maps, of which the older one is dropped when the younger one
+// is as old as a life, or full. So it holds what came in two lives, and never more than maxRecent.
 type recent struct {
-	mu   sync.Mutex
-	life time.Duration
-	m    map[string]time.Time
+	mu         sync.Mutex
+	life       time.Duration
+	young, old map[string]time.Time // monotonic: not the time that is written down
+	turned     time.Time
 }
 
 const maxRecent = 50_000
 
-func (r *recent) init(life time.Duration) { r.life, r.m = life, map[string]time.Time{} }
+func (r *recent) init(life time.Duration) {
+	r.life, r.young, r.turned = life, map[string]time.Time{}, time.Now()
+}
 
 func (r *recent) has(key string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	t, ok := r.m[key]
+	t, ok := r.young[key]
+	if !ok {
+		t, ok = r.old[key]
+	}
 	return ok && time.Since(t) < r.life
 }
 
 func (r *recent) add(key string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.m) >= maxRecent {
-		clear(r.m)
+	if time.Since(r.turned) >= r.life || len(r.young) >= maxRecent/2 {
+		r.young, r.old, r.turned = map[string]time.Time{}, r.young, time.Now()
 	}
-	r.m[key] = time.Now() // monotonic: not the time that is written down
+	r.young[key] = time.Now()
 }
 
 func (r *recent) remove(key string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.m, key)
+	delete(r.young, key)
+	delete(r.old, key)
 }

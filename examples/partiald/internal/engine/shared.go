@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -39,7 +40,7 @@ type rate struct {
 
 // Bounds of rates.
 const (
-	maxRates  = 100_000
+	maxRates  = 20_000 // about 5 MB
 	maxBlock  = 256
 	maxWindow = 31 * 24 * time.Hour
 )
@@ -52,11 +53,11 @@ func (r *rates) get(key string) *rate {
 	v := r.m[key]
 	if v == nil {
 		if len(r.m) >= maxRates {
-			// Those that were not used for longest; what they counted is in the shared counters.
-			for k, other := range r.m {
-				if time.Since(other.used) > time.Minute || len(r.m) >= 2*maxRates {
-					delete(r.m, k)
-				}
+			// What they counted is in the shared counters. All go where most were used just now: else every new key
+			// would cost a walk through them.
+			maps.DeleteFunc(r.m, func(_ string, other *rate) bool { return time.Since(other.used) > time.Minute })
+			if len(r.m) > maxRates/2 {
+				clear(r.m)
 			}
 		}
 		v = &rate{}

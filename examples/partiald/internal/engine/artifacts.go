@@ -21,6 +21,7 @@ import (
 	"github.com/senbonzakura/senbonzakura"
 	"github.com/senbonzakura/senbonzakura/cache"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/queue"
 	"github.com/senbonzakura/senbonzakura/fetch"
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/plugins"
@@ -542,12 +543,26 @@ func (e *Engine) purge(ctx context.Context, id string, who job.Asker) (removed b
 		}
 	}
 	// Now that nobody can get it from the storage any more the others remove their copies.
-	if r.State == job.Done {
+	for try := 0; r.State == job.Done; try++ {
 		next := r
 		next.Purged = e.now()
 		next.step(job.Done, next.Purged, e.o.Server, "purged by "+who.Name)
-		if _, err := e.save(ctx, &next, revision); err != nil {
+		if _, err = e.save(ctx, &next, revision); err == nil {
+			break
+		}
+		if !errors.Is(err, queue.ErrConflict) || try == maxTries {
 			return removed, outward(err)
+		}
+		now, newer, err := e.load(ctx, id)
+		switch {
+		case errors.Is(err, queue.ErrNotFound):
+			revision = newer
+		case err != nil:
+			return removed, outward(err)
+		case !now.State.Final():
+			return removed, job.Errorf(job.CodeConflict, "the job is %s: it is being made again", now.State)
+		default:
+			r, revision = now, newer
 		}
 	}
 	return removed, nil

@@ -69,6 +69,8 @@ var externalTests = []struct {
 }{
 	{"many servers", testManyServers},
 	{"guardian", testGuardian},
+	{"purged twice", testPurgedTwice},
+	{"deaf", testDeaf},
 }
 
 // TestEngine runs the same tests on what needs nothing, an embedded queue and SQLite, and on an external queue,

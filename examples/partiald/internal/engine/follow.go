@@ -19,10 +19,11 @@ func (e *Engine) watch(ctx context.Context) error {
 	if e.unwatch != nil {
 		e.unwatch()
 	}
+	e.deaf.Store(true) // until all of it works
 	var listen context.Context
 	listen, e.unwatch = context.WithCancel(e.ctx)
-	var ready sync.WaitGroup
-	ready.Add(2)
+	ready := make(chan struct{}, 2)
+	isReady := func() { ready <- struct{}{} }
 	for _, w := range []struct {
 		kind      string
 		live, all bool
@@ -30,9 +31,9 @@ func (e *Engine) watch(ctx context.Context) error {
 		changed   func(queue.Update)
 	}{
 		{"job", false, false, nil, e.heardJob},
-		{"ban", false, true, ready.Done, e.bans.heard},
+		{"ban", false, true, isReady, e.bans.heard},
 		{"progress", true, false, nil, e.heardProgress},
-		{"worker", true, true, ready.Done, e.workers.heard},
+		{"worker", true, true, isReady, e.workers.heard},
 	} {
 		watch := e.q.Watch
 		if w.live {
@@ -42,21 +43,25 @@ func (e *Engine) watch(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		e.goLoop(wait)
+		e.goLoop(func() {
+			wait()
+			if listen.Err() == nil { // the client gives up where the engine refuses what it did not expect
+				e.deaf.Store(true)
+				poke(e.sick)
+			}
+		})
 	}
 	// Nobody who is banned gets in because we have not heard of it yet, and no job is taken for lost on which another
 	// server works.
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		ready.Wait()
-	}()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+	for range cap(ready) {
+		select {
+		case <-ready:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
+	e.deaf.Store(false)
+	return nil
 }
 
 func (e *Engine) heardJob(u queue.Update) {
@@ -165,6 +170,7 @@ func (e *Engine) requeueLoop() {
 		select {
 		case <-tick.C:
 		case <-e.sick:
+		case <-e.q.Sick():
 		case <-e.drainCtx.Done():
 			return
 		}
@@ -174,11 +180,14 @@ func (e *Engine) requeueLoop() {
 // repair makes again what the queue has not any more, and begins to listen again.
 func (e *Engine) repair(ctx context.Context) {
 	made, err := e.q.Repair(ctx)
-	if err == nil && made {
-		e.log.WarnContext(ctx, "the queue had lost all or some of its memory; it was made again")
+	if err == nil && (made || e.deaf.Load()) {
 		short, cancel := context.WithTimeout(ctx, healthTimeout)
 		defer cancel()
-		e.keepBans(short)
+		if made {
+			e.log.WarnContext(ctx, "the queue had lost all or some of its memory; it was made again")
+			e.mirror.forget() // revisions begin anew
+			e.keepBans(short)
+		}
 		err = e.watch(short)
 	}
 	if err != nil && ctx.Err() == nil {
@@ -189,7 +198,7 @@ func (e *Engine) repair(ctx context.Context) {
 // How many messages are read at a time to see whether they are in order, and for how long one that was counts as such.
 const (
 	maxChecks  = 2000
-	checkAfter = 45 * time.Second
+	checkAfter = 25 * time.Second
 )
 
 // requeue compares the ledger with the queue: what has ended meanwhile is written down, what the queue lost is queued

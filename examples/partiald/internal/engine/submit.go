@@ -28,17 +28,21 @@ const maxTries = 50
 
 var errDraining = &job.Error{Code: job.CodeUnavailable, Message: "the server is being stopped", Retryable: true, RetryAfter: retryUnavailable}
 
-// find returns how a job stands: as the servers told each other, else as it is in the ledger. revision is 0 in the
-// latter case.
+// find returns how a job stands: as the servers told each other, or as it is in the ledger where that is newer, which it
+// is when damaged files of the queue had an old record come to light. revision is 0 where there is none.
 func (e *Engine) find(ctx context.Context, id string) (r record, revision uint64, err error) {
 	if r, revision, ok := e.mirror.get(id); ok {
 		return r, revision, nil
 	}
 	r, revision, err = e.load(ctx, id)
+	entry, ledgerErr := e.l.Get(ctx, id)
 	if err == nil {
+		if ledgerErr == nil && entry.Seq > r.seq() {
+			r = recordOf(&entry)
+			e.mirror.set(id, r, revision)
+		}
 		return r, revision, nil
 	}
-	entry, ledgerErr := e.l.Get(ctx, id)
 	if ledgerErr != nil {
 		if !errors.Is(err, queue.ErrNotFound) && errors.Is(ledgerErr, &job.Error{Code: job.CodeNotFound}) {
 			return r, 0, outward(err)
@@ -291,7 +295,7 @@ func (e *Engine) enqueue(ctx context.Context, a *ask) error {
 		before = ours.Changes[len(ours.Changes)-2].State
 	}
 	published := make(chan error, 1)
-	go func() { published <- e.publish(ctx, &ours) }() // a worker that is faster than we here makes the record from it
+	go func() { published <- e.q.Publish(ctx, ours.ID, ours.Spec.Priority, ours.encode()) }() // a worker that is faster than we here makes the record from it
 	for try := 0; ; try++ {
 		revision, err := e.save(ctx, &a.r, a.revision)
 		if err == nil {
@@ -323,7 +327,16 @@ func (e *Engine) enqueue(ctx context.Context, a *ask) error {
 		}
 		e.log.InfoContext(ctx, "job accepted", "job", a.id, "priority", ours.Spec.Priority)
 	}
-	return <-published
+	err := <-published
+	if a.created && errors.Is(err, queue.ErrExists) {
+		// That may be the message of the round before, which is about to go; whoever takes it out looks afterwards
+		// whether there is a new round. So either we find it gone now, or they find our record.
+		err = e.publish(ctx, &ours)
+	}
+	if errors.Is(err, queue.ErrExists) {
+		return nil
+	}
+	return err
 }
 
 // publish puts a job into the queue; one that is there already is fine.
@@ -401,7 +414,7 @@ func (e *Engine) Cancel(ctx context.Context, id string, who job.Asker) (job.Stat
 			r.State = before
 		}
 	}
-	if err := e.q.Remove(ctx, id); err != nil {
+	if err := errors.Join(e.q.Remove(ctx, id), e.renew(ctx, id, r.seq())); err != nil {
 		e.log.WarnContext(ctx, "a cancelled job is still in the queue; who gets it will see", "job", id, "error", err)
 	}
 	return r.Status, e.act(ctx, who, "cancel", id, "")

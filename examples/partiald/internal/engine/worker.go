@@ -30,6 +30,7 @@ const (
 	progressLife  = 2 * time.Minute        // how long it is kept
 	finishFor     = 30 * time.Second       // how long an attempt tries to tell how it ended
 	handBackFor   = 5 * time.Second        // the same, for one that is handed back: Close waits for it
+	endingDelay   = 200 * time.Millisecond // how long a job waits for its attempt before to be gone
 	logFor        = 3 * time.Second        // how long it tries to store its log
 	maxRetryDelay = 10 * time.Minute
 
@@ -52,6 +53,7 @@ type attempt struct {
 
 	mu       sync.Mutex
 	m        *queue.Message // a redelivery takes the place of the one before
+	over     bool           // m has its answer, or is not ours
 	steps    []step         // not yet told
 	state    job.State      // of the last step
 	stepped  time.Time      // monotonic: when it began
@@ -136,18 +138,39 @@ func (e *Engine) work(m *queue.Message) {
 }
 
 // adopt gives a message to the attempt that is under work here for the same job: the queue had not heard of it for too
-// long and delivered it again.
+// long and delivered it again. One that is about to end needs none any more: the message is for the round that comes next.
 func (e *Engine) adopt(m *queue.Message) bool {
 	e.active.Lock()
-	defer e.active.Unlock()
 	a := e.active.m[m.ID]
+	e.active.Unlock()
 	if a == nil {
 		return false
 	}
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.m = m
+	over := a.over
+	if !over {
+		a.m = m
+	}
+	a.mu.Unlock()
+	if over {
+		_ = m.HandBack(e.ctx, endingDelay) // or it comes after AckWait
+	}
 	return true
+}
+
+// lose says that the attempt has no message any more.
+func (a *attempt) lose() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.over = true
+}
+
+// last returns the message for the attempt's last answer.
+func (a *attempt) last() *queue.Message {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.over = true
+	return a.m
 }
 
 func (a *attempt) message() *queue.Message {
@@ -166,7 +189,8 @@ func (e *Engine) claim(ctx context.Context, a *attempt) bool {
 	deadline := time.Now().Add(finishFor)
 	for {
 		r, revision, err := e.load(ctx, m.ID)
-		if errors.Is(err, queue.ErrNotFound) || err == nil && ticketErr == nil && r.State.Final() && ticket.Epoch > r.seq() {
+		// A ticket that is newer belongs to a new round, or the queue's files were damaged and an old record came to light.
+		if errors.Is(err, queue.ErrNotFound) || err == nil && ticketErr == nil && ticket.seq() > r.seq() {
 			if ticketErr != nil {
 				// Neither is to be had. Who accepted the job will queue it again.
 				e.log.ErrorContext(ctx, "a job was damaged in the queue", "job", m.ID, "error", ticketErr)
@@ -197,7 +221,11 @@ func (e *Engine) claim(ctx context.Context, a *attempt) bool {
 func (e *Engine) claimRecord(ctx context.Context, a *attempt, r record, revision uint64) (bool, error) {
 	m, now, before := a.m, e.now(), r.State
 	if r.State.Final() {
-		return false, m.Ack(ctx) // what is left of an earlier delivery
+		return false, e.ack(ctx, m, r.seq()) // what is left of an earlier delivery
+	}
+	if r.Token == a.token { // ours already: the answer to the try before did not come
+		a.claimed(&r, revision, job.Queued)
+		return true, nil
 	}
 	if e.drainCtx.Err() != nil {
 		return false, m.HandBack(ctx, 0)
@@ -238,11 +266,16 @@ func (e *Engine) claimRecord(ctx context.Context, a *attempt, r record, revision
 	if err != nil {
 		return false, err
 	}
-	if o := e.o.Observer.State; o != nil {
+	a.claimed(&r, revision, before)
+	return true, nil
+}
+
+// claimed begins the attempt.
+func (a *attempt) claimed(r *record, revision uint64, before job.State) {
+	if o := a.e.o.Observer.State; o != nil {
 		o(a.id, before, job.Fetching)
 	}
-	a.record, a.revision, a.number, a.spec, a.state, a.stepped = r, revision, r.Attempt, spec, job.Fetching, time.Now()
-	return true, nil
+	a.record, a.revision, a.number, a.spec, a.state, a.stepped = *r, revision, r.Attempt, r.spec(), job.Fetching, time.Now()
 }
 
 // giveUp ends a job that nobody shall try any more, as r.Error says.
@@ -253,7 +286,7 @@ func (e *Engine) giveUp(ctx context.Context, m *queue.Message, r *record, revisi
 	}
 	e.log.ErrorContext(ctx, "job given up", "job", r.ID, "error", r.Error)
 	e.finished(r, before)
-	return m.Ack(ctx)
+	return e.ack(ctx, m, r.seq())
 }
 
 func (e *Engine) finished(r *record, before job.State) {
@@ -270,8 +303,10 @@ func (a *attempt) see(r *record, _ uint64) {
 	switch {
 	case r.Token == a.token || r.Attempt < a.number:
 	case r.State == job.Cancelled:
+		a.lose()
 		a.cancel(errCancelled)
 	default:
+		a.lose()
 		a.cancel(errFenced)
 	}
 }
@@ -539,9 +574,30 @@ func (a *attempt) finish(ctx context.Context, patience time.Duration, mutate fun
 	if !a.change(ctx, a.withSteps(mutate)) {
 		return
 	}
-	if err := a.message().Ack(ctx); err != nil {
+	if err := a.e.ack(ctx, a.last(), a.record.seq()); err != nil {
 		a.e.log.WarnContext(ctx, "a finished job is still in the queue; who gets it will see", "job", a.id, "error", err)
 	}
+}
+
+// ack takes out of the queue the message of a job that has ended, by the change of a number.
+func (e *Engine) ack(ctx context.Context, m *queue.Message, seq int64) error {
+	if err := m.Ack(ctx); err != nil {
+		return err
+	}
+	return e.renew(ctx, m.ID, seq)
+}
+
+// renew is for a job whose message was just taken out of the queue: a round that began meanwhile, by a later change than
+// that of a number, found a message there, and has none now. See enqueue, which does the other half.
+func (e *Engine) renew(ctx context.Context, id string, seq int64) error {
+	r, _, err := e.load(ctx, id)
+	if errors.Is(err, queue.ErrNotFound) || err == nil && (r.State != job.Queued || r.seq() <= seq) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return e.publish(ctx, &r)
 }
 
 // withSteps adds the steps that were not told yet.
@@ -580,7 +636,7 @@ func (a *attempt) handBack(ctx context.Context, reason string, delay, patience t
 	})) {
 		return
 	}
-	if err := a.message().HandBack(ctx, delay); err != nil {
+	if err := a.last().HandBack(ctx, delay); err != nil {
 		e.log.WarnContext(ctx, "a job could not be handed back; it comes again by itself", "job", a.id, "error", err)
 	}
 	a.keepLog(ctx)

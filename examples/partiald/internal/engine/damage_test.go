@@ -99,6 +99,66 @@ func TestDamage(t *testing.T) {
 	}
 }
 
+// TestDamageWhileRunning damages the files of the queue under a server that works, when the queue has nothing of them in
+// memory any more. Every job is done within a minute, and the server goes on.
+func TestDamageWhileRunning(t *testing.T) {
+	t.Parallel()
+	if testkit.Count(0, 1, 1) == 0 {
+		t.Skip("half a minute of waiting: set SENBON_GATE=1 to run it")
+	}
+	for name, damage := range map[string]func(t *testing.T, name string, data []byte){
+		"flipped": func(t *testing.T, name string, data []byte) {
+			t.Helper()
+			data[len(data)/2] ^= 0x10
+			write(t, name, data)
+		},
+		"cut":     func(t *testing.T, name string, data []byte) { t.Helper(); write(t, name, data[:len(data)/2]) },
+		"deleted": func(t *testing.T, name string, _ []byte) { t.Helper(); remove(t, name) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := newOrigin(t)
+			s := setting{dir: t.TempDir(), options: func(o *engine.Options) { o.Slots, o.RequeueEvery = 1, 0 }}
+			n := open(t, s)
+			spec := o.spec(t, "damage")
+			arrived, release := o.hold(t)
+			var ids []string
+			for i := range 8 {
+				spec.Labels = map[string]string{"n": fmt.Sprint(i)}
+				ids = append(ids, n.submit(spec).ID)
+			}
+			<-arrived
+			<-time.After(12 * time.Second) // NATS forgets what nobody used for 10 s
+			files, err := filepath.Glob(filepath.Join(s.dir, "queue/jetstream/*/streams/*/msgs/*.blk"))
+			if err != nil || len(files) < 2 {
+				t.Fatalf("files %v, %v", files, err)
+			}
+			for _, name := range files {
+				data, err := os.ReadFile(name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				damage(t, name, data)
+			}
+			release()
+			start := time.Now()
+			for _, id := range ids {
+				if got := n.wait(id); got.State != job.Done {
+					t.Errorf("%s, %v", got.State, got.Error)
+				}
+				n.bytes(id)
+			}
+			t.Logf("all jobs done after %v", time.Since(start))
+			healthy(t, n)
+			spec.Labels = map[string]string{"n": "another"}
+			if got := n.wait(n.submit(spec).ID); got.State != job.Done {
+				t.Errorf("another: %s, %v", got.State, got.Error)
+			}
+			empty(t, n)
+		})
+	}
+}
+
 func write(t *testing.T, name string, data []byte) {
 	t.Helper()
 	if err := os.WriteFile(name, data, 0o600); err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -70,12 +71,17 @@ func newMetrics(b build, server string) *metrics {
 	})
 	info.Set(1)
 	m.registry.MustRegister(m.states, m.steps, m.finished, m.took, m.made, m.complete, m.requeued, m.cache, m.read, info,
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+		// What was in use when garbage was collected last says whether memory grows; all else goes up and down with the garbage.
+		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(collectors.GoRuntimeMetricsRule{Matcher: liveHeap})),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, s := range job.States() { // so that rates begin at 0
 		m.states.WithLabelValues(string(s))
 	}
 	return m
 }
+
+// liveHeap is the metric of package runtime/metrics that becomes go_gc_heap_live_bytes.
+var liveHeap = regexp.MustCompile(`^/gc/heap/live:bytes$`)
 
 // observer is told by the engine.
 func (m *metrics) observer() engine.Observer {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -68,4 +69,23 @@ func TestCacheMetrics(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("tier, kind, op, failed (-want +got):\n%s", diff)
 	}
+}
+
+// What is in use of the heap can be watched: that number alone tells growth from garbage.
+func TestLiveHeap(t *testing.T) {
+	t.Parallel()
+	runtime.GC()
+	families, err := newMetrics(build{}, "one").registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() == "go_gc_heap_live_bytes" {
+			if v := family.GetMetric()[0].GetGauge().GetValue(); v < 1<<10 {
+				t.Errorf("%v bytes are in use", v)
+			}
+			return
+		}
+	}
+	t.Error("there is no go_gc_heap_live_bytes")
 }

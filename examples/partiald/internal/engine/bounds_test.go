@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/queue"
 )
 
 // What a server remembers is bounded, whatever comes.
@@ -134,5 +135,33 @@ func TestPendingIsBounded(t *testing.T) {
 	e.seen("0", r, 2)
 	if n := len(e.follow.pending); n != maxPending || e.follow.pending["0"].State != job.Fetching {
 		t.Errorf("%d wait, of at most %d; the first is %s", n, maxPending, e.follow.pending["0"].State)
+	}
+}
+
+// While the queue does not answer it is asked once, and not for every request: each would wait for that, one after the
+// other.
+func TestRatesRest(t *testing.T) {
+	t.Parallel()
+	q, err := queue.Open(t.Context(), queue.Options{Server: "x", Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.Close()
+	e := &Engine{q: q, o: Options{Clock: time.Now}}
+	e.rates.init()
+	take := func(limit int) bool {
+		t.Helper()
+		ok, _, err := e.Take(t.Context(), "x", 1, limit, time.Hour)
+		if err != nil {
+			t.Error(err)
+		}
+		return ok
+	}
+	if !take(3) {
+		t.Error("refused because the queue does not answer")
+	}
+	e.q = nil // it must not be asked
+	if !take(3) || !take(3) || take(3) {
+		t.Error("this server does not count for itself to three")
 	}
 }

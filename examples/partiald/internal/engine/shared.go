@@ -24,8 +24,9 @@ type counter struct {
 
 // rates are the counters that this server uses.
 type rates struct {
-	mu sync.Mutex
-	m  map[string]*rate
+	mu   sync.Mutex
+	m    map[string]*rate
+	rest time.Time // the queue did not answer, and is not asked before then: requests would wait one after the other
 }
 
 // rate is one of them. A server takes events in blocks out of what is left of the limit, so that not every event asks
@@ -43,6 +44,7 @@ const (
 	maxRates  = 20_000 // about 5 MB
 	maxBlock  = 256
 	maxWindow = 31 * 24 * time.Hour
+	restFor   = 5 * time.Second
 )
 
 func (r *rates) init() { r.m = map[string]*rate{} }
@@ -65,6 +67,20 @@ func (r *rates) get(key string) *rate {
 	}
 	v.used = time.Now()
 	return v
+}
+
+// resting says whether the queue is not asked now.
+func (r *rates) resting() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return time.Now().Before(r.rest)
+}
+
+// unanswered has the queue not be asked for a while.
+func (r *rates) unanswered() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rest = time.Now().Add(restFor)
 }
 
 // Take implements [job.Service]. Where the queue does not answer, this server counts for itself.
@@ -99,6 +115,10 @@ func (e *Engine) Take(ctx context.Context, key string, n, limit int, window time
 		if err != nil {
 			return false, 0, err
 		}
+		if e.rates.resting() {
+			r.counter.N, r.reserve = r.counter.N+need, 0 // alone
+			return true, 0, nil
+		}
 		revision, err := e.q.SwapLive(ctx, name, value, r.revision, window+time.Minute)
 		switch {
 		case err == nil:
@@ -117,6 +137,9 @@ func (e *Engine) Take(ctx context.Context, key string, n, limit int, window time
 				r.revision = revision
 				continue
 			}
+		}
+		if errors.Is(err, queue.ErrUnavailable) && !errors.Is(err, context.Canceled) {
+			e.rates.unanswered()
 		}
 		if ctx.Err() != nil {
 			return false, 0, ctx.Err()

@@ -205,12 +205,17 @@ func (q *Queue) Next(ctx context.Context) (*Message, error) {
 	}
 }
 
-// poll asks level by level.
+// poll asks level by level. One that cannot be asked, for want of a leader for example, does not keep the others back
+// where the engine says so at once.
 func (q *Queue) poll(ctx context.Context) (*Message, error) {
+	var failed error
 	for p := Priorities - 1; p >= 0; p-- {
 		m, err := q.pulls.next(ctx, q, p)
-		if err != nil {
+		if errors.Is(err, nats.ErrTimeout) || err != nil && ctx.Err() != nil {
 			return nil, err
+		}
+		if err != nil {
+			failed = err
 		}
 		if m == nil {
 			continue
@@ -222,7 +227,7 @@ func (q *Queue) poll(ctx context.Context) (*Message, error) {
 		}
 		return msg, nil
 	}
-	return nil, nil
+	return nil, failed
 }
 
 // pulls asks for messages one by one. The client's own Fetch forgets a request after a second; should the engine answer

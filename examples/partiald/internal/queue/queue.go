@@ -458,7 +458,7 @@ func (q *Queue) buckets(ctx context.Context, h *handles) (err error) {
 	return nil
 }
 
-// missing says whether a stream is not there, or another one than before.
+// missing says whether a stream or a consumer is not there, or a stream is another one than before.
 func (q *Queue) missing(ctx context.Context) (bool, error) {
 	names := []string{q.o.Prefix + "-jobs", "KV_" + q.o.Prefix + "-state", "KV_" + q.o.Prefix + "-live"}
 	if q.o.Objects {
@@ -474,6 +474,9 @@ func (q *Queue) missing(ctx context.Context) (bool, error) {
 			return false, unavailable("look for stream "+name, err)
 		}
 		now[name] = s.CachedInfo().Created
+		if name == names[0] && s.CachedInfo().State.Consumers < Priorities {
+			return true, nil
+		}
 	}
 	other := q.created != nil && !maps.EqualFunc(q.created, now, time.Time.Equal)
 	q.created = now

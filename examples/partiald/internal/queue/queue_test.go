@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/goleak"
 
 	"github.com/senbonzakura/senbonzakura/cache"
@@ -484,6 +486,42 @@ func testObjects(t *testing.T, open func(...func(*queue.Options)) *queue.Queue) 
 	}
 	if err := plain.Forget(t.Context(), key); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestConsumerGone removes a consumer. Jobs of other priorities are to be had all the same, and Repair makes it again.
+func TestConsumerGone(t *testing.T) {
+	t.Parallel()
+	url := queuetest.Start(t)
+	q := open(t, queue.Options{URLs: []string{url}})
+	nc, err := nats.Connect(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if made, err := q.Repair(t.Context()); made || err != nil {
+		t.Errorf("repaired what is whole: %v, %v", made, err)
+	}
+	if err := js.DeleteConsumer(t.Context(), "partiald-jobs", "p5"); err != nil {
+		t.Fatal(err)
+	}
+	for _, priority := range []int{5, 0} {
+		if err := q.Publish(t.Context(), fmt.Sprint(priority), priority, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if m := next(t, q); m.ID != "0" {
+		t.Errorf("got job %s, want 0", m.ID)
+	}
+	if made, err := q.Repair(t.Context()); !made || err != nil {
+		t.Errorf("repair: %v, %v", made, err)
+	}
+	if m := next(t, q); m.ID != "5" {
+		t.Errorf("got job %s, want 5", m.ID)
 	}
 }
 

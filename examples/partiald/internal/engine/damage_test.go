@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"encoding/binary"
 	"fmt"
 	"io/fs"
 	"os"
@@ -30,13 +31,27 @@ func TestDamage(t *testing.T) {
 		data[len(data)/2] ^= 0x10
 		write(t, name, data)
 	}
+	inRecord := func(offset int) func(t *testing.T, name string, data []byte) {
+		return func(t *testing.T, name string, data []byte) {
+			t.Helper()
+			at := 0
+			for at < len(data)/2 { // a record begins with its length, then comes its number
+				at += int(binary.LittleEndian.Uint32(data[at:]) &^ (1 << 31))
+			}
+			data[at+offset] ^= 0x10
+			write(t, name, data)
+		}
+	}
 	tests := []struct {
 		name   string
 		files  string // part of the names
 		damage func(t *testing.T, name string, data []byte)
-	}{ // of which the first four always run
+	}{ // of which the first seven always run
 		{"jobs flipped", "partiald-jobs/msgs/*.blk", flip},
 		{"jobs cut", "partiald-jobs/msgs/*.blk", func(t *testing.T, name string, data []byte) { t.Helper(); write(t, name, data[:len(data)/2]) }},
+		{"length of a job flipped", "partiald-jobs/msgs/*.blk", inRecord(2)},
+		{"number of a job flipped", "partiald-jobs/msgs/*.blk", inRecord(8)},
+		{"number of a state flipped", "KV_partiald-state/msgs/*.blk", inRecord(10)},
 		{"everything cut", "*/msgs/*.blk", func(t *testing.T, name string, data []byte) { t.Helper(); write(t, name, data[:len(data)/2]) }},
 		{"states flipped", "KV_partiald-state/msgs/*.blk", flip},
 		{"jobs deleted", "partiald-jobs/msgs/*.blk", func(t *testing.T, name string, _ []byte) { t.Helper(); remove(t, name) }},
@@ -49,7 +64,7 @@ func TestDamage(t *testing.T) {
 	}
 	for i, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if i >= 4 {
+			if i >= 7 {
 				testkit.Long(t, "there are a few like it")
 			}
 			t.Parallel()

@@ -302,6 +302,11 @@ func (q *Queue) embed() error {
 			o.Cluster.Username, o.Cluster.Password, o.Cluster.AuthTimeout = "partiald", c.Secret, 5
 		}
 	}
+	if !q.Shared() {
+		if err := distrust(q.o.Dir); err != nil {
+			return err
+		}
+	}
 	ns, err := server.NewServer(o)
 	if err != nil {
 		return err

@@ -150,10 +150,15 @@ func (q *Queue) whole() error {
 // mend starts the engine again where it is damaged, or was not able to write for a while. What Open does at a start
 // brings everything in order; the ledgers know what was lost. It says whether that was done.
 func (q *Queue) mend(ctx context.Context) (bool, error) {
-	if err := q.Ping(ctx); err == nil || ctx.Err() != nil {
-		q.failed = 0
+	err := q.Ping(ctx)
+	if err == nil || ctx.Err() != nil {
+		q.failing = time.Time{}
 		return false, ctx.Err()
-	} else if q.failed++; q.failed < 2 && !q.damaged.Load() {
+	}
+	if q.failing.IsZero() {
+		q.failing = time.Now()
+	}
+	if time.Since(q.failing) < 3*q.o.Timeout && !q.damaged.Load() {
 		return false, err // it may be the machine that is slow
 	}
 	if err := q.room(); err != nil {
@@ -172,7 +177,7 @@ func (q *Queue) mend(ctx context.Context) (bool, error) {
 	if _, err := q.ready(ctx); err != nil {
 		return false, unavailable("start the embedded engine", err)
 	}
-	q.failed = 0
+	q.failing = time.Time{}
 	q.damaged.Store(false)
 	return true, nil
 }

@@ -132,7 +132,7 @@ type Queue struct {
 	handles
 	repairing sync.Mutex
 	created   map[string]time.Time // of the streams, as this server knows them
-	failed    int                  // how often in a row the engine that is alone did not take what Repair wrote
+	failing   time.Time            // since when the engine that is alone does not take what Repair writes; zero if it does
 	damaged   atomic.Bool          // the engine that is alone has to be started again
 	sick      chan struct{}
 

@@ -186,7 +186,7 @@ func (g *Generator) Key(r Request) (cache.Key, error) {
 func (g *Generator) key(r *Request, kind cache.Kind) cache.Key {
 	selection := g.opts.Toolchain.ID()
 	if r.Recipe != nil {
-		selection = "recipe " + r.Recipe.ID()
+		selection = "recipe " + r.given().ID()
 	}
 	return r.key(kind, r.From.identity(), r.To.identity(), selection, g.opts.Signers)
 }
@@ -198,8 +198,9 @@ func (g *Generator) key(r *Request, kind cache.Kind) cache.Key {
 // A caller leaves when its ctx ends; the job goes on for the others and is cancelled when nobody is left. Nothing is
 // visible of an update before it is proved, signed and stored.
 //
-// The errors are those of this package (see [ErrRequest], [ErrCheck]) and of the packages that do the work, wrapped:
-// *fetch.Error, *mar.FormatError, *partial.RefusedError, *partial.VerifyError, *toolchain.WatershedError.
+// The errors are those of this package (see [ErrRequest], [ErrCheck], [InputError]) and of the packages that do the work,
+// wrapped: *fetch.Error, *mar.FormatError, *partial.RefusedError, *toolchain.WatershedError. What the proof finds is a
+// *partial.VerifyError or a *partial.UpdateError.
 func (g *Generator) Generate(ctx context.Context, r Request, progress func(Event)) (*Result, error) {
 	g.mu.Lock()
 	closed := g.closed
@@ -210,10 +211,10 @@ func (g *Generator) Generate(ctx context.Context, r Request, progress func(Event
 	if err := r.check(); err != nil {
 		return nil, err
 	}
-	for _, s := range []*Source{&r.From, &r.To} {
+	for i, s := range []*Source{&r.From, &r.To} {
 		if s.File != "" && s.identity() == "" {
 			if err := hashFile(ctx, s); err != nil {
-				return nil, err
+				return nil, &InputError{[]string{"FROM", "TO"}[i], err}
 			}
 		}
 	}
@@ -253,6 +254,12 @@ func (g *Generator) result(ctx context.Context, r *Request, key cache.Key, entry
 	p, err := g.provenance(ctx, r, j)
 	if err != nil {
 		return nil, err
+	}
+	if err := r.From.agrees(&p.From); err != nil {
+		return nil, &InputError{"FROM", err}
+	}
+	if err := r.To.agrees(&p.To); err != nil {
+		return nil, &InputError{"TO", err}
 	}
 	res := &Result{Key: key, Size: entry.Size(), SHA256: entry.SHA256(), Report: p.Report, Provenance: p, entry: entry}
 	if p.Output.SHA256 != hexOf(res.SHA256[:]) {
@@ -333,7 +340,7 @@ func hashFile(ctx context.Context, s *Source) error {
 	defer f.Close()
 	sum := sha512.New()
 	if _, err := io.Copy(sum, contextReader{ctx, f}); err != nil {
-		return fmt.Errorf("%s: %w", s.File, err)
+		return err
 	}
 	s.Hashes = []fetch.Hash{{Algorithm: fetch.SHA512, Sum: sum.Sum(nil)}}
 	return nil
@@ -397,9 +404,9 @@ func (g *Generator) complete(ctx context.Context, s *Source, side string, j *job
 	}
 	in.SHA512 = hexOf(sums[fetch.SHA512])
 	in.SHA256 = hexOf(sums[fetch.SHA256])
-	if s.Size > 0 && s.Size != in.Size {
+	if err := s.agrees(&in); err != nil {
 		entry.Close()
-		return nil, in, &fetch.SizeError{Want: s.Size, Got: in.Size}
+		return nil, in, err
 	}
 	return entry, in, nil
 }

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -314,6 +315,10 @@ func TestChecks(t *testing.T) {
 			if !errors.Is(err, tt.want) {
 				t.Fatalf("got %v, want %v", err, tt.want)
 			}
+			var failed *CheckError
+			if !errors.As(err, &failed) || failed.Check != tt.check || !errors.Is(err, ErrCheck) {
+				t.Errorf("got %v, want a CheckError that names %s", err, tt.check)
+			}
 			tt.request.Skip = []Check{tt.check}
 			res, err := g.Generate(t.Context(), tt.request, nil)
 			if err != nil {
@@ -492,6 +497,110 @@ func TestWrongHashIsNotUsed(t *testing.T) {
 	var input *InputError
 	if !errors.As(err, &input) || input.Input != "TO" || !strings.HasPrefix(err.Error(), "TO: fetch http") {
 		t.Errorf("got %v, want the error to say that it is TO", err)
+	}
+}
+
+// What a request says beside its recipe holds with a recipe, too, and is part of the update's name.
+func TestRecipeOfRequest(t *testing.T) {
+	o := newOrigin(t)
+	from, to := o.source("from.mar", release(t, "Firefox", "140.1", "de")), o.source("to.mar", release(t, "Firefox", "140.2", "de"))
+	g := newGenerator(t, filepath.Join(t.TempDir(), "cache"))
+	recipe := partial.DefaultRecipe()
+	recipe.Force = []string{"libxul.so"}
+	named := recipe
+	named.Product = &mar.Product{Channel: "named", Version: "150"}
+	keys := map[cache.Key]string{}
+	for _, tt := range []struct {
+		name    string
+		request Request
+		want    mar.Product
+		whole   []string // what must be in the update whole
+	}{
+		{"recipe alone", Request{Recipe: &recipe}, mar.Product{Channel: "test", Version: "140.2"}, nil},
+		{"channel", Request{Recipe: &recipe, Channel: "beta"}, mar.Product{Channel: "beta", Version: "140.2"}, nil},
+		{"version", Request{Recipe: &recipe, ProductVersion: "141"}, mar.Product{Channel: "test", Version: "141"}, nil},
+		{"product of the recipe", Request{Recipe: &named}, *named.Product, nil},
+		{"and a version", Request{Recipe: &named, ProductVersion: "151"}, mar.Product{Channel: "named", Version: "151"}, nil},
+		{"force", Request{Recipe: &recipe, Force: []string{"update-settings.ini"}}, mar.Product{Channel: "test", Version: "140.2"}, []string{"libxul.so", "update-settings.ini"}},
+	} {
+		tt.request.From, tt.request.To = from, to
+		res, err := g.Generate(t.Context(), tt.request, nil)
+		if err != nil {
+			t.Fatalf("%s: %v", tt.name, err)
+		}
+		defer res.Close()
+		if other, ok := keys[res.Key]; ok {
+			t.Errorf("%s: has the key of %s", tt.name, other)
+		}
+		keys[res.Key] = tt.name
+		update := res.Open()
+		defer update.Close()
+		r, err := mar.NewReader(update, update.Size(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := r.Product(); got != tt.want {
+			t.Errorf("%s: product block is %+v, want %+v", tt.name, got, tt.want)
+		}
+		if out := res.Provenance.Output; out.Channel != tt.want.Channel || out.Version != tt.want.Version {
+			t.Errorf("%s: provenance says %q %q, want %+v", tt.name, out.Channel, out.Version, tt.want)
+		}
+		for _, name := range tt.whole {
+			if r.Lookup(name) == nil {
+				t.Errorf("%s: %s is not in the update", tt.name, name)
+			}
+		}
+	}
+	if recipe.Product != nil || len(recipe.Force) != 1 || named.Product.Version != "150" {
+		t.Errorf("the caller's recipe was changed: %+v, %+v", recipe, named.Product)
+	}
+}
+
+// An update that is there already is not the answer to a request that says something else about its inputs.
+func TestMadeUpdateOfOtherInputs(t *testing.T) {
+	o := newOrigin(t)
+	request := Request{
+		From: o.source("from.mar", release(t, "Firefox", "140.1", "de")), To: o.source("to.mar", release(t, "Firefox", "140.2", "de")),
+	}
+	g := newGenerator(t, filepath.Join(t.TempDir(), "cache"))
+	made, err := g.Generate(t.Context(), request, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made.Close()
+	for _, tt := range []struct {
+		name   string
+		change func(from, to *Source)
+		input  string
+		want   any
+	}{
+		{"size of FROM", func(from, _ *Source) { from.Size = 5 }, "FROM", new(*fetch.SizeError)},
+		{"size of TO", func(_, to *Source) { to.Size = 5 }, "TO", new(*fetch.SizeError)},
+		{"a second SHA-512", func(_, to *Source) {
+			to.Hashes = append(slices.Clone(to.Hashes), fetch.Hash{Algorithm: fetch.SHA512, Sum: make([]byte, 64)})
+		}, "TO", new(*fetch.DigestError)},
+	} {
+		other := request
+		tt.change(&other.From, &other.To)
+		_, err := g.Generate(t.Context(), other, nil)
+		var input *InputError
+		if !errors.As(err, &input) || input.Input != tt.input || !errors.As(err, tt.want) {
+			t.Errorf("%s: got %v, want a %T of %s", tt.name, err, tt.want, tt.input)
+		}
+	}
+}
+
+// Errors of local files say which of the two it is, too.
+func TestMissingFile(t *testing.T) {
+	g := newGenerator(t, "")
+	to := filepath.Join(t.TempDir(), "to.mar")
+	for _, file := range []string{to, t.TempDir()} {
+		_, err := g.Generate(t.Context(), Request{From: Source{File: "generator_test.go"}, To: Source{File: file}}, nil)
+		var input *InputError
+		var path *fs.PathError
+		if !errors.As(err, &input) || input.Input != "TO" || !errors.As(err, &path) || path.Path != file {
+			t.Errorf("got %v, want an error about TO that names %s", err, file)
+		}
 	}
 }
 

@@ -163,23 +163,41 @@ func (g *Generator) recipe(r *Request, from, to *side, p *Provenance) (partial.R
 	}
 	selection, err := g.opts.Toolchain.Select(from.input.Build, to.input.Build, skip...)
 	if err != nil && (r.Recipe == nil || !errors.Is(err, toolchain.ErrNoRules) && !errors.Is(err, toolchain.ErrContradiction)) {
-		return partial.Recipe{}, err // rules that cannot choose a recipe do not matter where one is given
+		return partial.Recipe{}, checkError(err) // rules that cannot choose a recipe do not matter where one is given
 	}
+	product, _ := to.reader.Product()
 	if r.Recipe != nil {
 		p.Reasons = []string{"recipe given by the request"}
-		return *r.Recipe, nil
+		recipe := r.given()
+		if given := recipe.Product; given != nil && (r.Channel != "" || r.ProductVersion != "") {
+			given.Channel, given.Version = first(given.Channel, product.Channel), first(given.Version, product.Version)
+		}
+		return recipe, nil
 	}
 	p.Reasons = selection.Reasons
 	recipe := selection.Recipe
 	recipe.Arch = first(r.Arch, recipe.Arch)
 	recipe.Force = append(slices.Clone(recipe.Force), r.Force...)
-	product, _ := to.reader.Product()
 	product.Channel = first(r.Channel, product.Channel)
 	product.Version = first(r.ProductVersion, product.Version)
 	if product != (mar.Product{}) {
 		recipe.Product = &product
 	}
 	return recipe, nil
+}
+
+// checkError says which check a refusal of the toolchain is.
+func checkError(err error) error {
+	switch {
+	case errors.Is(err, toolchain.ErrNoRules): // matches ErrProduct, too, but nothing was compared
+	case errors.Is(err, toolchain.ErrProduct):
+		return &CheckError{CheckProduct, err}
+	case errors.Is(err, toolchain.ErrDowngrade):
+		return &CheckError{CheckDowngrade, err}
+	case errors.Is(err, toolchain.ErrWatershed):
+		return &CheckError{CheckWatershed, err}
+	}
+	return err
 }
 
 // signers returns those of the options, after those that want to know were told what will be signed.

@@ -25,7 +25,8 @@ type Source struct {
 	// File is a local file instead of URLs. It is copied while it is verified, so that it may change later.
 	File string
 	// Hashes are what its bytes must hash to, all of them. A source with URLs needs one; SHA-512 is best, SHA-1 alone
-	// is taken and noted as weak. A File without hashes is taken as it is.
+	// is taken and noted as weak. A File without hashes is taken as it is. An update that was made before is found by
+	// the strongest hash of each source; of the others those are compared that its provenance has.
 	Hashes []fetch.Hash
 	// Size is the number of bytes it must have; 0 means that it is not known.
 	Size int64
@@ -60,7 +61,8 @@ type Request struct {
 	Channel, ProductVersion string
 	// Force lists paths that go in whole even if they did not change.
 	Force []string
-	// Recipe replaces the one that the toolchain would select. Its Arch, Force and Product are taken as they are.
+	// Recipe replaces the one that the toolchain would select. Arch, Channel and ProductVersion of the request, where
+	// they are given, replace those of the recipe; Force is added to its list.
 	Recipe *partial.Recipe
 	// Keys are public keys of which one must have signed FROM and TO. None means that signatures do not matter.
 	Keys []crypto.PublicKey
@@ -111,8 +113,8 @@ func (e *CheckError) Unwrap() error { return e.Err }
 // Is makes errors.Is find [ErrCheck].
 func (e *CheckError) Is(target error) bool { return target == ErrCheck }
 
-// InputError says which of the two complete updates an error is about: it could not be fetched, is no MAR file, or is not
-// signed as it should be. It unwraps to the reason. What package partial finds is a [*partial.InputError].
+// InputError says which of the two complete updates an error is about: it could not be fetched or read, is no MAR file, is
+// not of the size or hash that the request gives, or is not signed as it should be. It unwraps to the reason. What package partial finds is a [*partial.InputError].
 type InputError struct {
 	Input string // "FROM" or "TO"
 	Err   error
@@ -133,6 +135,20 @@ func (s *Source) check(field string) error {
 		return &RequestError{field + ".Hashes", "what comes from a URL needs a hash, best SHA-512"}
 	case s.Size < 0:
 		return &RequestError{field + ".Size", "is negative"}
+	}
+	return nil
+}
+
+// agrees compares what a source says with what is known of a complete whose strongest hash is the same.
+func (s *Source) agrees(in *Input) error {
+	if s.Size > 0 && s.Size != in.Size {
+		return &fetch.SizeError{Want: s.Size, Got: in.Size}
+	}
+	for _, h := range s.Hashes {
+		known := map[fetch.Algorithm]string{fetch.SHA512: in.SHA512, fetch.SHA256: in.SHA256}[h.Algorithm]
+		if got, err := hex.DecodeString(known); err == nil && known != "" && !bytes.Equal(got, h.Sum) {
+			return &fetch.DigestError{Algorithm: h.Algorithm, Want: bytes.Clone(h.Sum), Got: got}
+		}
 	}
 	return nil
 }
@@ -168,6 +184,22 @@ func (r *Request) check() error {
 		return &RequestError{"ProductVersion", fmt.Sprintf("longer than %d bytes", mar.MaxVersion)}
 	}
 	return nil
+}
+
+// given returns the recipe of the request with what else the request says about it. Parts of the product block that
+// neither says stay empty.
+func (r *Request) given() partial.Recipe {
+	recipe := *r.Recipe
+	recipe.Arch = first(r.Arch, recipe.Arch)
+	recipe.Force = slices.Concat(recipe.Force, r.Force)
+	if r.Channel != "" || r.ProductVersion != "" {
+		var p mar.Product
+		if recipe.Product != nil {
+			p = *recipe.Product
+		}
+		recipe.Product = &mar.Product{Channel: first(r.Channel, p.Channel), Version: first(r.ProductVersion, p.Version)}
+	}
+	return recipe
 }
 
 func (r *Request) skips(c Check) bool { return slices.Contains(r.Skip, c) }

@@ -176,6 +176,7 @@ func (b *builder) build(ctx context.Context) (*mar.Archive, error) {
 	b.checks = newChecks(b.from, b.to, b.recipe)
 	c := b.checks
 	c.names()
+	c.force(b.recipe.Force)
 	c.fileOrDirectory()
 	if err := c.precomplete(); err != nil {
 		return nil, err

@@ -47,6 +47,18 @@ func (c *checks) repaired(f Finding, how string) {
 	c.add(f)
 }
 
+// force looks for paths of the force list that do nothing, most likely because they are misspelled.
+func (c *checks) force(list []string) {
+	for _, n := range list {
+		if c.to.files[n] == nil {
+			c.add(Finding{
+				Kind: KindForce, Severity: Note, Path: n, Message: "is on the force list, but TO has no such file",
+				WayOut: "spell it as TO's manifest does, from the installation's directory on and with slashes",
+			})
+		}
+	}
+}
+
 func (c *checks) names() {
 	for _, n := range c.to.names {
 		c.findings = append(c.findings, checkName(n, c.platform, c.scripts)...)

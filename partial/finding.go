@@ -29,6 +29,7 @@ const (
 	KindRemovedFiles    Kind = "removed-files"     // a line of removed-files that breaks or undoes the update
 	KindProduct         Kind = "product"           // no channel and version: the updater fails with error 21
 	KindManifest        Kind = "manifest"          // a file that packaging leaves out because it is named like a manifest
+	KindForce           Kind = "force"             // a path of the recipe's force list that TO does not have
 	KindDifferent       Kind = "different"         // the update gives something else than TO
 )
 

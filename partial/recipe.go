@@ -58,7 +58,7 @@ type Recipe struct {
 	// Platform is one of the Platform constants and decides which names are refused. "" means to look at TO's
 	// files; where they do not tell, names must be good for all.
 	Platform string
-	// Force lists paths that go in whole even if they did not change.
+	// Force lists paths that go in whole even if they did not change. Those that TO does not have are listed in the report.
 	Force []string
 	// Product is the channel and version of the update; nil means those of TO.
 	Product *mar.Product

@@ -57,6 +57,26 @@ func TestForced(t *testing.T) {
 	}
 }
 
+// A path of the force list that does nothing is noted, and changes nothing.
+func TestForceOfNoFile(t *testing.T) {
+	t.Parallel()
+	from, to := releases(t, snapshot{"a": file0("1"), "gone": file0("g")}, snapshot{"a": file0("1"), "b": file0("2")})
+	for _, rules := range []Rules{RulesStrict, RulesScripts} {
+		r := fastRecipe(rules)
+		_, plain, _ := build(t, from, to, r, nil)
+		r.Force = []string{"gone", "a/", "b"}
+		_, text, rep := build(t, from, to, r, nil)
+		if text != plain {
+			t.Errorf("%s: got\n%s\nwant\n%s", rules, text, plain)
+		}
+		for name, want := range map[string]bool{"gone": true, "a/": true, "b": false} {
+			if got := has(rep.Findings, KindForce, Note, name); got != want {
+				t.Errorf("%s: %q is noted: %v, want %v", rules, name, got, want)
+			}
+		}
+	}
+}
+
 func TestRemovedFiles(t *testing.T) {
 	t.Parallel()
 	text := "a\n# comment\n\n  b  c \r\nd/\ne/*\n\tf\n" + "zz\n"

@@ -175,16 +175,29 @@ func (r *Reader) edited(layout Layout, head []byte, slots []slot, rest func(head
 }
 
 // ExtractSignature returns a signature as text, as Mozilla's tool writes it into a file: base64 in lines of 64
-// characters, joined by CR LF, without one at the end.
+// characters, joined by CR LF, without one at the end. Signatures are counted from 0. The error for one that is not there
+// matches [ErrSignature].
 func (r *Reader) ExtractSignature(i int) ([]byte, error) {
-	if i < 0 || i >= len(r.scan.signatures) {
-		return nil, fmt.Errorf("%w: no signature %d, archive has %d", ErrUnsigned, i, len(r.scan.signatures))
+	sig, err := r.signature(i)
+	if err != nil {
+		return nil, err
 	}
-	return EncodeSignature(r.scan.signatures[i].Bytes), nil
+	return EncodeSignature(sig.Bytes), nil
+}
+
+// signature returns signature i where there is one.
+func (r *Reader) signature(i int) (Signature, error) {
+	switch n := len(r.scan.signatures); {
+	case n == 0:
+		return Signature{}, ErrUnsigned
+	case i < 0 || i >= n:
+		return Signature{}, &SignatureError{-1, fmt.Sprintf("no signature %d: the archive has %d, counted from 0", i, n)}
+	}
+	return r.scan.signatures[i], nil
 }
 
 // ImportSignature returns the archive with signature i replaced by one in the text form of
-// [Reader.ExtractSignature]. It must be of the same length. Nothing is verified.
+// [Reader.ExtractSignature]. It must be of the same length. Nothing is verified. Errors match [ErrSignature].
 func (r *Reader) ImportSignature(i int, text []byte) (*Edit, error) {
 	sig, err := DecodeSignature(text)
 	if err != nil {
@@ -193,15 +206,15 @@ func (r *Reader) ImportSignature(i int, text []byte) (*Edit, error) {
 	return r.ReplaceSignature(i, sig)
 }
 
-// ReplaceSignature returns the archive with the bytes of signature i replaced by others of the same length.
-// Nothing is verified.
+// ReplaceSignature returns the archive with the bytes of signature i, counted from 0, replaced by others of the same length.
+// Nothing is verified. Errors match [ErrSignature].
 func (r *Reader) ReplaceSignature(i int, sig []byte) (*Edit, error) {
-	if i < 0 || i >= len(r.scan.signatures) {
-		return nil, fmt.Errorf("%w: no signature %d, archive has %d", ErrUnsigned, i, len(r.scan.signatures))
+	old, err := r.signature(i)
+	if err != nil {
+		return nil, err
 	}
-	old := r.scan.signatures[i]
 	if len(sig) != len(old.Bytes) {
-		return nil, fmt.Errorf("%w: signature has %d bytes, the one to replace %d", ErrSignature, len(sig), len(old.Bytes))
+		return nil, &SignatureError{i, fmt.Sprintf("the new one has %d bytes, the one to replace %d", len(sig), len(old.Bytes))}
 	}
 	head, err := r.header()
 	if err != nil {
@@ -219,17 +232,18 @@ func EncodeSignature(sig []byte) []byte {
 	return bytes.Join(slices.Collect(slices.Chunk(text, 64)), []byte("\r\n"))
 }
 
-// DecodeSignature reads the text form of a signature. White space may stand anywhere.
+// DecodeSignature reads the text form of a signature. White space may stand anywhere. Errors match [ErrSignature], or
+// [ErrLimit] where the text is longer than any signature.
 func DecodeSignature(text []byte) ([]byte, error) {
 	if len(text) > maxKeyFile {
 		return nil, fmt.Errorf("%w: signature file has %d bytes, limit is %d", ErrLimit, len(text), maxKeyFile)
 	}
 	sig, err := base64.StdEncoding.Strict().AppendDecode(nil, bytes.Join(bytes.Fields(text), nil))
 	if err != nil {
-		return nil, fmt.Errorf("%w: signature file: %w", ErrSignature, err)
+		return nil, &SignatureError{-1, "not a signature in base64: " + err.Error()}
 	}
 	if len(sig) == 0 {
-		return nil, fmt.Errorf("%w: signature file is empty", ErrSignature)
+		return nil, &SignatureError{-1, "the text of the signature is empty"}
 	}
 	return sig, nil
 }

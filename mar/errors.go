@@ -16,7 +16,7 @@ var (
 	// ErrSignature says that a signature does not verify, or is not the one that was asked for.
 	ErrSignature = errors.New("mar: signature does not verify")
 	// ErrUnsigned says that an archive has no signatures where some are needed. It matches ErrSignature too.
-	ErrUnsigned = fmt.Errorf("%w: archive is not signed", ErrSignature)
+	ErrUnsigned error = unsignedError{}
 	// ErrSigned says that an archive has signatures where there must be none: strip it first.
 	ErrSigned = errors.New("mar: archive is signed already")
 	// ErrKey says that a key cannot be used: not RSA, too short or too long, unreadable, unknown by name.
@@ -138,9 +138,16 @@ func (e *ContentError) Error() string {
 // Is reports whether target is ErrContent.
 func (e *ContentError) Is(target error) bool { return target == ErrContent }
 
-// A SignatureError says why verification failed. It matches [ErrSignature].
+// unsignedError is the type of ErrUnsigned.
+type unsignedError struct{}
+
+func (unsignedError) Error() string { return "mar: archive is not signed" }
+func (unsignedError) Unwrap() error { return ErrSignature }
+
+// A SignatureError says why verification failed, or why there is no signature to take out or to put in. It matches
+// [ErrSignature].
 type SignatureError struct {
-	Signature int    // index of the signature in the file, -1 where the number of signatures is what is wrong
+	Signature int    // index of the signature in the file, -1 where none or their number is what is wrong
 	Detail    string // what is wrong, for people
 }
 

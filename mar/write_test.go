@@ -623,6 +623,15 @@ func TestReserve(t *testing.T) {
 			t.Errorf("%s: got %v, want ErrSignature", name, err)
 		}
 	}
+	unsigned := parse(t, write(t, sample()))
+	for name, err := range map[string]error{"replace": second(unsigned.ReplaceSignature(0, sig)), "extract": second(unsigned.ExtractSignature(0))} {
+		if !errors.Is(err, ErrUnsigned) || !errors.Is(err, ErrSignature) {
+			t.Errorf("%s in an unsigned archive: got %v, want ErrUnsigned", name, err)
+		}
+	}
+	if err := second(r.ExtractSignature(1)); errors.Is(err, ErrUnsigned) {
+		t.Errorf("the archive is signed, got %v", err)
+	}
 	if _, err := DecodeSignature(make([]byte, 1<<20)); !errors.Is(err, ErrLimit) {
 		t.Errorf("got %v, want ErrLimit", err)
 	}

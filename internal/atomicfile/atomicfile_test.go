@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 )
 
@@ -55,6 +57,33 @@ func TestWriteLeavesTheOldFile(t *testing.T) {
 		t.Errorf("got %d bytes, want the old file", len(got))
 	}
 	onlyTarget(t, path)
+}
+
+// What is no regular file is not replaced, and found before anything is made.
+func TestWriteRefuses(t *testing.T) {
+	dir := t.TempDir()
+	refused := map[string]error{dir: syscall.EISDIR, filepath.Join(dir, "absent/out"): fs.ErrNotExist}
+	if device := filepath.Join(dir, "device"); os.Symlink(os.DevNull, device) == nil {
+		refused[device] = nil // for another reason
+	}
+	for path, want := range refused {
+		for name, err := range map[string]error{
+			"Check": Check(path),
+			"Write": Write(t.Context(), path, 0o644, func(io.Writer) error {
+				t.Errorf("%s: content was asked for", path)
+				return errors.New("not so far")
+			}),
+		} {
+			if err == nil || want != nil && !errors.Is(err, want) {
+				t.Errorf("%s of %s: got %v, want an error that matches %v", name, path, err, want)
+			}
+		}
+	}
+	for _, path := range []string{filepath.Join(dir, "out"), "new-in-this-directory"} {
+		if err := Check(path); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 func onlyTarget(t *testing.T, path string) {

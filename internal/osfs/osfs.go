@@ -95,19 +95,27 @@ func (OS) SyncDir(name string) error {
 	return errors.Join(err, d.Close())
 }
 
-// WriteFile writes data to name so that name holds either what it held before or all of data, and so that the
-// change survives a power cut once WriteFile has returned nil. The temporary file stands in the same directory
-// and is removed on every error.
+// WriteFile makes data the content of a file, as [Replace] does.
 func WriteFile(fsys FS, name string, data []byte, perm fs.FileMode) error {
+	return Replace(fsys, name, perm, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+}
+
+// Replace makes what write produces the content of a file, with the permission bits perm (before umask), so that the name
+// stands either for what it stood for before or for all of it, and so that the change survives a power cut once Replace
+// has returned nil. The temporary file, ".NAME-RANDOM.tmp", stands in the same directory and is removed on every error.
+func Replace(fsys FS, name string, perm fs.FileMode, write func(w io.Writer) error) error {
 	var suffix [8]byte
 	rand.Read(suffix[:]) // never fails
 	dir := filepath.Dir(name)
-	temp := filepath.Join(dir, "."+filepath.Base(name)+"-"+hex.EncodeToString(suffix[:]))
+	temp := filepath.Join(dir, "."+filepath.Base(name)+"-"+hex.EncodeToString(suffix[:])+".tmp")
 	f, err := fsys.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(data)
+	err = write(f)
 	if err == nil {
 		err = f.Sync()
 	}

@@ -42,6 +42,20 @@ func usagef(format string, args ...any) error {
 	return usageError{fmt.Errorf(format, args...)}
 }
 
+// refuseFlags returns a usage error if one of these flags was given, where it would be ignored. why goes on behind the
+// flag's name.
+func refuseFlags(cmd *cobra.Command, why string, names ...string) error {
+	for _, name := range names {
+		if cmd.Flags().Changed(name) {
+			return usagef("--%s %s", name, why)
+		}
+	}
+	return nil
+}
+
+// interrupted begins the message where marctl was told to stop.
+const interrupted = "interrupted"
+
 // errAnswerNo ends marctl with exit code 1 without a message of its own: the command has printed its answer.
 var errAnswerNo = errors.New("the answer is no")
 
@@ -67,7 +81,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		code = exitUsage
 		message += fmt.Sprintf(" (see %q)", cmd.CommandPath()+" --help")
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
-		message = "interrupted: nothing was written"
+		if !strings.HasPrefix(message, interrupted) {
+			message = interrupted + ": nothing was written"
+		}
 	}
 	if a.json {
 		// The answer goes where the caller looks for one; the message for people goes to standard error as always.

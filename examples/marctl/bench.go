@@ -127,6 +127,9 @@ sub-directories. Each patch is applied and compared. The table says which of the
 			if err != nil {
 				return err
 			}
+			if err := checkOutput(out); err != nil {
+				return err
+			}
 			dir, err := os.MkdirTemp("", "marctl-bench-")
 			if err != nil {
 				return err

@@ -175,6 +175,9 @@ func readRequests(name string) ([]pair, error) {
 	if err := dec.Decode(&file); err != nil {
 		return nil, fmt.Errorf("%s: offset %d: %w", name, dec.InputOffset(), err)
 	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%s: offset %d: something stands behind the request", name, dec.InputOffset())
+	}
 	sums := map[string]string{}
 	for _, s := range file.Sums {
 		if !filepath.IsAbs(s) {
@@ -449,7 +452,24 @@ func (a *app) generateOne(ctx context.Context, g *senbonzakura.Generator, p *pai
 // generateAll runs the pairs of a command and prints what came of them. A file with the fields that Mozilla's
 // submitters read is written where manifest names one.
 func (a *app) generateAll(ctx context.Context, f *sourceFlags, pairs []pair, jobs int, manifest string) error {
+	for _, p := range pairs {
+		if _, err := os.Stat(filepath.Dir(p.Out)); err == nil { // a missing directory is made
+			if err := checkOutput(p.Out); err != nil {
+				return err
+			}
+		}
+	}
 	results, err := a.generate(ctx, f, pairs, jobs)
+	if ctx.Err() != nil && len(pairs) > 1 {
+		written := 0
+		for _, r := range results {
+			if r.Error == "" {
+				written++
+			}
+		}
+		return fmt.Errorf("%s: %d of %d partial updates are written, the same command goes on with the others: %w",
+			interrupted, written, len(pairs), ctx.Err())
+	}
 	if err != nil {
 		return err
 	}

@@ -107,8 +107,32 @@ func makeKeys(env *testscript.Env) error {
 	return nil
 }
 
-// commands are what scripts can do beside testscript's own: "envsubst FILE" replaces ${NAME} in a file.
+// commands are what scripts can do beside testscript's own: "envsubst FILE" replaces ${NAME} in a file, "for-each-writer
+// OUT WHY" runs commands that write one file and wants each to fail with that reason, before it does its work.
 var commands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
+	"for-each-writer": func(ts *testscript.TestScript, _ bool, args []string) {
+		for _, words := range [][]string{
+			{"partial", "old.mar", "new.mar", args[0]},
+			{"partial", "--report", args[0], "old.mar", "new.mar", "x.mar"},
+			{"partial", "--cache", "cache", "old.mar", "new.mar", args[0]},
+			{"pack", "--channel", "c", "--product-version", "1", "old", args[0]},
+			{"diff", "old/app.txt", "new/app.txt", args[0]},
+			{"bench", "--differ", "default", "--out", args[0], "old/app.txt", "new/app.txt"},
+			{"strip", "old.mar", args[0]},
+			{"xz", "old/app.txt", args[0]},
+		} {
+			if strings.HasPrefix(args[0], "nodir") && words[1] == "--cache" {
+				continue // which makes directories
+			}
+			err := ts.Exec("marctl", words...)
+			if err == nil {
+				ts.Fatalf("marctl %q worked", words)
+			}
+			if said := ts.ReadFile("stderr"); !strings.Contains(said, args[1]) {
+				ts.Fatalf("marctl %q: said %q, want %q", words, said, args[1])
+			}
+		}
+	},
 	"envsubst": func(ts *testscript.TestScript, _ bool, args []string) {
 		for _, name := range args {
 			text := os.Expand(ts.ReadFile(name), ts.Getenv)

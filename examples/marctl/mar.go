@@ -231,7 +231,7 @@ func extractFile(ctx context.Context, root *os.Root, f *mar.File, raw bool, undo
 		case err == nil:
 			*undo = append(*undo, dir)
 		case !errors.Is(err, fs.ErrExist):
-			return 0, err
+			return 0, fmt.Errorf("%s: %w", root.Name(), err)
 		}
 	}
 	var in io.ReadCloser
@@ -248,7 +248,7 @@ func extractFile(ctx context.Context, root *os.Root, f *mar.File, raw bool, undo
 	name := filepath.FromSlash(f.Name)
 	out, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("%s: %w", root.Name(), err)
 	}
 	*undo = append(*undo, name)
 	n, err := io.Copy(contextWriter{ctx, out}, in)
@@ -473,6 +473,9 @@ func lintFile(name string) ([]mar.Problem, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: not a regular file", name)
 	}
 	return mar.Lint(f, info.Size(), nil), nil
 }

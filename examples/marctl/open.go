@@ -103,6 +103,17 @@ func (a *app) writeFile(ctx context.Context, name string, write func(w io.Writer
 	return err
 }
 
+// checkOutput returns why writeFile will not write there, before much work is done in vain.
+func checkOutput(name string) error {
+	if name == "-" {
+		return nil
+	}
+	if err := atomicfile.Check(name); err != nil {
+		return named(name, err)
+	}
+	return nil
+}
+
 // sameFile reports whether two names mean one existing file, which must not be input and output at once where
 // the output is made while the input is read.
 func sameFile(a, b string) bool {

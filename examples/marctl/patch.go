@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -69,6 +70,9 @@ itself: --xz does that, as it is stored in an update.`,
 			if compress && opts.Format == bsdiff.BSDIFF40 {
 				return usagef("--xz makes no sense for bsdiff40, which is compressed by itself")
 			}
+			if err := checkOutput(args[2]); err != nil {
+				return err
+			}
 			oldData, err := readWhole(args[0])
 			if err != nil {
 				return err
@@ -131,6 +135,10 @@ func openPatch(name string) (io.ReadCloser, error) {
 		f.Close()
 		return nil, err
 	}
+	if strings.HasPrefix(string(head[:n]), "MAR1") {
+		f.Close()
+		return nil, fmt.Errorf("%s: a MAR file, not a patch: marctl extract --raw takes out what is in it", name)
+	}
 	var in io.ReadCloser
 	switch xz.Sniff(head[:n]) {
 	case xz.FormatXZ:
@@ -179,6 +187,9 @@ takes although it is wrong: results that are shorter or longer than the patch de
 			info, err := old.Stat()
 			if err != nil {
 				return err
+			}
+			if !info.Mode().IsRegular() {
+				return fmt.Errorf("%s: not a regular file", args[0])
 			}
 			patch, err := openPatch(args[1])
 			if err != nil {
@@ -268,12 +279,18 @@ take the file (exit code 1 and the reason where it would not).`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if check {
+				if err := refuseFlags(cmd, "does not go with --check", "decompress", "level", "filter", "patch"); err != nil {
+					return err
+				}
 				return a.checkMember(args)
 			}
 			if len(args) != 2 {
 				return usagef("want FILE and OUT")
 			}
 			if decompress {
+				if err := refuseFlags(cmd, "does not go with --decompress", "level", "filter", "patch"); err != nil {
+					return err
+				}
 				return a.decompress(cmd.Context(), args[0], args[1])
 			}
 			opts := &xz.WriterOptions{Level: xz.Level(level), Patch: patch}
@@ -325,6 +342,9 @@ func (a *app) decompress(ctx context.Context, name, out string) error {
 		return err
 	}
 	defer in.Close()
+	if _, plain := in.(*os.File); plain {
+		return fmt.Errorf("%s: compressed with neither xz nor bzip2", name)
+	}
 	var n counter
 	err = a.writeFile(ctx, out, func(w io.Writer) error {
 		n.w = w

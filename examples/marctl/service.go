@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -248,6 +249,11 @@ func sortedKinds(kinds map[cache.Kind]cache.Usage) []cache.Kind {
 	var names []cache.Kind
 	for _, kind := range []cache.Kind{cache.Completes, cache.Patches, cache.Partials, "reports", cache.Tools} {
 		if _, ok := kinds[kind]; ok {
+			names = append(names, kind)
+		}
+	}
+	for _, kind := range slices.Sorted(maps.Keys(kinds)) { // those of other programs
+		if !slices.Contains(names, kind) {
 			names = append(names, kind)
 		}
 	}

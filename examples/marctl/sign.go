@@ -122,6 +122,15 @@ Keys are RSA private keys in PEM files (PKCS#8 or PKCS#1), or held by a signing 
 			if (len(pemFiles) == 0) == (viaPlugin.plugin.path == "") {
 				return usagef("give keys with --pem FILE, or a plugin with --plugin PROGRAM --sha256 HEX --key ID")
 			}
+			if viaPlugin.plugin.path == "" {
+				err = refuseFlags(cmd, "goes with --plugin", "key", "public-key", "policy", "journal", "sha256",
+					"plugin-arg", "plugin-env", "plugin-secret", "plugin-timeout")
+			} else {
+				err = refuseFlags(cmd, "goes with --pem: a plugin's key has its own algorithm", "sha1")
+			}
+			if err != nil {
+				return err
+			}
 			alg := mar.RSAPKCS1SHA384
 			if sha1 {
 				alg = mar.RSAPKCS1SHA1

@@ -29,11 +29,12 @@ type recipeFlags struct {
 	force                   []string
 }
 
-func (f *recipeFlags) add(cmd *cobra.Command) {
+// add adds the flags; otherwise says what holds without a channel or a version.
+func (f *recipeFlags) add(cmd *cobra.Command, otherwise string) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.arch, "arch", "x86_64", "architecture of the product: "+strings.Join(architectures, ", "))
-	flags.StringVarP(&f.channel, "channel", "H", "", "MAR channel of the update (default: that of TO)")
-	flags.StringVarP(&f.productVersion, "product-version", "V", "", "version of the update (default: that of TO)")
+	flags.StringVarP(&f.channel, "channel", "H", "", "MAR channel of the update ("+otherwise+")")
+	flags.StringVarP(&f.productVersion, "product-version", "V", "", "version of the update ("+otherwise+")")
 	must(cmd.RegisterFlagCompletionFunc("arch", cobra.FixedCompletions(architectures, cobra.ShellCompDirectiveNoFileComp)))
 }
 
@@ -92,7 +93,7 @@ with an array "partials" of {"from": {"url", "sha512", "size"}, "to": …, "out"
 hashes. Running it again goes on where it stopped.`,
 		Example: `  marctl partial 153.5.1.complete.mar 153.6.0.complete.mar out.partial.mar
   marctl partial --recipe mozilla --allow-findings from.mar to.mar out.mar
-  marctl partial --json from/ to/ out.mar | jq .report.saved
+  marctl partial --json --channel release --product-version 153.6.0 from/ to/ out.mar | jq .report.saved
   marctl partial --arch aarch64 --force Contents/Resources/defaults.js from.mar to.mar out.mar
   marctl partial https://host/from.mar https://host/to.mar out.mar --from-sha512 HEX --to-sha512 HEX
   marctl partial --request release.json --jobs 4 --manifest manifest.json`,
@@ -107,15 +108,24 @@ hashes. Running it again goes on where it stopped.`,
 				return err
 			}
 			if requestName != "" {
+				if err := refuseFlags(cmd, "does not go with --request: say it in the file", "arch", "channel", "product-version", "recipe",
+					"force", "no-verify", "allow-findings", "allow-downgrade", "from-sha512", "to-sha512", "skip", "key", "report",
+					"tools", "differ-tool", "xz-tool"); err != nil {
+					return err
+				}
 				pairs, err := readRequests(requestName)
 				if err != nil {
 					return err
 				}
 				return a.generateAll(cmd.Context(), &sources, pairs, jobs, manifest)
 			}
+			if err := refuseFlags(cmd, "goes with --request", "jobs"); err != nil {
+				return err
+			}
 			if isURL(args[0]) || isURL(args[1]) || sources.cacheDir != "" || manifest != "" {
-				if noVerify || allowFindings || reportFile != "" || tools.differ != "" || tools.compressor != "" {
-					return usagef("--no-verify, --allow-findings, --report and external tools go with files and without --cache")
+				if err := refuseFlags(cmd, "goes with files and without --cache and --manifest",
+					"no-verify", "allow-findings", "report", "tools", "differ-tool", "xz-tool"); err != nil {
+					return err
 				}
 				p.From.URL, p.To.URL, p.Out = args[0], args[1], args[2]
 				for i, s := range []pairSource{p.From, p.To} {
@@ -134,6 +144,16 @@ hashes. Running it again goes on where it stopped.`,
 					p.Skip = append(p.Skip, "downgrade")
 				}
 				return a.generateAll(cmd.Context(), &sources, []pair{p}, 1, manifest)
+			}
+			if err := refuseFlags(cmd, "goes with URLs or with --cache", "from-sha512", "to-sha512", "skip", "key", "rules"); err != nil {
+				return err
+			}
+			for _, out := range []string{args[2], reportFile} {
+				if out != "" {
+					if err := checkOutput(out); err != nil {
+						return err
+					}
+				}
 			}
 			recipe, err := namedRecipe(f.recipe)
 			if err != nil {
@@ -183,16 +203,16 @@ hashes. Running it again goes on where it stopped.`,
 			return a.partialDone(args[2], report, len(broken) > 0 && !allowFindings)
 		},
 	}
-	f.add(cmd)
+	f.add(cmd, "default: that of TO")
 	flags := cmd.Flags()
 	flags.StringVar(&f.recipe, "recipe", "default", "default or mozilla")
 	flags.StringArrayVarP(&f.force, "force", "f", nil, "path that goes in whole even if it did not change (repeatable)")
 	flags.BoolVar(&noVerify, "no-verify", false, "leave out the proof that the update turns FROM into TO")
 	flags.BoolVar(&allowFindings, "allow-findings", false, "write the update although clients may fail on it")
 	flags.BoolVar(&allowDowngrade, "allow-downgrade", false, "let TO be older than FROM")
-	flags.StringVar(&p.From.SHA512, "from-sha512", "", "SHA-512 of FROM in hexadecimal")
-	flags.StringVar(&p.To.SHA512, "to-sha512", "", "SHA-512 of TO in hexadecimal")
-	flags.StringArrayVar(&p.Skip, "skip", nil, "check to leave out: signatures, channels, product, downgrade, watershed, verify (repeatable)")
+	flags.StringVar(&p.From.SHA512, "from-sha512", "", "SHA-512 of FROM in hexadecimal (with URLs or --cache)")
+	flags.StringVar(&p.To.SHA512, "to-sha512", "", "SHA-512 of TO in hexadecimal (with URLs or --cache)")
+	flags.StringArrayVar(&p.Skip, "skip", nil, "check to leave out: signatures, channels, product, downgrade, watershed, verify (repeatable; with URLs or --cache)")
 	flags.StringArrayVarP(&p.Keys, "key", "k", nil, "FROM and TO must be signed by this key or another one given (repeatable; with URLs or --cache)")
 	flags.StringVar(&requestName, "request", "", "JSON file that names many partial updates")
 	flags.IntVar(&jobs, "jobs", 2, "how many updates of --request to make at once")
@@ -351,6 +371,9 @@ the offset of the first byte.`,
 			})
 			p.end()
 			if err != nil {
+				if errors.Is(err, partial.ErrInput) {
+					return buildError(err, args[0], args[2])
+				}
 				return named(args[1], err)
 			}
 			same := len(proof.Differences) == 0
@@ -430,7 +453,10 @@ compressed with xz, behind the branch filter of the architecture.`,
 				return err
 			}
 			if !slices.Contains(levelNames, level) {
-				return usagef("--level %q: want fast, 6 or best", level)
+				return usagef("--level %q: want one of %s", level, strings.Join(levelNames, ", "))
+			}
+			if err := checkOutput(args[1]); err != nil {
+				return err
 			}
 			p := a.newProgress("pack")
 			defer p.end()
@@ -454,7 +480,7 @@ compressed with xz, behind the branch filter of the architecture.`,
 			return a.wrote(args[1], n)
 		},
 	}
-	f.add(cmd)
+	f.add(cmd, "clients refuse an update without channel and version")
 	cmd.Flags().StringVar(&level, "level", string(partial.Level6), "how hard to compress: fast, 6, best or extreme")
 	return cmd
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -495,6 +496,76 @@ func TestFillSurvivesDisk(t *testing.T) {
 			t.Logf("%s, all later operations fail too: %v: %d faults, value handed out, stored in spite of it %d times", how, forever, runs, stored)
 			if runs < 10 {
 				t.Errorf("only %d operations", runs)
+			}
+		}
+	}
+}
+
+// lyingFS gives one other bit, without an error, when a value is read before it is stored.
+type lyingFS struct{ osfs.FS }
+
+func (l lyingFS) OpenFile(name string, flag int, perm fs.FileMode) (osfs.File, error) {
+	f, err := l.FS.OpenFile(name, flag, perm)
+	if err != nil || !strings.HasPrefix(filepath.Base(name), string(cache.Partials)) {
+		return f, err
+	}
+	return lyingFile{f}, nil
+}
+
+type lyingFile struct{ osfs.File }
+
+func (l lyingFile) ReadAt(p []byte, off int64) (int, error) {
+	n, err := l.File.ReadAt(p, off)
+	if at := 5000 - off; at >= 0 && at < int64(n) {
+		p[at] ^= 4
+	}
+	return n, err
+}
+
+// What the disk took before it failed is read back from it. If that is not what was written, nobody gets it, also where
+// fill does not look at the error of Write.
+func TestFillReadsBackOtherBytes(t *testing.T) {
+	data := content("fill", 100_000)
+	for _, op := range []string{"write", "syncdir", "rename"} {
+		for _, minds := range []bool{true, false} {
+			n := 0
+			armed := false
+			fsys := faultfs.New(lyingFS{faultfs.WithoutSync(osfs.OS{})}, func(o faultfs.Op) *faultfs.Fault {
+				if !armed || o.Name != op {
+					return nil
+				}
+				if n++; op == "write" && n < 4 {
+					return nil
+				}
+				return &faultfs.Fault{Err: syscall.ENOSPC}
+			})
+			dir := t.TempDir()
+			d, err := cache.OpenDiskOn(t.Context(), dir, cache.DiskOptions{}, fsys, time.Now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			spool := t.TempDir()
+			l := cache.NewLayered([]cache.Store{d}, &cache.LayeredOptions{SpoolDir: spool, SpoolMemory: 10_000})
+			armed = true
+			e, err := l.GetOrFill(t.Context(), cache.NewKey(cache.Partials, "x"), func(_ context.Context, w io.Writer) error {
+				for p := data; len(p) > 0; p = p[min(len(p), 30_000):] {
+					if _, err := w.Write(p[:min(len(p), 30_000)]); err != nil && minds {
+						return err
+					}
+				}
+				return nil
+			})
+			armed = false
+			if err == nil {
+				t.Errorf("%s fails, fill minds: %v: got a value, right: %v", op, minds, readEntry(t, e) == string(data))
+			} else if !errors.Is(err, cache.ErrCorrupt) {
+				t.Errorf("%s fails, fill minds: %v: got %v, want ErrCorrupt", op, minds, err)
+			}
+			d.Close()
+			for _, where := range []string{filepath.Join(dir, "tmp"), spool} {
+				if left, err := os.ReadDir(where); err != nil || len(left) > 0 {
+					t.Errorf("%s fails, fill minds: %v: left in %s: %v, %v", op, minds, where, left, err)
+				}
 			}
 		}
 	}

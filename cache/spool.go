@@ -38,7 +38,8 @@ type fillWriter struct {
 
 	mu    sync.Mutex
 	done  bool
-	tier  int // of pend
+	err   error // of a Write that failed: part of the value is missing
+	tier  int   // of pend
 	pend  *pendingFile
 	spool *spool
 }
@@ -67,7 +68,8 @@ func (w *fillWriter) complain(tier int, err error) {
 
 var errDone = errors.New("cache: the value is finished, its writer cannot be used any more")
 
-// Write appends to the value. It does not fail because a tier does.
+// Write appends to the value. It does not fail because a tier does. After an error there will be no value, also where
+// fill does not mind.
 func (w *fillWriter) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -76,7 +78,15 @@ func (w *fillWriter) Write(p []byte) (int, error) {
 		return 0, errDone
 	case w.ctx.Err() != nil:
 		return 0, context.Cause(w.ctx)
+	case w.err != nil:
+		return 0, w.err
 	}
+	n, err := w.write(p)
+	w.err = err
+	return n, err
+}
+
+func (w *fillWriter) write(p []byte) (int, error) {
 	written := 0
 	if w.pend != nil {
 		n, err := w.pend.Write(p)
@@ -158,6 +168,9 @@ func (w *fillWriter) finish(ctx context.Context) (*Entry, int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.done = true
+	if w.err != nil {
+		return nil, -1, w.err
+	}
 	if w.pend != nil {
 		e, err := w.pend.commit(ctx, true)
 		if err == nil {

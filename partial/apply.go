@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/senbonzakura/senbonzakura/bsdiff"
+	"github.com/senbonzakura/senbonzakura/internal/filelock"
 	"github.com/senbonzakura/senbonzakura/internal/xz"
 	"github.com/senbonzakura/senbonzakura/mar"
 )
@@ -34,6 +35,9 @@ const (
 	journalTemp   = workDir + "/journal.new"
 	committedFile = workDir + "/committed"
 )
+
+// ErrBusy matches the error of an Apply on a tree on which another one is at work. Nothing was done.
+var ErrBusy = errors.New("another update of this tree is under way")
 
 // ErrNotCleaned matches the error of an Apply that is done, and durably so, but could not remove its work directory.
 // The next Apply removes it.
@@ -61,12 +65,25 @@ type ApplyOptions struct {
 //   - The same holds after a power cut, as far as the file system keeps what was synced: new files, the journal and all
 //     directories concerned are.
 //
-// Nothing outside root is read or written, also where links lead out of it: that is an error. Two Applies must not work
-// on one root at the same time, and nothing else may change the tree meanwhile. Root must be on one file system.
+// Nothing outside root is read or written, also where links lead out of it: that is an error. Root must be on one file
+// system, and nothing else may change the tree meanwhile. A second Apply on the same directory, by this process or another
+// one on this machine, is refused with [ErrBusy], where the file system has locks: it would take the first one's work for
+// that of a process that was killed, and undo it.
 //
 // Modes are those of the updater: added files have the permissions of the entry, less the process's umask; patched
 // ones keep theirs. Errors of the update itself are *UpdateError, with the updater's own number.
 func Apply(ctx context.Context, root *os.Root, p *mar.Reader, opts *ApplyOptions) error {
+	dir, err := root.Open(".")
+	if err != nil {
+		return fmt.Errorf("apply: %w", err)
+	}
+	lock, err := filelock.TryDir(dir)
+	switch {
+	case errors.Is(err, filelock.ErrBusy):
+		return fmt.Errorf("apply: %w", ErrBusy)
+	case err == nil:
+		defer func() { _ = lock.Unlock() }() // it ends with the process at the latest
+	} // else the file system has no locks, which is no reason to have no update
 	return apply(ctx, rootFS{root}, p, opts)
 }
 

@@ -453,6 +453,41 @@ func TestApplyAnotherUpdateAfterAKill(t *testing.T) {
 	}
 }
 
+// A second Apply on the same tree would undo what the first one is doing.
+func TestApplyTwiceAtOnce(t *testing.T) {
+	t.Parallel()
+	from, to, update := killCase(t)
+	dir, other := t.TempDir(), t.TempDir()
+	from.write(t, dir)
+	from.write(t, other)
+	seen := map[string]bool{}
+	err := Apply(t.Context(), openRoot(t, dir), update, &ApplyOptions{Progress: func(e Event) {
+		if seen[e.Step] {
+			return
+		}
+		seen[e.Step] = true
+		if err := Apply(t.Context(), openRoot(t, dir), update, nil); !errors.Is(err, ErrBusy) {
+			t.Errorf("second Apply during %s: got %v, want ErrBusy", e.Step, err)
+		}
+		if e.Step == StepStage {
+			if err := Apply(t.Context(), openRoot(t, other), update, nil); err != nil {
+				t.Errorf("Apply on another tree: %v", err)
+			}
+		}
+	}})
+	if err != nil || !seen[StepStage] || !seen[StepCommit] {
+		t.Fatalf("got %v, steps %v", err, seen)
+	}
+	for _, d := range []string{dir, other} {
+		if diff := diffSnapshots(look(t, d), to); diff != "" {
+			t.Error(diff)
+		}
+	}
+	if err := Apply(t.Context(), openRoot(t, dir), update, nil); err == nil || errors.Is(err, ErrBusy) {
+		t.Errorf("afterwards: got %v, want that the update does not fit", err)
+	}
+}
+
 // A journal is as hostile as everything else in a tree: what it names outside of the root is left alone.
 func TestApplyHostileJournal(t *testing.T) {
 	t.Parallel()

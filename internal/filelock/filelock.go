@@ -1,4 +1,4 @@
-// Package filelock locks files between processes without ever blocking in the kernel, so that a wait can end
+// Package filelock locks files and directories between processes without ever blocking in the kernel, so that a wait can end
 // with its context.
 //
 // Locks are advisory: they hold among processes that ask. They vanish with the process that holds them, however
@@ -14,11 +14,14 @@ import (
 	"time"
 )
 
-// ErrBusy is returned by [Try] when another open file holds the lock.
+// ErrBusy is returned by [Try] and [TryDir] when another open file holds the lock.
 var ErrBusy = errors.New("lock is held by another process")
 
 // Lock is a held lock.
-type Lock struct{ f *os.File }
+type Lock struct {
+	f    *os.File
+	free func() error
+}
 
 // Try opens the file, creating it when absent, and locks it exclusively. It returns [ErrBusy] when the lock is
 // held through another open file, in this process or another.
@@ -36,7 +39,24 @@ func Try(name string) (*Lock, error) {
 		f.Close()
 		return nil, ErrBusy
 	}
-	return &Lock{f}, nil
+	return &Lock{f, func() error { return unlock(f) }}, nil
+}
+
+// TryDir locks an open directory exclusively, without writing anything into it. It returns [ErrBusy] when the lock is held
+// through another open file, in this process or another. It takes the directory over: it is closed by Unlock, or at once
+// after an error.
+func TryDir(dir *os.File) (*Lock, error) {
+	free, ok, err := tryLockDir(dir)
+	switch {
+	case err != nil:
+		err = fmt.Errorf("lock %s: %w", dir.Name(), err)
+	case !ok:
+		err = ErrBusy
+	default:
+		return &Lock{dir, free}, nil
+	}
+	dir.Close()
+	return nil, err
 }
 
 // Acquire is [Try] again and again until the lock is free or ctx ends; then it returns the context's error.
@@ -65,5 +85,5 @@ func (l *Lock) Unlock() error {
 	f := l.f
 	l.f = nil
 	// Closing frees the lock as well, unless it fails.
-	return errors.Join(unlock(f), f.Close())
+	return errors.Join(l.free(), f.Close())
 }

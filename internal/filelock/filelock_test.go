@@ -3,6 +3,7 @@ package filelock
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"testing"
 )
@@ -41,5 +42,47 @@ func TestExclusion(t *testing.T) {
 	}
 	if err := <-got; err != nil {
 		t.Fatalf("Acquire after Unlock: %v", err)
+	}
+}
+
+// A directory is locked without anything being written into it, and not with what is in it.
+func TestDirectory(t *testing.T) {
+	dir := t.TempDir()
+	try := func(name string) (*Lock, error) {
+		f, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return TryDir(f)
+	}
+	first, err := try(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := try(filepath.Join(dir, ".")); !errors.Is(err, ErrBusy) {
+		t.Errorf("second TryDir: got %v, want ErrBusy", err)
+	}
+	inside := filepath.Join(dir, "inside")
+	if err := os.Mkdir(inside, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	other, err := try(inside)
+	if err != nil {
+		t.Errorf("a directory in it: %v", err)
+	} else if err := other.Unlock(); err != nil {
+		t.Error(err)
+	}
+	if err := first.Unlock(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := try(dir)
+	if err != nil {
+		t.Fatalf("after Unlock: %v", err)
+	}
+	if err := again.Unlock(); err != nil {
+		t.Error(err)
+	}
+	if list, err := os.ReadDir(dir); err != nil || len(list) != 1 {
+		t.Errorf("the directory holds %v, %v", list, err)
 	}
 }

@@ -23,3 +23,8 @@ func tryLock(f *os.File) (bool, error) {
 }
 
 func unlock(f *os.File) error { return syscall.Flock(int(f.Fd()), syscall.LOCK_UN) }
+
+func tryLockDir(f *os.File) (free func() error, ok bool, err error) {
+	ok, err = tryLock(f)
+	return func() error { return unlock(f) }, ok, err
+}

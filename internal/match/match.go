@@ -71,7 +71,7 @@ func PeakMemory(oldSize, newSize int64) int64 {
 	index := oldSize/int64(stride)*4 + 4<<hashBits
 	words := 2 * (oldSize/numericShare*4 + 4<<numericBits(oldSize))
 	const perWorker = 1 << 20
-	return index + words + newSize/64 + 3*perWorker
+	return index + words + newSize/64 + 2*perWorker
 }
 
 // search returns the segments of new; structured is whether to look at what kind of file it is.
@@ -92,13 +92,13 @@ func search(ctx context.Context, old, new []byte, o Options, structured bool) ([
 
 	anchors := make([][]anchor, p.chunks)
 	var mu sync.Mutex
-	seen := newStats(len(new))
+	var seen *stats
 	err = p.run(ctx, func(ctx context.Context, chunks func() (int, bool)) error {
-		s := &scanner{index: x, words: words, new: new, stats: newStats(len(new))}
+		s := &scanner{index: x, words: words, new: new, stats: newStats(len(new), true)}
 		defer func() {
 			mu.Lock()
 			defer mu.Unlock()
-			seen.add(s.stats)
+			seen = seen.add(s.stats)
 		}()
 		for c, ok := chunks(); ok; c, ok = chunks() {
 			a, err := s.scan(ctx, c*chunkLen, min(len(new), (c+1)*chunkLen))
@@ -123,24 +123,30 @@ func search(ctx context.Context, old, new []byte, o Options, structured bool) ([
 
 	// The second parse knows what differences the first one left.
 	results := make([][]segment, p.chunks)
+	var m *model
 	for pass := range passes {
-		m := newModel(seen)
-		clear(seen.runs)
+		if seen == nil { // there is nothing to see
+			seen = newStats(len(new), pass == 0)
+		}
+		m, seen = newModel(seen, m), nil
 		err = p.run(ctx, func(ctx context.Context, chunks func() (int, bool)) error {
 			s := &parser{old: old, new: new, model: m}
-			learned := newStats(len(new))
-			defer func() {
-				mu.Lock()
-				defer mu.Unlock()
-				seen.add(learned)
-			}()
+			var learned *stats
+			if pass+1 < passes {
+				learned = newStats(len(new), false)
+				defer func() {
+					mu.Lock()
+					defer mu.Unlock()
+					seen = seen.add(learned)
+				}()
+			}
 			for c, ok := chunks(); ok; c, ok = chunks() {
 				from, to := c*chunkLen, min(len(new), (c+1)*chunkLen)
 				r, err := s.parse(ctx, merge(anchors[c], within(extra, from, to)), fixed, from, to)
 				if err != nil {
 					return err
 				}
-				if pass+1 < passes {
+				if learned != nil {
 					s.learn(r, to, learned)
 				}
 				results[c] = r

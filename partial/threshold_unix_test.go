@@ -107,6 +107,7 @@ func BenchmarkThreshold(b *testing.B) {
 				if work == "hit" {
 					decide(true)
 				}
+				b.ReportAllocs()
 				before := usedCPU(b)
 				for b.Loop() {
 					if work == "store" {

@@ -76,7 +76,8 @@ type Encoder struct {
 	ends    *runEnds
 
 	lc, lp, pb uint
-	choices    []Props // other properties that what comes may have; see ChooseProps
+	choices    []Props  // other properties that what comes may have; see ChooseProps
+	trial      *Encoder // of samples, to make that choice
 	state      uint32
 	reps       [4]uint32
 	models     encModels
@@ -105,7 +106,7 @@ func NewEncoder(w io.Writer, o EncoderOptions) (*Encoder, error) {
 		finder:  newFinder(uint32(o.DictSize), uint32(o.NiceLen), o.Depth),
 		ends:    newRunEnds(uint32(o.DictSize), o.Depth),
 	}
-	e.keep = max(e.dict, chunkPlain) + max(e.dict/2, 1<<18) + lookahead
+	e.keep = window(e.dict)
 	e.base = e.dict + 1
 	e.parser.outdoneBy = 4 << priceShift
 	if e.extreme {
@@ -296,16 +297,22 @@ func (e *Encoder) choose() error {
 	best := 0
 	for k, c := range append([]Props{{int(e.lc), int(e.lp), int(e.pb)}}, e.choices...) {
 		var size counter
-		t, err := NewEncoder(&size, EncoderOptions{
-			DictSize: len(sample), LC: c.LC, LP: c.LP, PB: c.PB, NiceLen: 64, Depth: 16,
-		})
-		if err != nil {
+		o := EncoderOptions{DictSize: len(sample), LC: c.LC, LP: c.LP, PB: c.PB, NiceLen: 64, Depth: 16}
+		if e.trial == nil {
+			t, err := NewEncoder(nil, o)
+			if err != nil {
+				return err
+			}
+			e.trial = t
+		}
+		t := e.trial
+		if err := t.reset(&size, o); err != nil {
 			return err
 		}
 		if _, err := t.Write(sample); err != nil {
 			return err
 		}
-		if err := t.Close(); err != nil {
+		if err := t.end(); err != nil {
 			return err
 		}
 		if k == 0 || int(size) < best-best/256 {
@@ -329,32 +336,67 @@ func (e *Encoder) Close() error {
 	if errors.Is(e.err, errClosed) {
 		return nil
 	}
+	err := e.end()
+	if err == nil {
+		e.err = errClosed
+	}
+	e.buf, e.finder, e.ends, e.runs, e.trial = nil, nil, nil, runMap{}, nil
+	return err
+}
+
+// end writes what is left and the end marker.
+func (e *Encoder) end() error {
 	if e.err == nil {
 		e.finish()
 	}
 	if e.err == nil {
 		_, e.err = e.w.Write([]byte{0})
 	}
-	err := e.err
-	if err == nil {
-		e.err = errClosed
-	}
-	e.buf, e.finder, e.ends, e.runs = nil, nil, nil, runMap{}
-	return err
+	return e.err
 }
+
+// reset makes the encoder one that NewEncoder would return, except that NiceLen, Depth, MinRun and Extreme stay what they
+// were. It is much cheaper for small dictionaries: nothing is got nor cleared, as what the tables know moves out of reach.
+func (e *Encoder) reset(w io.Writer, o EncoderOptions) error {
+	if err := o.fill(); err != nil {
+		return err
+	}
+	e.dict = uint32(o.DictSize)
+	e.leave()
+	e.finder.resize(e.dict)
+	e.ends.resize(e.dict)
+	e.keep = window(e.dict)
+	e.buf = e.buf[:0]
+	e.begin(w, 0)
+	e.setProps(Props{o.LC, o.LP, o.PB})
+	e.needDict = true
+	return nil
+}
+
+// leave moves what the tables know out of reach.
+func (e *Encoder) leave() {
+	e.base += uint32(len(e.buf)) + e.dict + 1
+	e.rebase()
+}
+
+// begin starts anew at buf[pos].
+func (e *Encoder) begin(w io.Writer, pos uint32) {
+	e.err, e.w = nil, w
+	e.pos, e.start, e.head = pos, pos, pos
+	e.runs = runMap{min: e.runs.min, open: e.runs.open[:0]}
+	e.parser.path, e.parser.next = nil, 0
+	e.choices = nil
+	e.needProps, e.needState = true, true
+}
+
+// window returns the capacity of buf when it is at its largest.
+func window(dict uint32) uint32 { return max(dict, chunkPlain) + max(dict/2, 1<<18) + lookahead }
 
 // part compresses a part of a Parallel, whatever the encoder did before.
 func (e *Encoder) part(c *part) error {
-	// What the tables know moves out of reach.
-	e.base += uint32(len(e.buf)) + e.dict + 1
-	e.rebase()
-	e.err = nil
-	e.w = &c.packed
-	e.pos = uint32(c.known)
-	e.start, e.head = e.pos, e.pos
-	e.runs = runMap{min: e.runs.min, open: e.runs.open[:0]}
-	e.parser.path, e.parser.next = nil, 0
-	e.needDict, e.needProps, e.needState = c.first, true, true
+	e.leave()
+	e.begin(&c.packed, uint32(c.known))
+	e.needDict = c.first
 	for k, b := range c.blocks {
 		e.setProps(b.choices[0])
 		e.choices = b.choices[1:]

@@ -185,17 +185,26 @@ const (
 )
 
 func newFinder(dict, nice uint32, depth int) *finder {
+	f := &finder{tree: newTree(dict, depth, false), hash2: make([]uint32, 1<<hash2Bits), nice: nice}
+	f.resize(dict)
+	return f
+}
+
+// resize makes the tables fit another dictionary, out of whose reach everything must be that they know.
+func (f *finder) resize(dict uint32) {
 	size := bits.Len32(dict - 1)
 	n3, n4 := min(hash3Bits, size), min(hash4Bits, size-1)
-	return &finder{
-		tree:   newTree(dict, depth, false),
-		hash2:  make([]uint32, 1<<hash2Bits),
-		hash3:  make([]uint32, 1<<n3),
-		hash4:  make([]uint32, 1<<n4),
-		shift3: 32 - uint(n3),
-		shift4: 32 - uint(n4),
-		nice:   nice,
+	f.hash3, f.hash4 = resized(f.hash3, 1<<n3), resized(f.hash4, 1<<n4)
+	f.shift3, f.shift4 = 32-uint(n3), 32-uint(n4)
+	f.reach = dict
+}
+
+// resized returns a table of n entries: old ones, or zeros.
+func resized(t []uint32, n int) []uint32 {
+	if cap(t) >= n {
+		return t[:n]
 	}
+	return make([]uint32, n)
 }
 
 // find enters buf[i], known as pos, and returns its matches, longer ones behind shorter ones.
@@ -235,7 +244,7 @@ func (f *finder) enter(buf []byte, i, pos uint32, report bool) {
 
 // rebase lowers every position in the tables by sub; what falls out of reach becomes 0.
 func (f *finder) rebase(sub uint32) {
-	for _, t := range [][]uint32{f.hash2, f.hash3} {
+	for _, t := range [][]uint32{f.hash2, f.hash3[:cap(f.hash3)]} { // also what a larger dictionary uses
 		for i := range t {
 			t[i] = lower(t[i], sub)
 		}

@@ -118,13 +118,21 @@ const runHashBits = 16 // at most
 
 func newRunEnds(dict uint32, depth int) *runEnds {
 	r := &runEnds{}
-	for k := range runClasses {
-		t := &r.trees[k]
-		t.tree = newTree(dict-maxMatch, depth, true)
-		n := min(runHashBits, bits.Len32(dict-1))
-		t.heads, t.shift = make([]uint32, 1<<n), 32-uint(n)
+	for k := range r.trees {
+		r.trees[k].tree = newTree(0, depth, true)
 	}
+	r.resize(dict)
 	return r
+}
+
+// resize makes the trees fit another dictionary, out of whose reach everything must be that they know.
+func (r *runEnds) resize(dict uint32) {
+	n := min(runHashBits, bits.Len32(dict-1))
+	for k := range r.trees {
+		t := &r.trees[k]
+		t.reach = dict - maxMatch
+		t.heads, t.shift = resized(t.heads, 1<<n), 32-uint(n)
+	}
 }
 
 // find enters the end of a run of n bytes before buf[i], known as pos, and sets found: what

@@ -120,6 +120,10 @@ func start(ctx context.Context, a *app, c *config.Config, log *slog.Logger) (_ *
 		return s, err
 	}
 	handler, err := web.New(s.engine, options)
+	var wrong *web.OptionError
+	if errors.As(err, &wrong) {
+		return s, c.At("the page's "+wrong.Field, err)
+	}
 	if err != nil {
 		return s, err
 	}

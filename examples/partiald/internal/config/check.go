@@ -21,6 +21,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/ledger"
+	"github.com/senbonzakura/senbonzakura/fetch"
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/plugins"
 	"github.com/senbonzakura/senbonzakura/plugins/signing"
@@ -62,6 +64,7 @@ func (k *checker) check() {
 	}
 	k.below = k.known("data") && k.directory("data", c.Data)
 	k.own("cache.dir", c.Cache.Dir)
+	k.cache()
 	k.server()
 	k.workers()
 	k.queue()
@@ -78,6 +81,24 @@ func (k *checker) check() {
 	}
 	_, err = c.LogLevel()
 	k.try("log.level", err)
+}
+
+func (k *checker) cache() {
+	c := &k.c.Cache
+	if c.Memory != 0 {
+		k.large("cache.memory", c.Memory)
+	}
+	k.large("cache.completes", c.Completes)
+	k.large("cache.patches", c.Patches)
+	k.large("cache.partials", c.Partials)
+	k.large("cache.reports", c.Reports)
+}
+
+// large says whether a size is at least 1 MB: less is a slip.
+func (k *checker) large(key string, size Size) {
+	if size < 1<<20 {
+		k.add(key, "%s is too little: at least 1MB", size)
+	}
 }
 
 // own looks at a directory that is in the data directory where nobody says otherwise: there it is no news that it cannot
@@ -162,12 +183,17 @@ func (k *checker) server() {
 	}
 	if s.PublicURL != "" {
 		u, err := url.Parse(s.PublicURL)
-		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil || strings.Trim(u.Path, "/") != "" {
+		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil || strings.Trim(u.Path, "/") != "" {
 			k.add("server.public_url", "%q is not an address such as \"https://updates.example.com\"", s.PublicURL)
 		}
 	}
-	_, err := prefixes(s.TrustedProxies)
+	proxies, err := prefixes(s.TrustedProxies)
 	k.try("server.trusted_proxies", err)
+	for _, p := range proxies {
+		if p.Bits() == 0 {
+			k.add("server.trusted_proxies", "%s is everybody: then anyone could say who asks, and nobody is banned", p)
+		}
+	}
 	if s.ProxyHeader != "X-Forwarded-For" && s.ProxyHeader != "Forwarded" {
 		k.add("server.proxy_header", "%q is neither X-Forwarded-For nor Forwarded", s.ProxyHeader)
 	}
@@ -402,6 +428,11 @@ func (k *checker) ledger() {
 		if k.c.read.origins["ledger.sqlite"] != "" {
 			k.add("ledger.sqlite", "and %s exclude each other", k.c.PostgresKey())
 		}
+		k.try(k.c.PostgresKey(), ledger.CheckDSN(dsn))
+		return
+	}
+	if info, err := os.Stat(l.SQLite); err == nil && !info.Mode().IsRegular() {
+		k.add("ledger.sqlite", "%s is not a file", l.SQLite)
 		return
 	}
 	k.own("ledger.sqlite", filepath.Dir(l.SQLite))
@@ -419,10 +450,14 @@ func (k *checker) fetch() {
 	f := &k.c.Fetch
 	for _, prefix := range f.Allow {
 		u, err := url.Parse(prefix)
-		if err != nil || u.Scheme == "" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		switch {
+		case err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
 			k.add("fetch.allow", "%q is not the beginning of an address, such as \"https://archive.mozilla.org/pub/\"", redacted(prefix))
-		} else if u.Scheme == "http" && !f.Insecure && k.known("fetch.insecure") {
+		case u.Scheme == "http" && !f.Insecure && k.known("fetch.insecure"):
 			k.add("fetch.allow", "%q needs fetch.insecure = true", prefix)
+		default:
+			_, err := fetch.New(&fetch.Options{Prefixes: []string{prefix}, Insecure: true})
+			k.try("fetch.allow", err)
 		}
 	}
 	_, err := prefixes(f.PrivateNetworks)
@@ -441,9 +476,7 @@ func (k *checker) fetch() {
 	k.between("fetch.attempts", f.Attempts, 1, 100)
 	k.between("fetch.per_host", f.PerHost, 1, 1000)
 	k.atLeast("fetch.stall", f.Stall, "1s")
-	if f.MaxSize < 1<<20 {
-		k.add("fetch.max_size", "%s is too little: at least 1MB", f.MaxSize)
-	}
+	k.large("fetch.max_size", f.MaxSize)
 }
 
 func prefixes(list []string) ([]netip.Prefix, error) {
@@ -678,7 +711,7 @@ func (k *checker) auth() {
 	if !slices.Contains(roles, a.Anonymous) && a.Anonymous != RoleNone {
 		k.add("auth.anonymous", "%q is none of none, read, submit, operate", a.Anonymous)
 	}
-	names := map[string]bool{"anonymous": true}
+	names, sums := map[string]bool{"anonymous": true}, map[[sha256.Size]byte]int{}
 	for i := range a.Tokens {
 		t := &a.Tokens[i]
 		at := number("auth.tokens", i, "")
@@ -700,12 +733,20 @@ func (k *checker) auth() {
 		if t.Quota < 0 {
 			k.add(at+"quota", "%d is less than 0", t.Quota)
 		}
-		if _, err := t.Sum(); err != nil && k.known(at+"hash", at+"token_file") {
-			key := at + "hash"
-			if t.TokenFile != "" {
-				key = at + "token_file"
-			}
+		key := at + "hash"
+		if t.TokenFile != "" {
+			key = at + "token_file"
+		}
+		sum, err := t.Sum()
+		other, twice := sums[sum]
+		switch {
+		case err != nil && !k.known(at+"hash", at+"token_file"):
+		case err != nil:
 			k.try(key, err)
+		case twice:
+			k.add(key, "is that of %s, too", number("auth.tokens", other, "name"))
+		default:
+			sums[sum] = i
 		}
 	}
 	if !k.c.Loopback() && a.Anonymous == RoleNone && len(a.Tokens) == 0 && k.known("auth.anonymous") && hostPort(k.c.Server.Listen) == nil {
@@ -762,9 +803,7 @@ func (t *Token) Sum() ([sha256.Size]byte, error) {
 
 func (k *checker) limits() {
 	l := &k.c.Limits
-	if l.Upload < 1<<20 {
-		k.add("limits.upload", "%s is too little: at least 1MB", l.Upload)
-	}
+	k.large("limits.upload", l.Upload)
 	k.between("limits.batch", l.Batch, 1, 10_000)
 	k.atLeast("limits.wait", l.Wait, "1s")
 	k.atLeast("server.stop_timeout", k.c.Server.StopTimeout, "1s")

@@ -89,6 +89,12 @@ func OpenPostgres(ctx context.Context, dsn string, opts *Options) (*Ledger, erro
 	return start(ctx, d, db, db, opts, nil)
 }
 
+// CheckDSN says what is wrong with how to connect to PostgreSQL, without trying it.
+func CheckDSN(dsn string) error {
+	_, err := pgx.ParseConfig(dsn)
+	return err
+}
+
 func (o *Options) connections() int {
 	if o == nil || o.Connections <= 0 {
 		return 8

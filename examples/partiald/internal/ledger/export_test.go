@@ -59,7 +59,7 @@ func (l *Ledger) Plan(ctx context.Context, f job.Filter) (steps []string, err er
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close() //nolint:errcheck // what it says, Err says as well
+	defer rows.Close()
 	for rows.Next() {
 		var id, parent, unused int
 		var step string

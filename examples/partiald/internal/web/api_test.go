@@ -721,7 +721,7 @@ func TestOptions(t *testing.T) {
 		"BanAfter":           {BanAfter: web.Limit{Count: 1}},
 		"ProxyHeader":        {ProxyHeader: "X-Real-IP"},
 		"Hosts[0]":           {Hosts: []string{"http://x/"}},
-		"MaxUpload, MaxWait, BanFor, BodyTime, Stall": {MaxWait: -1},
+		"MaxUpload, MaxWait, BanFor, BodyTime, Stall, MaxHeld, HealthAge": {MaxWait: -1},
 	} {
 		_, err := web.New(jobtest.New(), o)
 		var wrong *web.OptionError

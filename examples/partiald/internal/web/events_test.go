@@ -137,7 +137,7 @@ func TestHeldRequests(t *testing.T) {
 	s := openWith(t, jobtest.New(), o, change)
 	st := s.submit(hashA, hashB)
 	events := "/api/v1/jobs/" + st.ID + "/events"
-	watch := func(addr string) *http.Response {
+	watch := func(addr string) (leave func()) {
 		t.Helper()
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.srv.URL+events, nil)
 		if err != nil {
@@ -148,11 +148,12 @@ func TestHeldRequests(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { resp.Body.Close() })
+		leave = func() { resp.Body.Close() }
+		t.Cleanup(leave)
 		if resp.StatusCode != http.StatusOK {
 			t.Fatalf("%s: %s", addr, resp.Status)
 		}
-		return resp
+		return leave
 	}
 	first := watch("192.0.2.1")
 	watch("192.0.2.1")
@@ -164,7 +165,7 @@ func TestHeldRequests(t *testing.T) {
 		t.Errorf("it waited for %v", took)
 	}
 	watch("192.0.2.2")
-	first.Body.Close()
+	first()
 	<-closed
 	watch("192.0.2.1")
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"time"
 )
@@ -124,28 +125,45 @@ func (e *StallError) Error() string {
 type AddressError struct {
 	Host    string // as the URL says
 	Address string // what it resolved to, with the port
+	Hop     int    // how many redirects led to it
 	Reason  string
 	Port    bool // it is the port alone that is not allowed
 }
 
 func (e *AddressError) Error() string {
-	return fmt.Sprintf("connection to %s (%s) is refused: %s", e.Host, e.Address, e.Reason)
+	return fmt.Sprintf("%sconnection to %s (%s) is refused: %s", after(e.Hop), e.Host, e.Address, e.Reason)
+}
+
+// after says which redirect something came after.
+func after(hop int) string {
+	if hop == 0 {
+		return ""
+	}
+	return fmt.Sprintf("redirect %d: ", hop)
 }
 
 // public is the text without what the host's name resolved to.
 func (e *AddressError) public() string {
 	at, _, err := net.SplitHostPort(e.Address)
-	_, notNumber := netip.ParseAddr(e.Host)
+	number := isNumber(e.Host) || err == nil && at == e.Host
 	switch {
-	case e.Port, notNumber == nil, err == nil && at == e.Host:
-		return fmt.Sprintf("connection to %s is refused: %s", e.Host, e.Reason)
+	case number && e.Hop > 0: // which a server said, not who gave the URL
+		return fmt.Sprintf("redirect %d does not lead to where it is allowed to", e.Hop)
+	case number, e.Port:
+		return fmt.Sprintf("%sconnection to %s is refused: %s", after(e.Hop), e.Host, e.Reason)
 	}
-	return e.Host + " does not lead to a public address"
+	return fmt.Sprintf("%s%s does not lead to a public address", after(e.Hop), e.Host)
+}
+
+// isNumber says whether a host is an address.
+func isNumber(host string) bool {
+	_, err := netip.ParseAddr(host)
+	return err == nil
 }
 
 // Public returns the text of an error of this package, or of one that has such errors in it, for somebody who gave the
 // URL but need not know the network that it was asked from: without the addresses that names resolved to, those of this
-// machine, and that of the name server. Addresses that are in the URL stay.
+// machine, that of the name server, and those to which a server redirected. Addresses that are in the URL stay.
 func Public(err error) string {
 	text := err.Error()
 	private(err, func(found, instead string) { text = strings.ReplaceAll(text, found, instead) })
@@ -158,6 +176,10 @@ func private(err error, tell func(found, instead string)) {
 	switch e := err.(type) { //nolint:errorlint // every error of the tree is looked at
 	case *AddressError:
 		tell(e.Error(), e.public())
+	case *NotAllowedError:
+		if u, err := url.Parse(e.URL); e.Hop > 0 && (err != nil || isNumber(u.Hostname())) {
+			tell(e.Error(), after(e.Hop)+string(e.Reason))
+		}
 	case *net.OpError:
 		bare := *e
 		bare.Source, bare.Addr = nil, nil

@@ -140,7 +140,7 @@ func (c *Client) openHTTP(ctx context.Context, u *url.URL, from Position, w *wat
 		seen[u.String()] = true
 		if c.o.Proxy != nil {
 			if err := c.guard.literal(u); err != nil {
-				return nil, err
+				return nil, dialError(err, u, hop)
 			}
 		}
 		host := canonicalHost(u)
@@ -152,7 +152,7 @@ func (c *Client) openHTTP(ctx context.Context, u *url.URL, from Position, w *wat
 		resp, err := c.ask(ctx, u, from)
 		if err != nil {
 			c.hosts.release(host)
-			return nil, scrub(dialError(err, u), secrets(u))
+			return nil, scrub(dialError(err, u, hop), secrets(u))
 		}
 		resp.Body = &slotBody{ReadCloser: resp.Body, release: func() { c.hosts.release(host) }}
 		next, err := redirect(resp, u)
@@ -202,14 +202,14 @@ func (c *Client) ask(ctx context.Context, u *url.URL, from Position) (*http.Resp
 }
 
 // dialError names what went wrong before there was an answer.
-func dialError(err error, u *url.URL) error {
+func dialError(err error, u *url.URL, hop int) error {
 	var refused *AddressError
 	var certificate *tls.CertificateVerificationError
 	var noTLS tls.RecordHeaderError
 	var dns *net.DNSError
 	switch {
 	case errors.As(err, &refused):
-		return &AddressError{Host: u.Hostname(), Address: refused.Address, Reason: refused.Reason, Port: refused.Port}
+		return &AddressError{Host: u.Hostname(), Address: refused.Address, Hop: hop, Reason: refused.Reason, Port: refused.Port}
 	case errors.As(err, &certificate), errors.As(err, &noTLS):
 		return Permanent(err)
 	case errors.As(err, &dns) && dns.IsNotFound:

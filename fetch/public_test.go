@@ -1,6 +1,7 @@
 package fetch_test
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -51,6 +52,16 @@ func TestPublic(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	redirector := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		target, err := hex.DecodeString(strings.TrimPrefix(r.URL.Path, "/"))
+		if err != nil {
+			t.Error(err)
+		}
+		w.Header().Set("Location", string(target))
+		w.WriteHeader(http.StatusFound)
+	}))
+	defer redirector.Close()
+	to := func(target string) string { return redirector.URL + "/" + hex.EncodeToString([]byte(target)) }
 	for _, tt := range []struct {
 		name, url string
 		change    func(*fetch.Options)
@@ -67,6 +78,11 @@ func TestPublic(t *testing.T) {
 		{"nobody listens, with a password", "http://user:connection@here.corp:" + port + "/", nil, []string{"127.0.0.1"}, "dial tcp: connect: … refused"},
 		{"reset", "http://here.corp:" + brokenPort + "/", nil, []string{"127.0.0.1"}, "read tcp: read: connection reset by peer"},
 		{"no such name", "http://nowhere.corp/", nil, []string{" on "}, "lookup nowhere.corp: no such host"},
+		{"redirect to a name", to("http://build.corp/"), nil, []string{"10.1.2.3"}, "redirect 1: build.corp does not lead to a public address"},
+		{"redirect to a number", to("http://10.9.8.7/"), nil, []string{"10.9.8.7"}, "redirect 1 does not lead to where it is allowed to"},
+		{"redirect to a port of a number", to("http://10.9.8.7:8443/"), nil, []string{"10.9.8.7"}, "redirect 1 does not lead to where it is allowed to"},
+		{"redirect to what is not allowed", to("ftp://10.9.8.7/x"), nil, []string{"10.9.8.7"}, "redirect 1: scheme is not allowed"},
+		{"redirect to a name that is not allowed", to("ftp://build.corp/x"), nil, nil, "redirect 1 to ftp://build.corp/x: scheme is not allowed"},
 		{"proxy", "http://build.corp/", func(o *fetch.Options) { o.Proxy, o.Prefixes = proxy, []string{"http://build.corp/"} }, []string{"127.0.0.1"}, "dial tcp: connect: connection refused"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

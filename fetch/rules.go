@@ -138,7 +138,7 @@ func scrub(err error, words []string) error {
 	case errors.As(err, &notAllowed):
 		return &NotAllowedError{URL: clean(notAllowed.URL), Hop: notAllowed.Hop, Reason: notAllowed.Reason}
 	case errors.As(err, &address):
-		return &AddressError{Host: clean(address.Host), Address: address.Address, Reason: address.Reason, Port: address.Port}
+		return &AddressError{Host: clean(address.Host), Address: address.Address, Hop: address.Hop, Reason: address.Reason, Port: address.Port}
 	}
 	s := &scrubbed{text: clean(text), is: func(target error) bool { return errors.Is(err, target) }}
 	private(err, func(found, instead string) { s.private = append(s.private, [2]string{clean(found), clean(instead)}) })

@@ -124,7 +124,8 @@ type Info struct {
 // byLong says whether the value is known by its SHA-512.
 func (i *Info) byLong() bool { return i.SHA512 != [64]byte{} }
 
-// Store keeps values. A Store must be safe for concurrent use.
+// Store keeps values. A Store must be safe for concurrent use. A key whose kind is not valid must be refused, by Get with an
+// error that is no miss. Package cachetest checks all that is said here.
 type Store interface {
 	// Get returns the value of a key, to be closed by the caller. What it hands out is verified: every byte
 	// that the entry will give has been compared with the hash taken when it was put, or comes from memory

@@ -66,5 +66,11 @@ func TestMemory(t *testing.T)  { cachetest.Run(t, memoryConfig()) }
 func TestDisk(t *testing.T)    { cachetest.Run(t, diskConfig()) }
 func TestLayered(t *testing.T) { cachetest.Run(t, layeredConfig()) }
 
+// The example's store keeps the contract, as what is copied should.
+func TestExampleStore(t *testing.T) {
+	t.Parallel()
+	cachetest.Run(t, cachetest.Config{New: func(testing.TB) cache.Store { return &table{values: map[cache.Key][]byte{}} }})
+}
+
 func BenchmarkMemory(b *testing.B) { cachetest.Benchmark(b, memoryConfig()) }
 func BenchmarkDisk(b *testing.B)   { cachetest.Benchmark(b, diskConfig()) }

@@ -19,7 +19,7 @@ type Differ interface {
 	// ID names the program, its version and every setting that changes the bytes it writes.
 	ID() string
 	// Diff writes a patch that turns old into new. It must write the same bytes for the same files, must not
-	// keep or change either, must return soon after ctx ends, and must return the error of patch's Write.
+	// keep or change either, must return ctx's error soon after it ends, and must return the error of patch's Write.
 	Diff(ctx context.Context, patch io.Writer, old, new []byte) error
 }
 

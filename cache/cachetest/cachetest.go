@@ -293,10 +293,14 @@ func testCancelled(k *kit) {
 	t := k.T
 	ctx, cancel := context.WithCancel(t.Context())
 	k.put(key("there"), []byte("x"))
+	left := 1 << 20
 	r := io.MultiReader(bytes.NewReader(value(4, 1000)), readerFunc(func(p []byte) (int, error) {
 		cancel()
+		if left--; left < 0 { // it would go on for ever
+			return 0, errors.New("it was read on for long after the context had ended")
+		}
 		p[0] = 1
-		return 1, nil // goes on for ever
+		return 1, nil
 	}))
 	if _, err := k.s.Put(ctx, key("endless"), r); !errors.Is(err, context.Canceled) {
 		t.Fatalf("Put cancelled in the middle: got %v, want context.Canceled", err)

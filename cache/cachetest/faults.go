@@ -18,7 +18,8 @@ import (
 	"github.com/senbonzakura/senbonzakura/internal/osfs"
 )
 
-// FaultConfig describes a store on disk whose file operations can be made to fail.
+// FaultConfig describes a store on disk whose file operations can be made to fail. It is for stores of this module: the
+// operations are those of a package that others cannot import.
 type FaultConfig struct {
 	// Open opens the store in dir, all of its file operations going through fsys. It must close nothing by
 	// t.Cleanup.

@@ -12,8 +12,8 @@ const (
 	StepCommit   = "commit"   // putting them in place
 )
 
-// An Event says how far a job has come. Done and Total count bytes of uncompressed files, but for StepCommit,
-// where they count file operations.
+// An Event says how far a job has come. Done and Total count bytes of the files concerned: as they are stored, which is
+// compressed, in StepCompare and StepStage, and uncompressed in the others, but for StepCommit, where they count files.
 type Event struct {
 	Step  string `json:"step"`
 	File  string `json:"file,omitempty"` // the file that was just worked on

@@ -72,6 +72,31 @@ func TestSharedScripts(t *testing.T) {
 	})
 }
 
+// An interrupt says what is there: nothing, but for many updates how many.
+func TestInterrupted(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	request := filepath.Join(dir, "request.json")
+	text := `{"partials": [{"from": {"url": "a"}, "to": {"url": "b"}, "out": "{n}.mar", "matrix": {"n": ["1", "2"]}}]}`
+	if err := os.WriteFile(request, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for want, args := range map[string][]string{
+		"marctl: interrupted: 0 of 2 partial updates are written": {"partial", "--request", request, "--cache", filepath.Join(dir, "cache")},
+		"marctl: interrupted: nothing was written\n":              {"diff", "main.go", "main_test.go", filepath.Join(dir, "out")},
+	} {
+		var stdout, stderr strings.Builder
+		if code := run(ctx, args, strings.NewReader(""), &stdout, &stderr); code != exitNo || !strings.HasPrefix(stderr.String(), want) {
+			t.Errorf("%q: exit code %d, said %q, want %q", args, code, stderr.String(), want)
+		}
+	}
+	if list, err := os.ReadDir(dir); err != nil || len(list) > 2 {
+		t.Errorf("%v is left, %v", list, err)
+	}
+}
+
 // setUp gives every script keys, and its files over HTTP at $URL.
 func setUp(env *testscript.Env) error {
 	name, value, _ := strings.Cut(testkit.FastExit, "=")

@@ -293,6 +293,9 @@ func (f *toolFlags) add(cmd *cobra.Command) {
 // replace puts the named programs into a recipe.
 func (f *toolFlags) replace(ctx context.Context, sources *sourceFlags, recipe *partial.Recipe) error {
 	if f.differ == "" && f.compressor == "" {
+		if f.file != "" {
+			return usagef("--tools goes with --differ-tool or --xz-tool, which name a program of it")
+		}
 		return nil
 	}
 	if f.file == "" {

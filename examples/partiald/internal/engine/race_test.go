@@ -37,13 +37,15 @@ func TestRetriedAtOnce(t *testing.T) {
 	o := newOrigin(t)
 	var n *node
 	var once sync.Once
-	var spec job.Spec
+	good := o.spec(t, "x")
+	bad := good
+	bad.From.URLs = []string{o.URL + "/nothing"}
 	retried := make(chan error, 1)
 	n = open(t, setting{dir: t.TempDir(), options: func(options *engine.Options) {
 		options.RequeueEvery = time.Hour
 		options.Observer.Finished = func(s job.Status) {
 			once.Do(func() {
-				_, created, err := n.Submit(context.Background(), spec, alice)
+				_, created, err := n.Submit(context.Background(), good, alice)
 				if err == nil && !created {
 					err = errors.New("not made again")
 				}
@@ -51,11 +53,7 @@ func TestRetriedAtOnce(t *testing.T) {
 			})
 		}
 	}})
-	spec = o.spec(t, "x")
-	good := spec.From.URLs
-	spec.From.URLs = []string{o.URL + "/nothing"}
-	id := n.submit(spec).ID
-	spec.From.URLs = good
+	id := n.submit(bad).ID
 	if err := <-retried; err != nil {
 		t.Fatal(err)
 	}

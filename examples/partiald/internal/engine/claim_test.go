@@ -1,6 +1,10 @@
 package engine
 
 import (
+	"bytes"
+	"context"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,5 +23,38 @@ func TestClaimedAlready(t *testing.T) {
 	claimed, err := e.claimRecord(t.Context(), a, r, 7)
 	if err != nil || !claimed || a.number != 3 || a.revision != 7 || a.record.Deaths != 1 {
 		t.Errorf("%v, %v: attempt %d at revision %d after %d deaths, want the third at 7 after one", claimed, err, a.number, a.revision, a.record.Deaths)
+	}
+}
+
+// An attempt that comes to its end while a step is being told tells it with the end: nothing is wrong then.
+func TestToldLater(t *testing.T) {
+	t.Parallel()
+	q, err := queue.Open(t.Context(), queue.Options{Server: "x", Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.Close() // it does not answer
+	var said bytes.Buffer
+	a := &attempt{e: &Engine{q: q, log: slog.New(slog.NewTextHandler(&said, nil))}, id: "x"}
+	for _, tt := range []struct {
+		end   func(context.Context) (context.Context, context.CancelFunc)
+		error bool
+	}{
+		{context.WithCancel, false},
+		{func(ctx context.Context) (context.Context, context.CancelFunc) {
+			return context.WithTimeout(ctx, time.Millisecond)
+		}, true},
+	} {
+		ctx, end := tt.end(t.Context())
+		if !tt.error {
+			end()
+		}
+		if a.change(ctx, func(*record) {}) {
+			t.Error("told to nobody")
+		}
+		if got := strings.Contains(said.String(), "level=ERROR"); got != tt.error {
+			t.Errorf("an error is logged: %v, want %v: %s", got, tt.error, said.String())
+		}
+		end()
 	}
 }

@@ -545,8 +545,8 @@ func (a *attempt) change(ctx context.Context, mutate func(*record)) bool {
 			}
 		}
 		if !pause(ctx, wait) {
-			if errors.Is(ctx.Err(), context.Canceled) { // a step, which is told together with the end
-				return false
+			if errors.Is(ctx.Err(), context.Canceled) {
+				return false // the attempt has come to its end meanwhile, and tells all of it
 			}
 			a.e.log.ErrorContext(ctx, "the queue could not be told how a job stands", "job", a.id, "state", next.State, "error", err)
 			return false
@@ -584,7 +584,10 @@ func (e *Engine) ack(ctx context.Context, m *queue.Message, seq int64) error {
 	if err := m.Ack(ctx); err != nil {
 		return err
 	}
-	return e.renew(ctx, m.ID, seq)
+	if err := e.renew(ctx, m.ID, seq); err != nil {
+		e.log.WarnContext(ctx, "whether a job was asked for again meanwhile will be seen when the ledger is compared", "job", m.ID, "error", err)
+	}
+	return nil
 }
 
 // renew is for a job whose message was just taken out of the queue: a round that began meanwhile, by a later change than

@@ -11,13 +11,13 @@ import (
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/queue"
 )
 
-// Jobs that succeed alarm nobody. Their last step is often being told when the end is there to be told.
+// Jobs that succeed are no errors. Their last step is often being told when the end is there to be told.
 func TestSuccessIsQuiet(t *testing.T) {
 	t.Parallel()
 	var log safeBuffer
 	o := newOrigin(t)
 	n := open(t, setting{dir: t.TempDir(), options: func(o *engine.Options) {
-		o.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))
+		o.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelError}))
 	}})
 	for i := range 10 {
 		if st := n.wait(n.submit(o.spec(t, fmt.Sprint(i))).ID); st.State != job.Done {

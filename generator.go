@@ -28,6 +28,10 @@ import (
 // Reports is the kind of cache entry that holds the provenance of an update, beside the update itself.
 const Reports cache.Kind = "reports"
 
+// ReportKey returns the name under which the provenance of an update is stored, as JSON. Who removes the update from a
+// cache removes this as well. key is the update's: [Result.Key], or what [Generator.Key] returns.
+func ReportKey(key cache.Key) cache.Key { return cache.NewKey(Reports, key.String()) }
+
 // Options build a [Generator]. The zero value works: it fetches by https, keeps nothing, follows the built-in rules
 // and does not sign.
 type Options struct {
@@ -180,15 +184,15 @@ func (g *Generator) Key(r Request) (cache.Key, error) {
 			return cache.Key{}, &RequestError{field + ".Hashes", "a file without hash has no name yet"}
 		}
 	}
-	return g.key(&r, cache.Partials), nil
+	return g.key(&r), nil
 }
 
-func (g *Generator) key(r *Request, kind cache.Kind) cache.Key {
+func (g *Generator) key(r *Request) cache.Key {
 	selection := g.opts.Toolchain.ID()
 	if r.Recipe != nil {
 		selection = "recipe " + r.given().ID()
 	}
-	return r.key(kind, r.From.identity(), r.To.identity(), selection, g.opts.Signers)
+	return r.key(r.From.identity(), r.To.identity(), selection, g.opts.Signers)
 }
 
 // Generate returns the partial update that a request asks for: from the cache where it was made before, else it is
@@ -218,7 +222,7 @@ func (g *Generator) Generate(ctx context.Context, r Request, progress func(Event
 			}
 		}
 	}
-	key := g.key(&r, cache.Partials)
+	key := g.key(&r)
 	j, leave := g.join(key, progress)
 	defer leave()
 
@@ -276,7 +280,7 @@ func (g *Generator) result(ctx context.Context, r *Request, key cache.Key, entry
 // provenance finds the provenance of an update that exists. Where the store forgot it the job is done again: the bytes
 // are the same, and the patches are usually still there.
 func (g *Generator) provenance(ctx context.Context, r *Request, j *job) (*Provenance, error) {
-	key := g.key(r, Reports)
+	key := ReportKey(g.key(r))
 	g.mu.Lock()
 	for _, m := range g.recent {
 		if m.key == key {
@@ -317,7 +321,7 @@ func (g *Generator) remember(ctx context.Context, r *Request, p *Provenance) err
 	if err != nil {
 		return fmt.Errorf("provenance: %w", err)
 	}
-	key := g.key(r, Reports)
+	key := ReportKey(g.key(r))
 	g.mu.Lock()
 	g.recent = slices.DeleteFunc(g.recent, func(m made) bool { return m.key == key })
 	g.recent = append(g.recent, made{key, data})

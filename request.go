@@ -206,7 +206,7 @@ func (r *Request) skips(c Check) bool { return slices.Contains(r.Skip, c) }
 
 // key names the update that a request asks for: by everything that decides about its bytes or about whether it is
 // made at all. from and to are the identities of the sources.
-func (r *Request) key(kind cache.Kind, from, to, selection string, signers []mar.Signer) cache.Key {
+func (r *Request) key(from, to, selection string, signers []mar.Signer) cache.Key {
 	parts := []string{"request/1", from, to, selection, r.Product, r.Platform, r.Arch, r.Locale, r.Channel, r.ProductVersion}
 	list := func(items []string) { parts = append(parts, fmt.Sprint(len(items)), strings.Join(items, "\x00")) }
 	list(sorted(r.Force))
@@ -228,7 +228,7 @@ func (r *Request) key(kind cache.Kind, from, to, selection string, signers []mar
 	for _, name := range slices.Sorted(maps.Keys(r.Labels)) {
 		parts = append(parts, name, r.Labels[name])
 	}
-	return cache.NewKey(kind, parts...)
+	return cache.NewKey(cache.Partials, parts...)
 }
 
 func sorted(items []string) []string { return slices.Compact(slices.Sorted(slices.Values(items))) }

@@ -447,7 +447,7 @@ func storeError(err error) error {
 
 // keys are those of everything that belongs to a job.
 func (e *Engine) keys(id string, r *record) []cache.Key {
-	keys := []cache.Key{partialKey(id), docKey(id)}
+	keys := []cache.Key{partialKey(id), senbonzakura.ReportKey(partialKey(id)), docKey(id)}
 	for _, c := range r.Changes {
 		if c.State == job.Fetching {
 			keys = append(keys, attemptLogKey(id, c.Attempt, c.Server))

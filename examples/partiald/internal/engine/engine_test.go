@@ -926,13 +926,16 @@ func testPurge(t *testing.T, b backend) {
 			t.Errorf("artifact: %v, want CodeNotFound", err)
 		}
 		deadline := time.Now().Add(20 * time.Second)
-		for {
-			_, err := n.layers.Get(t.Context(), cache.Key{Kind: cache.Partials, Sum: sumOf(t, id)})
-			if errors.Is(err, cache.ErrMiss) {
-				break
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("the partial is still there: %v", err)
+		update := cache.Key{Kind: cache.Partials, Sum: sumOf(t, id)}
+		for _, key := range []cache.Key{update, senbonzakura.ReportKey(update)} {
+			for {
+				_, err := n.layers.Get(t.Context(), key)
+				if errors.Is(err, cache.ErrMiss) {
+					break
+				}
+				if time.Now().After(deadline) {
+					t.Fatalf("%v is still there: %v", key, err)
+				}
 			}
 		}
 		if _, err := n.Report(t.Context(), id); codeOf(err) != job.CodeNotFound {

@@ -216,16 +216,13 @@ func (q *Queue) open(ctx context.Context) error {
 func (q *Queue) ready(ctx context.Context) (handles, error) {
 	// A cluster has to find a leader first, and each stream one of its own: everything is tried until it works.
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
-		// While there is no leader nobody answers at all. What one round has made the next one finds.
-		round, done := context.WithTimeout(ctx, min(q.o.Timeout, 10*wait+500*time.Millisecond))
-		h, err := q.setUp(round, !q.Shared())
-		if err == nil && !q.Shared() {
-			h, err = q.salvage(ctx, h)
+		// While there is no leader nobody answers at all. What one round has made the next one finds. An engine that is
+		// alone answers, be it late: what is asked a second time it would do beside the first.
+		within := min(q.o.Timeout, 10*wait+500*time.Millisecond)
+		if !q.Shared() {
+			within = q.o.StartTimeout / 4
 		}
-		if err == nil {
-			_, err = q.missing(round)
-		}
-		done()
+		h, err := q.round(ctx, within)
 		if err == nil {
 			return h, nil
 		}
@@ -240,6 +237,25 @@ func (q *Queue) ready(ctx context.Context) (handles, error) {
 		case <-time.After(wait):
 		}
 	}
+}
+
+// round makes what is missing, and looks whether all that an engine has which is alone can be read. within bounds each
+// step but the look, which takes as long as there is much.
+func (q *Queue) round(ctx context.Context, within time.Duration) (h handles, err error) {
+	making, done := context.WithTimeout(ctx, within)
+	defer done()
+	if h, err = q.setUp(making, !q.Shared()); err != nil {
+		return h, err
+	}
+	if !q.Shared() {
+		if h, err = q.salvage(ctx, h); err != nil {
+			return h, err
+		}
+	}
+	looking, done := context.WithTimeout(ctx, within)
+	defer done()
+	_, err = q.missing(looking)
+	return h, err
 }
 
 // passing says whether an answer of the engine may be another one soon.

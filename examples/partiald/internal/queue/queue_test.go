@@ -548,3 +548,24 @@ func TestOptions(t *testing.T) {
 		t.Error("an engine wrote into the working directory")
 	}
 }
+
+// TestMuchToRead opens a queue in which there is more than can be looked through within Timeout: that bounds requests, not
+// the start.
+func TestMuchToRead(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	q := open(t, queue.Options{Dir: dir, Lazy: true})
+	big := bytes.Repeat([]byte("0123456789abcdef"), 56_000)
+	for i := range 60 {
+		if _, err := q.Put(t.Context(), queue.Key("job", fmt.Sprint(i)), big, 0, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+	q = open(t, queue.Options{Dir: dir, Timeout: time.Millisecond, StartTimeout: 30 * time.Second})
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

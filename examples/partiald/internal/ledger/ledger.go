@@ -275,7 +275,8 @@ func (l *Ledger) Get(ctx context.Context, id string) (Entry, error) {
 	if err != nil {
 		return e, err
 	}
-	rows, err := l.rows(ctx, `SELECT seq, state, at, attempt, server, reason FROM changes WHERE job = ? ORDER BY seq`, id)
+	// Not those that were written since: they came with another state.
+	rows, err := l.rows(ctx, `SELECT seq, state, at, attempt, server, reason FROM changes WHERE job = ? AND seq <= ? ORDER BY seq`, id, e.Seq)
 	if err != nil {
 		return e, err
 	}

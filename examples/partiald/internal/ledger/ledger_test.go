@@ -73,6 +73,7 @@ func TestLedger(t *testing.T) {
 	}{
 		{"life", testLife},
 		{"history", testHistory},
+		{"read while written", testReadWhileWritten},
 		{"batch", testBatch},
 		{"actions", testActions},
 		{"all or nothing", testAllOrNothing},
@@ -134,6 +135,43 @@ func step(s *job.Status, state job.State, reason string) {
 	s.Changes = append(slices.Clone(s.Changes), job.Change{
 		Seq: int64(len(s.Changes) + 1), State: state, At: s.Updated, Attempt: s.Attempt, Server: s.Server, Reason: reason,
 	})
+}
+
+// testReadWhileWritten reads a job while it goes on: state and changes are always those of one moment.
+func testReadWhileWritten(t *testing.T, p place) {
+	t.Helper()
+	l := p.open(t)
+	e := entry(1)
+	accept(t, l, "alice", e)
+	written := make(chan error, 1)
+	go func() {
+		s := e.Status
+		for i := range 60 {
+			step(&s, job.States()[i%2], "") // queued, fetching
+			if _, err := l.Follow(t.Context(), &s); err != nil {
+				written <- err
+				return
+			}
+		}
+		written <- nil
+	}()
+	for {
+		got, err := l.Get(t.Context(), e.Status.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last := got.Status.Changes[len(got.Status.Changes)-1]; last.Seq != got.Seq || last.State != got.Status.State {
+			t.Fatalf("the job is %s by change %d, its last change is %d to %s", got.Status.State, got.Seq, last.Seq, last.State)
+		}
+		select {
+		case err := <-written:
+			if err != nil {
+				t.Fatal(err)
+			}
+			return
+		default:
+		}
+	}
 }
 
 func accept(t *testing.T, l *ledger.Ledger, who string, entries ...ledger.Entry) {

@@ -48,7 +48,7 @@ func TestMain(m *testing.M) {
 		testkit.AtOnce(10)
 	}
 	debug.SetGCPercent(400) // encoders are large and live for a moment
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, queuetest.NotOurs())
 }
 
 // origin serves completes and counts requests.

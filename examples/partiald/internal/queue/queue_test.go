@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 		testkit.InMemory()
 	}
 	testkit.AtOnce(12)
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, queuetest.NotOurs())
 }
 
 // TestQueue runs the same tests on an embedded engine and on an external one.

@@ -6,8 +6,8 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/senbonzakura/senbonzakura/internal/names"
 )
 
 // The kinds of problems that only [Lint] reports: [NewReader] accepts such archives.
@@ -137,7 +137,7 @@ func Lint(r io.ReaderAt, size int64, opts *LintOptions) []Problem {
 	case err != nil && !errors.Is(err, errStop):
 		return append(l.problems, Problem{Code: CodeRead, Detail: err.Error(), Refused: true, Updater: true, Others: true})
 	}
-	steps := []func(*scanner) error{l.names, l.cases}
+	steps := []func(*scanner) error{l.entries, l.cases}
 	if err == nil { // the header is known too
 		steps = append(steps, l.signatures, l.sections, l.gaps)
 	}
@@ -170,7 +170,7 @@ func (l *linter) add(p Problem) error {
 	return nil
 }
 
-func (l *linter) names(s *scanner) error {
+func (l *linter) entries(s *scanner) error {
 	manifest := false
 	for i, f := range s.files {
 		manifest = manifest || f.Name == "updatev3.manifest"
@@ -183,14 +183,17 @@ func (l *linter) names(s *scanner) error {
 		}{
 			{f.Size == 0, CodeEmptyFile, "entry has no bytes: updaters end with error 40", true, false},
 			{
-				strings.Contains(f.Name, "..") && nameProblem(f.Name) == "", CodeDots,
+				names.Dots(f.Name) && nameProblem(f.Name) == "", CodeDots,
 				`name contains "..": updaters end with error 5`, true, false,
 			},
 			{strings.Contains(f.Name, `"`), CodeQuote, "name contains a quotation mark, which a manifest cannot express", true, false},
 			{longName(f.Name), CodeLongName, "name is longer than 259 bytes, or an element of it than 255", true, true},
-			{windowsName(f.Name), CodeWindowsName, "name is not possible on Windows, or means something else there", false, true},
 			{
-				strings.ContainsFunc(f.Name, func(r rune) bool { return r >= utf8.RuneSelf }), CodeNonASCII,
+				names.WindowsReason(f.Name) != names.Fine && nameProblem(f.Name) == "", CodeWindowsName,
+				names.WindowsReason(f.Name).String(), false, true,
+			},
+			{
+				!names.ASCII(f.Name), CodeNonASCII,
 				"name is not ASCII: the reader of Mozilla's services ends the list of entries here", false, true,
 			},
 			{f.Mode&0o400 == 0, CodeUnreadable, fmt.Sprintf("mode %#o does not let the owner read the file", uint32(f.Mode)), true, true},
@@ -301,51 +304,8 @@ func (l *linter) gaps(s *scanner) error {
 // longName reports whether a name is too long for Windows' MAX_PATH, which is what the updater's buffers there
 // have, or for an element of a path anywhere.
 func longName(name string) bool {
-	if len(name) > 259 {
-		return true
-	}
-	for elem := range strings.SplitSeq(name, "/") {
-		if len(elem) > 255 {
-			return true
-		}
-	}
-	return false
-}
-
-// windowsName reports whether Windows refuses a name or gives it another meaning.
-func windowsName(name string) bool {
-	if strings.ContainsAny(name, `<>:|?*`) {
-		return true
-	}
-	for elem := range strings.SplitSeq(name, "/") {
-		if elem == "." || elem == ".." {
-			continue
-		}
-		if strings.HasSuffix(elem, ".") || strings.HasSuffix(elem, " ") {
-			return true
-		}
-		base, _, _ := strings.Cut(elem, ".")
-		switch base = strings.ToUpper(strings.TrimRight(base, " ")); base {
-		case "CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$":
-			return true
-		}
-		if rest, ok := strings.CutPrefix(base, "COM"); ok && isPort(rest) {
-			return true
-		}
-		if rest, ok := strings.CutPrefix(base, "LPT"); ok && isPort(rest) {
-			return true
-		}
-	}
-	return false
-}
-
-// isPort reports whether s is a number as in COM1.
-func isPort(s string) bool {
-	switch s {
-	case "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "¹", "²", "³":
-		return true
-	}
-	return false
+	_, long := names.LongElement(name, names.MaxElement)
+	return long || len(name) > 259
 }
 
 // caseCollisions calls report for each file whose name differs from another one's in case only, or is a
@@ -354,7 +314,7 @@ func caseCollisions(files []*File, report func(a, b *File) error) error {
 	folded := make([]*File, len(files))
 	original := make(map[*File]*File, len(files))
 	for i, f := range files {
-		folded[i] = &File{Header: Header{Name: foldCase(f.Name)}}
+		folded[i] = &File{Header: Header{Name: names.Fold(f.Name)}}
 		original[folded[i]] = f
 	}
 	slices.SortStableFunc(folded, func(a, b *File) int { return strings.Compare(a.Name, b.Name) })
@@ -376,15 +336,4 @@ func caseCollisions(files []*File, report func(a, b *File) error) error {
 		}
 	}
 	return nil
-}
-
-// foldCase maps names that are equal but for case to one string.
-func foldCase(name string) string {
-	return strings.Map(func(r rune) rune {
-		low := r
-		for next := unicode.SimpleFold(r); next != r; next = unicode.SimpleFold(next) {
-			low = min(low, next)
-		}
-		return low
-	}, name)
 }

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/senbonzakura/senbonzakura/internal/names"
 )
 
 // nameProblem says why a name is not one that this package reads or writes, or "" where it is.
@@ -12,13 +14,11 @@ func nameProblem(name string) string {
 	if name == "" {
 		return "name is empty"
 	}
-	for i := range len(name) {
-		switch c := name[i]; {
-		case c < 0x20 || c == 0x7f:
-			return "name contains a control character"
-		case c == '\\':
-			return "name contains a backslash, which separates directories on Windows"
-		}
+	if names.Control(name) {
+		return "name contains a control character"
+	}
+	if strings.ContainsRune(name, '\\') {
+		return "name contains a backslash, which separates directories on Windows"
 	}
 	if len(name) >= 2 && name[1] == ':' && (name[0]|0x20 >= 'a' && name[0]|0x20 <= 'z') {
 		return "name starts with a drive letter"

@@ -132,12 +132,14 @@ func number(s string) (int32, string) {
 // Ini is what application.ini and platform.ini hold: values by section and key, both as written.
 type Ini map[string]map[string]string
 
-// ParseIni reads an ini file: "[Section]" lines and "key=value" lines; blanks around either are dropped, lines
-// that start with ";" or "#" and lines of any other shape are skipped. The first value of a key wins.
+// ParseIni reads an ini file as Gecko does: "[Section]" lines and "key=value" lines, which end at CR or LF; blanks and
+// tabs around either are dropped, and so is a UTF-8 mark at the start; lines that start with ";" or "#" and lines of
+// any other shape are skipped. Of a key that a section has several times the last value counts, even an empty one.
 func ParseIni(data []byte) Ini {
 	ini, section := Ini{}, ""
-	for line := range strings.Lines(string(data)) {
-		line = strings.TrimSpace(line)
+	text := strings.TrimPrefix(string(data), "\ufeff")
+	for line := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == '\r' || r == '\n' }) {
+		line = strings.Trim(line, blanks)
 		if line == "" || line[0] == ';' || line[0] == '#' {
 			continue
 		}
@@ -152,12 +154,13 @@ func ParseIni(data []byte) Ini {
 		if ini[section] == nil {
 			ini[section] = map[string]string{}
 		}
-		if key = strings.TrimSpace(key); ini[section][key] == "" {
-			ini[section][key] = strings.TrimSpace(value)
-		}
+		ini[section][strings.Trim(key, blanks)] = strings.Trim(value, blanks)
 	}
 	return ini
 }
+
+// blanks of the reader; Unicode has others, which it takes for text.
+const blanks = " \t"
 
 // Get returns the value of a key in a section, or "".
 func (i Ini) Get(section, key string) string { return i[section][key] }

@@ -59,10 +59,14 @@ func TestCompareOrder(t *testing.T) {
 }
 
 func TestParseIni(t *testing.T) {
-	ini := ParseIni([]byte("; head\r\n[App]\r\nVersion = 153.6.0\r\nVersion=1\nBuildID=20260601\n[Other]\nx\n#y=1\nVersion=2\n"))
+	ini := ParseIni([]byte("\ufeff; head\r\n[App]\r\nVersion = 1\nVersion=153.6.0\r\nBuildID=20260601\rName=a\u00a0\nVendor=x\nVendor=\n" +
+		"[Other]\nx\n#y=1\nVersion=2\n[App]\nID=late\n"))
 	for _, tt := range []struct{ section, key, want string }{
-		{"App", "Version", "153.6.0"},
+		{"App", "Version", "153.6.0"}, // the last one counts
 		{"App", "BuildID", "20260601"},
+		{"App", "Name", "a\u00a0"}, // no blank here
+		{"App", "Vendor", ""},
+		{"App", "ID", "late"},
 		{"Other", "Version", "2"},
 		{"Other", "y", ""},
 		{"None", "Version", ""},

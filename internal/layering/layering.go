@@ -30,6 +30,7 @@ var rules = []rule{
 	{"partial/...", 4, []string{"golang.org/x/sync"}},
 	{"mar/...", 2, nil},
 	{"bsdiff/...", 2, []string{"golang.org/x/sync"}},
+	{"zucchini/...", 2, []string{"golang.org/x/sync"}},
 	{"cache/...", 2, []string{
 		"github.com/dgraph-io/ristretto/v2", "golang.org/x/sync", "github.com/google/renameio/v2",
 		"github.com/rogpeppe/go-internal/lockedfile", "golang.org/x/sys",

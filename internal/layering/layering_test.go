@@ -65,6 +65,8 @@ func TestCheck(t *testing.T) {
 		{"mar", Module + "/bsdiff", false},
 		{"mar", "golang.org/x/sync/errgroup", false},
 		{"bsdiff", "golang.org/x/sync/errgroup", true},
+		{"zucchini", Module + "/internal/exe", true},
+		{"zucchini", Module + "/bsdiff", false},
 		{"partial", Module + "/mar", true},
 		{"mar", Module + "/partial", false},
 		{"partial", Module + "/cache", true},

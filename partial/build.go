@@ -728,7 +728,7 @@ func (b *builder) assemble(removedLines []Instruction) ([]*member, []Instruction
 	}
 	list = append(list, removedLines...)
 	for _, d := range directories(b.from.names) {
-		if !b.checks.dirs[d] {
+		if kept := b.checks.new.dir(d); kept == "" || b.scripts() && kept != d {
 			list = append(list, Instruction{Op: OpRmdir, Path: d + "/"})
 		}
 	}

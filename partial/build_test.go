@@ -46,7 +46,7 @@ func decompressed(tb testing.TB, r *mar.Reader, name string) []byte {
 	return data
 }
 
-func names(r *mar.Reader) []string {
+func entryNames(r *mar.Reader) []string {
 	var out []string
 	for _, f := range r.Files() {
 		out = append(out, f.Name)
@@ -58,7 +58,7 @@ func names(r *mar.Reader) []string {
 // entries, modes, and content after decompression.
 func sameAsReference(t *testing.T, got, want *mar.Reader) {
 	t.Helper()
-	if g, w := names(got), names(want); !slices.Equal(g, w) {
+	if g, w := entryNames(got), entryNames(want); !slices.Equal(g, w) {
 		t.Fatalf("got entries %q, want %q", g, w)
 	}
 	for _, f := range want.Files() {

@@ -5,6 +5,7 @@ import (
 	"path"
 	"strings"
 
+	"github.com/senbonzakura/senbonzakura/internal/names"
 	"github.com/senbonzakura/senbonzakura/internal/version"
 )
 
@@ -14,8 +15,7 @@ type checks struct {
 	from, to *release
 	platform string
 	scripts  bool
-	dirs     map[string]bool // directories of TO
-	oldDirs  map[string]bool // directories of FROM
+	old, new nameIndex // of FROM and TO
 }
 
 func newChecks(from, to *release, r Recipe) *checks {
@@ -23,16 +23,13 @@ func newChecks(from, to *release, r Recipe) *checks {
 	if c.platform == "" {
 		c.platform = detectPlatform(to.names)
 	}
-	c.dirs, c.oldDirs = dirSet(to.names), dirSet(from.names)
+	c.index()
 	return c
 }
 
-func dirSet(names []string) map[string]bool {
-	set := make(map[string]bool)
-	for _, d := range directories(names) {
-		set[d] = true
-	}
-	return set
+// index makes files and directories known by any of their spellings.
+func (c *checks) index() {
+	c.old, c.new = indexNames(c.from.names, c.platform), indexNames(c.to.names, c.platform)
 }
 
 // repaired adds a finding that is repaired by the strict rules and breaks the update by the scripts' ones.
@@ -63,10 +60,6 @@ func (c *checks) names() {
 	for _, n := range c.to.names {
 		c.findings = append(c.findings, checkName(n, c.platform, c.scripts)...)
 	}
-	folded := make(map[string]string, len(c.to.names))
-	for _, n := range c.to.names {
-		folded[fold(n)] = n
-	}
 	for _, n := range c.from.names {
 		if c.to.files[n] != nil {
 			continue
@@ -78,15 +71,16 @@ func (c *checks) names() {
 				c.add(f)
 			}
 		}
-		if other, ok := folded[fold(n)]; ok && c.platform != PlatformLinux {
+		if other := c.new.file(n); other != "" {
+			kind, how := spelling(n, other)
 			c.add(Finding{
-				Kind: KindCase, Severity: Broken, Path: other, Other: n,
-				Message: fmt.Sprintf("was %q, which differs only in case: on Windows and macOS removing the old name removes the new file", n),
-				WayOut:  "keep the old name, or set the recipe's platform to linux",
+				Kind: kind, Severity: Broken, Path: other, Other: n,
+				Message: fmt.Sprintf("was %q, which differs %s: on %s removing the old name removes the new file", n, how, kind.places()),
+				WayOut:  "keep the old name, or set the recipe's platform to one where they are two",
 			})
 		}
 	}
-	c.findings = append(c.findings, checkCase(c.to.names, c.platform)...)
+	c.findings = append(c.findings, checkSpelling(c.to.names, c.platform)...)
 	for _, n := range c.to.excluded {
 		c.add(Finding{
 			Kind: KindManifest, Severity: Broken, Path: n, Message: "is left out because it is named like a manifest",
@@ -97,23 +91,31 @@ func (c *checks) names() {
 
 func (c *checks) fileOrDirectory() {
 	for _, n := range c.from.names {
-		if c.dirs[n] {
+		if d := c.new.dir(n); d != "" {
 			c.add(Finding{
-				Kind: KindFileToDirectory, Severity: Broken, Path: n, Code: CodeWrite,
+				Kind: KindFileToDirectory, Severity: Broken, Path: n, Other: other(d, n), Code: CodeWrite,
 				Message: "is a file in FROM and a directory in TO: every client would fail",
 				WayOut:  "use another name, ship a complete update, or go through a release that has neither",
 			})
 		}
 	}
 	for _, n := range c.to.names {
-		if c.oldDirs[n] {
+		if d := c.old.dir(n); d != "" {
 			c.add(Finding{
-				Kind: KindDirectoryToFile, Severity: Broken, Path: n,
+				Kind: KindDirectoryToFile, Severity: Broken, Path: n, Other: other(d, n),
 				Message: fmt.Sprintf("is a directory in FROM and a file in TO: clients would keep a stale %q", n+backupSuffix),
 				WayOut:  "use another name, ship a complete update, or go through a release that has neither",
 			})
 		}
 	}
+}
+
+// other returns a second spelling of a name, or "" where it is the first.
+func other(spelt, name string) string {
+	if spelt == name {
+		return ""
+	}
+	return spelt
 }
 
 // badPrecomplete adds the finding for a list of installed files that cannot be parsed.
@@ -123,6 +125,20 @@ func (c *checks) badPrecomplete(name string, err error) {
 		Message: fmt.Sprintf("cannot be parsed, so every later complete update would fail: %v", err),
 		WayOut:  "let Pack make a new one",
 	})
+}
+
+// installed reads a list of installed files, as the updater of the platform does.
+func (c *checks) installed(text []byte) ([]Instruction, error) {
+	list, err := parsePrecomplete(text)
+	if err != nil {
+		return nil, err
+	}
+	for _, ins := range list {
+		if reason := names.WindowsReason(ins.Path); reason.Refused() && names.OnWindows(c.platform) {
+			return nil, parseError(ins.Line, ins.Op, fmt.Sprintf("path %q: %v", ins.Path, reason))
+		}
+	}
+	return list, nil
 }
 
 func (c *checks) precomplete() error {
@@ -135,7 +151,7 @@ func (c *checks) precomplete() error {
 		if err != nil {
 			return fmt.Errorf("TO: %w", err)
 		}
-		if _, err := parsePrecomplete(text); err != nil {
+		if _, err := c.installed(text); err != nil {
 			c.badPrecomplete(n, err)
 		}
 		return nil
@@ -185,11 +201,17 @@ func (c *checks) versions(from, to ReleaseInfo, product string, allowed bool) {
 // left out by the strict rules.
 func (c *checks) removedFiles(text []byte) []Instruction {
 	var kept []Instruction
-	for _, ins := range removedFiles(text) {
+	for _, ins := range removedFiles(text, c.scripts) {
 		found := len(c.findings)
 		c.removedLine(ins)
 		if c.scripts || len(c.findings) == found {
 			kept = append(kept, ins)
+			if strings.Contains(ins.Path, "|") {
+				c.add(Finding{
+					Kind: KindRemovedFiles, Severity: Note, Other: ins.Path,
+					Message: fmt.Sprintf("removed-files has the line %q, whose bar the scripts would take for a blank; here it stays one", ins.Path),
+				})
+			}
 		}
 	}
 	return kept
@@ -208,35 +230,42 @@ func (c *checks) removedLine(ins Instruction) {
 	case why != "":
 		report("", CodeParse, fmt.Sprintf("removed-files has the line %q, which %s", line, why))
 		return
-	case strings.ContainsAny(ins.Path, "\"\x00"):
+	case names.Unquotable(ins.Path):
 		report("", CodeParse, fmt.Sprintf("removed-files has the line %q, which cannot be written in a manifest", line))
 		return
 	case len(ins.Path) >= maxPathLen:
 		report("", CodeCrash, "removed-files has a line that does not fit the updater's buffers")
 		return
 	}
+	if reason := names.WindowsReason(ins.Path); reason != names.Fine && names.OnWindows(c.platform) {
+		report("", c.windowsCode(reason), fmt.Sprintf("removed-files has the line %q: %v", line, reason))
+		return
+	}
 	key := path.Clean(ins.Path)
+	// a file or directory that has this name, as it is spelled
+	newFile, oldFile, newDir, oldDir := c.new.file(key), c.old.file(key), c.new.dir(key), c.old.dir(key)
 	switch ins.Op {
 	case OpRemove:
 		switch {
-		case c.to.files[key] != nil && c.from.files[key] != nil:
-			report(key, 0, "is listed in removed-files: it would be removed after it was updated")
-		case c.to.files[key] != nil:
-			report(key, 0, "is listed in removed-files: where it is installed it would be removed after it was updated")
-		case c.oldDirs[key] || c.dirs[key]:
+		case newFile != "" && oldFile != "":
+			report(newFile, 0, "is listed in removed-files: it would be removed after it was updated")
+		case newFile != "":
+			report(newFile, 0, "is listed in removed-files: where it is installed it would be removed after it was updated")
+		case oldDir != "" || newDir != "":
 			report(key, CodeExpectedFile, "is listed in removed-files as a file, but is a directory")
 		}
 	case OpRmdir:
-		if c.to.files[key] != nil || c.from.files[key] != nil {
+		if newFile != "" || oldFile != "" {
 			report(key, CodeExpectedDir, "is listed in removed-files as a directory, but is a file")
 		}
 	case OpRmrfdir:
-		if c.from.files[key] != nil {
+		if oldFile != "" {
 			report(key, CodeFileOperation, "is listed in removed-files as a directory, but is a file")
 			return
 		}
+		below := nameKey(key, c.platform) + "/"
 		for _, n := range c.to.names {
-			if key == "." || strings.HasPrefix(n, key+"/") {
+			if key == "." || strings.HasPrefix(nameKey(n, c.platform), below) {
 				report(n, 0, fmt.Sprintf("is below a directory that removed-files removes with all it holds (%s)", line))
 				if !c.scripts {
 					return // one is enough to leave the line out
@@ -244,4 +273,12 @@ func (c *checks) removedLine(ins Instruction) {
 			}
 		}
 	}
+}
+
+// windowsCode is the updater's number for a line of removed-files. A path that Windows does not know is no file there.
+func (c *checks) windowsCode(reason names.Reason) Code {
+	if reason.Refused() {
+		return CodeParse
+	}
+	return 0
 }

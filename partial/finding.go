@@ -16,6 +16,8 @@ const (
 	KindName            Kind = "name"              // the updater, or a platform, cannot take the name
 	KindPathLength      Kind = "path-length"       // the path is too long for the updater's buffers or for a file system
 	KindCase            Kind = "case"              // two names differ only in case
+	KindNormalization   Kind = "normalization"     // two names differ only in their Unicode normalisation
+	KindSame            Kind = "same"              // FROM and TO are the same
 	KindItem            Kind = "item"              // a file has the name of another file's patch
 	KindMode            Kind = "mode"              // a change of the executable bit is lost
 	KindModeBits        Kind = "mode-bits"         // bits of the mode are not part of an update

@@ -122,10 +122,10 @@ func (p *packer) pack(ctx context.Context) (*mar.Archive, error) {
 	}
 	reverse(to.names)
 	p.names = to.names
-	p.checks.dirs, p.checks.oldDirs = dirSet(to.names), map[string]bool{}
 	if p.checks.platform == "" {
 		p.checks.platform = detectPlatform(to.names)
 	}
+	p.checks.index()
 	p.checks.names()
 	list, err := p.instructions()
 	if err != nil {
@@ -264,7 +264,7 @@ func (p *packer) precomplete() error {
 
 // stale finds out whether a list of installed files is one of this tree.
 func (p *packer) stale(name string, text []byte) {
-	list, err := parsePrecomplete(text)
+	list, err := p.checks.installed(text)
 	if err != nil {
 		p.checks.badPrecomplete(name, err)
 		return

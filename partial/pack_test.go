@@ -118,8 +118,8 @@ func TestPackLeavesOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := writeMAR(t, a)
-	if want := []string{"updatev3.manifest", "removed-files", "precomplete", "a"}; !slices.Equal(names(got), want) {
-		t.Errorf("got entries %q, want %q", names(got), want)
+	if want := []string{"updatev3.manifest", "removed-files", "precomplete", "a"}; !slices.Equal(entryNames(got), want) {
+		t.Errorf("got entries %q, want %q", entryNames(got), want)
 	}
 	want := "type \"complete\"\nadd \"removed-files\"\nadd \"precomplete\"\nadd \"a\"\nrmrfdir \"sub/\"\nremove \"gone\"\n"
 	if got := string(decompressed(t, got, "updatev3.manifest")); got != want {

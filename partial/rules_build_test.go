@@ -84,8 +84,8 @@ func TestTrap04EntriesStandInTheOrderOfTheManifest(t *testing.T) {
 		snapshot{"b": file0("b1"), "a/x": file0("x1"), "gone": file0("g")},
 		snapshot{"b": file0("b2"), "a/x": file0("x2"), "z": file0("z"), "a/n": file0("n")})
 	got, text, _ := build(t, from, to, fastRecipe(RulesScripts), nil)
-	if want := []string{"updatev3.manifest", "precomplete", "b", "a/x", "z", "a/n"}; !slices.Equal(names(got), want) {
-		t.Errorf("got entries %q, want %q", names(got), want)
+	if want := []string{"updatev3.manifest", "precomplete", "b", "a/x", "z", "a/n"}; !slices.Equal(entryNames(got), want) {
+		t.Errorf("got entries %q, want %q", entryNames(got), want)
 	}
 	want := "type \"partial\"\nadd \"precomplete\"\nadd \"b\"\nadd \"a/x\"\nadd \"z\"\nadd \"a/n\"\nremove \"gone\"\n"
 	if text != want {

@@ -79,20 +79,26 @@ func TestForceOfNoFile(t *testing.T) {
 
 func TestRemovedFiles(t *testing.T) {
 	t.Parallel()
-	text := "a\n# comment\n\n  b  c \r\nd/\ne/*\n\tf\n" + "zz\n"
-	var got []string
-	for _, i := range removedFiles([]byte(text)) {
-		got = append(got, i.String())
-	}
-	want := []string{`remove "zz"`, `rmrfdir "e/"`, `rmdir "d/"`, `remove "a"`, `remove "f"`, `remove "b c"`}
-	// "  b" sorts by its pipes, behind every letter
-	want = []string{`remove "b c"`, want[0], want[1], want[2], want[3], want[4]}
-	if !slices.Equal(got, want) {
-		t.Errorf("got %q, want %q", got, want)
+	text := "a\n# comment\tx\n\n  b  c \r\nd/\ne/*\n\tf\nn\u00a0b\nd\u3000x/*\npipe|name\nzz\n"
+	for _, tt := range []struct {
+		scripts bool
+		want    []string
+	}{
+		// "  b" sorts by its bars, behind every letter; the bar of a name stays one
+		{false, []string{`remove "b c"`, `remove "zz"`, `remove "pipe|name"`, "remove \"n\u00a0b\"", `rmrfdir "e/"`, "rmrfdir \"d\u3000x/\"", `rmdir "d/"`, `remove "a"`, `remove "f"`}},
+		// the shell splits a comment at its tab, and makes every bar a blank
+		{true, []string{`remove "b c"`, `remove "zz"`, `remove "pipe name"`, "remove \"n\u00a0b\"", `rmrfdir "e/"`, "rmrfdir \"d\u3000x/\"", `rmdir "d/"`, `remove "a"`, `remove "x"`, `remove "f"`}},
+	} {
+		var got []string
+		for _, i := range removedFiles([]byte(text), tt.scripts) {
+			got = append(got, i.String())
+		}
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("scripts %v:\ngot  %q\nwant %q", tt.scripts, got, tt.want)
+		}
 	}
 }
 
-// removed-files of Mozilla's own packaging test gives the instructions of the reference.
 func TestRemovedFilesOfTheReference(t *testing.T) {
 	t.Parallel()
 	dir := testkit.Shared(t, "testdata", "packaging", "to")
@@ -101,7 +107,7 @@ func TestRemovedFilesOfTheReference(t *testing.T) {
 		t.Fatal(err)
 	}
 	var b strings.Builder
-	for _, i := range removedFiles(text) {
+	for _, i := range removedFiles(text, true) {
 		b.WriteString(i.String() + "\n")
 	}
 	want := `remove "this file has spaces"
@@ -175,6 +181,19 @@ func TestCheckName(t *testing.T) {
 		{"c:b", "", KindName},
 		{"a?b", PlatformWindows, KindName},
 		{"a.", PlatformWindows, KindName},
+		{"a.", "", KindName},
+		{"a ", PlatformWindows, KindName},
+		{"a\u00a0", PlatformWindows, ""},
+		{"con.txt", PlatformWindows, KindName},
+		{"con.txt", "", KindName},
+		{"con.txt", PlatformMacOS, ""},
+		{"aux/x", PlatformWindows, KindName},
+		{"x/Com1.dll", PlatformWindows, KindName},
+		{`\\srv\x`, PlatformWindows, KindName},
+		{`C:\x`, PlatformWindows, KindName},
+		{"x.moz-draft", "", KindName},
+		{"x.MOZ-Draft", PlatformWindows, KindName},
+		{"x.MOZ-Draft", PlatformLinux, ""},
 		{"a\tb", PlatformLinux, KindName},
 		{"x.moz-backup", "", KindName},
 		{workDir + "/x", "", KindName},
@@ -197,7 +216,7 @@ func TestCheckName(t *testing.T) {
 	}
 }
 
-func TestCheckCase(t *testing.T) {
+func TestCheckSpelling(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		names    []string
@@ -211,9 +230,14 @@ func TestCheckCase(t *testing.T) {
 		{[]string{"É", "é"}, PlatformWindows, 1, Broken},
 		{[]string{"d/a", "D/b"}, PlatformMacOS, 1, Broken},
 		{[]string{"d/a", "D"}, PlatformMacOS, 1, Broken},
+		{[]string{"é", "e\u0301"}, "", 1, Broken},
+		{[]string{"é", "e\u0301"}, PlatformMacOS, 1, Broken},
+		{[]string{"É/a", "e\u0301/b"}, PlatformMacOS, 1, Broken},
+		{[]string{"é", "e\u0301"}, PlatformWindows, 0, ""},
+		{[]string{"é", "e\u0301"}, PlatformLinux, 0, ""},
 	}
 	for _, tt := range tests {
-		got := checkCase(tt.names, tt.platform)
+		got := checkSpelling(tt.names, tt.platform)
 		if len(got) != tt.want || len(got) > 0 && got[0].Severity != tt.severity {
 			t.Errorf("%q on %q: got %v, want %d of severity %s", tt.names, tt.platform, got, tt.want, tt.severity)
 		}

@@ -27,7 +27,7 @@ var rules = []rule{
 	{"plugins/storage/...", 5, pluginModules},
 	{"plugins/internal/...", 3, pluginModules},
 	{"plugins/...", 4, pluginModules},
-	{"partial/...", 4, []string{"golang.org/x/sync"}},
+	{"partial/...", 4, []string{"golang.org/x/sync", "golang.org/x/text/unicode/norm"}},
 	{"mar/...", 2, nil},
 	{"bsdiff/...", 2, []string{"golang.org/x/sync"}},
 	{"zucchini/...", 2, []string{"golang.org/x/sync"}},

@@ -1,0 +1,217 @@
+package partial
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
+
+	"github.com/senbonzakura/senbonzakura/internal/names"
+)
+
+// Platforms that names are checked for.
+const (
+	PlatformLinux   = names.Linux
+	PlatformWindows = names.Windows
+	PlatformMacOS   = names.MacOS
+)
+
+// detectPlatform looks for files that only one platform has. It returns "" where there are none, and names are
+// then checked as strictly as the strictest platform needs.
+func detectPlatform(list []string) string {
+	for _, n := range list {
+		base := path.Base(n)
+		switch {
+		case strings.HasPrefix(n, "Contents/MacOS/"), strings.Contains(n, ".app/Contents/MacOS/"):
+			return PlatformMacOS
+		case strings.HasSuffix(base, ".exe"), strings.HasSuffix(base, ".dll"):
+			return PlatformWindows
+		case strings.HasSuffix(base, ".so"):
+			return PlatformLinux
+		}
+	}
+	return ""
+}
+
+const (
+	// The updater renames a file to its name and the one, while it is replaced; newer ones write what replaces it into
+	// its name and the other.
+	backupSuffix = ".moz-backup"
+	draftSuffix  = ".moz-draft"
+	maxComponent = names.MaxElement - len(backupSuffix)
+	// MAXPATHLEN is 4096 on Linux, 1024 on macOS and 260 on Windows, for the installation's directory, the path
+	// and the suffix together. 256 bytes (60 on Windows) are left for the directory.
+	maxPathUnix    = 1024 - 256 - len(backupSuffix)
+	maxPathWindows = 260 - 60 - len(backupSuffix)
+)
+
+// checkName finds what is wrong with a file's name in an update. scripts says that the name went, or goes,
+// through the shell scripts, which mishandle more than the updater does.
+func checkName(name, platform string, scripts bool) []Finding {
+	var list findings
+	broken := func(kind Kind, code Code, message string) {
+		list.add(Finding{Kind: kind, Severity: Broken, Path: name, Message: message, Code: code, WayOut: "rename the file"})
+	}
+	switch {
+	case name == "":
+		broken(KindName, CodeParse, "an empty name cannot be written in a manifest")
+		return list
+	case names.Unquotable(name):
+		broken(KindName, CodeParse, "a quote, line end or NUL in a name cannot be written in a manifest")
+	}
+	switch {
+	case name[0] == '/':
+		broken(KindName, CodeParse, "the updater refuses absolute paths")
+	case names.Dots(name):
+		broken(KindName, CodeParse, "the updater refuses every path with two dots in a row")
+	case path.Clean(name) != name || name == ".":
+		broken(KindName, 0, "the path is not in its shortest form")
+	}
+	if !utf8.ValidString(name) {
+		broken(KindName, CodeWrite, "the name is not UTF-8: Windows cannot take it, and release services lose this entry and all behind it")
+	}
+	switch reason := names.WindowsReason(name); reason {
+	case names.Fine:
+	case names.Root, names.Backslash, names.Signs: // on no platform: other readers take them apart
+		broken(KindName, reasonCode(reason), reason.String())
+	default:
+		if names.OnWindows(platform) {
+			broken(KindName, reasonCode(reason), reason.String())
+		}
+	}
+	limit := maxPathUnix
+	if platform == PlatformWindows {
+		limit = maxPathWindows
+	}
+	if len(name) > limit {
+		broken(KindPathLength, CodeCrash, fmt.Sprintf("the path has %d bytes, over the %d that the updater's buffers leave for it", len(name), limit))
+	}
+	if n, long := names.LongElement(name, maxComponent); long {
+		broken(KindPathLength, CodeFileOperation, fmt.Sprintf("a part of the path has %d bytes, over the %d that leave room for the updater's %q", n, maxComponent, backupSuffix))
+	}
+	for _, suffix := range [...]string{backupSuffix, draftSuffix} {
+		if strings.HasSuffix(nameKey(name, platform), nameKey(suffix, platform)) {
+			broken(KindName, CodeFileOperation, fmt.Sprintf("the updater gives the ending %q to files of its own", suffix))
+		}
+	}
+	if first, _, _ := strings.Cut(name, "/"); strings.EqualFold(first, workDir) {
+		broken(KindName, 0, "the name is that of the directory in which Apply prepares an update")
+	}
+	if !names.ASCII(name) {
+		list.add(Finding{
+			Kind: KindName, Severity: Note, Path: name,
+			Message: "the name is not ASCII: some release services lose this entry and all behind it",
+		})
+	}
+	if scripts && (strings.ContainsAny(name, "\\$`") || strings.Trim(name, " \t") != name) {
+		list.add(Finding{
+			Kind: KindName, Severity: Note, Path: name,
+			Message: "the shell scripts mishandle a blank at either end, a backslash, a dollar sign or a backtick; the name is handled properly here",
+		})
+	}
+	return list
+}
+
+// reasonCode is what the updater on Windows reports where a name does not do.
+func reasonCode(r names.Reason) Code {
+	if r.Refused() || r == names.Backslash {
+		return CodeParse
+	}
+	return CodeWrite
+}
+
+// nameKey returns a text that is the same for all spellings of a path that are one name on a platform: Windows does
+// not look at case, macOS neither at case nor at Unicode normalisation.
+func nameKey(name, platform string) string {
+	switch platform {
+	case PlatformLinux:
+		return name
+	case PlatformWindows:
+		return names.Fold(name)
+	}
+	if names.ASCII(name) {
+		return names.Fold(name)
+	}
+	return norm.NFD.String(names.Fold(norm.NFD.String(name)))
+}
+
+// A spelling says in what two names differ that are one.
+func spelling(a, b string) (kind Kind, how string) {
+	switch {
+	case names.Fold(a) == names.Fold(b):
+		return KindCase, "only in case"
+	case norm.NFD.String(a) == norm.NFD.String(b):
+		return KindNormalization, "only in its Unicode normalisation"
+	}
+	return KindNormalization, "only in case and Unicode normalisation"
+}
+
+// places are the platforms on which such names are one.
+func (k Kind) places() string {
+	if k == KindCase {
+		return "Windows and macOS"
+	}
+	return "macOS"
+}
+
+// A nameIndex finds the files and directories of a tree by any of the spellings that a platform takes for one.
+type nameIndex struct {
+	platform    string
+	files, dirs map[string]string // by key: as they are spelled; of several the first
+}
+
+func indexNames(list []string, platform string) nameIndex {
+	x := nameIndex{platform: platform, files: make(map[string]string, len(list)), dirs: make(map[string]string)}
+	for _, n := range list {
+		if key := nameKey(n, platform); x.files[key] == "" {
+			x.files[key] = n
+		}
+	}
+	for _, d := range directories(list) {
+		if key := nameKey(d, platform); x.dirs[key] == "" {
+			x.dirs[key] = d
+		}
+	}
+	return x
+}
+
+// file returns the file that has this name, or "".
+func (x nameIndex) file(name string) string { return x.files[nameKey(name, x.platform)] }
+
+// dir returns the directory that has this name, or "".
+func (x nameIndex) dir(name string) string { return x.dirs[nameKey(name, x.platform)] }
+
+// checkSpelling finds names of one tree that are one on some platform.
+func checkSpelling(list []string, platform string) []Finding {
+	var found findings
+	where := platform
+	if platform == PlatformLinux {
+		where = PlatformWindows // worth a note
+	}
+	seen := make(map[string]string, len(list))
+	sorted := slices.Clone(list)
+	reverse(sorted)
+	sorted = append(sorted, directories(sorted)...)
+	for _, n := range sorted {
+		key := nameKey(n, where)
+		other, ok := seen[key]
+		if !ok {
+			seen[key] = n
+			continue
+		}
+		kind, how := spelling(n, other)
+		f := Finding{
+			Kind: kind, Severity: Broken, Path: n, Other: other,
+			Message: fmt.Sprintf("differs from %q %s: that is one name on %s", other, how, kind.places()),
+			WayOut:  "rename one of them, or set the recipe's platform to one where they are two",
+		}
+		if platform == PlatformLinux {
+			f.Severity, f.WayOut = Note, ""
+		}
+		found.add(f)
+	}
+	return found
+}

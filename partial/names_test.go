@@ -1,0 +1,131 @@
+package partial
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// buildBy makes a partial update with a recipe for the platform, and returns its manifest and what was found.
+func buildBy(t *testing.T, rules Rules, platform string, from, to snapshot) (text string, list []Finding, err error) {
+	t.Helper()
+	f, o := releases(t, from, to)
+	r := fastRecipe(rules)
+	r.Platform = platform
+	a, rep, err := Build(t.Context(), f, o, r, nil)
+	if err != nil {
+		return "", rep.Findings, err
+	}
+	return string(decompressed(t, writeMAR(t, a), ManifestV3.Name())), rep.Findings, nil
+}
+
+// Lines that Windows takes for something else are left out where the update may get there, and each is named.
+func TestRemovedFilesByPlatform(t *testing.T) {
+	t.Parallel()
+	lines := []string{`C:\x`, `\\srv\x`, `c:x`, `d:/`, `\x`, `dir\old`, "con.txt", "aux/*", "x.", "y ./z", "q?", "XUL.dll", "Xul.DLL/*", "LIB/"}
+	from := snapshot{"xul.dll": file0("1"), "lib/a": file0("a")}
+	to := snapshot{"xul.dll": file0("2"), "lib/a": file0("a"), "removed-files": file0(strings.Join(lines, "\n") + "\nfine\nsub/fine\n")}
+	kept := func(text string) (out []string) {
+		for line := range strings.Lines(text) {
+			if strings.HasPrefix(line, "rm") || strings.HasPrefix(line, "remove") {
+				out = append(out, strings.TrimSpace(line))
+			}
+		}
+		return out
+	}
+	for _, platform := range []string{PlatformWindows, ""} {
+		text, list, err := buildBy(t, RulesStrict, platform, from, to)
+		if err != nil {
+			t.Fatalf("%q: %v", platform, err)
+		}
+		// a directory that is there under another spelling is not empty: its line does no harm
+		if got, want := kept(text), []string{`remove "sub/fine"`, `remove "fine"`, `rmdir "LIB/"`}; !slices.Equal(got, want) {
+			t.Errorf("%q: got %q, want %q", platform, got, want)
+		}
+		for _, line := range lines[:len(lines)-1] {
+			if !slices.ContainsFunc(list, func(f Finding) bool {
+				return f.Kind == KindRemovedFiles && f.Severity == Repaired && f.Other == line
+			}) {
+				t.Errorf("%q: %q is not named in %v", platform, line, list)
+			}
+		}
+	}
+	text, list, err := buildBy(t, RulesStrict, PlatformLinux, from, to)
+	if err != nil || slices.ContainsFunc(list, func(f Finding) bool { return f.Kind == KindRemovedFiles }) || len(kept(text)) != len(lines)+2 {
+		t.Errorf("on Linux they are names: got %v, %v and\n%s", list, err, text)
+	}
+}
+
+// As the release of the report: drive letters and another machine's share.
+func TestReportRemovedFilesOfWindows(t *testing.T) {
+	t.Parallel()
+	from, to := openMAR(t, "testdata", "reports", "removed-files-win", "from.mar"), openMAR(t, "testdata", "reports", "removed-files-win", "to.mar")
+	a, rep, err := Build(t.Context(), from, to, DefaultRecipe(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(decompressed(t, writeMAR(t, a), ManifestV3.Name()))
+	if strings.Contains(text, `\`) || !rep.Verified {
+		t.Errorf("got\n%s", text)
+	}
+	for _, line := range []string{`C:\x`, `\\srv\x`} {
+		if !slices.ContainsFunc(rep.Findings, func(f Finding) bool { return f.Kind == KindRemovedFiles && f.Other == line }) {
+			t.Errorf("%q is not named in %v", line, rep.Findings)
+		}
+	}
+	if _, rep, err = Build(t.Context(), from, to, MozillaRecipe(), nil); err != nil || !has(rep.Broken(), KindRemovedFiles, Broken, "") {
+		t.Errorf("scripts: got %v, %v", rep, err)
+	}
+}
+
+// A list of installed files that Windows' updater cannot parse makes every later complete update fail there.
+func TestPrecompleteByPlatform(t *testing.T) {
+	t.Parallel()
+	for _, line := range []string{`remove "C:\x"`, `remove "\\srv\x"`, `rmdir "c:x/"`} {
+		tree := snapshot{"a": file0(""), "precomplete": file0(line + "\n")}.tree()
+		for platform, want := range map[string]bool{PlatformWindows: true, "": true, PlatformLinux: false, PlatformMacOS: false} {
+			_, rep, err := Pack(t.Context(), tree, PackOptions{Product: testProduct, Platform: platform})
+			if got := errors.Is(err, ErrRefused) && has(rep.Broken(), KindPrecomplete, Broken, "precomplete"); got != want {
+				t.Errorf("%s on %q: got %v", line, platform, err)
+			}
+		}
+	}
+}
+
+// Two spellings of one name collide where the platform takes them for one, in one tree and across the two.
+func TestSpellingsOfOneName(t *testing.T) {
+	t.Parallel()
+	const composed, split = "d/\u00e9.txt", "d/e\u0301.txt"
+	everywhere := []string{PlatformLinux, PlatformWindows, PlatformMacOS, ""}
+	for _, tt := range []struct {
+		name     string
+		from, to snapshot
+		kind     Kind
+		on       []string
+	}{
+		{"normalisation in TO", snapshot{}, snapshot{composed: file0("1"), split: file0("2")}, KindNormalization, []string{PlatformMacOS, ""}},
+		{"normalisation across", snapshot{composed: file0("1")}, snapshot{split: file0("1")}, KindNormalization, []string{PlatformMacOS, ""}},
+		{"case and normalisation across", snapshot{"d/É.txt": file0("1")}, snapshot{split: file0("1")}, KindNormalization, []string{PlatformMacOS, ""}},
+		{"case across", snapshot{"A": file0("1")}, snapshot{"a": file0("1")}, KindCase, []string{PlatformWindows, PlatformMacOS, ""}},
+		{"file to directory by case", snapshot{"P": file0("1")}, snapshot{"p/q": file0("1")}, KindFileToDirectory, []string{PlatformWindows, PlatformMacOS, ""}},
+		{"directory to file by normalisation", snapshot{"é/a": file0("1")}, snapshot{"e\u0301": file0("1")}, KindDirectoryToFile, []string{PlatformMacOS, ""}},
+	} {
+		for _, platform := range everywhere {
+			_, list, err := buildBy(t, RulesStrict, platform, tt.from, tt.to)
+			want := slices.Contains(tt.on, platform)
+			if got := errors.Is(err, ErrRefused) && has(list, tt.kind, Broken, ""); got != want {
+				t.Errorf("%s on %q: got %v", tt.name, platform, err)
+			}
+		}
+	}
+}
+
+func TestReportNormalisation(t *testing.T) {
+	t.Parallel()
+	from, to := openMAR(t, "testdata", "reports", "nfd", "m0.mar"), openMAR(t, "testdata", "reports", "nfd", "m1.mar")
+	_, rep, err := Build(t.Context(), from, to, DefaultRecipe(), nil)
+	if !errors.Is(err, ErrRefused) || !has(rep.Broken(), KindNormalization, Broken, "Contents/Resources/e\u0301.txt") {
+		t.Errorf("got %v, want it refused for its names", err)
+	}
+}

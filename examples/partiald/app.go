@@ -116,7 +116,7 @@ Without a configuration it is a service for this machine alone, with everything 
 			return a.serve(c)
 		},
 	}
-	root.AddCommand(runCommand, a.healthCommand(), a.tokenCommand(), a.backupCommand(), a.versionCommand())
+	root.AddCommand(runCommand, a.healthCommand(), a.tokenCommand(), a.backupCommand(), a.loadtestCommand(), a.versionCommand())
 	root.InitDefaultCompletionCmd()
 	root.InitDefaultHelpCmd()
 	wrapArgs(root)

@@ -105,7 +105,7 @@ func (a Axis) label(v float64) string {
 	if a.Label != nil {
 		return a.Label(v)
 	}
-	return strconv.FormatFloat(v, 'f', -1, 64)
+	return strconv.FormatFloat(math.Round(v*1e6)/1e6, 'f', -1, 64)
 }
 
 // Series is a line. Y has a value for each X of the plot.

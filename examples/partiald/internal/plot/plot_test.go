@@ -2,6 +2,7 @@ package plot_test
 
 import (
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"html/template"
 	"io"
@@ -25,7 +26,7 @@ func read(t *testing.T, svg template.HTML) (rects []rect, texts []string, label 
 	d := xml.NewDecoder(strings.NewReader(string(svg)))
 	for {
 		tok, err := d.Token()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return rects, texts, label
 		}
 		if err != nil {

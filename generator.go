@@ -46,6 +46,9 @@ type Options struct {
 	// Signers sign every update, in this order. None means that updates are not signed. Installed updaters accept
 	// exactly one signature. Those that are a [ProductSigner] are asked for each update.
 	Signers []mar.Signer
+	// Require is what must hold for an update before it is signed; nil means [DefaultRequirements]. A list that is empty
+	// and not nil requires nothing: then whatever a request leaves out is signed, too.
+	Require []Requirement
 	// Workers is how many files one request works on at a time; 0 means one for each CPU.
 	Workers int
 	// MaxMemory bounds, in bytes, what diffs and files under work hold together over all requests; 0 means
@@ -115,6 +118,14 @@ func New(opts Options) (*Generator, error) {
 	g := &Generator{opts: opts, store: opts.Cache, jobs: map[cache.Key]*job{}, memo: partial.NewMemo()}
 	if len(opts.Signers) > mar.MaxSignatures {
 		return nil, fmt.Errorf("%d signers: an update has at most %d signatures", len(opts.Signers), mar.MaxSignatures)
+	}
+	if g.opts.Require == nil {
+		g.opts.Require = DefaultRequirements()
+	}
+	for _, r := range g.opts.Require {
+		if !slices.Contains(Requirements(), r) {
+			return nil, fmt.Errorf("there is no requirement %q (requirements: %q)", string(r), Requirements())
+		}
 	}
 	if g.opts.Toolchain == nil {
 		g.opts.Toolchain = toolchain.DefaultSet()
@@ -192,7 +203,7 @@ func (g *Generator) key(r *Request) cache.Key {
 	if r.Recipe != nil {
 		selection = "recipe " + r.given().ID()
 	}
-	return r.key(r.From.identity(), r.To.identity(), selection, g.opts.Signers)
+	return r.key(r.From.identity(), r.To.identity(), selection, g.opts.Signers, g.opts.Require)
 }
 
 // Generate returns the partial update that a request asks for: from the cache where it was made before, else it is
@@ -202,7 +213,7 @@ func (g *Generator) key(r *Request) cache.Key {
 // A caller leaves when its ctx ends; the job goes on for the others and is cancelled when nobody is left. Nothing is
 // visible of an update before it is proved, signed and stored.
 //
-// The errors are those of this package (see [ErrRequest], [ErrCheck], [InputError]) and of the packages that do the work,
+// The errors are those of this package (see [ErrRequest], [ErrCheck], [ErrRequirement], [InputError]) and of the packages that do the work,
 // wrapped: *fetch.Error, *mar.FormatError, *partial.RefusedError, *toolchain.WatershedError. What the proof finds is a
 // *partial.VerifyError or a *partial.UpdateError.
 func (g *Generator) Generate(ctx context.Context, r Request, progress func(Event)) (*Result, error) {

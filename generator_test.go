@@ -403,7 +403,7 @@ func TestSignerIsToldTheProduct(t *testing.T) {
 	from, to := release(t, "Firefox", "140.1", "de"), release(t, "Firefox", "140.2", "de")
 	request := Request{From: o.source("a", from), To: o.source("b", to), Channel: "release"}
 	generate := func(s channelSigner) (*Result, error) {
-		g := newGenerator(t, filepath.Join(t.TempDir(), "cache"), func(o *Options) { o.Signers = []mar.Signer{s} })
+		g := newGenerator(t, filepath.Join(t.TempDir(), "cache"), func(o *Options) { o.Signers, o.Require = []mar.Signer{s}, []Requirement{} })
 		return g.Generate(t.Context(), request, nil)
 	}
 	res, err := generate(channelSigner{signers[0], "release", nil})

@@ -44,6 +44,9 @@ func (g *Generator) make(ctx context.Context, r *Request, j *job, w io.Writer) (
 		return nil, err
 	}
 	p.From, p.To, p.Recipe = from.input, to.input, recipe.ID()
+	if err := g.signable(r, to, p, recipe.Product); err != nil {
+		return nil, err
+	}
 
 	archive, report, err := partial.Build(ctx, from.reader, to.reader, recipe, &partial.BuildOptions{
 		Workers: g.opts.Workers, Memory: g.memory, Limits: g.opts.Limits,
@@ -62,7 +65,26 @@ func (g *Generator) make(ctx context.Context, r *Request, j *job, w io.Writer) (
 		p.Checked = append(p.Checked, CheckVerify)
 	}
 	p.Report = report
+	if err := g.signable(r, to, p, archive.Product); err != nil {
+		return nil, err
+	}
 	return p, g.write(ctx, archive, p, j, w)
+}
+
+// signable says why an update may not be signed, where it is to be. Without a report that is about what is known before
+// the work begins.
+func (g *Generator) signable(r *Request, to *side, p *Provenance, product *mar.Product) error {
+	if len(g.opts.Signers) == 0 {
+		return nil
+	}
+	c := candidate{r, to, p, product}
+	if err := c.meets(g.opts.Require); err != nil {
+		return err
+	}
+	if p.Report != nil {
+		p.Required = g.opts.Require
+	}
+	return nil
 }
 
 // steps maps the steps of package partial.

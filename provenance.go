@@ -24,7 +24,9 @@ type Provenance struct {
 	// condition was not given, such as keys, stands in neither.
 	Checked []Check `json:"checked"`
 	Skipped []Check `json:"skipped,omitempty"`
-	Output  Output  `json:"output"`
+	// Required are the requirements that held when it was signed; none where it is not signed.
+	Required []Requirement `json:"required,omitempty"`
+	Output   Output        `json:"output"`
 	// Report has the decision about every file and the result of the proof.
 	Report *partial.Report `json:"report"`
 	// Labels are those of the request.

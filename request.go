@@ -206,7 +206,7 @@ func (r *Request) skips(c Check) bool { return slices.Contains(r.Skip, c) }
 
 // key names the update that a request asks for: by everything that decides about its bytes or about whether it is
 // made at all. from and to are the identities of the sources.
-func (r *Request) key(from, to, selection string, signers []mar.Signer) cache.Key {
+func (r *Request) key(from, to, selection string, signers []mar.Signer, require []Requirement) cache.Key {
 	parts := []string{"request/1", from, to, selection, r.Product, r.Platform, r.Arch, r.Locale, r.Channel, r.ProductVersion}
 	list := func(items []string) { parts = append(parts, fmt.Sprint(len(items)), strings.Join(items, "\x00")) }
 	list(sorted(r.Force))
@@ -220,6 +220,13 @@ func (r *Request) key(from, to, selection string, signers []mar.Signer) cache.Ke
 	list(sorted(keys))
 	list(sorted(r.Channels))
 	list(signed)
+	if len(signers) > 0 { // what is required decides about whether it is made at all
+		var required []string
+		for _, r := range require {
+			required = append(required, string(r))
+		}
+		list(sorted(required))
+	}
 	var skip []string
 	for _, c := range r.Skip {
 		skip = append(skip, string(c))

@@ -174,6 +174,7 @@ sha256 = %q
 args = [%q]
 seal_file = %q
 [signing]
+require = ["proof", "product"] # so that the policy decides about channels
 policy = %q
 [[signing.plugins]]
 name = "pem"

@@ -150,7 +150,8 @@ func newEngine(ctx context.Context, c *config.Config, log *slog.Logger, b build,
 	}
 	e, err := engine.New(ctx, engine.Options{
 		Server: c.Name, Version: b.Version, Ledger: p.ledger, Queue: p.queue, Cache: p.cache, Disk: p.disk, Storage: p.storage,
-		Fetch: fetching, Toolchain: rules, Signers: p.signers, Keys: p.keys, Workers: c.Workers.Files,
+		Fetch: fetching, Toolchain: rules, Signers: p.signers, Keys: p.keys,
+		Require: c.Requirements(), Skip: c.Skippable(), Workers: c.Workers.Files,
 		MaxMemory: int64(c.Workers.MaxMemory), Slots: c.Workers.Slots, Attempts: c.Workers.Attempts,
 		RetryDelay: c.Workers.RetryDelay.Duration, JobTimeout: c.Workers.JobTimeout.Duration,
 		RequeueEvery: c.Queue.Requeue.Duration, UploadLimit: int64(c.Limits.Upload), BatchLimit: c.Limits.Batch,
@@ -196,6 +197,7 @@ func webOptions(c *config.Config, log *slog.Logger, b build, m *metrics) (web.Op
 		MaxUpload: int64(c.Limits.Upload), MaxWait: c.Limits.Wait.Duration,
 		Redirect: c.Storage.Command != "" && c.Storage.Presign.Duration > 0,
 		Version:  web.Version{Source: source, Version: b.Version, Commit: b.Commit},
+		Skip:     c.Auth.Skip,
 		Registry: m.registry, Logger: log.With("part", "http"),
 	}
 	for i := range c.Auth.Tokens {

@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
+	"strings"
 
+	"github.com/senbonzakura/senbonzakura/internal/version"
 	"github.com/senbonzakura/senbonzakura/mar"
 )
 
@@ -20,6 +23,7 @@ var ErrPolicy = errors.New("refused by signing policy")
 //	{"rules": [
 //	  {"key": "release",  "channels": ["firefox-mozilla-release", "firefox-mozilla-beta"]},
 //	  {"key": "nightly",  "channels": ["firefox-mozilla-central*"]},
+//	  {"key": "esr",      "channels": ["firefox-mozilla-esr"], "min_version": "140.0", "max_version": "140.999"},
 //	  {"key": "dep",      "channels": ["*"], "no_product": true}
 //	]}
 type Policy struct {
@@ -30,9 +34,13 @@ type Policy struct {
 type Rule struct {
 	// Key is the KeyRef's name.
 	Key string `json:"key"`
-	// Channels are patterns that one of the archive's channel has to match: "*" stands for any text without
-	// a slash, "?" for one character, as in path.Match.
+	// Channels are patterns of which one has to match the archive's channel: "*" stands for any text without
+	// a slash, "?" for one character, as in path.Match. Where the archive names several channels, separated by commas,
+	// each has to match one.
 	Channels []string `json:"channels"`
+	// MinVersion and MaxVersion bound the archive's version, both included, in Gecko's order; "" bounds nothing.
+	MinVersion string `json:"min_version,omitempty"`
+	MaxVersion string `json:"max_version,omitempty"`
 	// NoProduct allows archives without product information as well, which no updater accepts.
 	NoProduct bool `json:"no_product,omitempty"`
 }
@@ -65,6 +73,9 @@ func (p Policy) check() error {
 				return fmt.Errorf("signing policy: rule %d: bad pattern %q", i+1, c)
 			}
 		}
+		if r.MinVersion != "" && r.MaxVersion != "" && version.Compare(r.MinVersion, r.MaxVersion) > 0 {
+			return fmt.Errorf("signing policy: rule %d: min_version %q is beyond max_version %q", i+1, r.MinVersion, r.MaxVersion)
+		}
 	}
 	return nil
 }
@@ -72,6 +83,7 @@ func (p Policy) check() error {
 // Allow returns nil when the key of this name may sign an archive with this product information (nil if it
 // has none), and an error that matches ErrPolicy otherwise.
 func (p Policy) Allow(key string, product *mar.Product) error {
+	bounded := false
 	for _, r := range p.Rules {
 		if r.Key != key {
 			continue
@@ -82,24 +94,37 @@ func (p Policy) Allow(key string, product *mar.Product) error {
 			}
 			continue
 		}
-		if matchAny(r.Channels, product.Channel) {
+		if !matchAny(r.Channels, product.Channel) {
+			continue
+		}
+		if r.bounds(product.Version) {
 			return nil
 		}
+		bounded = true
 	}
 	if product == nil {
 		return fmt.Errorf("%w: key %q may not sign archives without product information", ErrPolicy, key)
 	}
+	if bounded {
+		return fmt.Errorf("%w: key %q may not sign version %q of channel %q", ErrPolicy, key, product.Version, product.Channel)
+	}
 	return fmt.Errorf("%w: key %q may not sign channel %q", ErrPolicy, key, product.Channel)
 }
 
+// bounds says whether a version is within those of the rule. One that is not there is within none.
+func (r *Rule) bounds(v string) bool {
+	return (r.MinVersion == "" || v != "" && version.Compare(v, r.MinVersion) >= 0) &&
+		(r.MaxVersion == "" || v != "" && version.Compare(v, r.MaxVersion) <= 0)
+}
+
 func matchAny(patterns []string, channel string) bool {
-	if channel == "" {
-		return false
-	}
-	for _, pattern := range patterns {
-		if ok, err := path.Match(pattern, channel); ok && err == nil {
-			return true
+	for one := range strings.SplitSeq(channel, ",") {
+		if one = strings.TrimSpace(one); one == "" || !slices.ContainsFunc(patterns, func(pattern string) bool {
+			ok, err := path.Match(pattern, one)
+			return ok && err == nil
+		}) {
+			return false
 		}
 	}
-	return false
+	return true
 }

@@ -280,6 +280,9 @@ func TestPolicy(t *testing.T) {
 		{"listed", &mar.Product{Channel: "firefox-mozilla-release", Version: "1"}, true},
 		{"pattern", &mar.Product{Channel: "firefox-mozilla-beta-cck", Version: "1"}, true},
 		{"other", &mar.Product{Channel: "firefox-mozilla-central", Version: "1"}, false},
+		{"two, both listed", &mar.Product{Channel: "firefox-mozilla-release,firefox-mozilla-beta", Version: "1"}, true},
+		{"two, one not listed", &mar.Product{Channel: "firefox-mozilla-beta,firefox-mozilla-central", Version: "1"}, false},
+		{"two, one empty", &mar.Product{Channel: "firefox-mozilla-beta,", Version: "1"}, false},
 		{"longer", &mar.Product{Channel: "firefox-mozilla-release2", Version: "1"}, false},
 		{"empty", &mar.Product{Version: "1"}, false},
 		{"none", nil, false},
@@ -292,17 +295,50 @@ func TestPolicy(t *testing.T) {
 			}
 		})
 	}
-	if got := journal.outcomes(); got != "refused refused refused refused" {
-		t.Errorf("journal has %q, want four refusals", got)
+	if got := journal.outcomes(); got != "refused refused refused refused refused refused" {
+		t.Errorf("journal has %q, want six refusals", got)
 	}
 	if err := (signing.Policy{}).Allow("release", &mar.Product{Channel: "x"}); !errors.Is(err, signing.ErrPolicy) {
 		t.Errorf("zero policy: got %v, want ErrPolicy", err)
 	}
 }
 
+func TestPolicyVersions(t *testing.T) {
+	p, err := signing.ParsePolicy([]byte(`{"rules": [
+		{"key": "esr", "channels": ["esr"], "min_version": "140.2", "max_version": "140.99"},
+		{"key": "esr", "channels": ["esr"], "min_version": "153.0"},
+		{"key": "old", "channels": ["esr"], "max_version": "115.0"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		key, version string
+		ok           bool
+	}{
+		{"esr", "140.1", false},
+		{"esr", "140.2", true},
+		{"esr", "140.10.1", true},
+		{"esr", "140.99", true},
+		{"esr", "141.0", false},
+		{"esr", "153.0", true},
+		{"esr", "153.0b9", false},
+		{"esr", "999.0", true},
+		{"esr", "", false},
+		{"old", "115.0", true},
+		{"old", "115.0.1", false},
+		{"old", "", false},
+	} {
+		err := p.Allow(tt.key, &mar.Product{Channel: "esr", Version: tt.version})
+		if tt.ok && err != nil || !tt.ok && !errors.Is(err, signing.ErrPolicy) {
+			t.Errorf("%s, version %q: got %v, want allowed: %v", tt.key, tt.version, err, tt.ok)
+		}
+	}
+}
+
 func TestParsePolicyRefuses(t *testing.T) {
 	for _, text := range []string{
 		``, `[]`, `{"rules": [{"key": "k"}]}`, `{"rules": [{"channels": ["x"]}]}`, `{"rules": [{"key": "k", "channels": ["["]}]}`,
+		`{"rules": [{"key": "k", "channels": ["x"], "min_version": "2", "max_version": "1"}]}`,
 		`{"rules": [{"key": "k", "channels": [""]}]}`, `{"rules": [], "unknown": 1}`, `{"rules": []} x`,
 	} {
 		if _, err := signing.ParsePolicy([]byte(text)); err == nil {

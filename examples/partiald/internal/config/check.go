@@ -21,6 +21,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/senbonzakura/senbonzakura"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/ledger"
 	"github.com/senbonzakura/senbonzakura/fetch"
 	"github.com/senbonzakura/senbonzakura/mar"
@@ -655,6 +657,14 @@ func (k *checker) signing() {
 		_, err := PublicKey(name)
 		k.try("signing.trust", err)
 	}
+	for _, r := range k.c.Requirements() {
+		switch {
+		case !slices.Contains(senbonzakura.Requirements(), r):
+			k.add("signing.require", "%q is none of %q", string(r), senbonzakura.Requirements())
+		case r.Needs(senbonzakura.CheckSignatures) && len(s.Trust) == 0 && k.known("signing.trust"):
+			k.add("signing.require", "%q needs keys to check signatures with (signing.trust)", string(r))
+		}
+	}
 }
 
 // SigningPolicy reads the policy; nil where there is none.
@@ -755,6 +765,13 @@ func (k *checker) auth() {
 			by += " through a proxy (server.public_url, server.trusted_proxies)"
 		}
 		k.add("auth.tokens", "is missing: others can reach %s, so say who may do what (\"partiald token\" makes one), or set auth.anonymous", by)
+	}
+	if k.known("signing.require", "signing.keys") {
+		for _, c := range k.c.Skippable() {
+			if why := job.SkipForbidden(c, k.c.Requirements(), len(k.c.Signing.Keys) > 0); why != "" {
+				k.add("auth.skip", "%s", why)
+			}
+		}
 	}
 	k.between("auth.quota", a.Quota, 0, 1_000_000_000)
 	k.between("auth.rate", a.Rate, 0, 1_000_000_000)

@@ -17,6 +17,8 @@ import (
 	"runtime"
 	"strings"
 	"time"
+
+	"github.com/senbonzakura/senbonzakura"
 )
 
 // Config is the whole configuration. The zero value is not usable: begin with [Default] or [Load].
@@ -144,6 +146,7 @@ type Signing struct {
 	Plugins []SignPlugin `toml:"plugins"`
 	Keys    []Key        `toml:"keys"`
 	Trust   []string     `toml:"trust"`
+	Require []string     `toml:"require"`
 }
 
 // SignPlugin is a signing plugin.
@@ -168,6 +171,7 @@ type Auth struct {
 	Rate      int      `toml:"rate"`
 	Failures  int      `toml:"failures"`
 	Ban       Duration `toml:"ban"`
+	Skip      []string `toml:"skip"`
 }
 
 // Token is somebody who may call the API.
@@ -213,10 +217,38 @@ func Default() *Config {
 		Cache:   Cache{Memory: 64 << 20, Completes: 20 << 30, Patches: 10 << 30, Partials: 20 << 30, Reports: 1 << 30},
 		Fetch:   Fetch{MaxSize: 2 << 30, Attempts: 6, Stall: Duration{30 * time.Second}, PerHost: 4},
 		Storage: Storage{Plugin: Plugin{Timeout: Duration{30 * time.Second}}, Prefix: "partiald/", Presign: Duration{15 * time.Minute}},
+		Signing: Signing{Require: require()},
 		Auth:    Auth{Rate: 1200, Failures: 20, Ban: Duration{15 * time.Minute}},
 		Limits:  Limits{Upload: 500 << 20, Batch: 1000, Wait: Duration{5 * time.Minute}},
 		Log:     Log{Format: "auto", Level: "info"},
 	}
+}
+
+// require is what must hold before something is signed, by default.
+func require() []string {
+	var names []string
+	for _, r := range senbonzakura.DefaultRequirements() {
+		names = append(names, string(r))
+	}
+	return names
+}
+
+// Requirements is what must hold before something is signed; never nil.
+func (c *Config) Requirements() []senbonzakura.Requirement {
+	list := make([]senbonzakura.Requirement, 0, len(c.Signing.Require))
+	for _, name := range c.Signing.Require {
+		list = append(list, senbonzakura.Requirement(name))
+	}
+	return list
+}
+
+// Skippable are the checks that operators may leave out.
+func (c *Config) Skippable() []senbonzakura.Check {
+	var list []senbonzakura.Check
+	for _, name := range c.Auth.Skip {
+		list = append(list, senbonzakura.Check(name))
+	}
+	return list
 }
 
 // Dev loosens what stands in the way of trying things out on one's own machine.

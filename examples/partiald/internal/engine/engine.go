@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/senbonzakura/senbonzakura"
 	"github.com/senbonzakura/senbonzakura/cache"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/ledger"
@@ -44,6 +45,11 @@ type Options struct {
 	Signers []Signer
 	// Keys are public keys of which one must have signed FROM and TO; none means that their signatures do not matter.
 	Keys []crypto.PublicKey
+	// Require is what must hold for a partial before it is signed; nil means senbonzakura.DefaultRequirements.
+	Require []senbonzakura.Requirement
+	// Skip are the checks that operators may leave out; none by default. Signatures cannot be among them, nor what
+	// Require needs where there are Signers.
+	Skip []senbonzakura.Check
 	// Workers is how many files one job works on at a time; 0 means one for each CPU.
 	Workers int
 	// MaxMemory bounds, in bytes, what diffs and files under work hold together over all jobs; see

@@ -191,7 +191,7 @@ func testLife(t *testing.T, b backend) {
 	}
 	n := open(t, setting)
 	spec := o.spec(t, "de")
-	id, err := n.Check(spec)
+	id, err := n.Check(spec, alice)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -395,7 +395,7 @@ func testFailures(t *testing.T, b backend) {
 		t.Errorf("retry of what is done: %v, want CodeConflict", err)
 	}
 	spec = job.Spec{From: at(other("503"), "/down"), To: good.To, Labels: map[string]string{"test": "503"}}
-	id, err := n.Check(spec)
+	id, err := n.Check(spec, alice)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -435,9 +435,11 @@ func third[T any](_ T, err error) error { return err }
 func TestSpec(t *testing.T) {
 	t.Parallel()
 	o := newOrigin(t)
-	n := open(t, setting{dir: t.TempDir(), options: func(o *engine.Options) { o.Slots = -1 }})
+	n := open(t, setting{dir: t.TempDir(), options: func(o *engine.Options) {
+		o.Slots, o.Skip = -1, []senbonzakura.Check{senbonzakura.CheckDowngrade}
+	}})
 	good := o.spec(t, "x")
-	if _, err := n.Check(good); err != nil {
+	if _, err := n.Check(good, alice); err != nil {
 		t.Fatal(err)
 	}
 	tests := []struct {
@@ -455,7 +457,7 @@ func TestSpec(t *testing.T) {
 		{"size", "from.size", func(s *job.Spec) { s.From.Size = -1 }},
 		{"recipe", "recipe", func(s *job.Spec) { s.Recipe = "best" }},
 		{"half a product", "channel", func(s *job.Spec) { s.Recipe, s.Channel = "mozilla", "x" }},
-		{"check", "skip", func(s *job.Spec) { s.Skip = []string{"everything"} }},
+		{"locale", "locale", func(s *job.Spec) { s.Locale = strings.Repeat("x", 129) }},
 		{"channel", "channel", func(s *job.Spec) { s.Channel = strings.Repeat("x", 100) }},
 		{"version", "product_version", func(s *job.Spec) { s.ProductVersion = strings.Repeat("x", 100) }},
 		{"priority", "priority", func(s *job.Spec) { s.Priority = 10 }},
@@ -467,7 +469,7 @@ func TestSpec(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			spec := good
 			tt.change(&spec)
-			for _, err := range []error{third(n.Check(spec)), third3(n.Submit(t.Context(), spec, alice))} {
+			for _, err := range []error{third(n.Check(spec, alice)), third3(n.Submit(t.Context(), spec, alice))} {
 				var e *job.Error
 				if !errors.As(err, &e) || e.Code != job.CodeRequest || e.Field != tt.field {
 					t.Errorf("got %v, want CodeRequest for %s", err, tt.field)
@@ -481,14 +483,14 @@ func TestSpec(t *testing.T) {
 	}
 	big := good
 	big.Force = slices.Repeat([]string{strings.Repeat("x", 1000)}, 1000)
-	if _, err := n.Check(big); codeOf(err) != job.CodeTooLarge {
+	if _, err := n.Check(big, alice); codeOf(err) != job.CodeTooLarge {
 		t.Errorf("a megabyte: %v, want CodeTooLarge", err)
 	}
 	// What the ID does and does not depend on.
 	id := func(change func(*job.Spec)) string {
 		spec := good
 		change(&spec)
-		id, err := n.Check(spec)
+		id, err := n.Check(spec, job.Asker{Name: "operator", Operator: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -506,7 +508,7 @@ func TestSpec(t *testing.T) {
 	}
 	for name, change := range map[string]func(*job.Spec){
 		"recipe": func(s *job.Spec) { s.Recipe = "mozilla" }, "force": func(s *job.Spec) { s.Force = []string{"x"} },
-		"channel": func(s *job.Spec) { s.Channel = "x" }, "skip": func(s *job.Spec) { s.Skip = []string{"verify"} },
+		"channel": func(s *job.Spec) { s.Channel = "x" }, "skip": func(s *job.Spec) { s.Skip = []string{"downgrade"} },
 		"labels": func(s *job.Spec) { s.Labels = map[string]string{"a": "b"} },
 	} {
 		if id(change) == same {

@@ -134,6 +134,7 @@ func judgeWhole(err error, attempts int) verdict {
 	var (
 		own     *job.Error
 		check   *senbonzakura.CheckError
+		require *senbonzakura.RequirementError
 		signing *signError
 		fetched *fetch.Error
 		refused *partial.RefusedError
@@ -159,6 +160,11 @@ func judgeWhole(err error, attempts int) verdict {
 		return once(job.CodeSigning, err)
 	case errors.Is(err, mar.ErrSigner):
 		return once(job.CodeSigning, err)
+	case errors.As(err, &require):
+		v := once(job.CodeRefused, err)
+		v.err.Message += " (signing.require in the service's configuration)"
+		v.err.Field = fields[require.Field]
+		return v
 	case errors.As(err, &check):
 		return once(job.CodeRefused, err)
 	case errors.As(err, &refused), errors.Is(err, toolchain.ErrProduct), errors.Is(err, toolchain.ErrContradiction),

@@ -104,6 +104,14 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	if len(o.Signers) > mar.MaxSignatures {
 		return nil, &OptionError{"Signers", fmt.Sprintf("%d are given, an update has at most %d signatures", len(o.Signers), mar.MaxSignatures)}
 	}
+	if o.Require == nil {
+		o.Require = senbonzakura.DefaultRequirements()
+	}
+	for _, c := range o.Skip {
+		if why := job.SkipForbidden(c, o.Require, len(o.Signers) > 0); why != "" {
+			return nil, &OptionError{"Skip", why}
+		}
+	}
 	def(&o.Slots, 2)
 	def(&o.Attempts, 5)
 	def(&o.RetryDelay, 15*time.Second)
@@ -167,7 +175,7 @@ func (e *Engine) openGenerator() error {
 		signers = append(signers, named(s))
 	}
 	e.gen, err = senbonzakura.New(senbonzakura.Options{
-		Fetch: e.fetch, Cache: e.cache, Toolchain: e.o.Toolchain, Signers: signers,
+		Fetch: e.fetch, Cache: e.cache, Toolchain: e.o.Toolchain, Signers: signers, Require: e.o.Require,
 		Workers: e.o.Workers, MaxMemory: e.o.MaxMemory, Log: slog.New(quieter{e.log.Handler()}),
 	})
 	return err

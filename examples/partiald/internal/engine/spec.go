@@ -86,8 +86,15 @@ func (e *Engine) request(s *job.Spec) (r senbonzakura.Request, id string, err er
 	r.Product, r.Platform, r.Arch, r.Locale = s.Product, s.Platform, s.Arch, s.Locale
 	r.Channel, r.ProductVersion = s.Channel, s.ProductVersion
 	r.Force, r.Channels, r.Labels, r.Keys = s.Force, s.Channels, s.Labels, e.o.Keys
-	for _, name := range s.Skip {
-		r.Skip = append(r.Skip, senbonzakura.Check(name))
+	for i, name := range s.Skip {
+		check := senbonzakura.Check(name)
+		if !slices.Contains(senbonzakura.Checks(), check) {
+			return r, "", refuse(fmt.Sprintf("skip[%d]", i), "no check is called %.60q", name)
+		}
+		if !slices.Contains(e.o.Skip, check) {
+			return r, "", forbidden(fmt.Sprintf("the check %s cannot be left out here", name))
+		}
+		r.Skip = append(r.Skip, check)
 	}
 	if r.Recipe, err = recipe(s); err != nil {
 		return r, "", err
@@ -100,6 +107,22 @@ func (e *Engine) request(s *job.Spec) (r senbonzakura.Request, id string, err er
 		return r, "", requestError(err)
 	}
 	return r, hex.EncodeToString(key.Sum[:]), nil
+}
+
+// forbidden is the error for who leaves out checks that have to be made.
+func forbidden(why string) error {
+	return &job.Error{
+		Code: job.CodeForbidden, Field: "skip",
+		Message: why + ": that takes the role operate, and auth.skip in the service's configuration lists which checks these are",
+	}
+}
+
+// permit says whether who asks may ask for this, as far as the configuration lets anybody; see request.
+func permit(s *job.Spec, who job.Asker) error {
+	if len(s.Skip) > 0 && !who.Operator {
+		return forbidden(fmt.Sprintf("%s may not leave out checks", who.Name))
+	}
+	return nil
 }
 
 // fields maps the generator's names of fields to those of a spec.
@@ -209,8 +232,11 @@ func (e *Engine) address(raw string) error {
 }
 
 // Check says what is wrong with a spec without asking for it, and its job ID.
-func (e *Engine) Check(spec job.Spec) (string, error) {
+func (e *Engine) Check(spec job.Spec, who job.Asker) (string, error) {
 	spec = normal(spec)
+	if err := permit(&spec, who); err != nil {
+		return "", err
+	}
 	_, id, err := e.request(&spec)
 	return id, err
 }

@@ -109,7 +109,7 @@ func (e *Engine) submit(ctx context.Context, specs []job.Spec, who job.Asker, wh
 	asks := make([]*ask, len(specs))
 	for i, spec := range specs {
 		a := &ask{spec: normal(spec)}
-		_, id, err := e.request(&a.spec)
+		id, err := e.Check(a.spec, who)
 		if err != nil {
 			return nil, within(err, i, len(specs))
 		}
@@ -186,13 +186,17 @@ func within(err error, i, n int) error {
 }
 
 func detail(created bool, spec *job.Spec) string {
-	if !created {
-		return "known already"
+	var parts []string
+	if len(spec.Skip) > 0 {
+		parts = append(parts, "leaves out the checks "+strings.Join(spec.Skip, ", "))
 	}
-	if spec.Priority > 0 {
-		return fmt.Sprintf("priority %d", spec.Priority)
+	switch {
+	case !created:
+		parts = append(parts, "known already")
+	case spec.Priority > 0:
+		parts = append(parts, fmt.Sprintf("priority %d", spec.Priority))
 	}
-	return ""
+	return strings.Join(parts, "; ")
 }
 
 // prepare finds out how a job stands and, where it has to be made, what its record will be.
@@ -494,7 +498,7 @@ func (e *Engine) SubmitBatch(ctx context.Context, specs []job.Spec, who job.Aske
 	var ids []string
 	var distinct []job.Spec
 	for i, spec := range specs {
-		id, err := e.Check(spec)
+		id, err := e.Check(spec, who)
 		if err != nil {
 			return job.Batch{}, within(err, i, len(specs)+1)
 		}

@@ -62,7 +62,7 @@ type Spec struct {
 	Force          []string          `json:"force,omitempty" maxItems:"1000" doc:"Paths that go in whole even if they did not change."`
 	Channels       []string          `json:"channels,omitempty" maxItems:"64" doc:"MAR channels that TO may be for; default: any."`
 	Recipe         string            `json:"recipe,omitempty" enum:"auto,default,mozilla" doc:"How it is made: auto (what the old version's updater needs, the default), default, mozilla (the rules and patches of Mozilla's scripts)."`
-	Skip           []string          `json:"skip,omitempty" maxItems:"16" doc:"Checks to leave out: signatures, channels, product, downgrade, watershed, verify."`
+	Skip           []string          `json:"skip,omitempty" maxItems:"16" doc:"Checks to leave out, such as downgrade or watershed. Needs the role operate, and the checks to be listed in the service's configuration (auth.skip): 403 otherwise."`
 	Labels         map[string]string `json:"labels,omitempty" doc:"Taken over into the provenance."`
 	// Priority is 0 (normal) to 9 (first).
 	Priority int `json:"priority,omitempty" minimum:"0" maximum:"9" doc:"0 (normal) to 9 (first)."`
@@ -73,6 +73,8 @@ type Asker struct {
 	Name      string `json:"name"`                 // of the token, or "anonymous"
 	Address   string `json:"address,omitempty"`    // client address, after trusted proxies
 	RequestID string `json:"request_id,omitempty"` // of the request that asked
+	// Operator says that the caller has the role operate: only then may a spec leave out checks. It is not kept.
+	Operator bool `json:"-"`
 }
 
 // Progress is how far the present step is, in bytes; Total is -1 while it is not known.
@@ -142,6 +144,7 @@ const (
 	CodeNotFound    Code = "not-found"         // 404
 	CodeNotReady    Code = "not-ready"         // 409: the job is not done
 	CodeQueueFull   Code = "queue-full"        // 429
+	CodeForbidden   Code = "forbidden"         // 403: not for this caller, or not with this configuration
 	CodeQuota       Code = "quota"             // 429
 	CodeUnavailable Code = "unavailable"       // 503: queue, ledger or store does not answer
 	CodeSigning     Code = "signing-failed"    // 502

@@ -25,14 +25,15 @@ type Artifact struct {
 type Service interface {
 	// Submit asks for a job. Equal specs are one job, on all servers: created is false where it was known already and
 	// is queued, under work or done. One that failed or was cancelled is queued again. When Submit returns without an
-	// error the job is in the ledger of this server and cannot be lost any more.
+	// error the job is in the ledger of this server and cannot be lost any more. A spec that leaves out checks is
+	// [CodeForbidden] unless the configuration lets them be left out and who asks is an operator; so is Retry.
 	Submit(ctx context.Context, spec Spec, who Asker) (status Status, created bool, err error)
 	// SubmitBatch asks for many jobs, all or none. Equal batches are one. The field of an error says which spec it is
 	// about, as in "specs[1].from.sha512".
 	SubmitBatch(ctx context.Context, specs []Spec, who Asker) (Batch, error)
 	Batch(ctx context.Context, id string) (Batch, error)
 	// Check says what is wrong with a spec without asking for it, and its job ID.
-	Check(spec Spec) (id string, err error)
+	Check(spec Spec, who Asker) (id string, err error)
 
 	Status(ctx context.Context, id string) (Status, error)
 	// Watch returns the status now and every time it changed. The channel is closed after a final state, when ctx ends,

@@ -80,7 +80,7 @@ type (
 		Force          []string          `json:"force,omitempty" maxItems:"1000"`
 		Channels       []string          `json:"channels,omitempty" maxItems:"64"`
 		Recipe         string            `json:"recipe,omitempty" enum:"auto,default,mozilla"`
-		Skip           []string          `json:"skip,omitempty" maxItems:"16"`
+		Skip           []string          `json:"skip,omitempty" maxItems:"16" doc:"Checks to leave out; as in a Spec."`
 		Labels         map[string]string `json:"labels,omitempty"`
 		Priority       int               `json:"priority,omitempty" minimum:"0" maximum:"9"`
 	}
@@ -416,7 +416,7 @@ func (s *server) createPartial(ctx context.Context, in *createIn) (*jobOut, erro
 }
 
 func (s *server) checkPartial(ctx context.Context, in *checkIn) (*checkOut, error) {
-	id, err := s.svc.Check(in.Body)
+	id, err := s.svc.Check(in.Body, asker(ctx))
 	if err != nil {
 		return nil, fail(ctx, err)
 	}

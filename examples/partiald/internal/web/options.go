@@ -93,6 +93,8 @@ type Options struct {
 	MaxHeld int
 	// HealthAge is how old the answer of /__heartbeat__ may be; 0 means a second.
 	HealthAge time.Duration
+	// Skip are the checks that operators may leave out, for the form; the Service has the last word.
+	Skip []string
 	// Redirect sends downloads to where the storage has them (302) instead of passing the bytes on.
 	Redirect bool
 

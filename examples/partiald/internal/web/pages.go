@@ -238,14 +238,12 @@ type homeData struct {
 	Table                      jobTable
 }
 
-// skips are the checks that a request may leave out.
+// skips are the checks that the form may offer to leave out. The proof and signatures are never among them.
 var skips = []choice{
-	{Value: "signatures", Name: "signatures of the complete updates"},
 	{Value: "channels", Name: "channels"},
 	{Value: "product", Name: "same product and platform"},
 	{Value: "downgrade", Name: "no downgrade"},
 	{Value: "watershed", Name: "watersheds"},
-	{Value: "verify", Name: "proof that the partial works"},
 }
 
 // homeForm fills the form with what was sent, or with nothing.
@@ -309,7 +307,7 @@ func homeForm(v url.Values, p *Problem, kept map[string]job.Upload) homeData {
 		}
 		d.Priorities = append(d.Priorities, c)
 	}
-	for _, c := range skips {
+	for _, c := range skips { // showHome takes away what this caller may not leave out
 		c.Chosen = slices.Contains(v["skip"], c.Value)
 		d.Skips = append(d.Skips, c)
 	}
@@ -324,6 +322,9 @@ func (s *server) homePage(w http.ResponseWriter, r *http.Request) {
 func (s *server) showHome(w http.ResponseWriter, r *http.Request, status int, d homeData) {
 	in := infoFrom(r.Context())
 	d.May = in.caller.may(RoleSubmit)
+	d.Skips = slices.DeleteFunc(d.Skips, func(c choice) bool {
+		return !in.caller.may(RoleOperate) || !slices.Contains(s.opts.Skip, c.Value)
+	})
 	if in.caller.may(RoleRead) {
 		ctx, cancel := call(r.Context())
 		defer cancel()

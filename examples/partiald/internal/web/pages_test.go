@@ -7,6 +7,7 @@ import (
 	"mime/multipart"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -165,6 +166,24 @@ func TestPageForm(t *testing.T) {
 	sp = made(post(303, "from_file", "old", "to_url", "https://example.org/b.mar", "to_hash", hashB, "to_file", ""))
 	if string(s.svc.Uploaded(sp.From.SHA512)) != "old" || sp.From.Size != 3 || len(sp.From.URLs) != 0 {
 		t.Errorf("got %+v", sp.From)
+	}
+	// What may not be left out is not offered, and never the proof nor signatures.
+	for _, tt := range []struct {
+		opts web.Options
+		want []string
+	}{
+		{web.Options{Anonymous: web.Roles(), Skip: []string{"downgrade", "verify", "signatures"}}, []string{"downgrade"}},
+		{web.Options{Anonymous: web.Roles()}, nil},
+		{web.Options{Anonymous: []web.Role{web.RoleRead, web.RoleSubmit}, Skip: []string{"downgrade"}}, nil},
+	} {
+		page := open(t, tt.opts).do("GET", "/", "").want(200).body
+		var got []string
+		for _, m := range regexp.MustCompile(`name="skip" value="(\w+)"`).FindAllStringSubmatch(page, -1) {
+			got = append(got, m[1])
+		}
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("skip %q: the form offers to leave out %q, want %q", tt.opts.Skip, got, tt.want)
+		}
 	}
 	// The form works without files, too.
 	s.do("POST", "/jobs", url.Values{"from_hash": {hashA}, "to_hash": {hashC}}.Encode(), formHeader...).want(303)

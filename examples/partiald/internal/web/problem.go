@@ -21,7 +21,7 @@ import (
 // Codes of what goes wrong before the service is asked.
 const (
 	codeUnauthorized job.Code = "unauthorized"
-	codeForbidden    job.Code = "forbidden"
+	codeForbidden    job.Code = job.CodeForbidden
 	codeBanned       job.Code = "banned"
 	codeRate         job.Code = "rate-limited"
 	codeMethod       job.Code = "method-not-allowed"
@@ -58,7 +58,7 @@ var codes = []codeInfo{
 	{codeMisdirected, 421, "This service is not called by that name", "Use a host name that the configuration lists."},
 	{codeCrossOrigin, 403, "Sent by another web site", "Send it from the service's own pages, or without a browser."},
 	{codeUnauthorized, 401, "A token is needed", "Send Authorization: Bearer TOKEN, or log in on the page."},
-	{codeForbidden, 403, "Not allowed for this caller", "Ask for a token with the role that is named."},
+	{codeForbidden, 403, "Not allowed for this caller", "Use a token with the role that is named; what the configuration has to allow, an operator can change."},
 	{codeBanned, 403, "This address is banned for a while", "Wait until the time in Retry-After, or ask an operator to lift the ban."},
 	{codeRate, 429, "Too many requests", "Wait for the seconds in Retry-After. Watch a job by its events instead of asking again and again."},
 	{job.CodeQuota, 429, "The quota is used up", "Wait for the seconds in Retry-After, or ask for a larger quota."},
@@ -67,7 +67,7 @@ var codes = []codeInfo{
 	{job.CodeDigest, 409, "The bytes have other hashes", "Correct the hash, or the address that it belongs to; what was fetched is named in the detail."},
 	{job.CodeNotReady, 409, "The job is not done", "Watch the job by its events, or ask with Prefer: wait=N."},
 	{job.CodeInvalidMAR, 422, "Not a MAR file that can be used", "Give a complete update, as it was released."},
-	{job.CodeRefused, 422, "There can be no such partial", "Choose another pair of versions, or leave the check out with skip where that is safe."},
+	{job.CodeRefused, 422, "There can be no such partial", "Choose another pair of versions. An operator may be able to leave a check out, where that is safe."},
 	{job.CodeFetch, 424, "A complete update could not be fetched", "Check the address from the service's network, or upload the file; then try the job again."},
 	{job.CodeNotFound, 404, "Not there", "Check the address; what was purged has to be asked for again."},
 	{job.CodeCancelled, 410, "The job was cancelled", "Ask for the partial again to have it queued again."},

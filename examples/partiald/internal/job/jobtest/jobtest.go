@@ -180,7 +180,12 @@ func hashes(p []byte) (sum512, sum256 string) {
 }
 
 // Check implements [job.Service].
-func (s *Service) Check(spec job.Spec) (string, error) {
+func (s *Service) Check(spec job.Spec, who job.Asker) (string, error) {
+	if len(spec.Skip) > 0 && !who.Operator {
+		e := job.Errorf(job.CodeForbidden, "the role operate is needed")
+		e.Field = "skip"
+		return "", e
+	}
 	for _, src := range []struct {
 		field string
 		job.Source
@@ -209,7 +214,7 @@ func (s *Service) Check(spec job.Spec) (string, error) {
 
 // Submit implements [job.Service].
 func (s *Service) Submit(_ context.Context, spec job.Spec, who job.Asker) (job.Status, bool, error) {
-	id, err := s.Check(spec)
+	id, err := s.Check(spec, who)
 	if err != nil {
 		return job.Status{}, false, err
 	}
@@ -264,7 +269,7 @@ func (s *Service) act(who job.Asker, what, id, detail string) {
 func (s *Service) SubmitBatch(ctx context.Context, specs []job.Spec, who job.Asker) (job.Batch, error) {
 	var ids []string
 	for i, spec := range specs {
-		id, err := s.Check(spec)
+		id, err := s.Check(spec, who)
 		if err != nil {
 			var e *job.Error
 			if errors.As(err, &e) {

@@ -18,6 +18,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/senbonzakura/senbonzakura/partial/updater"
+
 	"github.com/senbonzakura/senbonzakura/cache"
 	"github.com/senbonzakura/senbonzakura/fetch"
 	"github.com/senbonzakura/senbonzakura/mar"
@@ -56,7 +58,7 @@ type Options struct {
 	// ones that wait, so no request waits for ever.
 	MaxMemory int64
 	// Limits bound what compressed members may cost.
-	Limits partial.Limits
+	Limits updater.Limits
 	// Log receives what happens, step by step; nil discards it. No credentials are logged.
 	Log *slog.Logger
 }
@@ -215,7 +217,7 @@ func (g *Generator) key(r *Request) cache.Key {
 //
 // The errors are those of this package (see [ErrRequest], [ErrCheck], [ErrRequirement], [InputError]) and of the packages that do the work,
 // wrapped: *fetch.Error, *mar.FormatError, *partial.RefusedError, *toolchain.WatershedError. What the proof finds is a
-// *partial.VerifyError or a *partial.UpdateError.
+// *partial.VerifyError or a *updater.UpdateError.
 func (g *Generator) Generate(ctx context.Context, r Request, progress func(Event)) (*Result, error) {
 	g.mu.Lock()
 	closed := g.closed

@@ -9,9 +9,12 @@ import (
 	"io"
 	"time"
 
+	"github.com/senbonzakura/senbonzakura/partial/updater"
+
 	"golang.org/x/sync/errgroup"
 
 	"github.com/senbonzakura/senbonzakura/bsdiff"
+	"github.com/senbonzakura/senbonzakura/internal/progress"
 	"github.com/senbonzakura/senbonzakura/mar"
 )
 
@@ -23,7 +26,7 @@ type BuildOptions struct {
 	// is worked on alone.
 	Memory *Memory
 	// Limits bound what compressed members may cost.
-	Limits Limits
+	Limits updater.Limits
 	// NoVerify leaves out the proof. Patches made without it are not put into the cache.
 	NoVerify bool
 	// AllowDowngrade lets TO be older than FROM.
@@ -67,7 +70,7 @@ func Build(ctx context.Context, from, to *mar.Reader, r Recipe, opts *BuildOptio
 	if err != nil {
 		return nil, nil, err
 	}
-	b := &builder{recipe: r, opts: *opts, lim: opts.Limits.withDefaults(), workers: workerCount(opts.Workers)}
+	b := &builder{recipe: r, opts: *opts, lim: opts.Limits.WithDefaults(), workers: workerCount(opts.Workers)}
 	if opts.Digests != nil && opts.Memo != nil {
 		return nil, nil, errors.New("both a cache of digests and a memo are given, which hold the same")
 	}
@@ -101,7 +104,7 @@ func Build(ctx context.Context, from, to *mar.Reader, r Recipe, opts *BuildOptio
 type builder struct {
 	recipe   Recipe
 	opts     BuildOptions
-	lim      Limits
+	lim      updater.Limits
 	workers  int
 	from, to *release
 	checks   *checks
@@ -109,7 +112,7 @@ type builder struct {
 	report   Report
 	steps    []*step
 	groups   []*group
-	total    *progress
+	total    *progress.Counter
 	// what making the update has shown already: see prover
 	facts map[string]bool
 	sound map[string]bool
@@ -118,16 +121,16 @@ type builder struct {
 // A step is a file of TO on its way into the update.
 type step struct {
 	name     string
-	from, to *member // from is nil for a new file
+	from, to *updater.Member // from is nil for a new file
 	why      string
 	compare  bool // whether the content decides
 	action   Action
-	item     string  // name of the patch's entry
-	patch    []byte  // compressed
-	whole    *member // the file, as it goes in whole
-	verified bool    // the patch was applied, and gave TO's file
-	equal    bool    // the file in FROM has the same content
-	unusable string  // why TO's own member cannot be taken
+	item     string          // name of the patch's entry
+	patch    []byte          // compressed
+	whole    *updater.Member // the file, as it goes in whole
+	verified bool            // the patch was applied, and gave TO's file
+	equal    bool            // the file in FROM has the same content
+	unusable string          // why TO's own member cannot be taken
 	named    bool
 	names    [2]memberName // of the compressed old and new member, where named
 	report   FileReport
@@ -138,7 +141,7 @@ func (b *builder) nameMembers(s *step) error {
 	if s.named {
 		return nil
 	}
-	for i, m := range []*member{s.from, s.to} {
+	for i, m := range []*updater.Member{s.from, s.to} {
 		var err error
 		if s.names[i], err = b.caches.name(m); err != nil {
 			return err
@@ -186,7 +189,7 @@ func (b *builder) build(ctx context.Context) (*mar.Archive, error) {
 		version = product.Version
 	} else {
 		c.add(Finding{
-			Kind: KindProduct, Severity: Broken, Code: CodeNoProduct,
+			Kind: KindProduct, Severity: Broken, Code: updater.CodeNoProduct,
 			Message: "neither TO nor the recipe has product information: every client would refuse the update",
 			WayOut:  "set the recipe's product",
 		})
@@ -215,22 +218,22 @@ func (b *builder) build(ctx context.Context) (*mar.Archive, error) {
 	a := &mar.Archive{Product: product}
 	names := make(map[string]bool, len(members))
 	for _, m := range members {
-		if names[m.name] {
+		if names[m.Name] {
 			return nil, &RefusedError{Findings: []Finding{{
-				Kind: KindItem, Severity: Broken, Path: m.name, Code: CodePatchFormat,
+				Kind: KindItem, Severity: Broken, Path: m.Name, Code: updater.CodePatchFormat,
 				Message: "is the name of a file and of another file's patch: the archive would hold two entries of one name",
 				WayOut:  "use the strict rules, which give the patch another name",
 			}}}
 		}
-		names[m.name] = true
-		a.Entries = append(a.Entries, m.entry())
+		names[m.Name] = true
+		a.Entries = append(a.Entries, m.Entry())
 	}
 	rep.Size = a.Size()
 	if rep.Size < 0 {
 		// describe why, in the writer's words
 		if _, err := a.WriteTo(io.Discard); errors.Is(err, mar.ErrLimit) {
 			return nil, &RefusedError{Findings: []Finding{{
-				Kind: KindSize, Severity: Broken, Code: CodeRead, Message: err.Error(), WayOut: "ship a complete update, or several",
+				Kind: KindSize, Severity: Broken, Code: updater.CodeRead, Message: err.Error(), WayOut: "ship a complete update, or several",
 			}}}
 		} else if err != nil {
 			return nil, fmt.Errorf("lay out the archive: %w", err)
@@ -262,7 +265,7 @@ func (b *builder) refuse() error {
 func (b *builder) plan() {
 	add := func(s *step) {
 		s.to = b.to.files[s.name]
-		s.report = FileReport{Path: s.name, OldSize: -1, FullSize: s.to.size}
+		s.report = FileReport{Path: s.name, OldSize: -1, FullSize: s.to.Size}
 		if s.from != nil {
 			s.report.OldSize = 0
 		}
@@ -296,12 +299,12 @@ func (b *builder) findChanges(ctx context.Context) error {
 	b.facts, b.sound = make(map[string]bool), make(map[string]bool)
 	var total int64
 	for _, s := range b.steps {
-		total += s.to.size
+		total += s.to.Size
 	}
-	steps := newProgress(StepCompare, total, b.opts.Progress)
+	steps := newCounter(StepCompare, b.opts.Progress).Start(total)
 	jobs := make([]job, 0, len(b.steps))
 	for _, s := range b.steps {
-		jobs = append(jobs, job{memory: 256 << 10, order: s.to.size, run: func(ctx context.Context, r *reservation) error {
+		jobs = append(jobs, job{memory: 256 << 10, order: s.to.Size, run: func(ctx context.Context, r *reservation) error {
 			if s.compare {
 				same, err := sameBytes(ctx, s.from, s.to)
 				if err != nil {
@@ -314,7 +317,7 @@ func (b *builder) findChanges(ctx context.Context) error {
 					}
 				}
 			}
-			steps.add(s.name, s.to.size)
+			steps.Add(s.name, s.to.Size)
 			return nil
 		}})
 	}
@@ -325,7 +328,7 @@ func (b *builder) findChanges(ctx context.Context) error {
 	count := make(map[sizes]int)
 	for _, s := range b.steps {
 		if s.compare && !s.equal {
-			count[sizes{s.from.size, s.to.size}]++
+			count[sizes{s.from.Size, s.to.Size}]++
 		}
 	}
 	byContent := make(map[[2]memberName]*group)
@@ -333,7 +336,7 @@ func (b *builder) findChanges(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		moded := s.from != nil && s.from.executable() != s.to.executable()
+		moded := s.from != nil && s.from.Executable() != s.to.Executable()
 		switch {
 		case s.equal && !moded:
 			s.action, s.why = ActionSame, "same bytes in both releases"
@@ -353,7 +356,7 @@ func (b *builder) findChanges(ctx context.Context) error {
 			continue
 		}
 		g := &group{}
-		if count[sizes{s.from.size, s.to.size}] > 1 {
+		if count[sizes{s.from.Size, s.to.Size}] > 1 {
 			if err := b.nameMembers(s); err != nil {
 				return err
 			}
@@ -379,16 +382,16 @@ func (b *builder) lostMode(s *step) {
 
 // prepareWhole finds the bytes with which a file would go in whole: TO's own, if the updater can take them.
 func (b *builder) prepareWhole(ctx context.Context, s *step) error {
-	mode := normalMode(s.to.executable())
+	mode := normalMode(s.to.Executable())
 	whole := *s.to
-	whole.mode = mode
+	whole.Mode = mode
 	s.whole = &whole
-	err := accepted(s.to, b.recipe.Compression.Format)
-	var unusable *unusableError
+	err := updater.Accepted(s.to, b.recipe.Compression.Format)
+	var unusable *updater.UnusableError
 	switch {
 	case err == nil:
 	case errors.As(err, &unusable):
-		data, cerr := s.to.content(ctx, b.lim)
+		data, cerr := s.to.Content(ctx, b.lim)
 		if cerr != nil {
 			return &InputError{"TO", cerr}
 		}
@@ -396,10 +399,10 @@ func (b *builder) prepareWhole(ctx context.Context, s *step) error {
 		if cerr != nil {
 			return fmt.Errorf("compress %q: %w", s.name, cerr)
 		}
-		s.whole = newMember(s.name, mode, packed)
+		s.whole = updater.NewMember(s.name, mode, packed)
 		s.report.Recompressed = true
 		s.unusable = unusable.Error()
-		s.report.FullSize = s.whole.size
+		s.report.FullSize = s.whole.Size
 	default:
 		return err
 	}
@@ -412,17 +415,17 @@ func (b *builder) makePatches(ctx context.Context) error {
 	jobs := make([]job, 0, len(b.groups))
 	for _, g := range b.groups {
 		s := g.steps[0]
-		oldSize, err := s.from.contentSize(b.lim)
+		oldSize, err := s.from.ContentSize(b.lim)
 		if err != nil {
 			return &InputError{"FROM", err}
 		}
-		newSize, err := s.to.contentSize(b.lim)
+		newSize, err := s.to.ContentSize(b.lim)
 		if err != nil {
 			return &InputError{"TO", err}
 		}
 		// behind the search: the encoder, then the patched file and a decoder
 		packing := max(peakMemory(b.recipe.Compression.Patches, Content{Kind: ContentPatch, Size: newSize}), newSize+16<<20)
-		work := max(s.from.size, s.to.size, packing)
+		work := max(s.from.Size, s.to.Size, packing)
 		if d, ok := b.recipe.Differ.(memoryDiffer); ok {
 			work = max(work, d.PeakMemory(oldSize, newSize))
 		} else {
@@ -437,16 +440,16 @@ func (b *builder) makePatches(ctx context.Context) error {
 			}, func(done, all int64) {
 				// proving takes a share as well
 				if now := int64(0.9 * float64(newSize) * float64(done) / float64(max(all, 1))); now > told {
-					b.total.add(s.name, now-told)
+					b.total.Add(s.name, now-told)
 					told = now
 				}
 			})
 			b.opts.Memory.collect(oldSize + 2*newSize)
-			b.total.add(s.name, newSize-told)
+			b.total.Add(s.name, newSize-told)
 			return err
 		}})
 	}
-	b.total = newProgress(StepDiff, total, b.opts.Progress)
+	b.total = newCounter(StepDiff, b.opts.Progress).Start(total)
 	return runJobs(ctx, b.workers, b.opts.Memory, jobs)
 }
 
@@ -469,9 +472,9 @@ func (b *builder) makePatch(ctx context.Context, g *group, matched func(), progr
 			s.equal, s.action, s.why = true, ActionSame, "same content, compressed in another way"
 		case res.patch != nil:
 			s.action, s.patch, s.verified = ActionPatch, res.patch, res.verified
-			s.why = fmt.Sprintf("the patch is smaller: %d bytes instead of %d", len(res.patch), s.whole.size)
+			s.why = fmt.Sprintf("the patch is smaller: %d bytes instead of %d", len(res.patch), s.whole.Size)
 		default:
-			s.why = fmt.Sprintf("no patch is smaller than the whole file's %d bytes", s.whole.size)
+			s.why = fmt.Sprintf("no patch is smaller than the whole file's %d bytes", s.whole.Size)
 		}
 	}
 	return nil
@@ -488,7 +491,7 @@ type decision struct {
 // decide finds the patch of a group, in the cache or by making it.
 func (b *builder) decide(ctx context.Context, g *group, matched func(), progress func(done, all int64)) (decision, error) {
 	s := g.steps[0]
-	limit := s.whole.size
+	limit := s.whole.Size
 	key := PatchKey{Recipe: b.recipe.PatchID()}
 	asked := false
 	if b.caches.patches != nil {
@@ -514,7 +517,7 @@ func (b *builder) decide(ctx context.Context, g *group, matched func(), progress
 	if err != nil {
 		return decision{}, err
 	}
-	b.opts.Memory.collect(s.from.size + s.to.size) // the compressed bytes
+	b.opts.Memory.collect(s.from.Size + s.to.Size) // the compressed bytes
 	res := decision{oldSize: int64(len(old)), newSize: int64(len(new))}
 	cached := b.caches.patches != nil && res.newSize >= b.opts.CacheMinimum
 	if cached {
@@ -561,13 +564,13 @@ func (b *builder) decide(ctx context.Context, g *group, matched func(), progress
 func (b *builder) contents(ctx context.Context, s *step) (old, new []byte, err error) {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
-		if old, err = s.from.content(ctx, b.lim); err != nil {
+		if old, err = s.from.Content(ctx, b.lim); err != nil {
 			return &InputError{"FROM", err}
 		}
 		return nil
 	})
 	g.Go(func() (err error) {
-		if new, err = s.to.content(ctx, b.lim); err != nil {
+		if new, err = s.to.Content(ctx, b.lim); err != nil {
 			return &InputError{"TO", err}
 		}
 		return nil
@@ -626,18 +629,18 @@ const maxPatchFile = 1<<31 - 1
 
 // verifyPatch applies a compressed patch and compares what it gives.
 func (b *builder) verifyPatch(ctx context.Context, s *step, old, new, patch []byte) error {
-	m := newMember(s.name+".patch", 0o644, patch)
-	if err := accepted(m, b.recipe.Compression.Format); err != nil {
+	m := updater.NewMember(s.name+".patch", 0o644, patch)
+	if err := updater.Accepted(m, b.recipe.Compression.Format); err != nil {
 		return fmt.Errorf("the patch made by %s: %w", b.recipe.PatchID(), err)
 	}
-	got, err := patchBytes(ctx, old, m, b.lim)
+	got, err := updater.PatchBytes(ctx, old, m, b.lim)
 	if err != nil {
 		return fmt.Errorf("the patch made by %s does not apply: %w", b.recipe.Differ.ID(), err)
 	}
 	if at := difference(got, new); at < len(new) || len(got) != len(new) {
 		return &VerifyError{Differences: []Difference{{
 			Path: s.name, Kind: DiffersContent, Offset: int64(at), GotSize: int64(len(got)), WantSize: int64(len(new)),
-			Instruction: patchInstruction(s.name, m.name).String(),
+			Instruction: patchInstruction(s.name, m.Name).String(),
 		}}}
 	}
 	return nil
@@ -676,9 +679,9 @@ func (f *firstWrite) Write(p []byte) (int, error) {
 }
 
 // assemble lists entries and instructions in the scripts' order, and fills the report's list of files.
-func (b *builder) assemble(removedLines []Instruction) ([]*member, []Instruction) {
-	var members []*member
-	var list []Instruction
+func (b *builder) assemble(removedLines []updater.Instruction) ([]*updater.Member, []updater.Instruction) {
+	var members []*updater.Member
+	var list []updater.Instruction
 	rep := &b.report
 	var same []FileReport
 	taken := make(map[string]bool)
@@ -690,24 +693,24 @@ func (b *builder) assemble(removedLines []Instruction) ([]*member, []Instruction
 		r.Action, r.Why = s.action, s.why
 		switch s.action {
 		case ActionSame:
-			if s.from.executable() != s.to.executable() {
+			if s.from.Executable() != s.to.Executable() {
 				b.lostMode(s)
 			}
-			b.facts[fact(&blob{file: s.name}, s.name)] = true
+			b.facts[fact(&updater.Blob{File: s.name}, s.name)] = true
 			same = append(same, r)
 			continue
 		case ActionPatch:
 			s.item = b.itemName(s.name, taken)
-			m := newMember(s.item, 0o644, s.patch)
+			m := updater.NewMember(s.item, 0o644, s.patch)
 			members = append(members, m)
 			ins := patchInstruction(s.name, s.item)
 			list = append(list, ins)
-			r.Size, r.Instruction = m.size, ins.String()
+			r.Size, r.Instruction = m.Size, ins.String()
 			if s.verified {
-				b.facts[fact(&blob{item: s.item, base: &blob{file: s.name}}, s.name)] = true
+				b.facts[fact(&updater.Blob{Item: s.item, Base: &updater.Blob{File: s.name}}, s.name)] = true
 				b.sound[s.item] = true
 			}
-			if s.from.executable() != s.to.executable() {
+			if s.from.Executable() != s.to.Executable() {
 				b.lostMode(s)
 			}
 		default:
@@ -715,13 +718,13 @@ func (b *builder) assemble(removedLines []Instruction) ([]*member, []Instruction
 			members = append(members, s.whole)
 			ins := addInstruction(s.name)
 			list = append(list, ins)
-			r.Size, r.Instruction = s.whole.size, ins.String()
+			r.Size, r.Instruction = s.whole.Size, ins.String()
 		}
 		rep.Files = append(rep.Files, r)
 	}
 	for _, n := range b.from.names {
 		if b.to.files[n] == nil {
-			ins := Instruction{Op: OpRemove, Path: n}
+			ins := updater.Instruction{Op: updater.OpRemove, Path: n}
 			list = append(list, ins)
 			rep.Files = append(rep.Files, FileReport{Path: n, Action: ActionRemove, Why: "not in TO", Instruction: ins.String(), NewSize: -1})
 		}
@@ -729,7 +732,7 @@ func (b *builder) assemble(removedLines []Instruction) ([]*member, []Instruction
 	list = append(list, removedLines...)
 	for _, d := range directories(b.from.names) {
 		if kept := b.checks.new.dir(d); kept == "" || b.scripts() && kept != d {
-			list = append(list, Instruction{Op: OpRmdir, Path: d + "/"})
+			list = append(list, updater.Instruction{Op: updater.OpRmdir, Path: d + "/"})
 		}
 	}
 	rep.Files = append(rep.Files, same...)
@@ -746,12 +749,12 @@ func (b *builder) noteWhole(s *step) {
 			Kind: KindMember, Severity: Repaired, Path: s.name,
 			Message: fmt.Sprintf("TO's own member cannot be taken: %s; it is compressed again", s.unusable),
 		}
-		if s.to.size == 0 {
+		if s.to.Size == 0 {
 			f.Kind = KindEmptyMember
 		}
 		b.checks.add(f)
 	}
-	if was, is := s.to.mode.Perm(), s.whole.mode; was != is {
+	if was, is := s.to.Mode.Perm(), s.whole.Mode; was != is {
 		b.checks.add(Finding{
 			Kind: KindModeBits, Severity: Note, Path: s.name,
 			Message: fmt.Sprintf("has mode %04o in TO and is delivered with %04o, as packaging does", was, is),
@@ -776,28 +779,28 @@ func (b *builder) itemName(name string, taken map[string]bool) string {
 }
 
 // manifests compresses the manifests that the recipe asks for.
-func (b *builder) manifests(list []Instruction) ([]*member, error) {
-	out := make([]*member, 0, len(b.recipe.Manifests))
+func (b *builder) manifests(list []updater.Instruction) ([]*updater.Member, error) {
+	out := make([]*updater.Member, 0, len(b.recipe.Manifests))
 	reports := make([]FileReport, 0, len(b.recipe.Manifests))
 	texts := make([]string, 0, len(b.recipe.Manifests))
 	var total int64
 	for _, v := range b.recipe.Manifests {
-		m := &Manifest{Type: "partial", Instructions: list}
-		if v == ManifestV2 {
+		m := &updater.Manifest{Type: "partial", Instructions: list}
+		if v == updater.ManifestV2 {
 			m.Instructions = versionTwo(list, false)
 		}
 		texts = append(texts, m.String())
 		total += int64(len(texts[len(texts)-1]))
 	}
-	steps := newProgress(StepCompress, total, b.opts.Progress)
+	steps := newCounter(StepCompress, b.opts.Progress).Start(total)
 	for i, v := range b.recipe.Manifests {
 		text := texts[i]
 		data, err := compress(b.recipe.Compression.Files, Content{Kind: ContentManifest, Arch: b.recipe.Arch}, []byte(text))
 		if err != nil {
 			return nil, fmt.Errorf("compress %s: %w", v.Name(), err)
 		}
-		out = append(out, newMember(v.Name(), 0o644, data))
-		steps.add(v.Name(), int64(len(text)))
+		out = append(out, updater.NewMember(v.Name(), 0o644, data))
+		steps.Add(v.Name(), int64(len(text)))
 		reports = append(reports, FileReport{
 			Path: v.Name(), Action: ActionManifest, Why: "what the updater does", OldSize: -1, NewSize: int64(len(text)),
 			FullSize: int64(len(data)), Size: int64(len(data)),
@@ -808,17 +811,17 @@ func (b *builder) manifests(list []Instruction) ([]*member, error) {
 }
 
 // prove follows the finished update on FROM.
-func (b *builder) prove(ctx context.Context, members []*member) error {
+func (b *builder) prove(ctx context.Context, members []*updater.Member) error {
 	p := &prover{
-		from: b.from, to: b.to, lim: b.lim, format: b.recipe.Compression.Format, entries: make(map[string]*member, len(members)),
+		from: b.from, to: b.to, lim: b.lim, format: b.recipe.Compression.Format, entries: make(map[string]*updater.Member, len(members)),
 		workers: b.workers, memory: b.opts.Memory, progress: b.opts.Progress, facts: b.facts, sound: b.sound,
 	}
 	for _, m := range members {
-		p.entries[m.name] = m
+		p.entries[m.Name] = m
 	}
 	proof, err := p.prove(ctx)
 	if err != nil {
-		var ue *UpdateError
+		var ue *updater.UpdateError
 		if b.scripts() && errors.As(err, &ue) && b.checks.explainsFailure(ue) {
 			b.report.Failure = err.Error()
 			return nil

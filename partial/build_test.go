@@ -5,68 +5,26 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/senbonzakura/senbonzakura/partial/internal/updatetest"
+	"github.com/senbonzakura/senbonzakura/partial/updater"
+
 	"github.com/senbonzakura/senbonzakura/internal/testkit"
 	"github.com/senbonzakura/senbonzakura/mar"
 )
-
-func openMAR(tb testing.TB, elem ...string) *mar.Reader {
-	tb.Helper()
-	r, err := mar.OpenFile(testkit.Shared(tb, elem...), nil)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() { r.Close() })
-	return r.Reader
-}
-
-func writeMAR(tb testing.TB, a *mar.Archive) *mar.Reader {
-	tb.Helper()
-	var buf bytes.Buffer
-	if _, err := a.WriteTo(&buf); err != nil {
-		tb.Fatal(err)
-	}
-	r, err := mar.NewReader(bytes.NewReader(buf.Bytes()), int64(buf.Len()), nil)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return r
-}
-
-// decompressed returns what the entry of an archive holds.
-func decompressed(tb testing.TB, r *mar.Reader, name string) []byte {
-	tb.Helper()
-	f := r.Lookup(name)
-	if f == nil {
-		tb.Fatalf("no entry %q", name)
-	}
-	data, err := memberOf(f).content(tb.Context(), Limits{}.withDefaults())
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return data
-}
-
-func entryNames(r *mar.Reader) []string {
-	var out []string
-	for _, f := range r.Files() {
-		out = append(out, f.Name)
-	}
-	return out
-}
 
 // sameAsReference holds a partial against one made by Mozilla's scripts: manifest text, names and order of
 // entries, modes, and content after decompression.
 func sameAsReference(t *testing.T, got, want *mar.Reader) {
 	t.Helper()
-	if g, w := entryNames(got), entryNames(want); !slices.Equal(g, w) {
+	if g, w := updatetest.Names(got), updatetest.Names(want); !slices.Equal(g, w) {
 		t.Fatalf("got entries %q, want %q", g, w)
 	}
 	for _, f := range want.Files() {
 		if g := got.Lookup(f.Name); g.Mode != f.Mode {
 			t.Errorf("%s: got mode %o, want %o", f.Name, g.Mode, f.Mode)
 		}
-		if g, w := decompressed(t, got, f.Name), decompressed(t, want, f.Name); !bytes.Equal(g, w) {
-			if isManifestName(f.Name) {
+		if g, w := updatetest.Content(t, got, f.Name), updatetest.Content(t, want, f.Name); !bytes.Equal(g, w) {
+			if updater.IsManifestName(f.Name) {
 				t.Errorf("%s: got\n%s\nwant\n%s", f.Name, g, w)
 			} else {
 				t.Errorf("%s: got %d bytes, want %d other ones", f.Name, len(g), len(w))
@@ -77,9 +35,9 @@ func sameAsReference(t *testing.T, got, want *mar.Reader) {
 
 func TestMozillaRecipePackaging(t *testing.T) {
 	t.Parallel()
-	from := openMAR(t, "testdata", "packaging", "update-packaging-from.complete.mar")
-	to := openMAR(t, "testdata", "packaging", "update-packaging-to.complete.mar")
-	want := openMAR(t, "testdata", "packaging", "update-packaging-partial.mar")
+	from := updatetest.Open(t, "testdata", "packaging", "update-packaging-from.complete.mar")
+	to := updatetest.Open(t, "testdata", "packaging", "update-packaging-to.complete.mar")
+	want := updatetest.Open(t, "testdata", "packaging", "update-packaging-partial.mar")
 	r := MozillaRecipe()
 	r.Arch = "x86"
 	a, rep, err := Build(t.Context(), from, to, r, nil)
@@ -89,7 +47,7 @@ func TestMozillaRecipePackaging(t *testing.T) {
 	if !rep.Verified || len(rep.Broken()) > 0 {
 		t.Errorf("got verified=%v and findings %v", rep.Verified, rep.Broken())
 	}
-	got := writeMAR(t, a)
+	got := updatetest.Write(t, a)
 	sameAsReference(t, got, want)
 	if p, _ := got.Product(); p != (mar.Product{Channel: "test-channel", Version: "2.0"}) {
 		t.Errorf("got product %v", p)
@@ -101,9 +59,9 @@ func TestMozillaRecipeFirefoxSmall(t *testing.T) {
 		t.Skip("takes a minute with the race detector; TestMozillaRecipePackaging does the same with less")
 	}
 	t.Parallel()
-	from := openMAR(t, "corpus", "firefox-small", "from.mar")
-	to := openMAR(t, "corpus", "firefox-small", "to.mar")
-	want := openMAR(t, "corpus", "firefox-small", "reference.partial.mar")
+	from := updatetest.Open(t, "corpus", "firefox-small", "from.mar")
+	to := updatetest.Open(t, "corpus", "firefox-small", "to.mar")
+	want := updatetest.Open(t, "corpus", "firefox-small", "reference.partial.mar")
 	a, rep, err := Build(t.Context(), from, to, MozillaRecipe(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -111,7 +69,7 @@ func TestMozillaRecipeFirefoxSmall(t *testing.T) {
 	if !rep.Verified || len(rep.Broken()) > 0 {
 		t.Errorf("got verified=%v and findings %v", rep.Verified, rep.Broken())
 	}
-	got := writeMAR(t, a)
+	got := updatetest.Write(t, a)
 	sameAsReference(t, got, want)
 	t.Logf("%d bytes, Mozilla %d, %v", got.Size(), want.Size(), rep.Elapsed)
 	if testkit.Count(0, 1, 1) == 1 {
@@ -125,10 +83,10 @@ func TestMozillaRecipeFirefoxSmall(t *testing.T) {
 func TestBuildProgress(t *testing.T) {
 	t.Parallel()
 	long := noisy(300_000)
-	from, to := releases(t, snapshot{"f": file0(long), "g": file0("1")}, snapshot{"f": file0(long + "x"), "g": file0("2")})
-	last := map[string]Event{}
+	from, to := releases(t, updatetest.Tree{"f": updatetest.File(long), "g": updatetest.File("1")}, updatetest.Tree{"f": updatetest.File(long + "x"), "g": updatetest.File("2")})
+	last := map[string]updater.Event{}
 	inside := 0
-	a, _, err := Build(t.Context(), from, to, fastRecipe(RulesStrict), &BuildOptions{Progress: func(e Event) {
+	a, _, err := Build(t.Context(), from, to, fastRecipe(RulesStrict), &BuildOptions{Progress: func(e updater.Event) {
 		if before := last[e.Step]; e.Done < before.Done || e.Done > e.Total {
 			t.Errorf("got %+v after %+v", e, before)
 		}

@@ -7,6 +7,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"sync"
+
+	"github.com/senbonzakura/senbonzakura/partial/updater"
 )
 
 // A PatchKey names one patch: by the content of both files, not by their paths, so that a patch made for one locale
@@ -159,11 +161,11 @@ func (c *caches) put(ctx context.Context, key PatchKey, kind byte, size int64, p
 }
 
 // name returns what the caches know a compressed member by.
-func (c *caches) name(m *member) (memberName, error) {
+func (c *caches) name(m *updater.Member) (memberName, error) {
 	if c.memo != nil {
 		return c.memo.name(m)
 	}
-	return m.sum()
+	return sumOf(m)
 }
 
 // digest returns what a compressed member holds, if that is known.

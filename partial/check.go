@@ -7,6 +7,7 @@ import (
 
 	"github.com/senbonzakura/senbonzakura/internal/names"
 	"github.com/senbonzakura/senbonzakura/internal/version"
+	"github.com/senbonzakura/senbonzakura/partial/updater"
 )
 
 // checks finds what is wrong with two releases before anything is made of them.
@@ -93,7 +94,7 @@ func (c *checks) fileOrDirectory() {
 	for _, n := range c.from.names {
 		if d := c.new.dir(n); d != "" {
 			c.add(Finding{
-				Kind: KindFileToDirectory, Severity: Broken, Path: n, Other: other(d, n), Code: CodeWrite,
+				Kind: KindFileToDirectory, Severity: Broken, Path: n, Other: other(d, n), Code: updater.CodeWrite,
 				Message: "is a file in FROM and a directory in TO: every client would fail",
 				WayOut:  "use another name, ship a complete update, or go through a release that has neither",
 			})
@@ -103,7 +104,7 @@ func (c *checks) fileOrDirectory() {
 		if d := c.old.dir(n); d != "" {
 			c.add(Finding{
 				Kind: KindDirectoryToFile, Severity: Broken, Path: n, Other: other(d, n),
-				Message: fmt.Sprintf("is a directory in FROM and a file in TO: clients would keep a stale %q", n+backupSuffix),
+				Message: fmt.Sprintf("is a directory in FROM and a file in TO: clients would keep a stale %q", n+updater.BackupSuffix),
 				WayOut:  "use another name, ship a complete update, or go through a release that has neither",
 			})
 		}
@@ -121,28 +122,28 @@ func other(spelt, name string) string {
 // badPrecomplete adds the finding for a list of installed files that cannot be parsed.
 func (c *checks) badPrecomplete(name string, err error) {
 	c.add(Finding{
-		Kind: KindPrecomplete, Severity: Broken, Path: name, Code: CodeParse,
+		Kind: KindPrecomplete, Severity: Broken, Path: name, Code: updater.CodeParse,
 		Message: fmt.Sprintf("cannot be parsed, so every later complete update would fail: %v", err),
 		WayOut:  "let Pack make a new one",
 	})
 }
 
 // installed reads a list of installed files, as the updater of the platform does.
-func (c *checks) installed(text []byte) ([]Instruction, error) {
-	list, err := parsePrecomplete(text)
+func (c *checks) installed(text []byte) ([]updater.Instruction, error) {
+	list, err := updater.ParsePrecomplete(text)
 	if err != nil {
 		return nil, err
 	}
 	for _, ins := range list {
 		if reason := names.WindowsReason(ins.Path); reason.Refused() && names.OnWindows(c.platform) {
-			return nil, parseError(ins.Line, ins.Op, fmt.Sprintf("path %q: %v", ins.Path, reason))
+			return nil, &updater.UpdateError{Code: updater.CodeParse, Line: ins.Line, Op: ins.Op, Err: fmt.Errorf("path %q: %v", ins.Path, reason)}
 		}
 	}
 	return list, nil
 }
 
 func (c *checks) precomplete() error {
-	for _, n := range precompleteNames {
+	for _, n := range updater.PrecompleteNames {
 		m := c.to.files[n]
 		if m == nil {
 			continue
@@ -179,7 +180,7 @@ func (c *checks) versions(from, to ReleaseInfo, product string, allowed bool) {
 			return false
 		}
 		c.add(Finding{
-			Kind: KindDowngrade, Severity: severity, Code: CodeDowngrade,
+			Kind: KindDowngrade, Severity: severity, Code: updater.CodeDowngrade,
 			Message: fmt.Sprintf("%s %s is older than FROM's %s: clients refuse to go back", what, v, from.Version),
 			WayOut:  "swap FROM and TO, or allow the downgrade",
 		})
@@ -199,8 +200,8 @@ func (c *checks) versions(from, to ReleaseInfo, product string, allowed bool) {
 
 // removedFiles turns TO's removed-files into instructions. Lines that break the update, or undo a part of it, are
 // left out by the strict rules.
-func (c *checks) removedFiles(text []byte) []Instruction {
-	var kept []Instruction
+func (c *checks) removedFiles(text []byte) []updater.Instruction {
+	var kept []updater.Instruction
 	for _, ins := range removedFiles(text, c.scripts) {
 		found := len(c.findings)
 		c.removedLine(ins)
@@ -217,24 +218,24 @@ func (c *checks) removedFiles(text []byte) []Instruction {
 	return kept
 }
 
-func (c *checks) removedLine(ins Instruction) {
+func (c *checks) removedLine(ins updater.Instruction) {
 	line := ins.Path
-	if ins.Op == OpRmrfdir {
+	if ins.Op == updater.OpRmrfdir {
 		line += "*"
 	}
-	report := func(p string, code Code, message string) {
+	report := func(p string, code updater.Code, message string) {
 		c.repaired(Finding{Kind: KindRemovedFiles, Path: p, Other: line, Code: code, Message: message}, "the line is left out")
 	}
-	why := refusedPath(ins.Path, ins.Op != OpRemove)
+	why := updater.RefusedPath(ins.Path, ins.Op != updater.OpRemove)
 	switch {
 	case why != "":
-		report("", CodeParse, fmt.Sprintf("removed-files has the line %q, which %s", line, why))
+		report("", updater.CodeParse, fmt.Sprintf("removed-files has the line %q, which %s", line, why))
 		return
 	case names.Unquotable(ins.Path):
-		report("", CodeParse, fmt.Sprintf("removed-files has the line %q, which cannot be written in a manifest", line))
+		report("", updater.CodeParse, fmt.Sprintf("removed-files has the line %q, which cannot be written in a manifest", line))
 		return
-	case len(ins.Path) >= maxPathLen:
-		report("", CodeCrash, "removed-files has a line that does not fit the updater's buffers")
+	case len(ins.Path) >= updater.MaxPathLen:
+		report("", updater.CodeCrash, "removed-files has a line that does not fit the updater's buffers")
 		return
 	}
 	if reason := names.WindowsReason(ins.Path); reason != names.Fine && names.OnWindows(c.platform) {
@@ -245,22 +246,22 @@ func (c *checks) removedLine(ins Instruction) {
 	// a file or directory that has this name, as it is spelled
 	newFile, oldFile, newDir, oldDir := c.new.file(key), c.old.file(key), c.new.dir(key), c.old.dir(key)
 	switch ins.Op {
-	case OpRemove:
+	case updater.OpRemove:
 		switch {
 		case newFile != "" && oldFile != "":
 			report(newFile, 0, "is listed in removed-files: it would be removed after it was updated")
 		case newFile != "":
 			report(newFile, 0, "is listed in removed-files: where it is installed it would be removed after it was updated")
 		case oldDir != "" || newDir != "":
-			report(key, CodeExpectedFile, "is listed in removed-files as a file, but is a directory")
+			report(key, updater.CodeExpectedFile, "is listed in removed-files as a file, but is a directory")
 		}
-	case OpRmdir:
+	case updater.OpRmdir:
 		if newFile != "" || oldFile != "" {
-			report(key, CodeExpectedDir, "is listed in removed-files as a directory, but is a file")
+			report(key, updater.CodeExpectedDir, "is listed in removed-files as a directory, but is a file")
 		}
-	case OpRmrfdir:
+	case updater.OpRmrfdir:
 		if oldFile != "" {
-			report(key, CodeFileOperation, "is listed in removed-files as a directory, but is a file")
+			report(key, updater.CodeFileOperation, "is listed in removed-files as a directory, but is a file")
 			return
 		}
 		below := nameKey(key, c.platform) + "/"
@@ -276,9 +277,9 @@ func (c *checks) removedLine(ins Instruction) {
 }
 
 // windowsCode is the updater's number for a line of removed-files. A path that Windows does not know is no file there.
-func (c *checks) windowsCode(reason names.Reason) Code {
+func (c *checks) windowsCode(reason names.Reason) updater.Code {
 	if reason.Refused() {
-		return CodeParse
+		return updater.CodeParse
 	}
 	return 0
 }

@@ -1,24 +1,13 @@
 package partial
 
 import (
-	"bufio"
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
-	"sync"
 
-	"github.com/senbonzakura/senbonzakura/bsdiff"
+	"github.com/senbonzakura/senbonzakura/partial/updater"
+
 	"github.com/senbonzakura/senbonzakura/internal/xz"
-)
-
-// A MemberFormat is how the members of an update are compressed.
-type MemberFormat string
-
-// The formats that updaters have known.
-const (
-	FormatXZ    MemberFormat = "xz"    // since Firefox 56
-	FormatBzip2 MemberFormat = "bzip2" // before
 )
 
 // Content says what a Compressor is given.
@@ -158,7 +147,7 @@ func (Bzip2) PeakMemory(Content) int64 { return 16 << 20 }
 type Compression struct {
 	// Format is what the updater of FROM reads; "" means FormatXZ. Members of TO that are in another one are
 	// compressed again.
-	Format MemberFormat
+	Format updater.MemberFormat
 	// Patches compresses patches; nil means XZ at LevelBest, or Bzip2.
 	Patches Compressor
 	// Files compresses whole files (where TO's own member cannot be taken) and manifests; nil means XZ at Level6,
@@ -168,15 +157,15 @@ type Compression struct {
 
 func (c Compression) withDefaults() Compression {
 	if c.Format == "" {
-		c.Format = FormatXZ
+		c.Format = updater.FormatXZ
 	}
 	if c.Patches == nil {
-		if c.Patches = (XZ{Level: LevelBest}); c.Format == FormatBzip2 {
+		if c.Patches = (XZ{Level: LevelBest}); c.Format == updater.FormatBzip2 {
 			c.Patches = Bzip2{}
 		}
 	}
 	if c.Files == nil {
-		if c.Files = (XZ{Level: Level6}); c.Format == FormatBzip2 {
+		if c.Files = (XZ{Level: Level6}); c.Format == updater.FormatBzip2 {
 			c.Files = Bzip2{}
 		}
 	}
@@ -206,58 +195,4 @@ func compress(c Compressor, content Content, data []byte) ([]byte, error) {
 		return nil, err
 	}
 	return buf.Bytes(), nil
-}
-
-// errUnusable says why the updater cannot unpack a member.
-type unusableError struct{ why error }
-
-func (e *unusableError) Error() string { return e.why.Error() }
-func (e *unusableError) Unwrap() error { return e.why }
-
-// readers are buffers of the size that xz.UpdaterAccepts would make for itself each time.
-var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 64<<10) }}
-
-// accepted returns nil if an updater for the given format unpacks a member, an *unusableError if it does not.
-func accepted(m *member, format MemberFormat) error {
-	if m.size == 0 {
-		return &unusableError{errors.New("the member has no bytes")}
-	}
-	f, err := m.format()
-	if err != nil {
-		return err
-	}
-	switch {
-	case format == FormatXZ && f == xz.FormatXZ:
-		in := readers.Get().(*bufio.Reader)
-		in.Reset(m.at())
-		err := xz.UpdaterAccepts(in)
-		readers.Put(in)
-		var xe *xz.Error
-		if errors.As(err, &xe) {
-			return &unusableError{err}
-		}
-		return err
-	case format == FormatBzip2 && f == xz.FormatBzip2:
-		return nil
-	}
-	return &unusableError{fmt.Errorf("the member is %s, the updater reads %s", f, format)}
-}
-
-// Patch formats by their first bytes.
-const (
-	magicMBDIFF = "MBDIFF10"
-	magicZucc   = "Zucc"
-)
-
-// checkPatch looks at the first bytes of a patch: only MBDIFF10 is supported.
-func checkPatch(head []byte) error {
-	switch {
-	case bytes.HasPrefix(head, []byte(magicMBDIFF)):
-		return nil
-	case bytes.HasPrefix(head, []byte(magicZucc)):
-		return fmt.Errorf("%w: Zucchini (%s)", ErrPatchFormat, magicZucc)
-	case len(head) < 32:
-		return &bsdiff.PatchError{Err: bsdiff.ErrFormat, Detail: fmt.Sprintf("%d bytes are no patch", len(head)), Offset: 0, Code: int(CodeRead)}
-	}
-	return &bsdiff.PatchError{Err: bsdiff.ErrFormat, Detail: "it starts with neither MBDIFF10 nor Zucc", Offset: 0, Code: int(CodePatchFormat)}
 }

@@ -1,4 +1,4 @@
-// Package partial makes, applies and proves updates of Gecko products: the rules around the files of a MAR.
+// Package partial makes and proves updates of Gecko products: the rules around the files of a MAR.
 //
 // A complete update holds every file of a release, each compressed, and a manifest that lists them. A partial
 // update turns exactly one release into another: per file it holds nothing (unchanged), a patch, or the whole
@@ -11,8 +11,9 @@
 //	  old.txt          │                        │                             remove "old.txt"
 //	                   └── applied and compared ┘
 //
-// Pack makes a complete update from a tree, Build a partial one from two complete ones, Apply applies one to a
-// directory as the updater would, and Verify proves in memory that a partial turns FROM into TO.
+// Pack makes a complete update from a tree, Build a partial one from two complete ones, and Verify proves in memory
+// that a partial turns FROM into TO. Package [github.com/senbonzakura/senbonzakura/partial/updater] knows what the
+// installed updater does with it, and applies one to a directory.
 //
 // # What is promised
 //

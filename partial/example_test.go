@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"testing/fstest"
 
 	"github.com/senbonzakura/senbonzakura/mar"
@@ -77,35 +75,6 @@ func ExampleBuild_refused() {
 	// use another name, ship a complete update, or go through a release that has neither
 }
 
-func ExampleApply() {
-	dir, err := os.MkdirTemp("", "example")
-	if err != nil {
-		panic(err)
-	}
-	defer os.RemoveAll(dir)
-	if err := os.WriteFile(filepath.Join(dir, "readme.txt"), []byte("hello"), 0o600); err != nil {
-		panic(err)
-	}
-
-	from := release("1.0", fstest.MapFS{"readme.txt": text("hello")})
-	to := release("2.0", fstest.MapFS{"readme.txt": text("hello, world")})
-	archive, _, err := partial.Build(context.Background(), from, to, partial.DefaultRecipe(), nil)
-	if err != nil {
-		panic(err)
-	}
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		panic(err)
-	}
-	defer root.Close()
-	if err := partial.Apply(context.Background(), root, inMemory(archive), nil); err != nil {
-		panic(err)
-	}
-	data, err := os.ReadFile(filepath.Join(dir, "readme.txt"))
-	fmt.Println(string(data), err)
-	// Output: hello, world <nil>
-}
-
 func ExampleVerify() {
 	from := release("1.0", fstest.MapFS{"readme.txt": text("hello")})
 	to := release("2.0", fstest.MapFS{"readme.txt": text("hello, world")})
@@ -120,20 +89,6 @@ func ExampleVerify() {
 	// Output:
 	// <nil>
 	// the updated tree is not the target: "readme.txt" differs from byte 7 on (12 bytes instead of 11) after add "readme.txt"
-}
-
-func ExampleParseManifest() {
-	m, err := partial.ParseManifest([]byte("type \"partial\"\nremove \"old.txt\"\n"))
-	if err != nil {
-		panic(err)
-	}
-	fmt.Println(m.Type, m.Instructions[0].Op, m.Instructions[0].Path)
-
-	_, err = partial.ParseManifest([]byte("remove \"../up\"\n"))
-	fmt.Println(err)
-	// Output:
-	// partial remove old.txt
-	// manifest line 1: remove: path "../up" has two dots in a row (the updater reports "failed: 5")
 }
 
 func ExampleRecipe_ID() {

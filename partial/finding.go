@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/senbonzakura/senbonzakura/partial/updater"
 )
 
 // A Kind names what a Finding is about. The set is closed; new ones may be added.
@@ -48,13 +50,13 @@ const (
 // A Finding is something in the inputs that Mozilla's packaging scripts pass over in silence. With the default
 // rules one of severity Broken makes Build refuse; with those of the scripts it is only reported.
 type Finding struct {
-	Kind     Kind     `json:"kind"`
-	Severity Severity `json:"severity"`
-	Path     string   `json:"path,omitempty"`
-	Other    string   `json:"other,omitempty"`   // the second path, where two are involved
-	Message  string   `json:"message"`           // what is wrong, and what comes of it
-	WayOut   string   `json:"way_out,omitempty"` // what to do about it
-	Code     Code     `json:"code,omitempty"`    // the number with which the updater fails, 0 for none
+	Kind     Kind         `json:"kind"`
+	Severity Severity     `json:"severity"`
+	Path     string       `json:"path,omitempty"`
+	Other    string       `json:"other,omitempty"`   // the second path, where two are involved
+	Message  string       `json:"message"`           // what is wrong, and what comes of it
+	WayOut   string       `json:"way_out,omitempty"` // what to do about it
+	Code     updater.Code `json:"code,omitempty"`    // the number with which the updater fails, 0 for none
 }
 
 // String returns path, message and way out in one line.
@@ -96,7 +98,7 @@ func (l findings) explains(name string) bool {
 }
 
 // explainsFailure reports whether a finding says why the updater fails.
-func (l findings) explainsFailure(e *UpdateError) bool {
+func (l findings) explainsFailure(e *updater.UpdateError) bool {
 	return l.explains(e.Path) || slices.ContainsFunc(l, func(f Finding) bool {
 		return f.Severity == Broken && e.Path == "" && f.Code == e.Code
 	})

@@ -7,6 +7,8 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"sync"
+
+	"github.com/senbonzakura/senbonzakura/partial/updater"
 )
 
 // A Memo remembers what compressed members hold, as a [DigestCache] does, but only as long as its process lives. That
@@ -48,9 +50,9 @@ func NewMemo() *Memo {
 }
 
 // name names a member: by its size and the code over the codes of its chunks.
-func (m *Memo) name(of *member) (memberName, error) {
+func (m *Memo) name(of *updater.Member) (memberName, error) {
 	if m.mac == nil {
-		return of.sum()
+		return sumOf(of)
 	}
 	buf := memoBuffers.Get().(*[memoChunk]byte)
 	defer memoBuffers.Put(buf)
@@ -60,17 +62,17 @@ func (m *Memo) name(of *member) (memberName, error) {
 		binary.BigEndian.PutUint64(nonce[:], number)
 		return m.mac.Seal(dst, nonce[:], nil, data)
 	}
-	codes := make([]byte, 0, 16*(1+of.size/memoChunk))
-	in := of.at()
-	for off := int64(0); off < of.size; off += memoChunk {
-		data := buf[:min(memoChunk, of.size-off)]
-		if err := readAll(in, data, off, of.name); err != nil {
+	codes := make([]byte, 0, 16*(1+of.Size/memoChunk))
+	in := of.Section()
+	for off := int64(0); off < of.Size; off += memoChunk {
+		data := buf[:min(memoChunk, of.Size-off)]
+		if err := readAll(in, data, off, of.Name); err != nil {
 			return memberName{}, err
 		}
 		codes = code(codes, data, uint64(off/memoChunk)+1)
 	}
 	var name memberName
-	binary.BigEndian.PutUint64(name[:], uint64(of.size))
+	binary.BigEndian.PutUint64(name[:], uint64(of.Size))
 	code(name[16:16], codes, 0)
 	return name, nil
 }

@@ -6,6 +6,9 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"github.com/senbonzakura/senbonzakura/partial/internal/updatetest"
+	"github.com/senbonzakura/senbonzakura/partial/updater"
 )
 
 // memos are both ways to name members.
@@ -40,7 +43,7 @@ func TestMemoNames(t *testing.T) {
 			var names [2]memberName
 			for j := range names {
 				var err error
-				if names[j], err = memo.name(newMember(fmt.Sprint("name", j), 0o644, slices.Clone(data))); err != nil {
+				if names[j], err = memo.name(updater.NewMember(fmt.Sprint("name", j), 0o644, slices.Clone(data))); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -53,8 +56,8 @@ func TestMemoNames(t *testing.T) {
 			seen[names[0]] = i
 		}
 	}
-	a, errA := NewMemo().name(newMember("x", 0o644, long))
-	b, errB := NewMemo().name(newMember("x", 0o644, long))
+	a, errA := NewMemo().name(updater.NewMember("x", 0o644, long))
+	b, errB := NewMemo().name(updater.NewMember("x", 0o644, long))
 	if a == b || errA != nil || errB != nil {
 		t.Errorf("two memos name a member %x and %x (%v, %v), want a key for each", a, b, errA, errB)
 	}
@@ -64,8 +67,8 @@ func TestMemoNames(t *testing.T) {
 func TestMemoReadsAll(t *testing.T) {
 	t.Parallel()
 	for how, memo := range memos() {
-		m := newMember("short", 0o644, []byte("text"))
-		m.size++
+		m := updater.NewMember("short", 0o644, []byte("text"))
+		m.Size++
 		if name, err := memo.name(m); err == nil {
 			t.Errorf("%s: a member that is cut is named %x", how, name)
 		}
@@ -75,12 +78,12 @@ func TestMemoReadsAll(t *testing.T) {
 // What the memo says about a member is believed, under the name of its bytes, and was put there by the build before.
 func TestMemoIsUsed(t *testing.T) {
 	t.Parallel()
-	from, to := releases(t, snapshot{"f": file0(noisy(20_000))}, snapshot{"f": file0(noisy(20_000) + "x"), "new": file0("n")})
+	from, to := releases(t, updatetest.Tree{"f": updatetest.File(noisy(20_000))}, updatetest.Tree{"f": updatetest.File(noisy(20_000) + "x"), "new": updatetest.File("n")})
 	r := fastRecipe(RulesStrict)
 	for how, memo := range memos() {
 		opts := &BuildOptions{Patches: newTestCache(), Memo: memo}
 		build(t, from, to, r, opts)
-		name, err := memo.name(memberOf(to.Lookup("f")))
+		name, err := memo.name(updater.MemberOf(to.Lookup("f")))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -88,7 +91,7 @@ func TestMemoIsUsed(t *testing.T) {
 		if got, ok := memo.digest(name); !ok || got != (Digest{sha256.Sum256([]byte(content)), int64(len(content))}) {
 			t.Errorf("%s: the memo has %v, %v of a member", how, got, ok)
 		}
-		old, err := memo.name(memberOf(from.Lookup("f")))
+		old, err := memo.name(updater.MemberOf(from.Lookup("f")))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -136,7 +139,7 @@ func BenchmarkMemo(b *testing.B) {
 		b.Run("name="+how, func(b *testing.B) {
 			b.SetBytes(int64(len(data)))
 			for b.Loop() {
-				if _, err := memo.name(newMember("x", 0o644, data)); err != nil {
+				if _, err := memo.name(updater.NewMember("x", 0o644, data)); err != nil {
 					b.Fatal(err)
 				}
 			}

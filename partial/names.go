@@ -7,6 +7,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/senbonzakura/senbonzakura/partial/updater"
+
 	"golang.org/x/text/unicode/norm"
 
 	"github.com/senbonzakura/senbonzakura/internal/names"
@@ -37,41 +39,38 @@ func detectPlatform(list []string) string {
 }
 
 const (
-	// The updater renames a file to its name and the one, while it is replaced; newer ones write what replaces it into
-	// its name and the other.
-	backupSuffix = ".moz-backup"
-	draftSuffix  = ".moz-draft"
-	maxComponent = names.MaxElement - len(backupSuffix)
+	// The updater renames a file to its name and this, while it is replaced.
+	maxComponent = names.MaxElement - len(updater.BackupSuffix)
 	// MAXPATHLEN is 4096 on Linux, 1024 on macOS and 260 on Windows, for the installation's directory, the path
 	// and the suffix together. 256 bytes (60 on Windows) are left for the directory.
-	maxPathUnix    = 1024 - 256 - len(backupSuffix)
-	maxPathWindows = 260 - 60 - len(backupSuffix)
+	maxPathUnix    = 1024 - 256 - len(updater.BackupSuffix)
+	maxPathWindows = 260 - 60 - len(updater.BackupSuffix)
 )
 
 // checkName finds what is wrong with a file's name in an update. scripts says that the name went, or goes,
 // through the shell scripts, which mishandle more than the updater does.
 func checkName(name, platform string, scripts bool) []Finding {
 	var list findings
-	broken := func(kind Kind, code Code, message string) {
+	broken := func(kind Kind, code updater.Code, message string) {
 		list.add(Finding{Kind: kind, Severity: Broken, Path: name, Message: message, Code: code, WayOut: "rename the file"})
 	}
 	switch {
 	case name == "":
-		broken(KindName, CodeParse, "an empty name cannot be written in a manifest")
+		broken(KindName, updater.CodeParse, "an empty name cannot be written in a manifest")
 		return list
 	case names.Unquotable(name):
-		broken(KindName, CodeParse, "a quote, line end or NUL in a name cannot be written in a manifest")
+		broken(KindName, updater.CodeParse, "a quote, line end or NUL in a name cannot be written in a manifest")
 	}
 	switch {
 	case name[0] == '/':
-		broken(KindName, CodeParse, "the updater refuses absolute paths")
+		broken(KindName, updater.CodeParse, "the updater refuses absolute paths")
 	case names.Dots(name):
-		broken(KindName, CodeParse, "the updater refuses every path with two dots in a row")
+		broken(KindName, updater.CodeParse, "the updater refuses every path with two dots in a row")
 	case path.Clean(name) != name || name == ".":
 		broken(KindName, 0, "the path is not in its shortest form")
 	}
 	if !utf8.ValidString(name) {
-		broken(KindName, CodeWrite, "the name is not UTF-8: Windows cannot take it, and release services lose this entry and all behind it")
+		broken(KindName, updater.CodeWrite, "the name is not UTF-8: Windows cannot take it, and release services lose this entry and all behind it")
 	}
 	switch reason := names.WindowsReason(name); reason {
 	case names.Fine:
@@ -87,17 +86,17 @@ func checkName(name, platform string, scripts bool) []Finding {
 		limit = maxPathWindows
 	}
 	if len(name) > limit {
-		broken(KindPathLength, CodeCrash, fmt.Sprintf("the path has %d bytes, over the %d that the updater's buffers leave for it", len(name), limit))
+		broken(KindPathLength, updater.CodeCrash, fmt.Sprintf("the path has %d bytes, over the %d that the updater's buffers leave for it", len(name), limit))
 	}
 	if n, long := names.LongElement(name, maxComponent); long {
-		broken(KindPathLength, CodeFileOperation, fmt.Sprintf("a part of the path has %d bytes, over the %d that leave room for the updater's %q", n, maxComponent, backupSuffix))
+		broken(KindPathLength, updater.CodeFileOperation, fmt.Sprintf("a part of the path has %d bytes, over the %d that leave room for the updater's %q", n, maxComponent, updater.BackupSuffix))
 	}
-	for _, suffix := range [...]string{backupSuffix, draftSuffix} {
+	for _, suffix := range [...]string{updater.BackupSuffix, updater.DraftSuffix} {
 		if strings.HasSuffix(nameKey(name, platform), nameKey(suffix, platform)) {
-			broken(KindName, CodeFileOperation, fmt.Sprintf("the updater gives the ending %q to files of its own", suffix))
+			broken(KindName, updater.CodeFileOperation, fmt.Sprintf("the updater gives the ending %q to files of its own", suffix))
 		}
 	}
-	if first, _, _ := strings.Cut(name, "/"); strings.EqualFold(first, workDir) {
+	if first, _, _ := strings.Cut(name, "/"); strings.EqualFold(first, updater.WorkDir) {
 		broken(KindName, 0, "the name is that of the directory in which Apply prepares an update")
 	}
 	if !names.ASCII(name) {
@@ -116,11 +115,11 @@ func checkName(name, platform string, scripts bool) []Finding {
 }
 
 // reasonCode is what the updater on Windows reports where a name does not do.
-func reasonCode(r names.Reason) Code {
+func reasonCode(r names.Reason) updater.Code {
 	if r.Refused() || r == names.Backslash {
-		return CodeParse
+		return updater.CodeParse
 	}
-	return CodeWrite
+	return updater.CodeWrite
 }
 
 // nameKey returns a text that is the same for all spellings of a path that are one name on a platform: Windows does

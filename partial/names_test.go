@@ -5,10 +5,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/senbonzakura/senbonzakura/partial/internal/updatetest"
+	"github.com/senbonzakura/senbonzakura/partial/updater"
 )
 
 // buildBy makes a partial update with a recipe for the platform, and returns its manifest and what was found.
-func buildBy(t *testing.T, rules Rules, platform string, from, to snapshot) (text string, list []Finding, err error) {
+func buildBy(t *testing.T, rules Rules, platform string, from, to updatetest.Tree) (text string, list []Finding, err error) {
 	t.Helper()
 	f, o := releases(t, from, to)
 	r := fastRecipe(rules)
@@ -17,15 +20,15 @@ func buildBy(t *testing.T, rules Rules, platform string, from, to snapshot) (tex
 	if err != nil {
 		return "", rep.Findings, err
 	}
-	return string(decompressed(t, writeMAR(t, a), ManifestV3.Name())), rep.Findings, nil
+	return string(updatetest.Content(t, updatetest.Write(t, a), updater.ManifestV3.Name())), rep.Findings, nil
 }
 
 // Lines that Windows takes for something else are left out where the update may get there, and each is named.
 func TestRemovedFilesByPlatform(t *testing.T) {
 	t.Parallel()
 	lines := []string{`C:\x`, `\\srv\x`, `c:x`, `d:/`, `\x`, `dir\old`, "con.txt", "aux/*", "x.", "y ./z", "q?", "XUL.dll", "Xul.DLL/*", "LIB/"}
-	from := snapshot{"xul.dll": file0("1"), "lib/a": file0("a")}
-	to := snapshot{"xul.dll": file0("2"), "lib/a": file0("a"), "removed-files": file0(strings.Join(lines, "\n") + "\nfine\nsub/fine\n")}
+	from := updatetest.Tree{"xul.dll": updatetest.File("1"), "lib/a": updatetest.File("a")}
+	to := updatetest.Tree{"xul.dll": updatetest.File("2"), "lib/a": updatetest.File("a"), "removed-files": updatetest.File(strings.Join(lines, "\n") + "\nfine\nsub/fine\n")}
 	kept := func(text string) (out []string) {
 		for line := range strings.Lines(text) {
 			if strings.HasPrefix(line, "rm") || strings.HasPrefix(line, "remove") {
@@ -60,12 +63,12 @@ func TestRemovedFilesByPlatform(t *testing.T) {
 // As the release of the report: drive letters and another machine's share.
 func TestReportRemovedFilesOfWindows(t *testing.T) {
 	t.Parallel()
-	from, to := openMAR(t, "testdata", "reports", "removed-files-win", "from.mar"), openMAR(t, "testdata", "reports", "removed-files-win", "to.mar")
+	from, to := updatetest.Open(t, "testdata", "reports", "removed-files-win", "from.mar"), updatetest.Open(t, "testdata", "reports", "removed-files-win", "to.mar")
 	a, rep, err := Build(t.Context(), from, to, DefaultRecipe(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := string(decompressed(t, writeMAR(t, a), ManifestV3.Name()))
+	text := string(updatetest.Content(t, updatetest.Write(t, a), updater.ManifestV3.Name()))
 	if strings.Contains(text, `\`) || !rep.Verified {
 		t.Errorf("got\n%s", text)
 	}
@@ -83,9 +86,9 @@ func TestReportRemovedFilesOfWindows(t *testing.T) {
 func TestPrecompleteByPlatform(t *testing.T) {
 	t.Parallel()
 	for _, line := range []string{`remove "C:\x"`, `remove "\\srv\x"`, `rmdir "c:x/"`} {
-		tree := snapshot{"a": file0(""), "precomplete": file0(line + "\n")}.tree()
+		tree := updatetest.Tree{"a": updatetest.File(""), "precomplete": updatetest.File(line + "\n")}.FS()
 		for platform, want := range map[string]bool{PlatformWindows: true, "": true, PlatformLinux: false, PlatformMacOS: false} {
-			_, rep, err := Pack(t.Context(), tree, PackOptions{Product: testProduct, Platform: platform})
+			_, rep, err := Pack(t.Context(), tree, PackOptions{Product: updatetest.TestProduct, Platform: platform})
 			if got := errors.Is(err, ErrRefused) && has(rep.Broken(), KindPrecomplete, Broken, "precomplete"); got != want {
 				t.Errorf("%s on %q: got %v", line, platform, err)
 			}
@@ -100,16 +103,16 @@ func TestSpellingsOfOneName(t *testing.T) {
 	everywhere := []string{PlatformLinux, PlatformWindows, PlatformMacOS, ""}
 	for _, tt := range []struct {
 		name     string
-		from, to snapshot
+		from, to updatetest.Tree
 		kind     Kind
 		on       []string
 	}{
-		{"normalisation in TO", snapshot{}, snapshot{composed: file0("1"), split: file0("2")}, KindNormalization, []string{PlatformMacOS, ""}},
-		{"normalisation across", snapshot{composed: file0("1")}, snapshot{split: file0("1")}, KindNormalization, []string{PlatformMacOS, ""}},
-		{"case and normalisation across", snapshot{"d/É.txt": file0("1")}, snapshot{split: file0("1")}, KindNormalization, []string{PlatformMacOS, ""}},
-		{"case across", snapshot{"A": file0("1")}, snapshot{"a": file0("1")}, KindCase, []string{PlatformWindows, PlatformMacOS, ""}},
-		{"file to directory by case", snapshot{"P": file0("1")}, snapshot{"p/q": file0("1")}, KindFileToDirectory, []string{PlatformWindows, PlatformMacOS, ""}},
-		{"directory to file by normalisation", snapshot{"é/a": file0("1")}, snapshot{"e\u0301": file0("1")}, KindDirectoryToFile, []string{PlatformMacOS, ""}},
+		{"normalisation in TO", updatetest.Tree{}, updatetest.Tree{composed: updatetest.File("1"), split: updatetest.File("2")}, KindNormalization, []string{PlatformMacOS, ""}},
+		{"normalisation across", updatetest.Tree{composed: updatetest.File("1")}, updatetest.Tree{split: updatetest.File("1")}, KindNormalization, []string{PlatformMacOS, ""}},
+		{"case and normalisation across", updatetest.Tree{"d/É.txt": updatetest.File("1")}, updatetest.Tree{split: updatetest.File("1")}, KindNormalization, []string{PlatformMacOS, ""}},
+		{"case across", updatetest.Tree{"A": updatetest.File("1")}, updatetest.Tree{"a": updatetest.File("1")}, KindCase, []string{PlatformWindows, PlatformMacOS, ""}},
+		{"file to directory by case", updatetest.Tree{"P": updatetest.File("1")}, updatetest.Tree{"p/q": updatetest.File("1")}, KindFileToDirectory, []string{PlatformWindows, PlatformMacOS, ""}},
+		{"directory to file by normalisation", updatetest.Tree{"é/a": updatetest.File("1")}, updatetest.Tree{"e\u0301": updatetest.File("1")}, KindDirectoryToFile, []string{PlatformMacOS, ""}},
 	} {
 		for _, platform := range everywhere {
 			_, list, err := buildBy(t, RulesStrict, platform, tt.from, tt.to)
@@ -123,7 +126,7 @@ func TestSpellingsOfOneName(t *testing.T) {
 
 func TestReportNormalisation(t *testing.T) {
 	t.Parallel()
-	from, to := openMAR(t, "testdata", "reports", "nfd", "m0.mar"), openMAR(t, "testdata", "reports", "nfd", "m1.mar")
+	from, to := updatetest.Open(t, "testdata", "reports", "nfd", "m0.mar"), updatetest.Open(t, "testdata", "reports", "nfd", "m1.mar")
 	_, rep, err := Build(t.Context(), from, to, DefaultRecipe(), nil)
 	if !errors.Is(err, ErrRefused) || !has(rep.Broken(), KindNormalization, Broken, "Contents/Resources/e\u0301.txt") {
 		t.Errorf("got %v, want it refused for its names", err)

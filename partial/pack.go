@@ -11,6 +11,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/senbonzakura/senbonzakura/partial/updater"
+
+	"github.com/senbonzakura/senbonzakura/internal/stream"
 	"github.com/senbonzakura/senbonzakura/internal/version"
 	"github.com/senbonzakura/senbonzakura/mar"
 )
@@ -27,7 +30,7 @@ type PackOptions struct {
 	// Compression of members.
 	Compression Compression
 	// Manifests to write, in the order of their entries; nil means ManifestV3 alone.
-	Manifests []ManifestVersion
+	Manifests []updater.ManifestVersion
 	// Precomplete says where the list of installed files comes from.
 	Precomplete PrecompleteSource
 	// SkipLinks leaves out symbolic links and other files that are not regular, instead of refusing them.
@@ -100,15 +103,15 @@ type packed struct {
 	size    int64
 	mode    fs.FileMode
 	data    []byte // the content, where it does not come from the tree
-	member  *member
+	member  *updater.Member
 	seconds float64
 }
 
 func (p *packer) pack(ctx context.Context) (*mar.Archive, error) {
 	p.report.Recipe = "pack"
 	p.report.RecipeID = fmt.Sprintf("pack/1 files=%s arch=%q", p.recipe.Compression.Files.ID(), p.recipe.Arch)
-	to := &release{what: "tree", files: make(map[string]*member), lim: Limits{}.withDefaults()}
-	from := &release{what: "nothing", files: make(map[string]*member)}
+	to := &release{what: "tree", files: make(map[string]*updater.Member), lim: updater.Limits{}.WithDefaults()}
+	from := &release{what: "nothing", files: make(map[string]*updater.Member)}
 	p.checks = &checks{from: from, to: to, platform: p.opts.Platform}
 	if err := p.walk(ctx); err != nil {
 		return nil, err
@@ -117,7 +120,7 @@ func (p *packer) pack(ctx context.Context) (*mar.Archive, error) {
 		return nil, err
 	}
 	for n, f := range p.found {
-		to.files[n] = &member{name: n, mode: f.mode}
+		to.files[n] = &updater.Member{Name: n, Mode: f.mode}
 		to.names = append(to.names, n)
 	}
 	reverse(to.names)
@@ -179,7 +182,7 @@ func (p *packer) walk(ctx context.Context) error {
 		for dir := parent(name); !filled[dir]; dir = parent(dir) {
 			filled[dir] = true
 		}
-		if isManifestName(name) {
+		if updater.IsManifestName(name) {
 			p.checks.add(Finding{Kind: KindManifest, Severity: Note, Path: name, Message: "is named like an update's manifest and is left out, as packaging does"})
 			return nil
 		}
@@ -215,9 +218,9 @@ func (p *packer) read(name string) ([]byte, error) {
 		return nil, err
 	}
 	defer r.Close() //nolint:errcheck // only read
-	data, err := io.ReadAll(io.LimitReader(r, manifestLimit+1))
-	if err == nil && len(data) > manifestLimit {
-		err = fmt.Errorf("%q: %w: more than %d bytes", name, ErrLimit, manifestLimit)
+	data, err := io.ReadAll(io.LimitReader(r, updater.ManifestLimit+1))
+	if err == nil && len(data) > updater.ManifestLimit {
+		err = fmt.Errorf("%q: %w: more than %d bytes", name, updater.ErrLimit, updater.ManifestLimit)
 	}
 	return data, err
 }
@@ -225,7 +228,7 @@ func (p *packer) read(name string) ([]byte, error) {
 // precomplete finds or makes the list of installed files.
 func (p *packer) precomplete() error {
 	name := ""
-	for _, n := range precompleteNames {
+	for _, n := range updater.PrecompleteNames {
 		if p.found[n] != nil {
 			name = n
 			break
@@ -244,10 +247,10 @@ func (p *packer) precomplete() error {
 		return nil
 	}
 	if name == "" {
-		name = precompleteNames[0]
+		name = updater.PrecompleteNames[0]
 		for n := range p.found {
 			if strings.HasPrefix(n, "Contents/MacOS/") {
-				name = precompleteNames[1]
+				name = updater.PrecompleteNames[1]
 				break
 			}
 		}
@@ -289,8 +292,8 @@ func (p *packer) stale(name string, text []byte) {
 	}
 }
 
-func (p *packer) instructions() ([]Instruction, error) {
-	var list []Instruction
+func (p *packer) instructions() ([]updater.Instruction, error) {
+	var list []updater.Instruction
 	for _, n := range p.names {
 		list = append(list, addInstruction(n))
 	}
@@ -311,7 +314,7 @@ func (p *packer) instructions() ([]Instruction, error) {
 func (p *packer) compress(ctx context.Context) error {
 	var total int64
 	jobs := make([]job, 0, len(p.names))
-	steps := &progress{step: StepCompress, call: p.opts.Progress}
+	steps := newCounter(StepCompress, p.opts.Progress)
 	for _, n := range p.names {
 		f := p.found[n]
 		total += f.size
@@ -323,12 +326,11 @@ func (p *packer) compress(ctx context.Context) error {
 				return fmt.Errorf("pack %q: %w", f.name, err)
 			}
 			f.seconds = time.Since(start).Seconds()
-			steps.add(f.name, f.size)
+			steps.Add(f.name, f.size)
 			return nil
 		}})
 	}
-	steps.total = total
-	steps.add("", 0)
+	steps.Start(total)
 	return runJobs(ctx, workerCount(p.opts.Workers), p.opts.Memory, jobs)
 }
 
@@ -347,7 +349,7 @@ func (p *packer) compressFile(ctx context.Context, f *packed, content Content) e
 	if err != nil {
 		return err
 	}
-	n, err := io.Copy(w, contextReader{ctx, src})
+	n, err := io.Copy(w, stream.NewReader(ctx, src))
 	if err != nil {
 		return err
 	}
@@ -357,16 +359,16 @@ func (p *packer) compressFile(ctx context.Context, f *packed, content Content) e
 	if n != f.size {
 		return fmt.Errorf("the file had %d bytes and now has %d: it changed while it was read", f.size, n)
 	}
-	f.member = newMember(f.name, f.mode, buf.Bytes())
-	return accepted(f.member, p.recipe.Compression.Format)
+	f.member = updater.NewMember(f.name, f.mode, buf.Bytes())
+	return updater.Accepted(f.member, p.recipe.Compression.Format)
 }
 
 // archive puts everything together.
-func (p *packer) archive(list []Instruction) (*mar.Archive, error) {
+func (p *packer) archive(list []updater.Instruction) (*mar.Archive, error) {
 	a := &mar.Archive{Product: p.opts.Product}
 	for _, v := range p.recipe.Manifests {
-		m := &Manifest{Type: "complete", Instructions: list}
-		if v == ManifestV2 {
+		m := &updater.Manifest{Type: "complete", Instructions: list}
+		if v == updater.ManifestV2 {
 			m.Instructions = versionTwo(list, true)
 		}
 		text := m.String()
@@ -382,21 +384,21 @@ func (p *packer) archive(list []Instruction) (*mar.Archive, error) {
 	}
 	for i, n := range p.names {
 		f := p.found[n]
-		a.Entries = append(a.Entries, f.member.entry())
+		a.Entries = append(a.Entries, f.member.Entry())
 		why := "file of the tree"
 		if f.data != nil {
 			why = "made from the tree's list of files"
 		}
 		p.report.Files = append(p.report.Files, FileReport{
 			Path: n, Action: ActionAdd, Why: why, Instruction: list[i].String(), OldSize: -1, NewSize: f.size,
-			FullSize: f.member.size, Size: f.member.size, Seconds: f.seconds,
+			FullSize: f.member.Size, Size: f.member.Size, Seconds: f.seconds,
 		})
 	}
 	size := a.Size()
 	if size < 0 {
 		_, err := a.WriteTo(io.Discard)
 		if errors.Is(err, mar.ErrLimit) {
-			return nil, &RefusedError{Findings: []Finding{{Kind: KindSize, Severity: Broken, Code: CodeRead, Message: err.Error()}}}
+			return nil, &RefusedError{Findings: []Finding{{Kind: KindSize, Severity: Broken, Code: updater.CodeRead, Message: err.Error()}}}
 		}
 		return nil, fmt.Errorf("pack: lay out the archive: %w", err)
 	}

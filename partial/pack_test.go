@@ -10,6 +10,9 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"github.com/senbonzakura/senbonzakura/partial/internal/updatetest"
+	"github.com/senbonzakura/senbonzakura/partial/updater"
+
 	"github.com/senbonzakura/senbonzakura/internal/testkit"
 	"github.com/senbonzakura/senbonzakura/internal/xz"
 	"github.com/senbonzakura/senbonzakura/mar"
@@ -20,13 +23,13 @@ func TestPackReference(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"from", "to"} {
 		tree := os.DirFS(testkit.Shared(t, "testdata", "packaging", name))
-		want := openMAR(t, "testdata", "packaging", "update-packaging-"+name+".complete.mar")
+		want := updatetest.Open(t, "testdata", "packaging", "update-packaging-"+name+".complete.mar")
 		product := mar.Product{Channel: "test-channel", Version: "2.0"}
 		a, rep, err := Pack(t.Context(), tree, PackOptions{Product: &product, Arch: "x86"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := writeMAR(t, a)
+		got := updatetest.Write(t, a)
 		sameAsReference(t, got, want)
 		if len(rep.Broken()) > 0 || rep.Size != got.Size() {
 			t.Errorf("got report %+v", rep)
@@ -39,19 +42,19 @@ func TestPackPrecomplete(t *testing.T) {
 	own := "remove \"precomplete\"\nremove \"a\"\n"
 	tests := []struct {
 		name   string
-		tree   snapshot
+		tree   updatetest.Tree
 		source PrecompleteSource
 		at     string
 		want   string
 		note   bool
 	}{
-		{"made", snapshot{"a": file0("")}, PrecompleteAuto, "precomplete", own, false},
-		{"taken", snapshot{"a": file0(""), "precomplete": file0("remove \"a\"\n")}, PrecompleteAuto, "precomplete", "remove \"a\"\n", true},
-		{"complete", snapshot{"a": file0(""), "precomplete": file0(own)}, PrecompleteTake, "precomplete", own, false},
-		{"replaced", snapshot{"a": file0(""), "precomplete": file0("junk")}, PrecompleteGenerate, "precomplete", own, false},
+		{"made", updatetest.Tree{"a": updatetest.File("")}, PrecompleteAuto, "precomplete", own, false},
+		{"taken", updatetest.Tree{"a": updatetest.File(""), "precomplete": updatetest.File("remove \"a\"\n")}, PrecompleteAuto, "precomplete", "remove \"a\"\n", true},
+		{"complete", updatetest.Tree{"a": updatetest.File(""), "precomplete": updatetest.File(own)}, PrecompleteTake, "precomplete", own, false},
+		{"replaced", updatetest.Tree{"a": updatetest.File(""), "precomplete": updatetest.File("junk")}, PrecompleteGenerate, "precomplete", own, false},
 		{
 			"macOS",
-			snapshot{"Contents/MacOS/firefox": fileX("")},
+			updatetest.Tree{"Contents/MacOS/firefox": updatetest.Program("")},
 			PrecompleteAuto, "Contents/Resources/precomplete",
 			"remove \"Contents/Resources/precomplete\"\nremove \"Contents/MacOS/firefox\"\nrmdir \"Contents/Resources/\"\nrmdir \"Contents/MacOS/\"\nrmdir \"Contents/\"\n", false,
 		},
@@ -59,11 +62,11 @@ func TestPackPrecomplete(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			a, rep, err := Pack(t.Context(), tt.tree.tree(), PackOptions{Product: testProduct, Precomplete: tt.source})
+			a, rep, err := Pack(t.Context(), tt.tree.FS(), PackOptions{Product: updatetest.TestProduct, Precomplete: tt.source})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := string(decompressed(t, writeMAR(t, a), tt.at)); got != tt.want {
+			if got := string(updatetest.Content(t, updatetest.Write(t, a), tt.at)); got != tt.want {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
 			if got := len(rep.Findings) > 0; got != tt.note {
@@ -113,16 +116,16 @@ func TestPackLeavesOut(t *testing.T) {
 		"updatev3.manifest": {Data: []byte("x")}, "sub/update.manifest": {Data: []byte("x")},
 		"removed-files": {Data: []byte("a\ngone\n../up\nsub/*\n")},
 	}
-	a, rep, err := Pack(t.Context(), tree, PackOptions{Product: testProduct, SkipLinks: true})
+	a, rep, err := Pack(t.Context(), tree, PackOptions{Product: updatetest.TestProduct, SkipLinks: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := writeMAR(t, a)
-	if want := []string{"updatev3.manifest", "removed-files", "precomplete", "a"}; !slices.Equal(entryNames(got), want) {
-		t.Errorf("got entries %q, want %q", entryNames(got), want)
+	got := updatetest.Write(t, a)
+	if want := []string{"updatev3.manifest", "removed-files", "precomplete", "a"}; !slices.Equal(updatetest.Names(got), want) {
+		t.Errorf("got entries %q, want %q", updatetest.Names(got), want)
 	}
 	want := "type \"complete\"\nadd \"removed-files\"\nadd \"precomplete\"\nadd \"a\"\nrmrfdir \"sub/\"\nremove \"gone\"\n"
-	if got := string(decompressed(t, got, "updatev3.manifest")); got != want {
+	if got := string(updatetest.Content(t, got, "updatev3.manifest")); got != want {
 		t.Errorf("got manifest\n%s\nwant\n%s", got, want)
 	}
 	var kinds []string
@@ -179,7 +182,7 @@ func TestTrap01And02MembersAreCompressedAsMozillaDoes(t *testing.T) {
 		if dict != 22 {
 			t.Errorf("%v: the dictionary's code is %d, want 22 (8 MiB)", tt, dict)
 		}
-		if err := accepted(newMember("x", 0, out), FormatXZ); err != nil {
+		if err := updater.Accepted(updater.NewMember("x", 0, out), updater.FormatXZ); err != nil {
 			t.Errorf("%v: %v", tt, err)
 		}
 	}
@@ -203,38 +206,34 @@ func TestTrap16SecondStreamIsNotTakenOver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := newMember("a", 0o644, append(slices.Clone(one), two...))
-	var unusable *unusableError
-	if err := accepted(m, FormatXZ); !errors.As(err, &unusable) || !errors.Is(err, xz.ErrRefused) {
+	both := append(slices.Clone(one), two...)
+	m := updater.NewMember("a", 0o644, both)
+	var unusable *updater.UnusableError
+	if err := updater.Accepted(m, updater.FormatXZ); !errors.As(err, &unusable) || !errors.Is(err, xz.ErrRefused) {
 		t.Fatalf("got %v, want it refused", err)
 	}
-	to := writeMAR(t, &mar.Archive{Product: testProduct, Entries: []mar.Entry{
-		mar.BytesEntry("precomplete", 0o644, none), mar.BytesEntry("a", 0o644, m.data),
+	to := updatetest.Write(t, &mar.Archive{Product: updatetest.TestProduct, Entries: []mar.Entry{
+		mar.BytesEntry("precomplete", 0o644, none), mar.BytesEntry("a", 0o644, both),
 	}})
-	a, rep, err := Build(t.Context(), pack(t, snapshot{"precomplete": file0("#")}), to, fastRecipe(RulesStrict), nil)
+	a, rep, err := Build(t.Context(), pack(t, updatetest.Tree{"precomplete": updatetest.File("#")}), to, fastRecipe(RulesStrict), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := writeMAR(t, a)
-	if err := accepted(memberOf(got.Lookup("a")), FormatXZ); err != nil {
+	got := updatetest.Write(t, a)
+	if err := updater.Accepted(updater.MemberOf(got.Lookup("a")), updater.FormatXZ); err != nil {
 		t.Error(err)
 	}
-	if data := decompressed(t, got, "a"); string(data) != "first second" {
+	if data := updatetest.Content(t, got, "a"); string(data) != "first second" {
 		t.Errorf("got %q", data)
 	}
 	if !slices.ContainsFunc(rep.Findings, func(f Finding) bool { return f.Kind == KindMember && f.Path == "a" && f.Severity == Repaired }) {
 		t.Errorf("got findings %v", rep.Findings)
 	}
 	// as an update, the archive would be cut off without an error: Verify says so
-	update := archive(t, "add \"a\"\n", snapshot{"a": file0("x")}).Archive()
-	update.Entries[1] = mar.BytesEntry("a", 0o644, m.data)
-	var ue *UpdateError
-	if err := Verify(t.Context(), pack(t, snapshot{}.with("p", file0(""))), writeMAR(t, update), to, nil); !errors.As(err, &ue) || ue.Code != CodeXZ {
-		t.Errorf("Verify: got %v, want an *UpdateError with code %d", err, CodeXZ)
+	update := updatetest.Archive(t, "add \"a\"\n", updatetest.Tree{"a": updatetest.File("x")}).Archive()
+	update.Entries[1] = mar.BytesEntry("a", 0o644, both)
+	var ue *updater.UpdateError
+	if err := Verify(t.Context(), pack(t, updatetest.Tree{}.With("p", updatetest.File(""))), updatetest.Write(t, update), to, nil); !errors.As(err, &ue) || ue.Code != updater.CodeXZ {
+		t.Errorf("Verify: got %v, want an *UpdateError with code %d", err, updater.CodeXZ)
 	}
-}
-
-func (s snapshot) with(name, value string) snapshot {
-	s[name] = value
-	return s
 }

@@ -1,48 +1,28 @@
 package partial
 
-import "sync"
+import (
+	"github.com/senbonzakura/senbonzakura/internal/progress"
+	"github.com/senbonzakura/senbonzakura/partial/updater"
+)
 
-// Steps of Build, Pack, Verify and Apply, as they stand in events.
+// Steps of Build, Pack and Verify, as they stand in events; those of Apply are [updater.StepStage] and
+// [updater.StepCommit].
 const (
-	StepCompare  = "compare"  // finding out which files changed
+	StepCompare  = "compare"  // finding out which files changed; bytes are counted as they are stored, compressed
 	StepDiff     = "diff"     // making patches
 	StepCompress = "compress" // compressing whole files, in Build the manifests: the update is put together
 	StepVerify   = "verify"   // proving the result
-	StepStage    = "stage"    // preparing files beside the tree
-	StepCommit   = "commit"   // putting them in place
 )
 
-// An Event says how far a job has come. Done and Total count bytes of the files concerned: as they are stored, which is
-// compressed, in StepCompare and StepStage, and uncompressed in the others, but for StepCommit, where they count files.
-type Event struct {
-	Step  string `json:"step"`
-	File  string `json:"file,omitempty"` // the file that was just worked on
-	Done  int64  `json:"done"`
-	Total int64  `json:"total"`
-}
+// An Event says how far a job has come.
+type Event = updater.Event
 
-// progress counts what is done of one step. A nil callback makes it silent. It is safe for concurrent use.
-type progress struct {
-	step  string
-	total int64
-	call  func(Event)
-
-	mu   sync.Mutex
-	done int64
-}
-
-func newProgress(step string, total int64, call func(Event)) *progress {
-	p := &progress{step: step, total: total, call: call}
-	p.add("", 0)
-	return p
-}
-
-func (p *progress) add(file string, n int64) {
-	if p.call == nil {
-		return
+// newCounter returns a counter that reports one step.
+func newCounter(step string, call func(Event)) *progress.Counter {
+	if call == nil {
+		return progress.New(nil)
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.done += n
-	p.call(Event{Step: p.step, File: file, Done: p.done, Total: p.total})
+	return progress.New(func(file string, done, total int64) {
+		call(Event{Step: step, File: file, Done: done, Total: total})
+	})
 }

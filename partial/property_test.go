@@ -15,6 +15,9 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/senbonzakura/senbonzakura/partial/internal/updatetest"
+	"github.com/senbonzakura/senbonzakura/partial/updater"
+
 	"github.com/senbonzakura/senbonzakura/internal/testkit"
 	"github.com/senbonzakura/senbonzakura/mar"
 )
@@ -36,16 +39,16 @@ func someContent(r *rand.Rand) []byte {
 	case 1:
 		return bytes.Repeat([]byte{byte(r.Uint32())}, 1+r.IntN(3000))
 	case 2:
-		return noise(r, 1+r.IntN(20))
+		return updatetest.Noise(r, 1+r.IntN(20))
 	case 3:
-		return bytes.Repeat(noise(r, 1+r.IntN(30)), 1+r.IntN(50))
+		return bytes.Repeat(updatetest.Noise(r, 1+r.IntN(30)), 1+r.IntN(50))
 	}
-	return noise(r, 200+r.IntN(800))
+	return updatetest.Noise(r, 200+r.IntN(800))
 }
 
 // someRelease returns a tree.
-func someRelease(r *rand.Rand) snapshot {
-	s := snapshot{}
+func someRelease(r *rand.Rand) updatetest.Tree {
+	s := updatetest.Tree{}
 	for _, n := range fileNames {
 		if r.IntN(2) == 0 {
 			continue
@@ -76,8 +79,8 @@ func someRemovedFiles(r *rand.Rand) string {
 }
 
 // nextRelease returns what could follow a tree.
-func nextRelease(r *rand.Rand, from snapshot) snapshot {
-	to := snapshot{}
+func nextRelease(r *rand.Rand, from updatetest.Tree) updatetest.Tree {
+	to := updatetest.Tree{}
 	for _, n := range fileNames {
 		v, ok := from[n]
 		switch k := r.IntN(10); {
@@ -86,7 +89,7 @@ func nextRelease(r *rand.Rand, from snapshot) snapshot {
 		case !ok, k == 1:
 			v = "-" + string(someContent(r))
 		case k < 5:
-			v = v[:1] + string(edited(r, []byte(v[1:])))
+			v = v[:1] + string(updatetest.Edited(r, []byte(v[1:])))
 		}
 		if r.IntN(8) == 0 {
 			v = string("-x"[r.IntN(2)]) + v[1:]
@@ -145,9 +148,9 @@ func generated(t *testing.T, seed uint64, sample bool) map[Action]int {
 		t.Errorf("seed %d: %v", seed, err)
 		return nil
 	}
-	packed := func(s snapshot) (*mar.Reader, []byte, error) {
-		a, _, err := Pack(t.Context(), s.tree(), PackOptions{
-			Product: testProduct, Platform: PlatformLinux, Workers: 1, Compression: Compression{Files: stored{}},
+	packed := func(s updatetest.Tree) (*mar.Reader, []byte, error) {
+		a, _, err := Pack(t.Context(), s.FS(), PackOptions{
+			Product: updatetest.TestProduct, Platform: PlatformLinux, Workers: 1, Compression: Compression{Files: stored{}},
 		})
 		if err != nil {
 			return nil, nil, err
@@ -236,21 +239,21 @@ func written(a *mar.Archive) (*mar.Reader, []byte, error) {
 func appliedOnDisk(t *testing.T, from, to, update *mar.Reader, proof *Proof) error {
 	t.Helper()
 	dir := testkit.MemoryDir(t)
-	contents(t, from).write(t, dir)
+	updatetest.Contents(t, from).Write(t, dir)
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	if err := Apply(t.Context(), root, update, nil); err != nil {
+	if err := updater.Apply(t.Context(), root, update, nil); err != nil {
 		return err
 	}
-	got, want := look(t, dir).files(), contents(t, to)
+	got, want := updatetest.Look(t, dir).Files(), updatetest.Contents(t, to)
 	for _, d := range proof.Expected {
 		delete(got, d.Path)
 		delete(want, d.Path)
 	}
-	if diff := diffSnapshots(got, want); diff != "" {
+	if diff := updatetest.DiffSnapshots(got, want); diff != "" {
 		return errors.New("Apply: " + diff)
 	}
 	return nil
@@ -281,25 +284,25 @@ func TestSameBytes(t *testing.T) {
 		size = 3000
 	}
 	for _, n := range []string{"libxul.so", "omni.ja", "firefox"} {
-		fromTree[n] = "x" + string(noise(r, size))
+		fromTree[n] = "x" + string(updatetest.Noise(r, size))
 	}
-	toTree := snapshot{}
+	toTree := updatetest.Tree{}
 	for n, v := range fromTree {
-		toTree[n] = v[:1] + string(edited(r, []byte(v[1:])))
+		toTree[n] = v[:1] + string(updatetest.Edited(r, []byte(v[1:])))
 	}
-	toTree["removed-files"] = file0("")
+	toTree["removed-files"] = updatetest.File("")
 	var first []byte
 	cache := newTestCache()
 	check := func(name string, opts BuildOptions, pack PackOptions) {
 		t.Helper()
-		pack.Product, pack.Platform = testProduct, PlatformLinux
+		pack.Product, pack.Platform = updatetest.TestProduct, PlatformLinux
 		var readers []*mar.Reader
-		for _, s := range []snapshot{fromTree, toTree} {
-			a, _, err := Pack(t.Context(), s.tree(), pack)
+		for _, s := range []updatetest.Tree{fromTree, toTree} {
+			a, _, err := Pack(t.Context(), s.FS(), pack)
 			if err != nil {
 				t.Fatal(err)
 			}
-			readers = append(readers, writeMAR(t, a))
+			readers = append(readers, updatetest.Write(t, a))
 		}
 		a, _, err := Build(t.Context(), readers[0], readers[1], DefaultRecipe(), &opts)
 		if err != nil {
@@ -418,10 +421,10 @@ func TestCacheServesOtherReleases(t *testing.T) {
 func testCacheServesOtherReleases(t *testing.T, memo bool) {
 	t.Helper()
 	long := noisy(20_000)
-	locale := func(name, version string) snapshot {
-		return snapshot{
-			"libxul.so": fileX(long + version), "copy/libxul.so": fileX(long + version), "small": file0("s" + version), "locale.txt": file0(name + version),
-			"huge-change": file0(strings.Repeat(version, 1+len(version)*20_000)),
+	locale := func(name, version string) updatetest.Tree {
+		return updatetest.Tree{
+			"libxul.so": updatetest.Program(long + version), "copy/libxul.so": updatetest.Program(long + version), "small": updatetest.File("s" + version), "locale.txt": updatetest.File(name + version),
+			"huge-change": updatetest.File(strings.Repeat(version, 1+len(version)*20_000)),
 		}
 	}
 	cache := newTestCache()
@@ -474,7 +477,7 @@ func testCacheServesOtherReleases(t *testing.T, memo bool) {
 
 func TestBuildStopsWithItsContext(t *testing.T) {
 	t.Parallel()
-	from, to := releases(t, snapshot{"f": file0(noisy(1000))}, snapshot{"f": file0(noisy(1000) + "x")})
+	from, to := releases(t, updatetest.Tree{"f": updatetest.File(noisy(1000))}, updatetest.Tree{"f": updatetest.File(noisy(1000) + "x")})
 	ctx, cancel := context.WithCancel(t.Context())
 	r := fastRecipe(RulesStrict)
 	r.Differ = cancellingDiffer{cancel}
@@ -484,7 +487,7 @@ func TestBuildStopsWithItsContext(t *testing.T) {
 	if err := Verify(ctx, from, to, to, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("Verify: got %v, want context.Canceled", err)
 	}
-	if _, _, err := Pack(ctx, snapshot{"f": file0("x")}.tree(), PackOptions{}); !errors.Is(err, context.Canceled) {
+	if _, _, err := Pack(ctx, updatetest.Tree{"f": updatetest.File("x")}.FS(), PackOptions{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("Pack: got %v, want context.Canceled", err)
 	}
 }
@@ -510,14 +513,14 @@ func TestRecipeID(t *testing.T) {
 		"platform": func(r *Recipe) { r.Platform = PlatformWindows },
 		"force":    func(r *Recipe) { r.Force = []string{"a"} },
 		"forces":   func(r *Recipe) { r.Force = []string{"a", "b"} },
-		"product":  func(r *Recipe) { r.Product = testProduct },
-		"manifest": func(r *Recipe) { r.Manifests = []ManifestVersion{ManifestV2} },
-		"order":    func(r *Recipe) { r.Manifests = []ManifestVersion{ManifestV3, ManifestV2} },
+		"product":  func(r *Recipe) { r.Product = updatetest.TestProduct },
+		"manifest": func(r *Recipe) { r.Manifests = []updater.ManifestVersion{updater.ManifestV2} },
+		"order":    func(r *Recipe) { r.Manifests = []updater.ManifestVersion{updater.ManifestV3, updater.ManifestV2} },
 		"patches":  func(r *Recipe) { r.Compression.Patches = XZ{Level: LevelFast} },
 		"files":    func(r *Recipe) { r.Compression.Files = XZ{Level: LevelFast} },
-		"bzip2":    func(r *Recipe) { r.Compression = Compression{Format: FormatBzip2} },
+		"bzip2":    func(r *Recipe) { r.Compression = Compression{Format: updater.FormatBzip2} },
 		"differ":   func(r *Recipe) { r.Differ = MozillaRecipe().Differ },
-		"format":   func(r *Recipe) { r.Compression.Format = FormatBzip2 },
+		"format":   func(r *Recipe) { r.Compression.Format = updater.FormatBzip2 },
 	} {
 		r := DefaultRecipe()
 		change(&r)
@@ -532,7 +535,7 @@ func TestRecipeID(t *testing.T) {
 	if a.ID() != b.ID() {
 		t.Errorf("got %s and %s for recipes that give the same", a.ID(), b.ID())
 	}
-	for _, r := range []Recipe{{Rules: "x"}, {Platform: "x"}, {Manifests: []ManifestVersion{1}}, {Compression: Compression{Format: "x"}}} {
+	for _, r := range []Recipe{{Rules: "x"}, {Platform: "x"}, {Manifests: []updater.ManifestVersion{1}}, {Compression: Compression{Format: "x"}}} {
 		if _, _, err := Build(t.Context(), nil, nil, r, nil); err == nil || !strings.Contains(err.Error(), "recipe") {
 			t.Errorf("%+v: got %v", r, err)
 		}

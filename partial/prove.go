@@ -9,7 +9,9 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/senbonzakura/senbonzakura/bsdiff"
+	"github.com/senbonzakura/senbonzakura/partial/updater"
+
+	"github.com/senbonzakura/senbonzakura/internal/stream"
 	"github.com/senbonzakura/senbonzakura/internal/xz"
 	"github.com/senbonzakura/senbonzakura/mar"
 )
@@ -115,9 +117,9 @@ type VerifyOptions struct {
 	// Memory bounds what they hold together; nil means DefaultMemory for this call alone.
 	Memory *Memory
 	// Limits bound what compressed members may cost.
-	Limits Limits
+	Limits updater.Limits
 	// Format is what the updater of FROM reads; "" means what FROM's own members are.
-	Format MemberFormat
+	Format updater.MemberFormat
 	// Progress is told how far the work is, never from two goroutines at once; it must return quickly.
 	Progress func(Event)
 }
@@ -145,7 +147,7 @@ func Prove(ctx context.Context, from, partial, to *mar.Reader, opts *VerifyOptio
 	if opts == nil {
 		opts = &VerifyOptions{}
 	}
-	lim := opts.Limits.withDefaults()
+	lim := opts.Limits.WithDefaults()
 	old, err := openRelease("FROM", from, lim, false)
 	if err != nil {
 		return nil, err
@@ -155,12 +157,12 @@ func Prove(ctx context.Context, from, partial, to *mar.Reader, opts *VerifyOptio
 		return nil, err
 	}
 	p := &prover{
-		from: old, to: target, lim: lim, format: opts.Format, entries: make(map[string]*member),
+		from: old, to: target, lim: lim, format: opts.Format, entries: make(map[string]*updater.Member),
 		workers: workerCount(opts.Workers), memory: opts.Memory, progress: opts.Progress,
 	}
 	for _, f := range partial.Files() {
 		if p.entries[f.Name] == nil {
-			p.entries[f.Name] = memberOf(f)
+			p.entries[f.Name] = updater.MemberOf(f)
 		}
 	}
 	return p.prove(ctx)
@@ -169,9 +171,9 @@ func Prove(ctx context.Context, from, partial, to *mar.Reader, opts *VerifyOptio
 // A prover follows the manifests of an update.
 type prover struct {
 	from, to *release
-	entries  map[string]*member // of the update
-	lim      Limits
-	format   MemberFormat
+	entries  map[string]*updater.Member // of the update
+	lim      updater.Limits
+	format   updater.MemberFormat
 	workers  int
 	memory   *Memory
 	progress func(Event)
@@ -185,23 +187,12 @@ type prover struct {
 }
 
 // fact names the finding that a blob equals a file of TO.
-func fact(b *blob, to string) string { return b.String() + "\x00" + to }
-
-// String names a blob.
-func (b *blob) String() string {
-	switch {
-	case b.base != nil:
-		return "patch " + b.item + "\x00" + b.base.String()
-	case b.item != "":
-		return "item " + b.item
-	}
-	return "file " + b.file
-}
+func fact(b *updater.Blob, to string) string { return b.String() + "\x00" + to }
 
 // A comparison is a blob that has to be held against a file of TO.
 type comparison struct {
-	blob     *blob
-	to       *member
+	blob     *updater.Blob
+	to       *updater.Member
 	manifest string
 	by       string // instruction
 	why      string // the rule that allows a difference
@@ -219,31 +210,31 @@ func (p *prover) prove(ctx context.Context) (*Proof, error) {
 	}
 	proof := &Proof{Files: len(p.to.files)}
 	var todo []comparison
-	needed := make(map[string]Instruction)
-	for v := ManifestV3; v >= ManifestV2; v-- {
+	needed := make(map[string]updater.Instruction)
+	for v := updater.ManifestV3; v >= updater.ManifestV2; v-- {
 		m := p.entries[v.Name()]
 		if m == nil {
-			if v == ManifestV3 && p.entries[ManifestV2.Name()] == nil {
-				return nil, &UpdateError{Code: CodeCrash, Path: v.Name(), Err: errors.New("the archive has no manifest")}
+			if v == updater.ManifestV3 && p.entries[updater.ManifestV2.Name()] == nil {
+				return nil, &updater.UpdateError{Code: updater.CodeCrash, Path: v.Name(), Err: errors.New("the archive has no manifest")}
 			}
 			continue
 		}
-		if err := usable(m, p.format, Instruction{Path: m.name}); err != nil {
+		if err := updater.Usable(m, p.format, updater.Instruction{Path: m.Name}); err != nil {
 			return nil, err
 		}
-		text, err := m.content(ctx, Limits{Member: manifestLimit, Ratio: p.lim.Ratio})
+		text, err := m.Content(ctx, updater.Limits{Member: updater.ManifestLimit, Ratio: p.lim.Ratio})
 		if err != nil {
-			return nil, unpackError(m, Instruction{}, err)
+			return nil, updater.UnpackError(m, updater.Instruction{}, err)
 		}
-		man, err := ParseManifest(text)
+		man, err := updater.ParseManifest(text)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", m.name, err)
+			return nil, fmt.Errorf("%s: %w", m.Name, err)
 		}
 		list, err := p.follow(v, man, proof, len(proof.Manifests) == 0, needed)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", m.name, err)
+			return nil, fmt.Errorf("%s: %w", m.Name, err)
 		}
-		proof.Manifests = append(proof.Manifests, m.name)
+		proof.Manifests = append(proof.Manifests, m.Name)
 		todo = append(todo, list...)
 	}
 	if err := p.run(ctx, todo, needed); err != nil {
@@ -271,41 +262,41 @@ func compareDifferences(a, b Difference) int {
 }
 
 // formatOf says what the updater of a release reads: what its own members are.
-func formatOf(r *release) (MemberFormat, error) {
+func formatOf(r *release) (updater.MemberFormat, error) {
 	for _, n := range r.names {
-		f, err := r.files[n].format()
+		f, err := r.files[n].Format()
 		if err != nil {
 			return "", err
 		}
 		if f == xz.FormatBzip2 {
-			return FormatBzip2, nil
+			return updater.FormatBzip2, nil
 		}
 		if f == xz.FormatXZ {
-			return FormatXZ, nil
+			return updater.FormatXZ, nil
 		}
 	}
-	return FormatXZ, nil
+	return updater.FormatXZ, nil
 }
 
 // follow works out what a manifest does to FROM, reports differences in names and modes, and returns what has to be
 // compared. needed gets the items that are used.
-func (p *prover) follow(v ManifestVersion, man *Manifest, proof *Proof, count bool, needed map[string]Instruction) ([]comparison, error) {
+func (p *prover) follow(v updater.ManifestVersion, man *updater.Manifest, proof *Proof, count bool, needed map[string]updater.Instruction) ([]comparison, error) {
 	before := newMemoryTree(p.from.files, p.from.text)
-	plan, err := simulate(man, before, func(name string) (item, bool) {
+	plan, err := updater.Simulate(man, before, func(name string) (updater.Item, bool) {
 		m := p.entries[name]
 		if m == nil {
-			return item{}, false
+			return updater.Item{}, false
 		}
-		return item{size: m.size, mode: m.mode}, true
+		return updater.Item{Size: m.Size, Mode: m.Mode}, true
 	})
 	if err != nil {
 		return nil, err
 	}
-	for name, ins := range plan.used {
+	for name, ins := range plan.Used {
 		needed[name] = ins
 	}
 	if count {
-		proof.Skipped = len(plan.skipped)
+		proof.Skipped = len(plan.Skipped)
 	}
 	report := func(d Difference) {
 		d.Manifest = v.Name()
@@ -315,36 +306,36 @@ func (p *prover) follow(v ManifestVersion, man *Manifest, proof *Proof, count bo
 	var todo []comparison
 	for _, n := range p.to.names {
 		want := p.to.files[n]
-		c, touched := plan.changes[n]
-		var b *blob
+		c, touched := plan.Changes[n]
+		var b *updater.Blob
 		var executable bool
 		var by string
 		switch {
-		case touched && c.blob != nil:
-			b, by, executable = c.blob, c.by.String(), c.mode&0o100 != 0
-			if !c.moded {
-				executable = p.from.files[n].executable()
+		case touched && c.Blob != nil:
+			b, by, executable = c.Blob, c.By.String(), c.Mode&0o100 != 0
+			if !c.Moded {
+				executable = p.from.files[n].Executable()
 			}
 		case !touched && p.from.files[n] != nil:
-			b, executable = &blob{file: n}, p.from.files[n].executable()
+			b, executable = &updater.Blob{File: n}, p.from.files[n].Executable()
 		default:
 			if touched {
-				by = c.by.String()
+				by = c.By.String()
 			}
 			report(Difference{Path: n, Kind: DiffersMissing, WantSize: 0, Instruction: by})
 			continue
 		}
 		if count {
 			switch {
-			case b.base != nil:
+			case b.Base != nil:
 				proof.Patched++
-			case b.item != "":
+			case b.Item != "":
 				proof.Added++
 			default:
 				proof.Same++
 			}
 		}
-		if executable != want.executable() {
+		if executable != want.Executable() {
 			report(Difference{Path: n, Kind: DiffersExecutable, Instruction: by})
 		}
 		if p.facts[fact(b, n)] {
@@ -359,7 +350,7 @@ func (p *prover) follow(v ManifestVersion, man *Manifest, proof *Proof, count bo
 		if p.to.files[n] != nil {
 			continue
 		}
-		if c, touched := plan.changes[n]; touched && c.blob == nil {
+		if c, touched := plan.Changes[n]; touched && c.Blob == nil {
 			if count {
 				proof.Removed++
 			}
@@ -367,57 +358,43 @@ func (p *prover) follow(v ManifestVersion, man *Manifest, proof *Proof, count bo
 		}
 		report(Difference{Path: n, Kind: DiffersExtra})
 	}
-	for _, n := range plan.order {
-		if c := plan.changes[n]; c.blob != nil && p.to.files[n] == nil && p.from.files[n] == nil {
-			report(Difference{Path: n, Kind: DiffersExtra, Instruction: c.by.String()})
+	for _, n := range plan.Order {
+		if c := plan.Changes[n]; c.Blob != nil && p.to.files[n] == nil && p.from.files[n] == nil {
+			report(Difference{Path: n, Kind: DiffersExtra, Instruction: c.By.String()})
 		}
 	}
 	return todo, nil
 }
 
 // expected says which packaging rule makes a difference one that is meant to be.
-func (p *prover) expected(v ManifestVersion, d Difference, before *memoryTree, plan *plan) string {
-	c, touched := plan.changes[d.Path]
+func (p *prover) expected(v updater.ManifestVersion, d Difference, before *memoryTree, plan *updater.Plan) string {
+	c, touched := plan.Changes[d.Path]
 	if addIfNot(d.Path) && !touched {
 		switch {
-		case v < ManifestV3:
+		case v < updater.ManifestV3:
 			return "updatev2.manifest does not touch channel settings"
 		case p.from.files[d.Path] != nil && d.Kind != DiffersExtra:
 			return "the installed channel settings are kept (add-if-not)"
 		}
 	}
-	if dir, ok := extensionDir(d.Path); ok && d.Kind == DiffersMissing && !before.dirs[dir] && (!touched || c.blob != nil) {
+	if dir, ok := extensionDir(d.Path); ok && d.Kind == DiffersMissing && !before.dirs[dir] && (!touched || c.Blob != nil) {
 		return fmt.Sprintf("%q is not installed, so nothing is added to it (add-if)", dir)
 	}
 	return ""
 }
 
-// usable checks that the updater can unpack an entry, as far as its headers tell.
-func usable(m *member, format MemberFormat, ins Instruction) error {
-	err := accepted(m, format)
-	var unusable *unusableError
-	if errors.As(err, &unusable) {
-		code := CodeXZ
-		if m.size == 0 {
-			code = CodeEntry
-		}
-		return &UpdateError{Code: code, Line: ins.Line, Op: ins.Op, Path: m.name, Err: err}
-	}
-	return err
-}
-
 // run makes the comparisons and unpacks every entry that is used.
-func (p *prover) run(ctx context.Context, todo []comparison, needed map[string]Instruction) error {
+func (p *prover) run(ctx context.Context, todo []comparison, needed map[string]updater.Instruction) error {
 	var jobs []job
 	var total int64
-	steps := &progress{step: StepVerify, call: p.progress}
+	steps := newCounter(StepVerify, p.progress)
 	addJob := func(memory, size int64, name string, run func(ctx context.Context) error) {
 		total += size
 		jobs = append(jobs, job{memory: memory, order: memory, run: func(ctx context.Context, _ *reservation) error {
 			if err := run(ctx); err != nil {
 				return err
 			}
-			steps.add(name, size)
+			steps.Add(name, size)
 			return nil
 		}})
 	}
@@ -427,7 +404,7 @@ func (p *prover) run(ctx context.Context, todo []comparison, needed map[string]I
 	var keys []key
 	read := make(map[string]bool) // items that a comparison unpacks
 	for _, c := range todo {
-		k := key{c.blob.String(), c.to.name}
+		k := key{c.blob.String(), c.to.Name}
 		if same[k] == nil {
 			keys = append(keys, k)
 		}
@@ -442,26 +419,26 @@ func (p *prover) run(ctx context.Context, todo []comparison, needed map[string]I
 		if equal {
 			continue // an item still has to be unpacked, once, below
 		}
-		size, err := c.to.contentSize(p.lim)
+		size, err := c.to.ContentSize(p.lim)
 		if err != nil {
 			return err
 		}
 		memory := min(16*size, 64<<20) + 1<<20 // two decoders
-		for b := c.blob; b != nil; b = b.base {
+		for b := c.blob; b != nil; b = b.Base {
 			m := p.member(b)
-			n := m.size + size // a patched file is about as large as it is to be
-			if b.base == nil {
-				if n, err = m.contentSize(p.lim); err != nil {
+			n := m.Size + size // a patched file is about as large as it is to be
+			if b.Base == nil {
+				if n, err = m.ContentSize(p.lim); err != nil {
 					return p.blame(m, needed, err)
 				}
-				n += m.size
+				n += m.Size
 			}
 			memory += n
-			if b.item != "" {
-				read[b.item] = true
+			if b.Item != "" {
+				read[b.Item] = true
 			}
 		}
-		addJob(memory, size, c.to.name, func(ctx context.Context) error {
+		addJob(memory, size, c.to.Name, func(ctx context.Context) error {
 			err := p.compare(ctx, same[k], needed)
 			p.memory.collect(size)
 			return err
@@ -472,72 +449,62 @@ func (p *prover) run(ctx context.Context, todo []comparison, needed map[string]I
 		if p.sound[name] {
 			continue
 		}
-		if err := usable(m, p.format, ins); err != nil {
+		if err := updater.Usable(m, p.format, ins); err != nil {
 			return err
 		}
 		if read[name] {
 			continue
 		}
-		addJob(8<<20, m.size, name, func(ctx context.Context) error { return p.unpack(ctx, m, ins) })
+		addJob(8<<20, m.Size, name, func(ctx context.Context) error { return p.unpack(ctx, m, ins) })
 	}
-	steps.total = total
-	steps.add("", 0)
+	steps.Start(total)
 	return runJobs(ctx, p.workers, p.memory, jobs)
 }
 
-func (p *prover) member(b *blob) *member {
-	if b.item != "" {
-		return p.entries[b.item]
+func (p *prover) member(b *updater.Blob) *updater.Member {
+	if b.Item != "" {
+		return p.entries[b.Item]
 	}
-	return p.from.files[b.file]
+	return p.from.files[b.File]
 }
 
 // sameStored reports whether a whole file is stored as the same bytes in TO.
 func (p *prover) sameStored(ctx context.Context, c comparison) (bool, error) {
-	if c.blob.base != nil {
+	if c.blob.Base != nil {
 		return false, nil
 	}
 	return sameBytes(ctx, p.member(c.blob), c.to)
 }
 
 // unpack reads an entry to its end.
-func (p *prover) unpack(ctx context.Context, m *member, ins Instruction) error {
-	r, err := m.open(p.lim.xz())
+func (p *prover) unpack(ctx context.Context, m *updater.Member, ins updater.Instruction) error {
+	r, err := m.Open(p.lim)
 	if err == nil {
 		defer r.Close()
-		_, err = io.Copy(io.Discard, contextReader{ctx, r})
+		_, err = io.Copy(io.Discard, stream.NewReader(ctx, r))
 	}
 	if err != nil && ctx.Err() == nil {
-		return unpackError(m, ins, m.failed(err))
+		return updater.UnpackError(m, ins, err)
 	}
 	return err
 }
 
-// unpackError says what the updater reports where an entry cannot be unpacked. It has no limits of its own.
-func unpackError(m *member, ins Instruction, err error) error {
-	e := &UpdateError{Code: CodeXZ, Line: ins.Line, Op: ins.Op, Path: m.name, Err: err}
-	if errors.Is(err, ErrLimit) {
-		e.Code = 0
-	}
-	return e
-}
-
 // blame turns the error of unpacking a member into the updater's, where it is one of the update's entries.
-func (p *prover) blame(m *member, needed map[string]Instruction, err error) error {
-	if ins, ok := needed[m.name]; ok && p.entries[m.name] == m {
-		return unpackError(m, ins, err)
+func (p *prover) blame(m *updater.Member, needed map[string]updater.Instruction, err error) error {
+	if ins, ok := needed[m.Name]; ok && p.entries[m.Name] == m {
+		return updater.UnpackError(m, ins, err)
 	}
 	return err
 }
 
 // compare works out a blob and holds it against a file of TO.
-func (p *prover) compare(ctx context.Context, same []comparison, needed map[string]Instruction) error {
+func (p *prover) compare(ctx context.Context, same []comparison, needed map[string]updater.Instruction) error {
 	c := same[0]
 	got, err := p.materialize(ctx, c.blob, needed)
 	if err != nil {
 		return err
 	}
-	want, err := c.to.open(p.lim.xz())
+	want, err := c.to.Open(p.lim)
 	if err != nil {
 		return fmt.Errorf("TO: %w", err)
 	}
@@ -545,7 +512,7 @@ func (p *prover) compare(ctx context.Context, same []comparison, needed map[stri
 	first, wantSize, err := compareStream(ctx, got, want)
 	if err != nil {
 		if ctx.Err() == nil {
-			err = fmt.Errorf("TO: %w", c.to.failed(err))
+			err = fmt.Errorf("TO: %w", err)
 		}
 		return err
 	}
@@ -556,7 +523,7 @@ func (p *prover) compare(ctx context.Context, same []comparison, needed map[stri
 	defer p.mu.Unlock()
 	for _, c := range same {
 		p.diffs = append(p.diffs, Difference{
-			Manifest: c.manifest, Path: c.to.name, Kind: DiffersContent, Instruction: c.by, Why: c.why,
+			Manifest: c.manifest, Path: c.to.Name, Kind: DiffersContent, Instruction: c.by, Why: c.why,
 			Offset: first, GotSize: int64(len(got)), WantSize: wantSize,
 		})
 	}
@@ -606,74 +573,22 @@ func difference(a, b []byte) int {
 }
 
 // materialize works out a blob in memory.
-func (p *prover) materialize(ctx context.Context, b *blob, needed map[string]Instruction) ([]byte, error) {
+func (p *prover) materialize(ctx context.Context, b *updater.Blob, needed map[string]updater.Instruction) ([]byte, error) {
 	m := p.member(b)
-	if b.base == nil {
-		data, err := m.content(ctx, p.lim)
+	if b.Base == nil {
+		data, err := m.Content(ctx, p.lim)
 		if err != nil {
 			return nil, p.blame(m, needed, err)
 		}
 		return data, nil
 	}
-	old, err := p.materialize(ctx, b.base, needed)
+	old, err := p.materialize(ctx, b.Base, needed)
 	if err != nil {
 		return nil, err
 	}
-	got, err := patchBytes(ctx, old, m, p.lim)
+	got, err := updater.PatchBytes(ctx, old, m, p.lim)
 	if err != nil {
-		return nil, patchError(needed[m.name], m.name, err)
+		return nil, updater.PatchError(needed[m.Name], m.Name, err)
 	}
 	return got, nil
-}
-
-// patchBytes applies the patch in a member to old.
-func patchBytes(ctx context.Context, old []byte, m *member, lim Limits) (got []byte, err error) {
-	err = withPatch(ctx, m, lim, func(patch io.Reader, opts *bsdiff.PatchOptions) error {
-		got, err = bsdiff.PatchBytes(ctx, nil, old, patch, opts)
-		return err
-	})
-	return got, err
-}
-
-// withPatch opens the patch in a member. What is done with it is strict: what the updater would accept although it gives
-// something else than the patch says is refused.
-func withPatch(ctx context.Context, m *member, lim Limits, do func(patch io.Reader, opts *bsdiff.PatchOptions) error) error {
-	// A patch is about as long as what it gives, and at times nothing but zeros: it is bounded by sizes, not by a
-	// ratio. 12 bytes of control for each new byte is more than any differ makes.
-	r, err := m.open(&xz.Limits{Output: 32 + 13*lim.Member, Ratio: -1})
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	in := contextReader{ctx, r}
-	head, err := io.ReadAll(io.LimitReader(in, 32))
-	if err != nil {
-		return err
-	}
-	if err := checkPatch(head); err != nil {
-		return err
-	}
-	return do(io.MultiReader(bytes.NewReader(head), in), &bsdiff.PatchOptions{Limits: bsdiff.Limits{New: lim.Member}})
-}
-
-// patchError says what the updater reports where a patch cannot be applied.
-func patchError(ins Instruction, name string, err error) error {
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return err
-	}
-	e := &UpdateError{Code: Code(bsdiff.UpdaterCode(err)), Line: ins.Line, Op: ins.Op, Path: ins.Path, Err: fmt.Errorf("patch %q: %w", name, err)}
-	var pe *bsdiff.PatchError
-	var xe *xz.Error
-	switch {
-	case errors.Is(err, xz.ErrLimit):
-		e.Code, e.Err = 0, fmt.Errorf("%w: %w", ErrLimit, e.Err)
-	case errors.As(err, &xe):
-		e.Code = CodeXZ
-	case errors.As(err, &pe):
-	case errors.Is(err, ErrPatchFormat), errors.Is(err, ErrLimit):
-		e.Code = 0
-	default:
-		e.Code = CodePatchFormat
-	}
-	return e
 }

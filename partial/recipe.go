@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/senbonzakura/senbonzakura/partial/updater"
+
 	"github.com/senbonzakura/senbonzakura/bsdiff"
 	"github.com/senbonzakura/senbonzakura/mar"
 )
@@ -51,7 +53,7 @@ type Recipe struct {
 	// Compression of members.
 	Compression Compression
 	// Manifests to write, in the order of their entries; nil means ManifestV3 alone.
-	Manifests []ManifestVersion
+	Manifests []updater.ManifestVersion
 	// Arch is the architecture of the product, as Mozilla's scripts spell it: x86, x86_64, aarch64,
 	// macos-x86_64-aarch64. It decides about the filter for whole files and manifests.
 	Arch string
@@ -97,12 +99,12 @@ func (r Recipe) withDefaults() (Recipe, error) {
 	}
 	r.Compression = r.Compression.withDefaults()
 	if len(r.Manifests) == 0 {
-		r.Manifests = []ManifestVersion{ManifestV3}
+		r.Manifests = []updater.ManifestVersion{updater.ManifestV3}
 	}
 	switch {
 	case r.Rules != RulesStrict && r.Rules != RulesScripts:
 		return r, fmt.Errorf("recipe: unknown rules %q", r.Rules)
-	case r.Compression.Format != FormatXZ && r.Compression.Format != FormatBzip2:
+	case r.Compression.Format != updater.FormatXZ && r.Compression.Format != updater.FormatBzip2:
 		return r, fmt.Errorf("recipe: unknown member format %q", r.Compression.Format)
 	}
 	switch r.Platform {
@@ -110,9 +112,9 @@ func (r Recipe) withDefaults() (Recipe, error) {
 	default:
 		return r, fmt.Errorf("recipe: unknown platform %q", r.Platform)
 	}
-	seen := map[ManifestVersion]bool{}
+	seen := map[updater.ManifestVersion]bool{}
 	for _, v := range r.Manifests {
-		if v != ManifestV2 && v != ManifestV3 || seen[v] {
+		if v != updater.ManifestV2 && v != updater.ManifestV3 || seen[v] {
 			return r, fmt.Errorf("recipe: cannot write manifest version %d", v)
 		}
 		seen[v] = true

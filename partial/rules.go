@@ -6,6 +6,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/senbonzakura/senbonzakura/partial/updater"
 )
 
 // The rules of Mozilla's packaging scripts (make_full_update.sh, make_incremental_update.sh, common.sh) about
@@ -61,38 +63,35 @@ func forced(name string, list []string) (why string, ok bool) {
 }
 
 // addInstruction returns the instruction that puts a whole file in.
-func addInstruction(name string) Instruction {
+func addInstruction(name string) updater.Instruction {
 	if addIfNot(name) {
-		return Instruction{Op: OpAddIfNot, Test: name, Path: name}
+		return updater.Instruction{Op: updater.OpAddIfNot, Test: name, Path: name}
 	}
 	if dir, ok := extensionDir(name); ok {
-		return Instruction{Op: OpAddIf, Test: dir, Path: name}
+		return updater.Instruction{Op: updater.OpAddIf, Test: dir, Path: name}
 	}
-	return Instruction{Op: OpAdd, Path: name}
+	return updater.Instruction{Op: updater.OpAdd, Path: name}
 }
 
 // patchInstruction returns the instruction that patches a file with an item.
-func patchInstruction(name, item string) Instruction {
+func patchInstruction(name, item string) updater.Instruction {
 	if dir, ok := extensionDir(name); ok {
-		return Instruction{Op: OpPatchIf, Test: dir, Item: item, Path: name}
+		return updater.Instruction{Op: updater.OpPatchIf, Test: dir, Item: item, Path: name}
 	}
-	return Instruction{Op: OpPatch, Item: item, Path: name}
+	return updater.Instruction{Op: updater.OpPatch, Item: item, Path: name}
 }
 
 // removedFilesNames are where the list of removed files stands; the first that exists counts.
 var removedFilesNames = [...]string{"removed-files", "Contents/Resources/removed-files"}
 
-// precompleteNames are where the list of installed files stands: on macOS it is the second.
-var precompleteNames = [...]string{"precomplete", "Contents/Resources/precomplete"}
-
 // removedFiles turns the lines of removed-files into instructions, in the scripts' order. scripts takes a bar for a
 // blank, and what stands behind a tab for a line of its own even in a comment, as the shell does.
-func removedFiles(text []byte, scripts bool) []Instruction {
+func removedFiles(text []byte, scripts bool) []updater.Instruction {
 	lines := strings.Split(string(text), "\n")
 	slices.SortStableFunc(lines, func(a, b string) int {
 		return cmp.Compare(strings.ReplaceAll(b, " ", "|"), strings.ReplaceAll(a, " ", "|"))
 	})
-	var list []Instruction
+	var list []updater.Instruction
 	for _, line := range lines {
 		line = strings.ReplaceAll(line, "\r", "")
 		if !scripts && strings.HasPrefix(strings.TrimLeft(line, " \t"), "#") {
@@ -107,11 +106,11 @@ func removedFiles(text []byte, scripts bool) []Instruction {
 			switch {
 			case name == "" || name[0] == '#':
 			case strings.HasSuffix(name, "/"):
-				list = append(list, Instruction{Op: OpRmdir, Path: name})
+				list = append(list, updater.Instruction{Op: updater.OpRmdir, Path: name})
 			case strings.HasSuffix(name, "/*"):
-				list = append(list, Instruction{Op: OpRmrfdir, Path: strings.TrimSuffix(name, "*")})
+				list = append(list, updater.Instruction{Op: updater.OpRmrfdir, Path: strings.TrimSuffix(name, "*")})
 			default:
-				list = append(list, Instruction{Op: OpRemove, Path: name})
+				list = append(list, updater.Instruction{Op: updater.OpRemove, Path: name})
 			}
 		}
 	}
@@ -159,14 +158,14 @@ func directories(names []string) []string {
 
 // versionTwo returns the instructions as updatev2.manifest has them: its readers do not know add-if-not.
 // The list of channels is left alone, but for the settings in a complete update, which are simply added.
-func versionTwo(list []Instruction, complete bool) []Instruction {
-	out := make([]Instruction, 0, len(list))
+func versionTwo(list []updater.Instruction, complete bool) []updater.Instruction {
+	out := make([]updater.Instruction, 0, len(list))
 	for _, i := range list {
-		if i.Op == OpAddIfNot {
+		if i.Op == updater.OpAddIfNot {
 			if !complete || path.Base(i.Path) != "update-settings.ini" {
 				continue
 			}
-			i = Instruction{Op: OpAdd, Path: i.Path}
+			i = updater.Instruction{Op: updater.OpAdd, Path: i.Path}
 		}
 		out = append(out, i)
 	}

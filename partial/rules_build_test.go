@@ -7,9 +7,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/senbonzakura/senbonzakura/partial/internal/updatetest"
+	"github.com/senbonzakura/senbonzakura/partial/updater"
 
 	"github.com/senbonzakura/senbonzakura/bsdiff"
 	"github.com/senbonzakura/senbonzakura/internal/testkit"
@@ -23,8 +27,8 @@ func build(tb testing.TB, from, to *mar.Reader, r Recipe, opts *BuildOptions) (*
 	if err != nil {
 		tb.Fatal(err)
 	}
-	got := writeMAR(tb, a)
-	return got, string(decompressed(tb, got, ManifestV3.Name())), rep
+	got := updatetest.Write(tb, a)
+	return got, string(updatetest.Content(tb, got, updater.ManifestV3.Name())), rep
 }
 
 func has(list []Finding, kind Kind, severity Severity, path string) bool {
@@ -36,16 +40,16 @@ func has(list []Finding, kind Kind, severity Severity, path string) bool {
 // pp is a precomplete that never changes, so that it does not get into the way of what is tested.
 const pp = "# none\n"
 
-func releases(tb testing.TB, from, to snapshot) (*mar.Reader, *mar.Reader) {
+func releases(tb testing.TB, from, to updatetest.Tree) (*mar.Reader, *mar.Reader) {
 	tb.Helper()
-	return pack(tb, from.with("precomplete", file0(pp))), pack(tb, to.with("precomplete", file0(pp)))
+	return pack(tb, from.With("precomplete", updatetest.File(pp))), pack(tb, to.With("precomplete", updatetest.File(pp)))
 }
 
 // A patch wins only if it is strictly smaller, both compressed; a tie goes to the whole file.
 func TestTrap03PatchOrFullIsDecidedOnCompressedSizes(t *testing.T) {
 	t.Parallel()
-	from, to := releases(t, snapshot{"f": file0("old")}, snapshot{"f": file0("new content")})
-	full := int(memberOf(to.Lookup("f")).size)
+	from, to := releases(t, updatetest.Tree{"f": updatetest.File("old")}, updatetest.Tree{"f": updatetest.File("new content")})
+	full := int(updater.MemberOf(to.Lookup("f")).Size)
 	for _, tt := range []struct {
 		size int
 		want string
@@ -81,11 +85,11 @@ func (nopWriter) Close() error                { return nil }
 func TestTrap04EntriesStandInTheOrderOfTheManifest(t *testing.T) {
 	t.Parallel()
 	from, to := releases(t,
-		snapshot{"b": file0("b1"), "a/x": file0("x1"), "gone": file0("g")},
-		snapshot{"b": file0("b2"), "a/x": file0("x2"), "z": file0("z"), "a/n": file0("n")})
+		updatetest.Tree{"b": updatetest.File("b1"), "a/x": updatetest.File("x1"), "gone": updatetest.File("g")},
+		updatetest.Tree{"b": updatetest.File("b2"), "a/x": updatetest.File("x2"), "z": updatetest.File("z"), "a/n": updatetest.File("n")})
 	got, text, _ := build(t, from, to, fastRecipe(RulesScripts), nil)
-	if want := []string{"updatev3.manifest", "precomplete", "b", "a/x", "z", "a/n"}; !slices.Equal(entryNames(got), want) {
-		t.Errorf("got entries %q, want %q", entryNames(got), want)
+	if want := []string{"updatev3.manifest", "precomplete", "b", "a/x", "z", "a/n"}; !slices.Equal(updatetest.Names(got), want) {
+		t.Errorf("got entries %q, want %q", updatetest.Names(got), want)
 	}
 	want := "type \"partial\"\nadd \"precomplete\"\nadd \"b\"\nadd \"a/x\"\nadd \"z\"\nadd \"a/n\"\nremove \"gone\"\n"
 	if text != want {
@@ -111,7 +115,7 @@ func (d brokenDiffer) Diff(ctx context.Context, patch io.Writer, old, new []byte
 func TestTrap05PatchResultsAreChecked(t *testing.T) {
 	t.Parallel()
 	old := strings.Repeat("all work and no play makes jack a dull boy\n", 100)
-	from, to := releases(t, snapshot{"f": file0(old + "x" + noisy(500))}, snapshot{"f": file0(old + "y" + noisy(500))})
+	from, to := releases(t, updatetest.Tree{"f": updatetest.File(old + "x" + noisy(500))}, updatetest.Tree{"f": updatetest.File(old + "y" + noisy(500))})
 	for name, breakIt := range map[string]func([]byte) []byte{
 		"other byte":  func(b []byte) []byte { b[50+7]++; return b },
 		"longer dlen": func(b []byte) []byte { b[19]++; return b },
@@ -132,7 +136,7 @@ func TestTrap05PatchResultsAreChecked(t *testing.T) {
 			if rep.Verified || rep.Proof != nil {
 				t.Error("the report says that it is verified")
 			}
-			if err := Verify(t.Context(), from, writeMAR(t, a), to, nil); err == nil {
+			if err := Verify(t.Context(), from, updatetest.Write(t, a), to, nil); err == nil {
 				t.Error("Verify accepts the update")
 			}
 		})
@@ -152,27 +156,27 @@ func noisy(n int) string {
 // Each item may be used once; the updater fails with 6 at the second line.
 func TestTrap06ItemsAreUsedOnce(t *testing.T) {
 	t.Parallel()
-	from := pack(t, snapshot{"a": file0("a")})
-	update := archive(t, "add \"x\"\nadd \"x\"\n", snapshot{"x": file0("x")})
-	var ue *UpdateError
-	if err := Verify(t.Context(), from, update, from, nil); !errors.As(err, &ue) || ue.Code != CodeRead || ue.Line != 2 {
-		t.Errorf("Verify: got %v, want code %d at line 2", err, CodeRead)
+	from := pack(t, updatetest.Tree{"a": updatetest.File("a")})
+	update := updatetest.Archive(t, "add \"x\"\nadd \"x\"\n", updatetest.Tree{"x": updatetest.File("x")})
+	var ue *updater.UpdateError
+	if err := Verify(t.Context(), from, update, from, nil); !errors.As(err, &ue) || ue.Code != updater.CodeRead || ue.Line != 2 {
+		t.Errorf("Verify: got %v, want code %d at line 2", err, updater.CodeRead)
 	}
 	dir := t.TempDir()
-	if err := Apply(t.Context(), openRoot(t, dir), update, nil); !errors.As(err, &ue) || ue.Code != CodeRead {
-		t.Errorf("Apply: got %v, want code %d", err, CodeRead)
+	if err := updater.Apply(t.Context(), updatetest.OpenRoot(t, dir), update, nil); !errors.As(err, &ue) || ue.Code != updater.CodeRead {
+		t.Errorf("Apply: got %v, want code %d", err, updater.CodeRead)
 	}
 	// a line that is skipped uses nothing
-	skipped := archive(t, "add-if \"none\" \"x\"\nadd \"x\"\n", snapshot{"x": file0("x")})
-	if err := Apply(t.Context(), openRoot(t, dir), skipped, nil); err != nil {
+	skipped := updatetest.Archive(t, "add-if \"none\" \"x\"\nadd \"x\"\n", updatetest.Tree{"x": updatetest.File("x")})
+	if err := updater.Apply(t.Context(), updatetest.OpenRoot(t, dir), skipped, nil); err != nil {
 		t.Error(err)
 	}
 
 	// A file that has the name of another one's patch: with the strict rules the patch gets another name.
 	long := noisy(3000)
 	f, to := releases(t,
-		snapshot{"f": file0(long + "1"), "f.patch": file0("mine 1")},
-		snapshot{"f": file0(long + "2"), "f.patch": file0("mine 2")})
+		updatetest.Tree{"f": updatetest.File(long + "1"), "f.patch": updatetest.File("mine 1")},
+		updatetest.Tree{"f": updatetest.File(long + "2"), "f.patch": updatetest.File("mine 2")})
 	_, text, rep := build(t, f, to, fastRecipe(RulesStrict), nil)
 	if !strings.Contains(text, `patch "f.1.patch" "f"`) || !has(rep.Findings, KindItem, Repaired, "f") {
 		t.Errorf("got findings %v and\n%s", rep.Findings, text)
@@ -185,18 +189,18 @@ func TestTrap06ItemsAreUsedOnce(t *testing.T) {
 // A line without its item, and an archive without a manifest, crash the updater.
 func TestTrap07MissingItemsAreFound(t *testing.T) {
 	t.Parallel()
-	from := pack(t, snapshot{"a": file0("a")})
+	from := pack(t, updatetest.Tree{"a": updatetest.File("a")})
 	for name, update := range map[string]*mar.Reader{
-		"add":         archive(t, `add "x"`, nil),
-		"patch":       archive(t, `patch "x" "a"`, nil),
-		"no manifest": writeMAR(t, &mar.Archive{Product: testProduct, Entries: []mar.Entry{memberOf(from.Lookup("a")).entry()}}),
+		"add":         updatetest.Archive(t, `add "x"`, nil),
+		"patch":       updatetest.Archive(t, `patch "x" "a"`, nil),
+		"no manifest": updatetest.Write(t, &mar.Archive{Product: updatetest.TestProduct, Entries: []mar.Entry{updater.MemberOf(from.Lookup("a")).Entry()}}),
 	} {
-		var ue *UpdateError
-		if err := Verify(t.Context(), from, update, from, nil); !errors.As(err, &ue) || ue.Code != CodeCrash {
-			t.Errorf("%s: Verify: got %v, want an *UpdateError with code %d", name, err, CodeCrash)
+		var ue *updater.UpdateError
+		if err := Verify(t.Context(), from, update, from, nil); !errors.As(err, &ue) || ue.Code != updater.CodeCrash {
+			t.Errorf("%s: Verify: got %v, want an *UpdateError with code %d", name, err, updater.CodeCrash)
 		}
-		if err := Apply(t.Context(), openRoot(t, t.TempDir()), update, nil); !errors.As(err, &ue) || ue.Code != CodeCrash {
-			t.Errorf("%s: Apply: got %v, want an *UpdateError with code %d", name, err, CodeCrash)
+		if err := updater.Apply(t.Context(), updatetest.OpenRoot(t, t.TempDir()), update, nil); !errors.As(err, &ue) || ue.Code != updater.CodeCrash {
+			t.Errorf("%s: Apply: got %v, want an *UpdateError with code %d", name, err, updater.CodeCrash)
 		}
 	}
 }
@@ -206,10 +210,10 @@ func TestTrap10FilesAndDirectoriesThatChangePlaces(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		kind     Kind
-		from, to snapshot
+		from, to updatetest.Tree
 	}{
-		{KindFileToDirectory, snapshot{"p": file0("1")}, snapshot{"p/q": file0("2")}},
-		{KindDirectoryToFile, snapshot{"p/q": file0("1")}, snapshot{"p": file0("2")}},
+		{KindFileToDirectory, updatetest.Tree{"p": updatetest.File("1")}, updatetest.Tree{"p/q": updatetest.File("2")}},
+		{KindDirectoryToFile, updatetest.Tree{"p/q": updatetest.File("1")}, updatetest.Tree{"p": updatetest.File("2")}},
 	} {
 		from, to := releases(t, tt.from, tt.to)
 		_, rep, err := Build(t.Context(), from, to, fastRecipe(RulesStrict), nil)
@@ -227,7 +231,7 @@ func TestTrap10FilesAndDirectoriesThatChangePlaces(t *testing.T) {
 		if !has(rep.Broken(), tt.kind, Broken, "p") || rep.Verified || rep.Failure == "" {
 			t.Errorf("scripts: got report %+v", rep)
 		}
-		if err := Verify(t.Context(), from, writeMAR(t, a), to, nil); err == nil {
+		if err := Verify(t.Context(), from, updatetest.Write(t, a), to, nil); err == nil {
 			t.Errorf("Verify accepts %s", tt.kind)
 		}
 	}
@@ -236,7 +240,7 @@ func TestTrap10FilesAndDirectoriesThatChangePlaces(t *testing.T) {
 // failing tools make the scripts exit with 0 and package what there is; here every failure is one.
 func TestTrap11FailuresOfToolsAreFailures(t *testing.T) {
 	t.Parallel()
-	from, to := releases(t, snapshot{"f": file0(noisy(1000))}, snapshot{"f": file0(noisy(1000) + "x")})
+	from, to := releases(t, updatetest.Tree{"f": updatetest.File(noisy(1000))}, updatetest.Tree{"f": updatetest.File(noisy(1000) + "x")})
 	boom := errors.New("tool failed")
 	for _, rules := range []Rules{RulesStrict, RulesScripts} {
 		r := fastRecipe(rules)
@@ -252,7 +256,7 @@ func TestTrap11FailuresOfToolsAreFailures(t *testing.T) {
 			}
 		}
 	}
-	if _, _, err := Pack(t.Context(), failingTree{snapshot{"f": file0("x")}.tree(), boom}, PackOptions{}); !errors.Is(err, boom) {
+	if _, _, err := Pack(t.Context(), failingTree{updatetest.Tree{"f": updatetest.File("x")}.FS(), boom}, PackOptions{}); !errors.Is(err, boom) {
 		t.Errorf("Pack: got %v, want the tree's error", err)
 	}
 }
@@ -303,8 +307,8 @@ func TestTrap12ModeChangesAreDelivered(t *testing.T) {
 	t.Parallel()
 	long := noisy(3000)
 	from, to := releases(t,
-		snapshot{"same": file0("s"), "changed": fileX(long + "1")},
-		snapshot{"same": fileX("s"), "changed": file0(long + "2")})
+		updatetest.Tree{"same": updatetest.File("s"), "changed": updatetest.Program(long + "1")},
+		updatetest.Tree{"same": updatetest.Program("s"), "changed": updatetest.File(long + "2")})
 	_, text, rep := build(t, from, to, fastRecipe(RulesStrict), nil)
 	for _, n := range []string{"same", "changed"} {
 		if !strings.Contains(text, fmt.Sprintf("add \"%s\"\n", n)) || !has(rep.Findings, KindMode, Repaired, n) {
@@ -338,46 +342,46 @@ func TestTrap13HostileNamesAreNotWritten(t *testing.T) {
 		if _, err := a.WriteTo(io.Discard); err == nil {
 			t.Errorf("an archive with %q can be written", n)
 		}
-		var ue *UpdateError
-		update := archive(t, "add \""+n+"\"\n", nil)
-		if err := Apply(t.Context(), openRoot(t, t.TempDir()), update, nil); !errors.As(err, &ue) || ue.Code != CodeParse {
-			t.Errorf("%q: got %v, want code %d", n, err, CodeParse)
+		var ue *updater.UpdateError
+		update := updatetest.Archive(t, "add \""+n+"\"\n", nil)
+		if err := updater.Apply(t.Context(), updatetest.OpenRoot(t, t.TempDir()), update, nil); !errors.As(err, &ue) || ue.Code != updater.CodeParse {
+			t.Errorf("%q: got %v, want code %d", n, err, updater.CodeParse)
 		}
 	}
 }
 
 func TestBuildRefuses(t *testing.T) {
 	t.Parallel()
-	ini := func(version string) string { return file0("[App]\nVersion=" + version + "\n") }
+	ini := func(version string) string { return updatetest.File("[App]\nVersion=" + version + "\n") }
 	tests := []struct {
 		name     string
-		from, to snapshot
+		from, to updatetest.Tree
 		change   func(*Recipe)
 		kind     Kind
-		code     Code
+		code     updater.Code
 	}{
-		{"two dots", snapshot{}, snapshot{"a..b": file0("")}, nil, KindName, CodeParse},
-		{"removed two dots", snapshot{"a..b": file0("")}, snapshot{"x": file0("")}, nil, KindName, CodeParse},
-		{"case", snapshot{}, snapshot{"a": file0(""), "A": file0("")}, func(r *Recipe) { r.Platform = PlatformWindows }, KindCase, 0},
-		{"case changes", snapshot{"a": file0("")}, snapshot{"A": file0("")}, func(r *Recipe) { r.Platform = PlatformMacOS }, KindCase, 0},
-		{"long", snapshot{}, snapshot{strings.Repeat("directory/", 80) + "x": file0("")}, nil, KindPathLength, CodeCrash},
-		{"older", snapshot{"application.ini": ini("2.0")}, snapshot{"application.ini": ini("1.0")}, nil, KindDowngrade, CodeDowngrade},
-		{"older product", snapshot{"application.ini": ini("2.0")}, snapshot{"application.ini": ini("3.0")}, func(r *Recipe) { r.Product = &mar.Product{Channel: "c", Version: "1.9"} }, KindDowngrade, CodeDowngrade},
-		{"bad precomplete", snapshot{}, snapshot{"Contents/Resources/precomplete": file0("")}, nil, "", 0},
+		{"two dots", updatetest.Tree{}, updatetest.Tree{"a..b": updatetest.File("")}, nil, KindName, updater.CodeParse},
+		{"removed two dots", updatetest.Tree{"a..b": updatetest.File("")}, updatetest.Tree{"x": updatetest.File("")}, nil, KindName, updater.CodeParse},
+		{"case", updatetest.Tree{}, updatetest.Tree{"a": updatetest.File(""), "A": updatetest.File("")}, func(r *Recipe) { r.Platform = PlatformWindows }, KindCase, 0},
+		{"case changes", updatetest.Tree{"a": updatetest.File("")}, updatetest.Tree{"A": updatetest.File("")}, func(r *Recipe) { r.Platform = PlatformMacOS }, KindCase, 0},
+		{"long", updatetest.Tree{}, updatetest.Tree{strings.Repeat("directory/", 80) + "x": updatetest.File("")}, nil, KindPathLength, updater.CodeCrash},
+		{"older", updatetest.Tree{"application.ini": ini("2.0")}, updatetest.Tree{"application.ini": ini("1.0")}, nil, KindDowngrade, updater.CodeDowngrade},
+		{"older product", updatetest.Tree{"application.ini": ini("2.0")}, updatetest.Tree{"application.ini": ini("3.0")}, func(r *Recipe) { r.Product = &mar.Product{Channel: "c", Version: "1.9"} }, KindDowngrade, updater.CodeDowngrade},
+		{"bad precomplete", updatetest.Tree{}, updatetest.Tree{"Contents/Resources/precomplete": updatetest.File("")}, nil, "", 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			raw := func(s snapshot) *mar.Reader {
+			raw := func(s updatetest.Tree) *mar.Reader {
 				a := &mar.Archive{Product: &mar.Product{Channel: "c", Version: "1.0"}}
-				for _, n := range sortedNames(s.with("precomplete", file0(pp))) {
+				for _, n := range slices.Sorted(maps.Keys(s.With("precomplete", updatetest.File(pp)))) {
 					packed, err := compress(XZ{Level: LevelFast}, Content{Kind: ContentFile}, []byte(s[n][1:]))
 					if err != nil {
 						t.Fatal(err)
 					}
 					a.Entries = append(a.Entries, mar.BytesEntry(n, 0o644, packed))
 				}
-				return writeMAR(t, a)
+				return updatetest.Write(t, a)
 			}
 			from, to := raw(tt.from), raw(tt.to)
 			r := fastRecipe(RulesStrict)
@@ -417,20 +421,20 @@ func TestBuildRefuses(t *testing.T) {
 
 func TestBuildNeedsProduct(t *testing.T) {
 	t.Parallel()
-	from := pack(t, snapshot{"a": file0("1")})
-	bare := pack(t, snapshot{"a": file0("2")}).Archive()
+	from := pack(t, updatetest.Tree{"a": updatetest.File("1")})
+	bare := pack(t, updatetest.Tree{"a": updatetest.File("2")}).Archive()
 	bare.Product = nil
-	to := writeMAR(t, bare)
+	to := updatetest.Write(t, bare)
 	r := fastRecipe(RulesStrict)
 	if _, _, err := Build(t.Context(), from, to, r, nil); !errors.Is(err, ErrRefused) {
 		t.Errorf("got %v, want ErrRefused", err)
 	}
-	r.Product = testProduct
+	r.Product = updatetest.TestProduct
 	a, _, err := Build(t.Context(), from, to, r, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p, ok := writeMAR(t, a).Product(); !ok || p != *testProduct {
+	if p, ok := updatetest.Write(t, a).Product(); !ok || p != *updatetest.TestProduct {
 		t.Errorf("got product %v", p)
 	}
 }
@@ -459,8 +463,8 @@ func TestBuildRemovedFiles(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			from, to := releases(t,
-				snapshot{"kept": file0("1"), "dir/f": file0("f"), "removed-files": file0("")},
-				snapshot{"kept": file0("2"), "dir/f": file0("f"), "new": file0("n"), "removed-files": file0(tt.line + "\n")})
+				updatetest.Tree{"kept": updatetest.File("1"), "dir/f": updatetest.File("f"), "removed-files": updatetest.File("")},
+				updatetest.Tree{"kept": updatetest.File("2"), "dir/f": updatetest.File("f"), "new": updatetest.File("n"), "removed-files": updatetest.File(tt.line + "\n")})
 			fine := strings.HasPrefix(tt.name, "fine")
 			_, text, rep := build(t, from, to, fastRecipe(RulesStrict), nil)
 			if strings.Contains(text, tt.instruction+"\n") != fine || has(rep.Findings, KindRemovedFiles, Repaired, "") == fine || !rep.Verified {
@@ -484,13 +488,13 @@ func TestBuildRemovedFiles(t *testing.T) {
 func TestVerifyExpectedDifferences(t *testing.T) {
 	t.Parallel()
 	from, to := releases(t,
-		snapshot{"defaults/pref/channel-prefs.js": file0("esr"), "distribution/extensions/have/f": file0("1")},
-		snapshot{
-			"defaults/pref/channel-prefs.js": file0("release"), "distribution/extensions/have/f": file0("2"),
-			"distribution/extensions/have/g": file0("g"), "distribution/extensions/new/f": file0("n"), "distribution/extensions/top.xpi": file0("t"),
+		updatetest.Tree{"defaults/pref/channel-prefs.js": updatetest.File("esr"), "distribution/extensions/have/f": updatetest.File("1")},
+		updatetest.Tree{
+			"defaults/pref/channel-prefs.js": updatetest.File("release"), "distribution/extensions/have/f": updatetest.File("2"),
+			"distribution/extensions/have/g": updatetest.File("g"), "distribution/extensions/new/f": updatetest.File("n"), "distribution/extensions/top.xpi": updatetest.File("t"),
 		})
 	r := fastRecipe(RulesStrict)
-	r.Manifests = []ManifestVersion{ManifestV3, ManifestV2}
+	r.Manifests = []updater.ManifestVersion{updater.ManifestV3, updater.ManifestV2}
 	update, text, rep := build(t, from, to, r, nil)
 	if !rep.Verified {
 		t.Error("not verified")
@@ -529,9 +533,9 @@ func TestVerifyExpectedDifferences(t *testing.T) {
 // Every kind of difference is reported, all at once, with the offset of the first byte that differs.
 func TestVerifyFindsDifferences(t *testing.T) {
 	t.Parallel()
-	from := pack(t, snapshot{"a": file0("12345"), "b": file0("b"), "c": file0("c"), "d": file0("d"), "short": file0("123"), "precomplete": file0(pp)})
-	to := pack(t, snapshot{"a": file0("12x45"), "b": fileX("b"), "d": file0("D"), "e": file0("e"), "short": file0("1234"), "precomplete": file0(pp)})
-	update := archive(t, "add \"x\"\nadd \"d\"\n", snapshot{"x": file0("x"), "d": file0("Dd")})
+	from := pack(t, updatetest.Tree{"a": updatetest.File("12345"), "b": updatetest.File("b"), "c": updatetest.File("c"), "d": updatetest.File("d"), "short": updatetest.File("123"), "precomplete": updatetest.File(pp)})
+	to := pack(t, updatetest.Tree{"a": updatetest.File("12x45"), "b": updatetest.Program("b"), "d": updatetest.File("D"), "e": updatetest.File("e"), "short": updatetest.File("1234"), "precomplete": updatetest.File(pp)})
+	update := updatetest.Archive(t, "add \"x\"\nadd \"d\"\n", updatetest.Tree{"x": updatetest.File("x"), "d": updatetest.File("Dd")})
 	err := Verify(t.Context(), from, update, to, &VerifyOptions{Workers: 3})
 	var ve *VerifyError
 	if !errors.As(err, &ve) || !errors.Is(err, ErrDifferent) {
@@ -560,31 +564,31 @@ func TestVerifyFindsDifferences(t *testing.T) {
 // The instructions that undo each other are followed as the updater does: remove asks what exists before the update.
 func TestVerifyFollowsThePhases(t *testing.T) {
 	t.Parallel()
-	from := pack(t, snapshot{"a": file0("1"), "d/f": file0("f"), "precomplete": file0(pp)})
+	from := pack(t, updatetest.Tree{"a": updatetest.File("1"), "d/f": updatetest.File("f"), "precomplete": updatetest.File(pp)})
 	tests := []struct {
 		name, manifest string
-		to             snapshot
+		to             updatetest.Tree
 	}{
-		{"remove behind add takes the new file", "add \"a\"\nremove \"a\"\n", snapshot{"d/f": file0("f")}},
-		{"remove of a new file does nothing", "add \"n\"\nremove \"n\"\n", snapshot{"a": file0("1"), "d/f": file0("f"), "n": file0("n")}},
-		{"conditions see the tree as it was", "add \"n\"\nadd-if \"n\" \"a\"\n", snapshot{"a": file0("1"), "d/f": file0("f"), "n": file0("n")}},
-		{"rmrfdir goes where it stands", "rmrfdir \"d/\"\nadd \"d/n\"\n", snapshot{"a": file0("1"), "d/n": file0("x")}},
-		{"rmrfdir removes what was, behind an add as well", "add \"d/n\"\nrmrfdir \"d/\"\n", snapshot{"a": file0("1"), "d/n": file0("x")}},
-		{"rmrfdir expands to what is there before", "add \"d/f\"\nrmrfdir \"d/\"\n", snapshot{"a": file0("1")}},
+		{"remove behind add takes the new file", "add \"a\"\nremove \"a\"\n", updatetest.Tree{"d/f": updatetest.File("f")}},
+		{"remove of a new file does nothing", "add \"n\"\nremove \"n\"\n", updatetest.Tree{"a": updatetest.File("1"), "d/f": updatetest.File("f"), "n": updatetest.File("n")}},
+		{"conditions see the tree as it was", "add \"n\"\nadd-if \"n\" \"a\"\n", updatetest.Tree{"a": updatetest.File("1"), "d/f": updatetest.File("f"), "n": updatetest.File("n")}},
+		{"rmrfdir goes where it stands", "rmrfdir \"d/\"\nadd \"d/n\"\n", updatetest.Tree{"a": updatetest.File("1"), "d/n": updatetest.File("x")}},
+		{"rmrfdir removes what was, behind an add as well", "add \"d/n\"\nrmrfdir \"d/\"\n", updatetest.Tree{"a": updatetest.File("1"), "d/n": updatetest.File("x")}},
+		{"rmrfdir expands to what is there before", "add \"d/f\"\nrmrfdir \"d/\"\n", updatetest.Tree{"a": updatetest.File("1")}},
 	}
-	items := snapshot{"a": file0("2"), "n": file0("n"), "d/n": file0("x"), "d/f": file0("g")}
+	items := updatetest.Tree{"a": updatetest.File("2"), "n": updatetest.File("n"), "d/n": updatetest.File("x"), "d/f": updatetest.File("g")}
 	for _, tt := range tests {
-		update := archive(t, tt.manifest, items)
-		to := pack(t, tt.to.with("precomplete", file0(pp)))
+		update := updatetest.Archive(t, tt.manifest, items)
+		to := pack(t, tt.to.With("precomplete", updatetest.File(pp)))
 		if err := Verify(t.Context(), from, update, to, nil); err != nil {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 		dir := t.TempDir()
-		contents(t, from).write(t, dir)
-		if err := Apply(t.Context(), openRoot(t, dir), update, nil); err != nil {
+		updatetest.Contents(t, from).Write(t, dir)
+		if err := updater.Apply(t.Context(), updatetest.OpenRoot(t, dir), update, nil); err != nil {
 			t.Errorf("%s: %v", tt.name, err)
 		}
-		if diff := diffSnapshots(look(t, dir).files(), tt.to); diff != "" {
+		if diff := updatetest.DiffSnapshots(updatetest.Look(t, dir).Files(), tt.to); diff != "" {
 			t.Errorf("%s: Apply:\n%s", tt.name, diff)
 		}
 	}
@@ -593,7 +597,7 @@ func TestVerifyFollowsThePhases(t *testing.T) {
 // A whole file is TO's own member, byte for byte, unless the updater cannot take it.
 func TestBuildTakesMembersOver(t *testing.T) {
 	t.Parallel()
-	from, to := releases(t, snapshot{"a": file0("1")}, snapshot{"a": file0("2"), "raw": file0("r"), "empty": file0("")})
+	from, to := releases(t, updatetest.Tree{"a": updatetest.File("1")}, updatetest.Tree{"a": updatetest.File("2"), "raw": updatetest.File("r"), "empty": updatetest.File("")})
 	raw := to.Archive()
 	for i, e := range raw.Entries {
 		switch e.Name {
@@ -603,13 +607,13 @@ func TestBuildTakesMembersOver(t *testing.T) {
 			raw.Entries[i] = mar.BytesEntry("empty", 0o644, nil)
 		}
 	}
-	to = writeMAR(t, raw)
+	to = updatetest.Write(t, raw)
 	got, _, rep := build(t, from, to, fastRecipe(RulesStrict), nil)
-	same, err := sameBytes(t.Context(), memberOf(got.Lookup("a")), memberOf(to.Lookup("a")))
+	same, err := sameBytes(t.Context(), updater.MemberOf(got.Lookup("a")), updater.MemberOf(to.Lookup("a")))
 	if err != nil || !same {
 		t.Errorf("the member was made anew (%v)", err)
 	}
-	if data := decompressed(t, got, "raw"); string(data) != "not compressed" || got.Lookup("raw").Mode != 0o644 {
+	if data := updatetest.Content(t, got, "raw"); string(data) != "not compressed" || got.Lookup("raw").Mode != 0o644 {
 		t.Errorf("got %q with mode %o", data, got.Lookup("raw").Mode)
 	}
 	if got.Lookup("empty").Size == 0 {
@@ -624,37 +628,37 @@ func TestBuildTakesMembersOver(t *testing.T) {
 func TestBuildBzip2(t *testing.T) {
 	t.Parallel()
 	long := noisy(2000)
-	old, to := releases(t, snapshot{"f": file0(long), "g": file0("1")}, snapshot{"f": file0(long + "x"), "g": file0("2")})
+	old, to := releases(t, updatetest.Tree{"f": updatetest.File(long), "g": updatetest.File("1")}, updatetest.Tree{"f": updatetest.File(long + "x"), "g": updatetest.File("2")})
 	from := old.Archive()
 	for i, e := range from.Entries {
-		packed, err := compress(Bzip2{}, Content{}, decompressed(t, old, e.Name))
+		packed, err := compress(Bzip2{}, Content{}, updatetest.Content(t, old, e.Name))
 		if err != nil {
 			t.Fatal(err)
 		}
 		from.Entries[i] = mar.BytesEntry(e.Name, e.Mode, packed)
 	}
-	r := Recipe{Compression: Compression{Format: FormatBzip2}, Platform: PlatformLinux, Manifests: []ManifestVersion{ManifestV2, ManifestV3}}
-	got, text, rep := build(t, writeMAR(t, from), to, r, nil)
+	r := Recipe{Compression: Compression{Format: updater.FormatBzip2}, Platform: PlatformLinux, Manifests: []updater.ManifestVersion{updater.ManifestV2, updater.ManifestV3}}
+	got, text, rep := build(t, updatetest.Write(t, from), to, r, nil)
 	if !rep.Verified || !strings.Contains(text, `patch "f.patch" "f"`) {
 		t.Errorf("got verified=%v and\n%s", rep.Verified, text)
 	}
 	for _, f := range got.Files() {
-		if err := accepted(memberOf(f), FormatBzip2); err != nil {
+		if err := updater.Accepted(updater.MemberOf(f), updater.FormatBzip2); err != nil {
 			t.Errorf("%s: %v", f.Name, err)
 		}
 	}
-	if err := Verify(t.Context(), writeMAR(t, from), got, to, nil); err != nil {
+	if err := Verify(t.Context(), updatetest.Write(t, from), got, to, nil); err != nil {
 		t.Error(err)
 	}
-	var ue *UpdateError
-	if err := Verify(t.Context(), old, got, to, nil); !errors.As(err, &ue) || ue.Code != CodeXZ {
-		t.Errorf("for an updater that reads xz: got %v, want code %d", err, CodeXZ)
+	var ue *updater.UpdateError
+	if err := Verify(t.Context(), old, got, to, nil); !errors.As(err, &ue) || ue.Code != updater.CodeXZ {
+		t.Errorf("for an updater that reads xz: got %v, want code %d", err, updater.CodeXZ)
 	}
 }
 
 func TestBuildNeedsCompletes(t *testing.T) {
 	t.Parallel()
-	from, to := releases(t, snapshot{"a": file0("1")}, snapshot{"a": file0("2")})
+	from, to := releases(t, updatetest.Tree{"a": updatetest.File("1")}, updatetest.Tree{"a": updatetest.File("2")})
 	update, _, _ := build(t, from, to, fastRecipe(RulesStrict), nil)
 	if _, _, err := Build(t.Context(), update, to, fastRecipe(RulesStrict), nil); err == nil || !strings.Contains(err.Error(), "not a complete update") {
 		t.Errorf("got %v", err)
@@ -662,6 +666,15 @@ func TestBuildNeedsCompletes(t *testing.T) {
 }
 
 // A small archive that unpacks to gigabytes costs neither their time nor their memory.
+func TestVerifyNamesZucchini(t *testing.T) {
+	t.Parallel()
+	complete := updatetest.Open(t, "testdata", "updater", "complete.mar")
+	update := updatetest.Open(t, "testdata", "updater", "partial_zucchini.mar")
+	if err := Verify(t.Context(), complete, update, complete, nil); !errors.Is(err, updater.ErrPatchFormat) || !strings.Contains(err.Error(), "Zucc") {
+		t.Errorf("got %v, want ErrPatchFormat with the format's name", err)
+	}
+}
+
 func TestBombs(t *testing.T) {
 	if testkit.Race {
 		t.Skip("unpacks 64 MiB again and again, which takes a minute with the race detector")
@@ -681,27 +694,27 @@ func TestBombs(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	from := pack(t, snapshot{"a": file0("a")})
+	from := pack(t, updatetest.Tree{"a": updatetest.File("a")})
 	for _, manifest := range []string{"add \"bomb\"\n", "patch \"bomb\" \"a\"\n"} {
-		a := archive(t, manifest, nil).Archive()
+		a := updatetest.Archive(t, manifest, nil).Archive()
 		a.Entries = append(a.Entries, mar.BytesEntry("bomb", 0o644, packed.Bytes()))
-		update := writeMAR(t, a)
+		update := updatetest.Write(t, a)
 		if err := Verify(t.Context(), from, update, from, nil); err == nil {
 			t.Errorf("%s: Verify accepts it", manifest)
 		}
 		dir := t.TempDir()
-		contents(t, from).write(t, dir)
-		before := look(t, dir)
-		if err := Apply(t.Context(), openRoot(t, dir), update, nil); err == nil || diffSnapshots(look(t, dir), before) != "" {
+		updatetest.Contents(t, from).Write(t, dir)
+		before := updatetest.Look(t, dir)
+		if err := updater.Apply(t.Context(), updatetest.OpenRoot(t, dir), update, nil); err == nil || updatetest.DiffSnapshots(updatetest.Look(t, dir), before) != "" {
 			t.Errorf("%s: Apply: got %v", manifest, err)
 		}
 	}
 	a := from.Archive()
 	a.Entries = append(a.Entries, mar.BytesEntry("bomb", 0o644, packed.Bytes()))
-	if _, _, err := Build(t.Context(), writeMAR(t, a), from, fastRecipe(RulesStrict), nil); err != nil {
+	if _, _, err := Build(t.Context(), updatetest.Write(t, a), from, fastRecipe(RulesStrict), nil); err != nil {
 		t.Errorf("a file that is only removed need not be unpacked: %v", err)
 	}
-	if err := Verify(t.Context(), from, archive(t, "add \"b\"\n", snapshot{"b": file0("b")}), writeMAR(t, a), nil); !errors.Is(err, ErrDifferent) {
+	if err := Verify(t.Context(), from, updatetest.Archive(t, "add \"b\"\n", updatetest.Tree{"b": updatetest.File("b")}), updatetest.Write(t, a), nil); !errors.Is(err, ErrDifferent) {
 		t.Errorf("got %v, want ErrDifferent: what is missing need not be unpacked", err)
 	}
 }
@@ -709,17 +722,17 @@ func TestBombs(t *testing.T) {
 // A member that unpacks to more than the limit is refused before it is unpacked.
 func TestBuildLimits(t *testing.T) {
 	t.Parallel()
-	from, to := releases(t, snapshot{"a": file0("1")}, snapshot{"a": file0(strings.Repeat("x", 100_000))})
-	opts := &BuildOptions{Limits: Limits{Member: 50_000}}
-	if _, _, err := Build(t.Context(), from, to, fastRecipe(RulesStrict), opts); !errors.Is(err, ErrLimit) {
+	from, to := releases(t, updatetest.Tree{"a": updatetest.File("1")}, updatetest.Tree{"a": updatetest.File(strings.Repeat("x", 100_000))})
+	opts := &BuildOptions{Limits: updater.Limits{Member: 50_000}}
+	if _, _, err := Build(t.Context(), from, to, fastRecipe(RulesStrict), opts); !errors.Is(err, updater.ErrLimit) {
 		t.Errorf("Build: got %v, want ErrLimit", err)
 	}
-	update := archive(t, "add \"a\"\n", snapshot{"a": file0(strings.Repeat("x", 100_000))})
-	if err := Verify(t.Context(), from, update, to, &VerifyOptions{Limits: opts.Limits}); !errors.Is(err, ErrLimit) {
+	update := updatetest.Archive(t, "add \"a\"\n", updatetest.Tree{"a": updatetest.File(strings.Repeat("x", 100_000))})
+	if err := Verify(t.Context(), from, update, to, &VerifyOptions{Limits: opts.Limits}); !errors.Is(err, updater.ErrLimit) {
 		t.Errorf("Verify: got %v, want ErrLimit", err)
 	}
 	dir := t.TempDir()
-	if err := Apply(t.Context(), openRoot(t, dir), update, &ApplyOptions{Limits: opts.Limits}); err == nil || len(look(t, dir)) > 0 {
-		t.Errorf("Apply: got %v and %v", err, look(t, dir))
+	if err := updater.Apply(t.Context(), updatetest.OpenRoot(t, dir), update, &updater.ApplyOptions{Limits: opts.Limits}); err == nil || len(updatetest.Look(t, dir)) > 0 {
+		t.Errorf("Apply: got %v and %v", err, updatetest.Look(t, dir))
 	}
 }

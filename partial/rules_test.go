@@ -9,6 +9,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/senbonzakura/senbonzakura/partial/internal/updatetest"
+	"github.com/senbonzakura/senbonzakura/partial/updater"
+
 	"github.com/senbonzakura/senbonzakura/internal/testkit"
 )
 
@@ -60,7 +63,7 @@ func TestForced(t *testing.T) {
 // A path of the force list that does nothing is noted, and changes nothing.
 func TestForceOfNoFile(t *testing.T) {
 	t.Parallel()
-	from, to := releases(t, snapshot{"a": file0("1"), "gone": file0("g")}, snapshot{"a": file0("1"), "b": file0("2")})
+	from, to := releases(t, updatetest.Tree{"a": updatetest.File("1"), "gone": updatetest.File("g")}, updatetest.Tree{"a": updatetest.File("1"), "b": updatetest.File("2")})
 	for _, rules := range []Rules{RulesStrict, RulesScripts} {
 		r := fastRecipe(rules)
 		_, plain, _ := build(t, from, to, r, nil)
@@ -143,12 +146,12 @@ func TestPrecomplete(t *testing.T) {
 
 func TestVersionTwo(t *testing.T) {
 	t.Parallel()
-	list := []Instruction{addInstruction("a"), addInstruction("update-settings.ini"), addInstruction("channel-prefs.js")}
-	complete := (&Manifest{Instructions: versionTwo(list, true)}).String()
+	list := []updater.Instruction{addInstruction("a"), addInstruction("update-settings.ini"), addInstruction("channel-prefs.js")}
+	complete := (&updater.Manifest{Instructions: versionTwo(list, true)}).String()
 	if want := "add \"a\"\nadd \"update-settings.ini\"\n"; complete != want {
 		t.Errorf("got %q, want %q", complete, want)
 	}
-	partial := (&Manifest{Instructions: versionTwo(list, false)}).String()
+	partial := (&updater.Manifest{Instructions: versionTwo(list, false)}).String()
 	if want := "add \"a\"\n"; partial != want {
 		t.Errorf("got %q, want %q", partial, want)
 	}
@@ -196,7 +199,7 @@ func TestCheckName(t *testing.T) {
 		{"x.MOZ-Draft", PlatformLinux, ""},
 		{"a\tb", PlatformLinux, KindName},
 		{"x.moz-backup", "", KindName},
-		{workDir + "/x", "", KindName},
+		{updater.WorkDir + "/x", "", KindName},
 		{strings.Repeat("a", 244), PlatformLinux, ""},
 		{strings.Repeat("a", 245), PlatformLinux, KindPathLength},
 		{strings.Repeat("a/", 400) + "a", PlatformLinux, KindPathLength},
@@ -246,7 +249,7 @@ func TestCheckSpelling(t *testing.T) {
 
 func TestErrorsRead(t *testing.T) {
 	t.Parallel()
-	err := error(&UpdateError{Code: CodeRead, Line: 3, Op: OpAdd, Path: "a", Err: errors.New("no such item")})
+	err := error(&updater.UpdateError{Code: updater.CodeRead, Line: 3, Op: updater.OpAdd, Path: "a", Err: errors.New("no such item")})
 	if got, want := err.Error(), `manifest line 3: add "a": no such item (the updater reports "failed: 6")`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}

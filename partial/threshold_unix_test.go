@@ -13,6 +13,9 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/senbonzakura/senbonzakura/partial/internal/updatetest"
+	"github.com/senbonzakura/senbonzakura/partial/updater"
+
 	"github.com/senbonzakura/senbonzakura/cache"
 )
 
@@ -74,20 +77,20 @@ func BenchmarkThreshold(b *testing.B) {
 	for _, size := range []int{256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10} {
 		r := rand.New(rand.NewPCG(1, uint64(size)))
 		old := source(r, size)
-		var members [2]*member
-		for i, content := range [][]byte{old, edited(r, old)} {
+		var members [2]*updater.Member
+		for i, content := range [][]byte{old, updatetest.Edited(r, old)} {
 			packed, err := compress(XZ{Level: Level6}, Content{Kind: ContentFile}, content)
 			if err != nil {
 				b.Fatal(err)
 			}
-			members[i] = newMember("file", 0o644, packed)
+			members[i] = updater.NewMember("file", 0o644, packed)
 		}
 		decide := func(cached bool) decision {
 			recipe, err := DefaultRecipe().withDefaults()
 			if err != nil {
 				b.Fatal(err)
 			}
-			w := &builder{recipe: recipe, lim: Limits{}.withDefaults(), opts: BuildOptions{Memory: NewMemory(DefaultMemory), CacheMinimum: 1}}
+			w := &builder{recipe: recipe, lim: updater.Limits{}.WithDefaults(), opts: BuildOptions{Memory: NewMemory(DefaultMemory), CacheMinimum: 1}}
 			s := &step{name: "file", from: members[0], to: members[1], whole: members[1]}
 			g := &group{steps: []*step{s}}
 			if cached {

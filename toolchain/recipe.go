@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/senbonzakura/senbonzakura/partial/updater"
+
 	"github.com/senbonzakura/senbonzakura/partial"
 )
 
@@ -13,17 +15,17 @@ func applyEra(recipe *partial.Recipe, era Era, rules *Rules) error {
 	for _, m := range era.Manifests {
 		switch m {
 		case 2:
-			recipe.Manifests = append(recipe.Manifests, partial.ManifestV2)
+			recipe.Manifests = append(recipe.Manifests, updater.ManifestV2)
 		case 3:
-			recipe.Manifests = append(recipe.Manifests, partial.ManifestV3)
+			recipe.Manifests = append(recipe.Manifests, updater.ManifestV3)
 		}
 	}
 	slices.Sort(recipe.Manifests)
 	switch era.Compression {
 	case CompressionBzip2:
-		recipe.Compression = partial.Compression{Format: partial.FormatBzip2, Patches: partial.Bzip2{}, Files: partial.Bzip2{}}
+		recipe.Compression = partial.Compression{Format: updater.FormatBzip2, Patches: partial.Bzip2{}, Files: partial.Bzip2{}}
 	case CompressionXZ:
-		recipe.Compression.Format = partial.FormatXZ
+		recipe.Compression.Format = updater.FormatXZ
 	default:
 		return fmt.Errorf("%w: compression %q", ErrRules, era.Compression)
 	}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/senbonzakura/senbonzakura/partial/updater"
+
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/partial"
 )
@@ -331,7 +333,7 @@ type Pair struct {
 	// Recipe is the ID of the recipe that makes it; empty where it is refused.
 	Recipe string `json:"recipe,omitempty"`
 	// Format is how members are compressed; PatchFormats, Signature and Reasons are those of the selection.
-	Format       partial.MemberFormat `json:"format,omitempty"`
+	Format       updater.MemberFormat `json:"format,omitempty"`
 	PatchFormats []string             `json:"patch_formats,omitempty"`
 	Signature    mar.Algorithm        `json:"signature,omitempty"`
 	Reasons      []string             `json:"reasons,omitempty"`

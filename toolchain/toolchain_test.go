@@ -7,11 +7,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/senbonzakura/senbonzakura/partial/updater"
+
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/senbonzakura/senbonzakura/internal/testkit"
 	"github.com/senbonzakura/senbonzakura/mar"
-	"github.com/senbonzakura/senbonzakura/partial"
 )
 
 func build(product, version string, change ...func(*Build)) Build {
@@ -27,50 +28,50 @@ func TestSelectByVersion(t *testing.T) {
 	tests := []struct {
 		name      string
 		from, to  Build
-		format    partial.MemberFormat
-		manifests []partial.ManifestVersion
+		format    updater.MemberFormat
+		manifests []updater.ManifestVersion
 		signature mar.Algorithm
 		patches   []string
 	}{
 		{
 			"before manifest version 3", build("Firefox", "20.0"), build("Firefox", "28.0"),
-			partial.FormatBzip2,
-			[]partial.ManifestVersion{partial.ManifestV2},
+			updater.FormatBzip2,
+			[]updater.ManifestVersion{updater.ManifestV2},
 			mar.RSAPKCS1SHA1,
 			[]string{FormatMBDIFF10},
 		},
 		{
 			"bzip2", build("Firefox", "50.0"), build("Firefox", "57.0.4"),
-			partial.FormatBzip2,
-			[]partial.ManifestVersion{partial.ManifestV2, partial.ManifestV3},
+			updater.FormatBzip2,
+			[]updater.ManifestVersion{updater.ManifestV2, updater.ManifestV3},
 			mar.RSAPKCS1SHA1,
 			[]string{FormatMBDIFF10},
 		},
 		{
 			"xz", build("firefox", "115.0esr"), build("Firefox", "115.1esr"),
-			partial.FormatXZ,
-			[]partial.ManifestVersion{partial.ManifestV3},
+			updater.FormatXZ,
+			[]updater.ManifestVersion{updater.ManifestV3},
 			mar.RSAPKCS1SHA384,
 			[]string{FormatMBDIFF10},
 		},
 		{
 			"zucchini", build("Firefox", "153.5.1"), build("Firefox", "153.6.0"),
-			partial.FormatXZ,
-			[]partial.ManifestVersion{partial.ManifestV3},
+			updater.FormatXZ,
+			[]updater.ManifestVersion{updater.ManifestV3},
 			mar.RSAPKCS1SHA384,
 			[]string{FormatMBDIFF10, FormatZucchini},
 		},
 		{
 			"same version, as for a rebuilt release", build("Thunderbird", "140.0"), build("Thunderbird", "140.0"),
-			partial.FormatXZ,
-			[]partial.ManifestVersion{partial.ManifestV3},
+			updater.FormatXZ,
+			[]updater.ManifestVersion{updater.ManifestV3},
 			mar.RSAPKCS1SHA384,
 			[]string{FormatMBDIFF10, FormatZucchini},
 		},
 		{
 			"a pre-release comes before its release", build("Firefox", "140.0a1"), build("Firefox", "140.0"),
-			partial.FormatXZ,
-			[]partial.ManifestVersion{partial.ManifestV3},
+			updater.FormatXZ,
+			[]updater.ManifestVersion{updater.ManifestV3},
 			mar.RSAPKCS1SHA384,
 			[]string{FormatMBDIFF10},
 		},
@@ -137,7 +138,7 @@ func TestCapabilitiesOutrankVersions(t *testing.T) {
 	if !errors.Is(err, ErrContradiction) || !strings.Contains(err.Error(), "bzip2") || !strings.Contains(err.Error(), "xz") {
 		t.Errorf("got %v, want a contradiction that says bzip2 and xz", err)
 	}
-	for trust, want := range map[Trust]partial.MemberFormat{TrustComplete: partial.FormatBzip2, TrustVersion: partial.FormatXZ} {
+	for trust, want := range map[Trust]updater.MemberFormat{TrustComplete: updater.FormatBzip2, TrustVersion: updater.FormatXZ} {
 		set, err := NewSet(BuiltinRules(), &SetOptions{Trust: trust})
 		if err != nil {
 			t.Fatal(err)
@@ -149,7 +150,7 @@ func TestCapabilitiesOutrankVersions(t *testing.T) {
 	}
 	// Manifests can be read off without a contradiction.
 	sel, err := DefaultSet().Select(build("Firefox", "50.0", shows(Capabilities{Manifests: []int{3}})), build("Firefox", "51.0"))
-	if err != nil || !slices.Equal(sel.Recipe.Manifests, []partial.ManifestVersion{partial.ManifestV3}) {
+	if err != nil || !slices.Equal(sel.Recipe.Manifests, []updater.ManifestVersion{updater.ManifestV3}) {
 		t.Errorf("got manifests %v, %v, want version 3 alone", sel.Recipe.Manifests, err)
 	}
 	// A product without rules is judged by its complete alone.
@@ -158,7 +159,7 @@ func TestCapabilitiesOutrankVersions(t *testing.T) {
 		t.Fatal(err)
 	}
 	sel, err = set.Select(build("Fork", "1.0", shows(old)), build("Fork", "2.0"))
-	if err != nil || sel.Recipe.Compression.Format != partial.FormatBzip2 || sel.Signature != mar.RSAPKCS1SHA1 {
+	if err != nil || sel.Recipe.Compression.Format != updater.FormatBzip2 || sel.Signature != mar.RSAPKCS1SHA1 {
 		t.Errorf("got %v, %v, %v, want bzip2 and SHA-1", sel.Recipe.Compression.Format, sel.Signature, err)
 	}
 }
@@ -224,7 +225,7 @@ func TestLaterRulesReplaceEarlierOnes(t *testing.T) {
 		t.Fatal(err)
 	}
 	sel, err := set.Select(build("Firefox", "140.0"), build("Firefox", "150.0"))
-	if err != nil || sel.Recipe.Compression.Format != partial.FormatBzip2 {
+	if err != nil || sel.Recipe.Compression.Format != updater.FormatBzip2 {
 		t.Errorf("got %v, %v, want the own rules' bzip2", sel.Recipe.Compression.Format, err)
 	}
 	if got := len(set.Products()); got != 2 {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/senbonzakura/senbonzakura/partial/updater"
+
 	"github.com/spf13/cobra"
 
 	"github.com/senbonzakura/senbonzakura/mar"
@@ -421,7 +423,7 @@ the old one, and after a kill another apply finishes or takes back what was begu
 			defer root.Close()
 			p := a.newProgress("apply")
 			defer p.end()
-			err = partial.Apply(cmd.Context(), root, r.Reader, &partial.ApplyOptions{
+			err = updater.Apply(cmd.Context(), root, r.Reader, &updater.ApplyOptions{
 				Progress: func(e partial.Event) { p.set(e.Step, e.Done, e.Total) },
 			})
 			p.end()

@@ -23,6 +23,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/senbonzakura/senbonzakura/partial/updater"
+
 	"github.com/senbonzakura/senbonzakura/internal/atomicfile"
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/partial"
@@ -150,7 +152,7 @@ func run(ctx context.Context) error {
 			return "", err
 		}
 		defer root.Close()
-		return "done", partial.Apply(ctx, root, signed.Reader, nil)
+		return "done", updater.Apply(ctx, root, signed.Reader, nil)
 	}); err != nil {
 		return err
 	}

@@ -1,43 +1,33 @@
-package partial
+package updater
 
 import (
 	"bytes"
 	"context"
 	"errors"
 	"io/fs"
-	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/senbonzakura/senbonzakura/partial/internal/updatetest"
 
 	"github.com/senbonzakura/senbonzakura/bsdiff"
 	"github.com/senbonzakura/senbonzakura/internal/testkit"
 	"github.com/senbonzakura/senbonzakura/mar"
 )
 
-func openRoot(tb testing.TB, dir string) *os.Root {
-	tb.Helper()
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() { root.Close() })
-	return root
-}
-
 // The updater's own test updates, on a real directory.
 func TestApplyUpdaterTests(t *testing.T) {
 	t.Parallel()
-	complete := openMAR(t, "testdata", "updater", "complete.mar")
-	update := openMAR(t, "testdata", "updater", "partial.mar")
+	complete := updatetest.Open(t, "testdata", "updater", "complete.mar")
+	update := updatetest.Open(t, "testdata", "updater", "partial.mar")
 	dir := t.TempDir()
-	contents(t, complete).write(t, dir)
+	updatetest.Contents(t, complete).Write(t, dir)
 	var steps []string
-	err := Apply(t.Context(), openRoot(t, dir), update, &ApplyOptions{Progress: func(e Event) {
+	err := Apply(t.Context(), updatetest.OpenRoot(t, dir), update, &ApplyOptions{Progress: func(e Event) {
 		if len(steps) == 0 || steps[len(steps)-1] != e.Step {
 			steps = append(steps, e.Step)
 		}
@@ -49,29 +39,29 @@ func TestApplyUpdaterTests(t *testing.T) {
 		t.Errorf("got steps %q", got)
 	}
 	exe, png := readShared(t, "partial.exe"), readShared(t, "partial.png")
-	was := contents(t, complete)
-	want := snapshot{
+	was := updatetest.Contents(t, complete)
+	want := updatetest.Tree{
 		"0/": "", "0/00/": "", "2/": "", "2/20/": "", "defaults/": "", "defaults/pref/": "", "distribution/": "", "distribution/extensions/": "",
 		"distribution/extensions/extensions0/": "", "distribution/extensions/extensions1/": "", "searchplugins/": "",
-		"exe0.exe": fileX(exe), "0/0exe0.exe": fileX(exe),
+		"exe0.exe": updatetest.Program(exe), "0/0exe0.exe": updatetest.Program(exe),
 		"defaults/pref/channel-prefs.js": was["defaults/pref/channel-prefs.js"], "update-settings.ini": was["update-settings.ini"],
 		"removed-files": was["removed-files"],
 	}
 	for _, n := range []string{"0/00/00png0.png", "searchplugins/searchpluginspng0.png", "searchplugins/searchpluginspng1.png"} {
-		want[n] = file0(png)
+		want[n] = updatetest.File(png)
 	}
 	for _, f := range update.Files() {
 		if name, ok := strings.CutSuffix(f.Name, ".patch"); ok {
 			if _, ok := want[name]; !ok {
-				want[name] = file0(png)
+				want[name] = updatetest.File(png)
 			}
 			continue
 		}
-		if _, ok := want[f.Name]; !ok && !isManifestName(f.Name) {
-			want[f.Name] = file0(string(decompressed(t, update, f.Name)))
+		if _, ok := want[f.Name]; !ok && !IsManifestName(f.Name) {
+			want[f.Name] = updatetest.File(string(updatetest.Content(t, update, f.Name)))
 		}
 	}
-	if diff := diffSnapshots(look(t, dir), want); diff != "" {
+	if diff := updatetest.DiffSnapshots(updatetest.Look(t, dir), want); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -88,64 +78,67 @@ func readShared(tb testing.TB, name string) string {
 // A complete update removes what the installed precomplete lists, keeps the rest, and adds its files.
 func TestApplyComplete(t *testing.T) {
 	t.Parallel()
-	from := snapshot{"a": file0("old"), "gone/b": file0("old"), "defaults/channel-prefs.js": file0("mine")}
-	to := snapshot{"a": fileX("new"), "c/d": file0("new"), "defaults/channel-prefs.js": file0("theirs")}
+	from := updatetest.Tree{"a": updatetest.File("old"), "gone/b": updatetest.File("old"), "defaults/channel-prefs.js": updatetest.File("mine")}
+	to := updatetest.Tree{"a": updatetest.Program("new"), "c/d": updatetest.File("new"), "defaults/channel-prefs.js": updatetest.File("theirs")}
 	dir := t.TempDir()
-	contents(t, pack(t, from)).write(t, dir)
-	snapshot{"user/own": file0("kept")}.write(t, dir)
-	next := pack(t, to)
-	if err := Apply(t.Context(), openRoot(t, dir), next, nil); err != nil {
+	from.With("precomplete", updatetest.File("remove \"a\"\nremove \"gone/b\"\nremove \"precomplete\"\nrmdir \"gone/\"\n")).Write(t, dir)
+	updatetest.Tree{"user/own": updatetest.File("kept")}.Write(t, dir)
+	to.With("precomplete", updatetest.File("remove \"a\"\nremove \"c/d\"\nremove \"precomplete\"\nrmdir \"c/\"\n"))
+	next := updatetest.Archive(t, `type "complete"
+add "a"
+add "c/d"
+add "precomplete"
+add-if-not "defaults/channel-prefs.js" "defaults/channel-prefs.js"
+`, to)
+	if err := Apply(t.Context(), updatetest.OpenRoot(t, dir), next, nil); err != nil {
 		t.Fatal(err)
 	}
-	want := contents(t, next)
-	want["user/own"], want["defaults/channel-prefs.js"] = file0("kept"), file0("mine")
+	want := updatetest.Contents(t, next)
+	want["user/own"], want["defaults/channel-prefs.js"] = updatetest.File("kept"), updatetest.File("mine")
 	want["user/"], want["c/"], want["defaults/"] = "", "", ""
-	if diff := diffSnapshots(look(t, dir), want); diff != "" {
+	if diff := updatetest.DiffSnapshots(updatetest.Look(t, dir), want); diff != "" {
 		t.Error(diff)
 	}
 }
 
 func TestApplyZucchiniIsNamed(t *testing.T) {
 	t.Parallel()
-	complete := openMAR(t, "testdata", "updater", "complete.mar")
-	update := openMAR(t, "testdata", "updater", "partial_zucchini.mar")
+	complete := updatetest.Open(t, "testdata", "updater", "complete.mar")
+	update := updatetest.Open(t, "testdata", "updater", "partial_zucchini.mar")
 	dir := t.TempDir()
-	contents(t, complete).write(t, dir)
-	before := look(t, dir)
-	err := Apply(t.Context(), openRoot(t, dir), update, nil)
+	updatetest.Contents(t, complete).Write(t, dir)
+	before := updatetest.Look(t, dir)
+	err := Apply(t.Context(), updatetest.OpenRoot(t, dir), update, nil)
 	if !errors.Is(err, ErrPatchFormat) || !strings.Contains(err.Error(), "Zucc") || !strings.Contains(err.Error(), ".patch") {
 		t.Errorf("got %v, want ErrPatchFormat with the file's name", err)
 	}
-	if diff := diffSnapshots(look(t, dir), before); diff != "" {
+	if diff := updatetest.DiffSnapshots(updatetest.Look(t, dir), before); diff != "" {
 		t.Error(diff)
-	}
-	if err := Verify(t.Context(), complete, update, complete, nil); !errors.Is(err, ErrPatchFormat) {
-		t.Errorf("Verify: got %v, want ErrPatchFormat", err)
 	}
 }
 
 // killCase is an update in which everything happens: patches, chains of directories, adds, removals, a file that makes
 // room for a directory, directories that go.
-func killCase(tb testing.TB) (from, to snapshot, update *mar.Reader) {
+func killCase(tb testing.TB) (from, to updatetest.Tree, update *mar.Reader) {
 	tb.Helper()
 	r := rand.New(rand.NewPCG(1, 2))
-	big := noise(r, 4000)
-	from = snapshot{
-		"patched": file0(string(big)), "tool": fileX("tool 1"), "removed": file0("r"), "old/deep/f": file0("f"), "old/g": file0("g"),
-		"becomes": file0("a file"), "same": file0("same"),
+	big := updatetest.Noise(r, 4000)
+	from = updatetest.Tree{
+		"patched": updatetest.File(string(big)), "tool": updatetest.Program("tool 1"), "removed": updatetest.File("r"), "old/deep/f": updatetest.File("f"), "old/g": updatetest.File("g"),
+		"becomes": updatetest.File("a file"), "same": updatetest.File("same"),
 		"old/": "", "old/deep/": "",
 	}
-	next := edited(r, big)
-	to = snapshot{
-		"patched": file0(string(next)), "tool": fileX("tool 2"), "new/deep/f": file0("n"), "new/x": fileX("x"), "becomes/inner": file0("i"),
-		"same": file0("same"),
+	next := updatetest.Edited(r, big)
+	to = updatetest.Tree{
+		"patched": updatetest.File(string(next)), "tool": updatetest.Program("tool 2"), "new/deep/f": updatetest.File("n"), "new/x": updatetest.Program("x"), "becomes/inner": updatetest.File("i"),
+		"same": updatetest.File("same"),
 		"new/": "", "new/deep/": "", "becomes/": "",
 	}
 	var patch bytes.Buffer
 	if err := bsdiff.New(bsdiff.Options{Match: bsdiff.Compatible}).Diff(context.Background(), &patch, big, next); err != nil {
 		tb.Fatal(err)
 	}
-	update = archive(tb, `type "partial"
+	update = updatetest.Archive(tb, `type "partial"
 remove "becomes"
 patch "patched.patch" "patched"
 add "tool"
@@ -157,33 +150,11 @@ remove "old/deep/f"
 remove "old/g"
 rmdir "old/deep/"
 rmdir "old/"
-`, snapshot{
-		"patched.patch": file0(patch.String()), "tool": to["tool"], "new/deep/f": to["new/deep/f"], "new/x": to["new/x"],
+`, updatetest.Tree{
+		"patched.patch": updatetest.File(patch.String()), "tool": to["tool"], "new/deep/f": to["new/deep/f"], "new/x": to["new/x"],
 		"becomes/inner": to["becomes/inner"],
 	})
 	return from, to, update
-}
-
-// archive makes an update of a manifest and items.
-func archive(tb testing.TB, manifest string, items snapshot) *mar.Reader {
-	tb.Helper()
-	a := &mar.Archive{Product: testProduct}
-	add := func(name string, mode fs.FileMode, data string) {
-		packed, err := compress(XZ{Level: LevelFast}, Content{Kind: ContentPatch}, []byte(data))
-		if err != nil {
-			tb.Fatal(err)
-		}
-		a.Entries = append(a.Entries, mar.BytesEntry(name, mode, packed))
-	}
-	add(ManifestV3.Name(), 0o644, manifest)
-	for _, n := range sortedNames(items) {
-		mode := fs.FileMode(0o644)
-		if items[n][0] == 'x' {
-			mode = 0o755
-		}
-		add(n, mode, items[n][1:])
-	}
-	return writeMAR(tb, a)
 }
 
 // A faultFS fails, or kills the process, at one operation.
@@ -327,8 +298,8 @@ func TestApplyFailsAtEveryOperation(t *testing.T) {
 	undone, finished, stuck := 0, 0, 0
 	for at := 1; ; at++ {
 		dir := testkit.MemoryDir(t)
-		from.write(t, dir)
-		root := openRoot(t, dir)
+		from.Write(t, dir)
+		root := updatetest.OpenRoot(t, dir)
 		fsys := &faultFS{filesystem: rootFS{root}, at: at}
 		err := apply(t.Context(), fsys, update, nil)
 		if fsys.count < at {
@@ -338,11 +309,11 @@ func TestApplyFailsAtEveryOperation(t *testing.T) {
 			t.Logf("%d operations: %d undone, %d finished although one failed, %d left to the next run", at-1, undone, finished, stuck)
 			break
 		}
-		got := look(t, dir)
+		got := updatetest.Look(t, dir)
 		switch {
 		case err == nil: // one that does not matter
 			finished++
-			if diff := diffSnapshots(got, to); diff != "" && !strings.Contains(diff, "old/") {
+			if diff := updatetest.DiffSnapshots(got, to); diff != "" && !strings.Contains(diff, "old/") {
 				t.Fatalf("operation %d: no error, and\n%s", at, diff)
 			}
 			continue
@@ -358,11 +329,11 @@ func TestApplyFailsAtEveryOperation(t *testing.T) {
 			}
 			// undoing may be left to the next run only where the fault hit it
 			for n := range got {
-				if strings.HasPrefix(n, workDir) {
+				if strings.HasPrefix(n, WorkDir) {
 					delete(got, n)
 				}
 			}
-			if diff := diffSnapshots(got, from); diff != "" {
+			if diff := updatetest.DiffSnapshots(got, from); diff != "" {
 				t.Fatalf("operation %d: %v, and\n%s", at, err, diff)
 			}
 		}
@@ -370,7 +341,7 @@ func TestApplyFailsAtEveryOperation(t *testing.T) {
 		if err := Apply(t.Context(), root, update, nil); err != nil && !done {
 			t.Fatalf("again after operation %d: %v", at, err)
 		}
-		if diff := diffSnapshots(look(t, dir), to); diff != "" {
+		if diff := updatetest.DiffSnapshots(updatetest.Look(t, dir), to); diff != "" {
 			t.Fatalf("again after operation %d:\n%s", at, diff)
 		}
 	}
@@ -380,7 +351,7 @@ func TestApplyFailsAtEveryOperation(t *testing.T) {
 }
 
 func left(dir string) bool {
-	_, err := os.Lstat(filepath.Join(dir, workDir))
+	_, err := os.Lstat(filepath.Join(dir, WorkDir))
 	return err == nil
 }
 
@@ -390,8 +361,8 @@ func TestApplyFailsWhileUndoing(t *testing.T) {
 	from, to, update := killCase(t)
 	for at := 1; ; at++ {
 		dir := testkit.MemoryDir(t)
-		from.write(t, dir)
-		root := openRoot(t, dir)
+		from.Write(t, dir)
+		root := updatetest.OpenRoot(t, dir)
 		// the last move into place cannot succeed, and then the at-th operation of undoing fails
 		late := &lateFault{faultFS: faultFS{filesystem: rootFS{root}, at: -1}, trigger: "patched", then: at}
 		err := apply(t.Context(), late, update, nil)
@@ -404,7 +375,7 @@ func TestApplyFailsWhileUndoing(t *testing.T) {
 		if err := Apply(t.Context(), root, update, nil); err != nil {
 			t.Fatalf("again after operation %d of undoing: %v", at, err)
 		}
-		if diff := diffSnapshots(look(t, dir), to); diff != "" {
+		if diff := updatetest.DiffSnapshots(updatetest.Look(t, dir), to); diff != "" {
 			t.Fatalf("again after operation %d of undoing:\n%s", at, diff)
 		}
 	}
@@ -436,19 +407,19 @@ func TestApplyAnotherUpdateAfterAKill(t *testing.T) {
 	t.Parallel()
 	from, _, update := killCase(t)
 	dir := t.TempDir()
-	from.write(t, dir)
-	root := openRoot(t, dir)
+	from.Write(t, dir)
+	root := updatetest.OpenRoot(t, dir)
 	fsys := &lateFault{faultFS: faultFS{filesystem: rootFS{root}, at: -1}, trigger: "patched", then: 3}
 	if err := apply(t.Context(), fsys, update, nil); err == nil || !exists(dir, journalFile) {
 		t.Fatalf("got %v and no journal", err)
 	}
-	other := archive(t, "remove \"removed\"\nadd \"other\"\n", snapshot{"other": file0("o")})
+	other := updatetest.Archive(t, "remove \"removed\"\nadd \"other\"\n", updatetest.Tree{"other": updatetest.File("o")})
 	if err := Apply(t.Context(), root, other, nil); err != nil {
 		t.Fatal(err)
 	}
 	delete(from, "removed")
-	from["other"] = file0("o")
-	if diff := diffSnapshots(look(t, dir), from); diff != "" {
+	from["other"] = updatetest.File("o")
+	if diff := updatetest.DiffSnapshots(updatetest.Look(t, dir), from); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -458,19 +429,19 @@ func TestApplyTwiceAtOnce(t *testing.T) {
 	t.Parallel()
 	from, to, update := killCase(t)
 	dir, other := t.TempDir(), t.TempDir()
-	from.write(t, dir)
-	from.write(t, other)
+	from.Write(t, dir)
+	from.Write(t, other)
 	seen := map[string]bool{}
-	err := Apply(t.Context(), openRoot(t, dir), update, &ApplyOptions{Progress: func(e Event) {
+	err := Apply(t.Context(), updatetest.OpenRoot(t, dir), update, &ApplyOptions{Progress: func(e Event) {
 		if seen[e.Step] {
 			return
 		}
 		seen[e.Step] = true
-		if err := Apply(t.Context(), openRoot(t, dir), update, nil); !errors.Is(err, ErrBusy) {
+		if err := Apply(t.Context(), updatetest.OpenRoot(t, dir), update, nil); !errors.Is(err, ErrBusy) {
 			t.Errorf("second Apply during %s: got %v, want ErrBusy", e.Step, err)
 		}
 		if e.Step == StepStage {
-			if err := Apply(t.Context(), openRoot(t, other), update, nil); err != nil {
+			if err := Apply(t.Context(), updatetest.OpenRoot(t, other), update, nil); err != nil {
 				t.Errorf("Apply on another tree: %v", err)
 			}
 		}
@@ -479,11 +450,11 @@ func TestApplyTwiceAtOnce(t *testing.T) {
 		t.Fatalf("got %v, steps %v", err, seen)
 	}
 	for _, d := range []string{dir, other} {
-		if diff := diffSnapshots(look(t, d), to); diff != "" {
+		if diff := updatetest.DiffSnapshots(updatetest.Look(t, d), to); diff != "" {
 			t.Error(diff)
 		}
 	}
-	if err := Apply(t.Context(), openRoot(t, dir), update, nil); err == nil || errors.Is(err, ErrBusy) {
+	if err := Apply(t.Context(), updatetest.OpenRoot(t, dir), update, nil); err == nil || errors.Is(err, ErrBusy) {
 		t.Errorf("afterwards: got %v, want that the update does not fit", err)
 	}
 }
@@ -493,7 +464,7 @@ func TestApplyHostileJournal(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
 	outside := filepath.Join(base, "outside")
-	snapshot{"f": file0("outside")}.write(t, outside)
+	updatetest.Tree{"f": updatetest.File("outside")}.Write(t, outside)
 	for i, j := range []string{
 		`{"version":1,"files":[{"path":"../outside/f","staged":true}]}`,
 		`{"version":1,"files":[{"path":"../outside/f","existed":true}]}`,
@@ -505,12 +476,12 @@ func TestApplyHostileJournal(t *testing.T) {
 	} {
 		for _, name := range []string{journalFile, committedFile} {
 			dir := filepath.Join(base, "root"+strconv.Itoa(i)+filepath.Base(name))
-			snapshot{"a": file0("a"), name: file0(j), oldDir + "/0": file0("x")}.write(t, dir)
+			updatetest.Tree{"a": updatetest.File("a"), name: updatetest.File(j), oldDir + "/0": updatetest.File("x")}.Write(t, dir)
 			if err := os.Symlink("../outside", filepath.Join(dir, "link")); err != nil {
 				t.Fatal(err)
 			}
-			Apply(t.Context(), openRoot(t, dir), archive(t, "remove \"a\"\n", nil), nil)
-			if diff := diffSnapshots(look(t, outside), snapshot{"f": file0("outside")}); diff != "" {
+			Apply(t.Context(), updatetest.OpenRoot(t, dir), updatetest.Archive(t, "remove \"a\"\n", nil), nil)
+			if diff := updatetest.DiffSnapshots(updatetest.Look(t, outside), updatetest.Tree{"f": updatetest.File("outside")}); diff != "" {
 				t.Errorf("%s in %s: %s", j, name, diff)
 			}
 		}
@@ -521,10 +492,10 @@ func TestApplyStopsWithItsContext(t *testing.T) {
 	t.Parallel()
 	from, _, update := killCase(t)
 	dir := t.TempDir()
-	from.write(t, dir)
+	from.Write(t, dir)
 	ctx, cancel := context.WithCancel(t.Context())
 	n := 0
-	err := Apply(ctx, openRoot(t, dir), update, &ApplyOptions{Progress: func(Event) {
+	err := Apply(ctx, updatetest.OpenRoot(t, dir), update, &ApplyOptions{Progress: func(Event) {
 		if n++; n == 3 {
 			cancel()
 		}
@@ -532,7 +503,7 @@ func TestApplyStopsWithItsContext(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want context.Canceled", err)
 	}
-	if diff := diffSnapshots(look(t, dir), from); diff != "" {
+	if diff := updatetest.DiffSnapshots(updatetest.Look(t, dir), from); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -553,41 +524,41 @@ func TestApplyRefuses(t *testing.T) {
 	}
 	tests := []struct {
 		name, manifest string
-		items          snapshot
+		items          updatetest.Tree
 		code           Code
 	}{
 		{"nothing", "type \"partial\"\n", nil, CodeNoActions},
 		{"nothing but a missing directory", `rmrfdir "none/"`, nil, CodeNoActions},
 		{"missing item", `add "x"`, nil, CodeCrash},
 		{"missing patch", `patch "x" "a"`, nil, CodeCrash},
-		{"second blank", `add  "x"`, snapshot{"x": file0("x")}, CodeCrash},
-		{"two dots", `add "x..y"`, snapshot{"x..y": file0("x")}, CodeParse},
-		{"file in the way", `add "a/b"`, snapshot{"a/b": file0("x")}, CodeWrite},
-		{"directory in the way", `add "d"`, snapshot{"d": file0("x")}, 0},
-		{"name of a directory", `add "x/"`, snapshot{"x": file0("x")}, CodeWrite},
+		{"second blank", `add  "x"`, updatetest.Tree{"x": updatetest.File("x")}, CodeCrash},
+		{"two dots", `add "x..y"`, updatetest.Tree{"x..y": updatetest.File("x")}, CodeParse},
+		{"file in the way", `add "a/b"`, updatetest.Tree{"a/b": updatetest.File("x")}, CodeWrite},
+		{"directory in the way", `add "d"`, updatetest.Tree{"d": updatetest.File("x")}, 0},
+		{"name of a directory", `add "x/"`, updatetest.Tree{"x": updatetest.File("x")}, CodeWrite},
 		{"remove a directory", `remove "d"`, nil, CodeExpectedFile},
 		{"rmdir a file", `rmdir "a/"`, nil, CodeExpectedDir},
 		{"rmrfdir a file", `rmrfdir "a/"`, nil, CodeFileOperation},
-		{"nothing to patch", `patch "p" "none"`, snapshot{"p": file0(patch("a", "b"))}, CodeRead},
-		{"patch of another size", `patch "p" "a"`, snapshot{"p": file0(patch("aaaa", "b"))}, CodeSourceSize},
-		{"patch of another file", `patch "p" "a"`, snapshot{"p": file0(patch("x", "b"))}, CodeSourceCRC},
-		{"no patch", `patch "p" "a"`, snapshot{"p": file0(strings.Repeat("x", 40))}, CodePatchFormat},
-		{"short patch", `patch "p" "a"`, snapshot{"p": file0("MBDIFF10")}, CodeRead},
-		{"lying patch", `patch "p" "a"`, snapshot{"p": file0(short(patch("a", "ab")))}, 0},
-		{"Apply's own directory", `add "` + workDir + `/x"`, snapshot{workDir + "/x": file0("x")}, 0},
+		{"nothing to patch", `patch "p" "none"`, updatetest.Tree{"p": updatetest.File(patch("a", "b"))}, CodeRead},
+		{"patch of another size", `patch "p" "a"`, updatetest.Tree{"p": updatetest.File(patch("aaaa", "b"))}, CodeSourceSize},
+		{"patch of another file", `patch "p" "a"`, updatetest.Tree{"p": updatetest.File(patch("x", "b"))}, CodeSourceCRC},
+		{"no patch", `patch "p" "a"`, updatetest.Tree{"p": updatetest.File(strings.Repeat("x", 40))}, CodePatchFormat},
+		{"short patch", `patch "p" "a"`, updatetest.Tree{"p": updatetest.File("MBDIFF10")}, CodeRead},
+		{"lying patch", `patch "p" "a"`, updatetest.Tree{"p": updatetest.File(short(patch("a", "ab")))}, 0},
+		{"Apply's own directory", `add "` + WorkDir + `/x"`, updatetest.Tree{WorkDir + "/x": updatetest.File("x")}, 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			snapshot{"a": file0("a"), "d/f": file0("f")}.write(t, dir)
-			before := look(t, dir)
-			err := Apply(t.Context(), openRoot(t, dir), archive(t, tt.manifest, tt.items), nil)
+			updatetest.Tree{"a": updatetest.File("a"), "d/f": updatetest.File("f")}.Write(t, dir)
+			before := updatetest.Look(t, dir)
+			err := Apply(t.Context(), updatetest.OpenRoot(t, dir), updatetest.Archive(t, tt.manifest, tt.items), nil)
 			var ue *UpdateError
 			if !errors.As(err, &ue) || ue.Code != tt.code {
 				t.Errorf("got %v, want an *UpdateError with code %d", err, tt.code)
 			}
-			if diff := diffSnapshots(look(t, dir), before); diff != "" {
+			if diff := updatetest.DiffSnapshots(updatetest.Look(t, dir), before); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -598,11 +569,11 @@ func TestApplyRefuses(t *testing.T) {
 func TestApplyLinks(t *testing.T) {
 	t.Parallel()
 	outside := t.TempDir()
-	snapshot{"f": file0("outside")}.write(t, outside)
+	updatetest.Tree{"f": updatetest.File("outside")}.Write(t, outside)
 	fresh := func(t *testing.T) string {
 		t.Helper()
 		dir := t.TempDir()
-		snapshot{"target": file0("t"), "real/f": file0("f")}.write(t, dir)
+		updatetest.Tree{"target": updatetest.File("t"), "real/f": updatetest.File("f")}.Write(t, dir)
 		for link, to := range map[string]string{"link": "target", "out": filepath.Join(outside, "f"), "dir": "real", "outdir": outside} {
 			if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
 				t.Fatal(err)
@@ -611,31 +582,31 @@ func TestApplyLinks(t *testing.T) {
 		return dir
 	}
 	dir := fresh(t)
-	items := snapshot{"link": file0("new"), "out": file0("new"), "dir/f": file0("new"), "dir/g": file0("new")}
+	items := updatetest.Tree{"link": updatetest.File("new"), "out": updatetest.File("new"), "dir/f": updatetest.File("new"), "dir/g": updatetest.File("new")}
 	manifest := "add \"link\"\nadd \"out\"\nadd \"dir/f\"\nadd \"dir/g\"\n"
-	if err := Apply(t.Context(), openRoot(t, dir), archive(t, manifest, items), nil); err == nil {
+	if err := Apply(t.Context(), updatetest.OpenRoot(t, dir), updatetest.Archive(t, manifest, items), nil); err == nil {
 		t.Error("a link that leads out of the tree was looked through")
 	}
-	if err := Apply(t.Context(), openRoot(t, dir), archive(t, "add \"link\"\nadd \"dir/f\"\nadd \"dir/g\"\n", items), nil); err != nil {
+	if err := Apply(t.Context(), updatetest.OpenRoot(t, dir), updatetest.Archive(t, "add \"link\"\nadd \"dir/f\"\nadd \"dir/g\"\n", items), nil); err != nil {
 		t.Fatal(err)
 	}
-	got := look(t, dir)
-	want := look(t, fresh(t))
-	want["link"], want["real/f"], want["real/g"] = file0("new"), file0("new"), file0("new")
-	if diff := diffSnapshots(got, want); diff != "" {
+	got := updatetest.Look(t, dir)
+	want := updatetest.Look(t, fresh(t))
+	want["link"], want["real/f"], want["real/g"] = updatetest.File("new"), updatetest.File("new"), updatetest.File("new")
+	if diff := updatetest.DiffSnapshots(got, want); diff != "" {
 		t.Error(diff)
 	}
 	for _, manifest := range []string{"add \"outdir/x\"\n", "remove \"outdir/f\"\n", "rmrfdir \"outdir/\"\n", "patch \"p\" \"outdir/f\"\n", "patch \"p\" \"out\"\n"} {
 		dir := fresh(t)
-		before := look(t, dir)
-		if err := Apply(t.Context(), openRoot(t, dir), archive(t, manifest, snapshot{"outdir/x": file0("x"), "p": file0("p")}), nil); err == nil {
+		before := updatetest.Look(t, dir)
+		if err := Apply(t.Context(), updatetest.OpenRoot(t, dir), updatetest.Archive(t, manifest, updatetest.Tree{"outdir/x": updatetest.File("x"), "p": updatetest.File("p")}), nil); err == nil {
 			t.Errorf("%s was applied", manifest)
 		}
-		if diff := diffSnapshots(look(t, dir), before); diff != "" {
+		if diff := updatetest.DiffSnapshots(updatetest.Look(t, dir), before); diff != "" {
 			t.Error(diff)
 		}
 	}
-	if diff := diffSnapshots(look(t, outside), snapshot{"f": file0("outside")}); diff != "" {
+	if diff := updatetest.DiffSnapshots(updatetest.Look(t, outside), updatetest.Tree{"f": updatetest.File("outside")}); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -653,17 +624,17 @@ func TestApplyChainsOfPatches(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	from := snapshot{"f": fileX("one")}
-	update := archive(t, "patch \"p1\" \"f\"\npatch \"p2\" \"f\"\nadd \"g\"\npatch \"p3\" \"g\"\n", snapshot{
-		"p1": file0(p1.String()), "p2": file0(p2.String()), "p3": file0(p3.String()), "g": fileX("fresh"),
+	from := updatetest.Tree{"f": updatetest.Program("one")}
+	update := updatetest.Archive(t, "patch \"p1\" \"f\"\npatch \"p2\" \"f\"\nadd \"g\"\npatch \"p3\" \"g\"\n", updatetest.Tree{
+		"p1": updatetest.File(p1.String()), "p2": updatetest.File(p2.String()), "p3": updatetest.File(p3.String()), "g": updatetest.Program("fresh"),
 	})
 	dir := t.TempDir()
-	from.write(t, dir)
-	if err := Apply(t.Context(), openRoot(t, dir), update, nil); err != nil {
+	from.Write(t, dir)
+	if err := Apply(t.Context(), updatetest.OpenRoot(t, dir), update, nil); err != nil {
 		t.Fatal(err)
 	}
-	want := snapshot{"f": fileX("three"), "g": fileX("patched")}
-	if diff := diffSnapshots(look(t, dir), want); diff != "" {
+	want := updatetest.Tree{"f": updatetest.Program("three"), "g": updatetest.Program("patched")}
+	if diff := updatetest.DiffSnapshots(updatetest.Look(t, dir), want); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -680,25 +651,21 @@ func FuzzApply(f *testing.F) {
 	f.Fuzz(func(t *testing.T, manifest string, data []byte, name string) {
 		base := t.TempDir()
 		dir, outside := filepath.Join(base, "root"), filepath.Join(base, "outside")
-		snapshot{"a": file0("a"), "d/f": file0("f"), "precomplete": file0("remove \"a\"\n")}.write(t, dir)
-		snapshot{"f": file0("outside")}.write(t, outside)
+		updatetest.Tree{"a": updatetest.File("a"), "d/f": updatetest.File("f"), "precomplete": updatetest.File("remove \"a\"\n")}.Write(t, dir)
+		updatetest.Tree{"f": updatetest.File("outside")}.Write(t, outside)
 		if err := os.Symlink("../outside", filepath.Join(dir, "link")); err != nil {
 			t.Fatal(err)
 		}
 		var buf bytes.Buffer
-		a := &mar.Archive{Product: testProduct}
+		a := &mar.Archive{Product: updatetest.TestProduct}
 		seen := map[string]bool{}
 		for _, n := range []string{ManifestV3.Name(), "x", "link/x", "p", "a/b", name} {
 			content := data
 			if n == ManifestV3.Name() {
 				content = []byte(manifest)
 			}
-			packed, err := compress(XZ{Level: LevelFast}, Content{Kind: ContentPatch}, content)
-			if err != nil {
-				t.Fatal(err)
-			}
 			if !seen[n] {
-				a.Entries = append(a.Entries, mar.BytesEntry(n, 0o755, packed))
+				a.Entries = append(a.Entries, mar.BytesEntry(n, 0o755, updatetest.Compress(t, content)))
 			}
 			seen[n] = true
 		}
@@ -709,28 +676,26 @@ func FuzzApply(f *testing.F) {
 		if err != nil {
 			return
 		}
-		before := look(t, dir)
+		before := updatetest.Look(t, dir)
 		root, err := os.OpenRoot(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer root.Close()
 		err = Apply(t.Context(), root, r, &ApplyOptions{Limits: Limits{Member: 1 << 20}})
-		if diff := diffSnapshots(look(t, outside), snapshot{"f": file0("outside")}); diff != "" {
+		if diff := updatetest.DiffSnapshots(updatetest.Look(t, outside), updatetest.Tree{"f": updatetest.File("outside")}); diff != "" {
 			t.Fatal(diff)
 		}
 		if left(dir) {
 			t.Fatalf("the work directory is left: %v", err)
 		}
 		if err != nil {
-			if diff := diffSnapshots(look(t, dir), before); diff != "" {
+			if diff := updatetest.DiffSnapshots(updatetest.Look(t, dir), before); diff != "" {
 				t.Fatalf("%v, and\n%s", err, diff)
 			}
 		}
 	})
 }
-
-func sortedNames(s snapshot) []string { return slices.Sorted(maps.Keys(s)) }
 
 func sharedUpdater(tb testing.TB) string {
 	tb.Helper()

@@ -1,6 +1,6 @@
 //go:build unix
 
-package partial
+package updater
 
 import (
 	"errors"
@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
+
+	"github.com/senbonzakura/senbonzakura/partial/internal/updatetest"
 
 	"github.com/senbonzakura/senbonzakura/internal/testkit"
 )
@@ -27,7 +29,7 @@ func TestApplyKilledAtEveryOperation(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		root := openRoot(t, os.Getenv(killDir))
+		root := updatetest.OpenRoot(t, os.Getenv(killDir))
 		fsys := &faultFS{filesystem: rootFS{root}, at: n, kill: func() {
 			syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {}
@@ -41,12 +43,12 @@ func TestApplyKilledAtEveryOperation(t *testing.T) {
 	killed, before, after := 0, 0, 0
 	for at := 1; ; at++ {
 		dir := testkit.MemoryDir(t)
-		from.write(t, dir)
+		from.Write(t, dir)
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestApplyKilledAtEveryOperation$")
 		cmd.Env = append(os.Environ(), testkit.FastExit, killVariable+"="+strconv.Itoa(at), killDir+"="+dir)
 		out, err := cmd.CombinedOutput()
 		if err == nil {
-			if diff := diffSnapshots(look(t, dir), to); diff != "" {
+			if diff := updatetest.DiffSnapshots(updatetest.Look(t, dir), to); diff != "" {
 				t.Fatal(diff)
 			}
 			break
@@ -58,7 +60,7 @@ func TestApplyKilledAtEveryOperation(t *testing.T) {
 		killed++
 		journal := exists(dir, journalFile)
 		committed := exists(dir, committedFile)
-		err = Apply(t.Context(), openRoot(t, dir), update, nil)
+		err = Apply(t.Context(), updatetest.OpenRoot(t, dir), update, nil)
 		switch {
 		case err == nil && committed:
 			after++
@@ -70,7 +72,7 @@ func TestApplyKilledAtEveryOperation(t *testing.T) {
 			// killed with at most an empty work directory left: the update does not fit the new tree any more
 			after++
 		}
-		if diff := diffSnapshots(look(t, dir), to); diff != "" {
+		if diff := updatetest.DiffSnapshots(updatetest.Look(t, dir), to); diff != "" {
 			t.Fatalf("again after operation %d (%v):\n%s", at, err, diff)
 		}
 	}

@@ -1,4 +1,4 @@
-package partial
+package updater
 
 import (
 	"errors"
@@ -78,31 +78,31 @@ func absent(err error) bool {
 // A diskTree is a directory to be updated. It does not show the work directory.
 type diskTree struct{ fs filesystem }
 
-func (t diskTree) stat(p string) (nodeKind, error) {
+func (t diskTree) Stat(p string) (NodeKind, error) {
 	info, err := t.fs.Lstat(p)
 	switch {
 	case absent(err):
-		return kindNone, nil
+		return NodeNone, nil
 	case err != nil:
 		return 0, err
 	case info.IsDir():
-		return kindDir, nil
+		return NodeDir, nil
 	case info.Mode()&fs.ModeSymlink == 0:
-		return kindFile, nil
+		return NodeFile, nil
 	}
 	info, err = t.fs.Stat(p)
 	switch {
 	case absent(err):
-		return kindNone, nil // dangling: access(2) does not see it either
+		return NodeNone, nil // dangling: access(2) does not see it either
 	case err != nil:
 		return 0, err
 	case info.IsDir():
-		return kindDirLink, nil
+		return NodeDirLink, nil
 	}
-	return kindFile, nil
+	return NodeFile, nil
 }
 
-func (t diskTree) below(p string) ([]string, error) {
+func (t diskTree) Below(p string) ([]string, error) {
 	list, err := t.fs.ReadDir(p)
 	if err != nil {
 		return nil, err
@@ -112,14 +112,14 @@ func (t diskTree) below(p string) ([]string, error) {
 		name := d.Name()
 		if p != "." {
 			name = p + "/" + name
-		} else if strings.EqualFold(name, workDir) {
+		} else if strings.EqualFold(name, WorkDir) {
 			continue
 		}
 		if !d.IsDir() {
 			names = append(names, name)
 			continue
 		}
-		inside, err := t.below(name)
+		inside, err := t.Below(name)
 		if err != nil {
 			return nil, err
 		}
@@ -128,15 +128,15 @@ func (t diskTree) below(p string) ([]string, error) {
 	return names, nil
 }
 
-func (t diskTree) read(p string) ([]byte, error) {
+func (t diskTree) Read(p string) ([]byte, error) {
 	f, err := openRegular(t.fs, p)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, manifestLimit+1))
-	if err == nil && len(data) > manifestLimit {
-		err = fmt.Errorf("%q: %w: more than %d bytes", p, ErrLimit, manifestLimit)
+	data, err := io.ReadAll(io.LimitReader(f, ManifestLimit+1))
+	if err == nil && len(data) > ManifestLimit {
+		err = fmt.Errorf("%q: %w: more than %d bytes", p, ErrLimit, ManifestLimit)
 	}
 	return data, err
 }

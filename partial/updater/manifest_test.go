@@ -1,4 +1,4 @@
-package partial
+package updater
 
 import (
 	"errors"
@@ -124,15 +124,15 @@ func TestTrap09TwoDotsAreRefused(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"foo..bar", "..", "../a", "a/.."} {
-		if list := checkName(name, PlatformLinux, false); len(findings(list).broken()) == 0 {
-			t.Errorf("checkName(%q) found nothing broken", name)
+		if RefusedPath(name, false) == "" {
+			t.Errorf("refusedPath(%q) found nothing", name)
 		}
 	}
 }
 
 func TestParsePrecomplete(t *testing.T) {
 	t.Parallel()
-	list, err := parsePrecomplete([]byte("# list\nremove \"a\"\nremove-cc \"b\"\nrmdir \"d/\"\n"))
+	list, err := ParsePrecomplete([]byte("# list\nremove \"a\"\nremove-cc \"b\"\nrmdir \"d/\"\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +141,7 @@ func TestParsePrecomplete(t *testing.T) {
 	}
 	for _, text := range []string{`add "a"`, `type "x"`, `rmrfdir "d/"`, ` `, `remove "../a"`} {
 		var ue *UpdateError
-		if _, err := parsePrecomplete([]byte(text)); !errors.As(err, &ue) || ue.Code != CodeParse {
+		if _, err := ParsePrecomplete([]byte(text)); !errors.As(err, &ue) || ue.Code != CodeParse {
 			t.Errorf("%q: got %v, want an *UpdateError with code %d", text, err, CodeParse)
 		}
 	}

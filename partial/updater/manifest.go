@@ -1,4 +1,4 @@
-package partial
+package updater
 
 import (
 	"errors"
@@ -26,9 +26,9 @@ func (v ManifestVersion) Name() string {
 	return fmt.Sprintf("updatev%d.manifest", int(v))
 }
 
-// isManifestName reports whether name is that of a manifest of any version. The packaging scripts leave such
+// IsManifestName reports whether name is that of a manifest of any version. The packaging scripts leave such
 // files out of every update, in any directory.
-func isManifestName(name string) bool {
+func IsManifestName(name string) bool {
 	switch path.Base(name) {
 	case "update.manifest", "updatev2.manifest", "updatev3.manifest":
 		return true
@@ -118,9 +118,9 @@ func (m *Manifest) String() string {
 	return b.String()
 }
 
-// maxPathLen is MAXPATHLEN of the updater on Linux. Paths are copied into buffers of that size without a
+// MaxPathLen is MAXPATHLEN of the updater on Linux. Paths are copied into buffers of that size without a
 // check: a longer one aborts the updater.
-const maxPathLen = 4096
+const MaxPathLen = 4096
 
 // ParseManifest reads a manifest as Gecko's updater does, with all of its habits: lines end at CR or LF; the text
 // ends at the first NUL; lines that start with # are skipped; what follows the method is split at quotes, and
@@ -157,8 +157,11 @@ func ParseManifest(text []byte) (*Manifest, error) {
 	return m, nil
 }
 
-// parsePrecomplete reads the list of an installed version's files that a complete update removes first.
-func parsePrecomplete(text []byte) ([]Instruction, error) {
+// PrecompleteNames are where the list of installed files stands: on macOS it is the second.
+var PrecompleteNames = [...]string{"precomplete", "Contents/Resources/precomplete"}
+
+// ParsePrecomplete reads the list of an installed version's files that a complete update removes first.
+func ParsePrecomplete(text []byte) ([]Instruction, error) {
 	var list []Instruction
 	err := eachLine(text, func(number int, method, args string) error {
 		switch Op(method) {
@@ -244,25 +247,25 @@ func parseInstruction(op Op, args string, number int) (Instruction, error) {
 		}
 	}
 	if ins.Test != "" {
-		if why := refusedPath(ins.Test, false); why != "" {
+		if why := RefusedPath(ins.Test, false); why != "" {
 			return ins, parseError(number, op, fmt.Sprintf("test path %q %s", ins.Test, why))
 		}
 	}
 	isDir := op == OpRmdir || op == OpRmrfdir
-	if why := refusedPath(ins.Path, isDir); why != "" {
+	if why := RefusedPath(ins.Path, isDir); why != "" {
 		return ins, parseError(number, op, fmt.Sprintf("path %q %s", ins.Path, why))
 	}
-	if len(ins.Path) >= maxPathLen || len(ins.Test) >= maxPathLen {
+	if len(ins.Path) >= MaxPathLen || len(ins.Test) >= MaxPathLen {
 		return ins, &UpdateError{
 			Code: CodeCrash, Line: number, Op: op,
-			Err: fmt.Errorf("a path of %d bytes does not fit the updater's buffer of %d", max(len(ins.Path), len(ins.Test)), maxPathLen),
+			Err: fmt.Errorf("a path of %d bytes does not fit the updater's buffer of %d", max(len(ins.Path), len(ins.Test)), MaxPathLen),
 		}
 	}
 	return ins, nil
 }
 
-// refusedPath says why the updater refuses a path of a manifest, or "".
-func refusedPath(p string, isDir bool) string {
+// RefusedPath says why the updater refuses a path of a manifest, or "".
+func RefusedPath(p string, isDir bool) string {
 	switch {
 	case p[0] == '/':
 		return "is not relative"

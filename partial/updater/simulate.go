@@ -1,4 +1,4 @@
-package partial
+package updater
 
 import (
 	"errors"
@@ -13,60 +13,77 @@ import (
 // before anything changes, so an instruction does not see the effect of one before it; but each one finds the
 // files that the ones before it have left.
 
-type nodeKind uint8
+// A NodeKind says what is at a path of a tree.
+type NodeKind uint8
 
+// The kinds of what can be at a path.
 const (
-	kindNone nodeKind = iota
-	kindFile          // or a link to a file
-	kindDir
-	kindDirLink // a symbolic link to a directory
+	NodeNone    NodeKind = iota // nothing
+	NodeFile                    // a file, or a link to one
+	NodeDir                     // a directory
+	NodeDirLink                 // a symbolic link to a directory
 )
 
-// A tree is what an update is applied to, as it was before. Paths are clean.
-type tree interface {
-	// stat says what is at a path.
-	stat(p string) (nodeKind, error)
-	// below lists everything below a directory, children before their parents, with a slash at the end of
+// A Tree is what an update is applied to, as it was before. Paths are clean.
+type Tree interface {
+	// Stat says what is at a path.
+	Stat(p string) (NodeKind, error)
+	// Below lists everything below a directory, children before their parents, with a slash at the end of
 	// directories. It does not list the directory itself.
-	below(p string) ([]string, error)
-	// read returns the content of a small file.
-	read(p string) ([]byte, error)
+	Below(p string) ([]string, error)
+	// Read returns the content of a small file.
+	Read(p string) ([]byte, error)
 }
 
-// An item is an entry of an update's MAR.
-type item struct {
-	size int64
-	mode fs.FileMode
+// An Item is an entry of an update's MAR.
+type Item struct {
+	Size int64       // bytes as they are stored
+	Mode fs.FileMode // as the entry has it
 }
 
-// items looks up entries by name.
-type items func(name string) (item, bool)
-
-// A blob is the content of a file after an update, said in terms of what there is: a file of the tree as it was,
+// A Blob is the content of a file after an update, said in terms of what there is: a file of the tree as it was,
 // an item, or a patch applied to another blob.
-type blob struct {
-	file string // a file of the tree
-	item string // an item, whole or, with base, a patch
-	base *blob
+type Blob struct {
+	File string // a file of the tree
+	Item string // an item, whole or, with Base, a patch
+	Base *Blob  // what the patch Item is applied to
 }
 
-// A change is what becomes of one path.
-type change struct {
-	blob *blob       // nil: removed
-	mode fs.FileMode // permissions, where moded
-	// moded says that the mode comes from an item. Otherwise it is that of the file as it was.
-	moded bool
-	by    Instruction // the last one that touched the path
+// String names a blob.
+func (b *Blob) String() string {
+	switch {
+	case b.Base != nil:
+		return "patch " + b.Item + "\x00" + b.Base.String()
+	case b.Item != "":
+		return "item " + b.Item
+	}
+	return "file " + b.File
 }
 
-// A plan is what an update does to a tree.
-type plan struct {
-	changes map[string]*change
-	order   []string // keys of changes, in the order in which they were first touched
-	// rmdirs are directories to remove at the end, each if it is empty then. The order counts.
-	rmdirs  []string
-	skipped []Instruction // whose condition did not hold
-	used    map[string]Instruction
+// A Change is what becomes of one path.
+type Change struct {
+	Blob *Blob       // nil: removed
+	Mode fs.FileMode // permissions, where Moded
+	// Moded says that the mode comes from an item. Otherwise it is that of the file as it was.
+	Moded bool
+	By    Instruction // the last one that touched the path
+}
+
+// What the updater appends to the name of a file: of the one that is there while it is replaced, and, in newer updaters,
+// of what replaces it.
+const (
+	BackupSuffix = ".moz-backup"
+	DraftSuffix  = ".moz-draft"
+)
+
+// A Plan is what an update does to a tree.
+type Plan struct {
+	Changes map[string]*Change // by clean path
+	Order   []string           // keys of Changes, in the order in which they were first touched
+	// Rmdirs are directories to remove at the end, each if it is empty then. The order counts.
+	Rmdirs  []string
+	Skipped []Instruction          // whose condition did not hold
+	Used    map[string]Instruction // the items that are unpacked, with the instruction that takes each
 }
 
 type action struct {
@@ -75,10 +92,11 @@ type action struct {
 	skip bool
 }
 
-// simulate works out what a manifest does to a tree, or what the updater fails with.
-func simulate(m *Manifest, t tree, lookup items) (*plan, error) {
+// Simulate works out what a manifest does to a tree, or what the updater fails with: then the error is an *UpdateError,
+// or one of the tree's. lookup finds the entries of the update's MAR.
+func Simulate(m *Manifest, t Tree, lookup func(name string) (Item, bool)) (*Plan, error) {
 	s := &simulation{
-		plan: plan{changes: make(map[string]*change), used: make(map[string]Instruction)},
+		Plan: Plan{Changes: make(map[string]*Change), Used: make(map[string]Instruction)},
 		tree: t, lookup: lookup, dirs: make(map[string]bool),
 	}
 	if err := s.parse(m); err != nil {
@@ -100,13 +118,13 @@ func simulate(m *Manifest, t tree, lookup items) (*plan, error) {
 			return nil, err
 		}
 	}
-	return &s.plan, nil
+	return &s.Plan, nil
 }
 
 type simulation struct {
-	plan
-	tree    tree
-	lookup  items
+	Plan
+	tree    Tree
+	lookup  func(name string) (Item, bool)
 	actions []action
 	dirs    map[string]bool // directories that were made
 }
@@ -115,19 +133,19 @@ type simulation struct {
 func (s *simulation) parse(m *Manifest) error {
 	list := m.Instructions
 	if m.Type == "complete" {
-		for _, name := range precompleteNames {
-			k, err := s.tree.stat(name)
+		for _, name := range PrecompleteNames {
+			k, err := s.tree.Stat(name)
 			if err != nil {
 				return err
 			}
-			if k != kindFile {
+			if k != NodeFile {
 				continue
 			}
-			text, err := s.tree.read(name)
+			text, err := s.tree.Read(name)
 			if err != nil {
 				return err
 			}
-			pre, err := parsePrecomplete(text)
+			pre, err := ParsePrecomplete(text)
 			if err != nil {
 				return err
 			}
@@ -141,18 +159,18 @@ func (s *simulation) parse(m *Manifest) error {
 			s.actions = append(s.actions, action{Instruction: ins, key: key})
 			continue
 		}
-		k, err := s.tree.stat(key)
+		k, err := s.tree.Stat(key)
 		if err != nil {
 			return wrong(ins, CodeRead, err)
 		}
 		switch k {
-		case kindNone:
+		case NodeNone:
 			continue
-		case kindDir:
+		case NodeDir:
 		default:
 			return wrong(ins, CodeFileOperation, errors.New("not a directory"))
 		}
-		names, err := s.tree.below(key)
+		names, err := s.tree.Below(key)
 		if err != nil {
 			return wrong(ins, CodeRead, err)
 		}
@@ -169,13 +187,13 @@ func (s *simulation) parse(m *Manifest) error {
 
 func (s *simulation) prepare(a *action) error {
 	if a.Test != "" {
-		k, err := s.tree.stat(path.Clean(a.Test))
+		k, err := s.tree.Stat(path.Clean(a.Test))
 		if err != nil {
 			return wrong(a.Instruction, CodeRead, err)
 		}
-		if (k != kindNone) == (a.Op == OpAddIfNot) {
+		if (k != NodeNone) == (a.Op == OpAddIfNot) {
 			a.skip = true
-			s.skipped = append(s.skipped, a.Instruction)
+			s.Skipped = append(s.Skipped, a.Instruction)
 			return nil
 		}
 	}
@@ -183,16 +201,16 @@ func (s *simulation) prepare(a *action) error {
 	case OpPatch, OpPatchIf:
 		return s.consume(a.Instruction) // patches are unpacked before anything is changed
 	case OpRemove, OpRmdir:
-		k, err := s.tree.stat(a.key)
+		k, err := s.tree.Stat(a.key)
 		if err != nil {
 			return wrong(a.Instruction, CodeRead, err)
 		}
 		switch {
-		case k == kindNone:
+		case k == NodeNone:
 			a.skip = true
-		case a.Op == OpRmdir && k == kindFile:
+		case a.Op == OpRmdir && k == NodeFile:
 			return wrong(a.Instruction, CodeExpectedDir, errors.New("a file is where a directory is to be removed"))
-		case a.Op == OpRemove && k != kindFile:
+		case a.Op == OpRemove && k != NodeFile:
 			return wrong(a.Instruction, CodeExpectedFile, errors.New("a directory is where a file is to be removed"))
 		}
 	}
@@ -208,9 +226,9 @@ func (s *simulation) execute(a action) error {
 			return err
 		case a.key == "." || strings.HasSuffix(a.Path, "/"):
 			return wrong(a.Instruction, CodeWrite, errors.New("not the path of a file"))
-		case k == kindDir:
-			return wrong(a.Instruction, 0, fmt.Errorf("a directory is where the file goes, and stays behind as %q", a.key+backupSuffix))
-		case k == kindNone:
+		case k == NodeDir:
+			return wrong(a.Instruction, 0, fmt.Errorf("a directory is where the file goes, and stays behind as %q", a.key+BackupSuffix))
+		case k == NodeNone:
 			if err := s.parents(a); err != nil {
 				return err
 			}
@@ -219,18 +237,18 @@ func (s *simulation) execute(a action) error {
 			return err
 		}
 		it, _ := s.lookup(a.item())
-		s.set(a, &change{blob: &blob{item: a.item()}, mode: it.mode & fs.ModePerm, moded: true})
+		s.set(a, &Change{Blob: &Blob{Item: a.item()}, Mode: it.Mode & fs.ModePerm, Moded: true})
 	case OpPatch, OpPatchIf:
 		k, err := s.now(a)
 		if err != nil {
 			return err
 		}
-		if k != kindFile || strings.HasSuffix(a.Path, "/") {
+		if k != NodeFile || strings.HasSuffix(a.Path, "/") {
 			return wrong(a.Instruction, CodeRead, errors.New("there is no file to be patched"))
 		}
-		c := &change{blob: &blob{item: a.Item, base: &blob{file: a.key}}}
-		if before := s.changes[a.key]; before != nil {
-			c.blob.base, c.mode, c.moded = before.blob, before.mode, before.moded
+		c := &Change{Blob: &Blob{Item: a.Item, Base: &Blob{File: a.key}}}
+		if before := s.Changes[a.key]; before != nil {
+			c.Blob.Base, c.Mode, c.Moded = before.Blob, before.Mode, before.Moded
 		}
 		s.set(a, c)
 	case OpRemove:
@@ -238,25 +256,25 @@ func (s *simulation) execute(a action) error {
 		if err != nil {
 			return err
 		}
-		if k == kindFile {
-			s.set(a, &change{})
+		if k == NodeFile {
+			s.set(a, &Change{})
 		}
 	case OpRmdir:
-		s.rmdirs = append(s.rmdirs, a.key)
+		s.Rmdirs = append(s.Rmdirs, a.key)
 	}
 	return nil
 }
 
-func (s *simulation) set(a action, c *change) {
-	if _, ok := s.changes[a.key]; !ok {
-		s.order = append(s.order, a.key)
+func (s *simulation) set(a action, c *Change) {
+	if _, ok := s.Changes[a.key]; !ok {
+		s.Order = append(s.Order, a.key)
 	}
-	c.by = a.Instruction
-	s.changes[a.key] = c
+	c.By = a.Instruction
+	s.Changes[a.key] = c
 }
 
 // now says what is at an action's path after the actions before it.
-func (s *simulation) now(a action) (nodeKind, error) {
+func (s *simulation) now(a action) (NodeKind, error) {
 	k, err := s.at(a.key)
 	if err != nil {
 		return 0, wrong(a.Instruction, CodeRead, err)
@@ -264,19 +282,19 @@ func (s *simulation) now(a action) (nodeKind, error) {
 	return k, nil
 }
 
-func (s *simulation) at(p string) (nodeKind, error) {
+func (s *simulation) at(p string) (NodeKind, error) {
 	if s.dirs[p] {
-		return kindDir, nil
+		return NodeDir, nil
 	}
-	if c, ok := s.changes[p]; ok {
-		if c.blob == nil {
-			return kindNone, nil
+	if c, ok := s.Changes[p]; ok {
+		if c.Blob == nil {
+			return NodeNone, nil
 		}
-		return kindFile, nil
+		return NodeFile, nil
 	}
-	k, err := s.tree.stat(p)
-	if k == kindDirLink {
-		k = kindFile // as a name in a directory it is a file: writing replaces the link
+	k, err := s.tree.Stat(p)
+	if k == NodeDirLink {
+		k = NodeFile // as a name in a directory it is a file: writing replaces the link
 	}
 	return k, err
 }
@@ -291,22 +309,22 @@ func (s *simulation) parents(a action) error {
 		if s.dirs[dir] {
 			continue
 		}
-		c, changed := s.changes[dir]
-		k := kindNone
+		c, changed := s.Changes[dir]
+		k := NodeNone
 		if changed {
-			if c.blob != nil {
-				k = kindFile
+			if c.Blob != nil {
+				k = NodeFile
 			}
 		} else {
 			var err error
-			if k, err = s.tree.stat(dir); err != nil {
+			if k, err = s.tree.Stat(dir); err != nil {
 				return wrong(a.Instruction, CodeRead, err)
 			}
 		}
 		switch k {
-		case kindFile:
+		case NodeFile:
 			return wrong(a.Instruction, CodeWrite, fmt.Errorf("%q is a file and cannot hold another", dir))
-		case kindNone:
+		case NodeNone:
 			s.dirs[dir] = true
 		}
 	}
@@ -320,13 +338,13 @@ func (s *simulation) consume(ins Instruction) error {
 	if !ok {
 		return wrong(ins, CodeCrash, fmt.Errorf("the archive has no entry %q", name))
 	}
-	if first, taken := s.used[name]; taken {
+	if first, taken := s.Used[name]; taken {
 		return wrong(ins, CodeRead, fmt.Errorf("entry %q was used by line %d already", name, first.Line))
 	}
-	if it.size == 0 {
+	if it.Size == 0 {
 		return wrong(ins, CodeEntry, fmt.Errorf("entry %q has no bytes", name))
 	}
-	s.used[name] = ins
+	s.Used[name] = ins
 	return nil
 }
 
@@ -337,51 +355,3 @@ func wrong(ins Instruction, code Code, err error) error {
 	}
 	return &UpdateError{Code: code, Line: ins.Line, Op: ins.Op, Path: ins.Path, Err: err}
 }
-
-// A memoryTree is the tree of a complete update.
-type memoryTree struct {
-	files map[string]*member
-	dirs  map[string]bool
-	text  func(m *member) ([]byte, error)
-}
-
-func newMemoryTree(files map[string]*member, text func(m *member) ([]byte, error)) *memoryTree {
-	t := &memoryTree{files: files, dirs: map[string]bool{".": true}, text: text}
-	for name := range files {
-		for d := path.Dir(name); d != "." && d != "/"; d = path.Dir(d) {
-			t.dirs[d] = true
-		}
-	}
-	return t
-}
-
-func (t *memoryTree) stat(p string) (nodeKind, error) {
-	switch {
-	case t.files[p] != nil:
-		return kindFile, nil
-	case t.dirs[p]:
-		return kindDir, nil
-	}
-	return kindNone, nil
-}
-
-func (t *memoryTree) below(p string) ([]string, error) {
-	under := func(n string) bool { return p == "." || strings.HasPrefix(n, p+"/") }
-	var names []string
-	for n := range t.files {
-		if under(n) {
-			names = append(names, n)
-		}
-	}
-	reverse(names)
-	var dirs []string
-	for d := range t.dirs {
-		if d != "." && under(d) {
-			dirs = append(dirs, d+"/")
-		}
-	}
-	reverse(dirs)
-	return append(names, dirs...), nil
-}
-
-func (t *memoryTree) read(p string) ([]byte, error) { return t.text(t.files[p]) }

@@ -1,4 +1,4 @@
-package partial
+package updater
 
 import (
 	"context"
@@ -17,23 +17,24 @@ import (
 
 	"github.com/senbonzakura/senbonzakura/bsdiff"
 	"github.com/senbonzakura/senbonzakura/internal/filelock"
+	"github.com/senbonzakura/senbonzakura/internal/stream"
 	"github.com/senbonzakura/senbonzakura/internal/xz"
 	"github.com/senbonzakura/senbonzakura/mar"
 )
 
-// workDir is the directory, inside the tree, in which Apply prepares an update:
+// WorkDir is the directory, inside the tree, in which Apply prepares an update:
 //
 //	.senbonzakura-update/new/0, 1, …   files as they will be
 //	.senbonzakura-update/old/0, 1, …   files as they were, while the update is put in place
 //	.senbonzakura-update/journal       what is being done: an interrupted update is undone
 //	.senbonzakura-update/committed     the journal's name once all is in place: only cleaning up is left
 const (
-	workDir       = ".senbonzakura-update"
-	newDir        = workDir + "/new"
-	oldDir        = workDir + "/old"
-	journalFile   = workDir + "/journal"
-	journalTemp   = workDir + "/journal.new"
-	committedFile = workDir + "/committed"
+	WorkDir       = ".senbonzakura-update"
+	newDir        = WorkDir + "/new"
+	oldDir        = WorkDir + "/old"
+	journalFile   = WorkDir + "/journal"
+	journalTemp   = WorkDir + "/journal.new"
+	committedFile = WorkDir + "/committed"
 )
 
 // ErrBusy matches the error of an Apply on a tree on which another one is at work. Nothing was done.
@@ -91,7 +92,7 @@ func apply(ctx context.Context, fsys filesystem, p *mar.Reader, opts *ApplyOptio
 	if opts == nil {
 		opts = &ApplyOptions{}
 	}
-	a := &applier{fs: fsys, mar: p, lim: opts.Limits.withDefaults(), progress: opts.Progress}
+	a := &applier{fs: fsys, mar: p, lim: opts.Limits.WithDefaults(), progress: opts.Progress}
 	sum, err := identify(ctx, p)
 	if err != nil {
 		return fmt.Errorf("apply: %w", err)
@@ -119,7 +120,7 @@ func identify(ctx context.Context, p *mar.Reader) (string, error) {
 	h := sha256.New()
 	for _, f := range p.Files() {
 		h.Write(fmt.Appendf(nil, "%q %o %d\n", f.Name, uint32(f.Mode), f.Size))
-		if _, err := copyTo(ctx, h, f.Section()); err != nil {
+		if _, err := stream.Copy(ctx, h, f.Section()); err != nil {
 			return "", fmt.Errorf("read %q: %w", f.Name, err)
 		}
 	}
@@ -154,7 +155,7 @@ func newName(i int) string { return newDir + "/" + strconv.Itoa(i) }
 func oldName(i int) string { return oldDir + "/" + strconv.Itoa(i) }
 
 // plan works out what the update does to the tree.
-func (a *applier) plan(ctx context.Context) (*plan, error) {
+func (a *applier) plan(ctx context.Context) (*Plan, error) {
 	var text []byte
 	var name string
 	var format MemberFormat
@@ -163,20 +164,20 @@ func (a *applier) plan(ctx context.Context) (*plan, error) {
 		if f == nil {
 			continue
 		}
-		m := memberOf(f)
-		name = m.name
+		m := MemberOf(f)
+		name = m.Name
 		format = FormatXZ
-		if kind, err := m.format(); err != nil {
+		if kind, err := m.Format(); err != nil {
 			return nil, err
 		} else if kind == xz.FormatBzip2 {
 			format = FormatBzip2
 		}
-		if err := usable(m, format, Instruction{Path: name}); err != nil {
+		if err := Usable(m, format, Instruction{Path: name}); err != nil {
 			return nil, err
 		}
 		var err error
-		if text, err = m.content(ctx, Limits{Member: manifestLimit, Ratio: a.lim.Ratio}); err != nil {
-			return nil, unpackError(m, Instruction{}, err)
+		if text, err = m.Content(ctx, Limits{Member: ManifestLimit, Ratio: a.lim.Ratio}); err != nil {
+			return nil, UnpackError(m, Instruction{}, err)
 		}
 		break
 	}
@@ -188,27 +189,27 @@ func (a *applier) plan(ctx context.Context) (*plan, error) {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	for _, ins := range man.Instructions {
-		if first, _, _ := strings.Cut(path.Clean(ins.Path), "/"); strings.EqualFold(first, workDir) {
+		if first, _, _ := strings.Cut(path.Clean(ins.Path), "/"); strings.EqualFold(first, WorkDir) {
 			return nil, wrong(ins, 0, errors.New("is where Apply itself works"))
 		}
 	}
-	plan, err := simulate(man, diskTree{a.fs}, func(name string) (item, bool) {
+	plan, err := Simulate(man, diskTree{a.fs}, func(name string) (Item, bool) {
 		f := a.mar.Lookup(name)
 		if f == nil {
-			return item{}, false
+			return Item{}, false
 		}
-		return item{size: f.Size, mode: f.Mode}, true
+		return Item{Size: f.Size, Mode: f.Mode}, true
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	used := make([]string, 0, len(plan.used))
-	for n := range plan.used {
+	used := make([]string, 0, len(plan.Used))
+	for n := range plan.Used {
 		used = append(used, n)
 	}
 	slices.Sort(used)
 	for _, n := range used {
-		if err := usable(memberOf(a.mar.Lookup(n)), format, plan.used[n]); err != nil {
+		if err := Usable(MemberOf(a.mar.Lookup(n)), format, plan.Used[n]); err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 	}
@@ -216,21 +217,21 @@ func (a *applier) plan(ctx context.Context) (*plan, error) {
 }
 
 // stage writes all new files and the journal into the work directory.
-func (a *applier) stage(ctx context.Context, plan *plan) error {
-	for _, d := range []string{workDir, newDir, oldDir} {
+func (a *applier) stage(ctx context.Context, plan *Plan) error {
+	for _, d := range []string{WorkDir, newDir, oldDir} {
 		if err := a.fs.Mkdir(d, 0o700); err != nil {
 			return err
 		}
 	}
 	j := &a.journal
 	made := make(map[string]bool)
-	for _, name := range plan.order {
-		c := plan.changes[name]
+	for _, name := range plan.Order {
+		c := plan.Changes[name]
 		_, err := a.fs.Lstat(name)
 		if err != nil && !absent(err) {
 			return err
 		}
-		e := journalEntry{Path: name, Existed: err == nil, Staged: c.blob != nil}
+		e := journalEntry{Path: name, Existed: err == nil, Staged: c.Blob != nil}
 		if !e.Existed && !e.Staged {
 			continue
 		}
@@ -252,23 +253,23 @@ func (a *applier) stage(ctx context.Context, plan *plan) error {
 			}
 		}
 	}
-	j.Rmdirs = plan.rmdirs
+	j.Rmdirs = plan.Rmdirs
 	var total int64
 	for _, e := range j.Files {
-		if c := plan.changes[e.Path]; e.Staged {
-			total += a.mar.Lookup(c.blob.item).Size
+		if c := plan.Changes[e.Path]; e.Staged {
+			total += a.mar.Lookup(c.Blob.Item).Size
 		}
 	}
-	steps := newProgress(StepStage, total, a.progress)
+	steps := counter(StepStage, a.progress).Start(total)
 	for i, e := range j.Files {
 		if !e.Staged {
 			continue
 		}
-		c := plan.changes[e.Path]
+		c := plan.Changes[e.Path]
 		if err := a.stageFile(ctx, newName(i), c); err != nil {
 			return err
 		}
-		steps.add(e.Path, a.mar.Lookup(c.blob.item).Size)
+		steps.Add(e.Path, a.mar.Lookup(c.Blob.Item).Size)
 	}
 	for _, d := range []string{newDir, oldDir} {
 		if err := a.fs.SyncDir(d); err != nil {
@@ -282,12 +283,12 @@ func (a *applier) stage(ctx context.Context, plan *plan) error {
 	if err := a.write(journalTemp, data); err != nil {
 		return err
 	}
-	return a.fs.SyncDir(workDir)
+	return a.fs.SyncDir(WorkDir)
 }
 
 // missing reports whether a directory has to be made: it is not there, or is a file that is moved away.
-func (a *applier) missing(dir string, plan *plan) (bool, error) {
-	if c := plan.changes[dir]; c != nil {
+func (a *applier) missing(dir string, plan *Plan) (bool, error) {
+	if c := plan.Changes[dir]; c != nil {
 		return true, nil
 	}
 	_, err := a.fs.Lstat(dir)
@@ -313,46 +314,46 @@ func (a *applier) write(name string, data []byte) error {
 }
 
 // stageFile writes one new file.
-func (a *applier) stageFile(ctx context.Context, name string, c *change) error {
+func (a *applier) stageFile(ctx context.Context, name string, c *Change) error {
 	perm := fs.FileMode(0o600)
-	if c.moded {
-		perm = c.mode // the umask applies, as in the updater
+	if c.Moded {
+		perm = c.Mode // the umask applies, as in the updater
 	}
 	f, err := a.fs.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
 	if err != nil {
-		return wrong(c.by, CodeWrite, err)
+		return wrong(c.By, CodeWrite, err)
 	}
-	keep, err := a.fill(ctx, name, f, c.blob, c.by)
+	keep, err := a.fill(ctx, name, f, c.Blob, c.By)
 	if err == nil {
-		if !c.moded {
+		if !c.Moded {
 			err = a.fs.Chmod(name, keep)
 		}
 		if err == nil {
 			err = f.Sync()
 		}
 		if err != nil {
-			err = wrong(c.by, CodeWrite, err)
+			err = wrong(c.By, CodeWrite, err)
 		}
 	}
 	if cerr := f.Close(); err == nil && cerr != nil {
-		err = wrong(c.by, CodeWrite, cerr)
+		err = wrong(c.By, CodeWrite, cerr)
 	}
 	return err
 }
 
 // fill writes what a blob stands for. It returns the mode of the file that it goes back to, if there is one.
-func (a *applier) fill(ctx context.Context, name string, dst file, b *blob, by Instruction) (fs.FileMode, error) {
-	m := memberOf(a.mar.Lookup(b.item))
-	if b.base == nil {
-		r, err := m.open(a.lim.xz())
+func (a *applier) fill(ctx context.Context, name string, dst file, b *Blob, by Instruction) (fs.FileMode, error) {
+	m := MemberOf(a.mar.Lookup(b.Item))
+	if b.Base == nil {
+		r, err := m.Open(a.lim)
 		if err == nil {
 			defer r.Close()
-			_, err = copyTo(ctx, dst, r)
+			_, err = stream.Copy(ctx, dst, r)
 		}
 		if err != nil && ctx.Err() == nil {
 			var xe *xz.Error
 			if errors.As(err, &xe) {
-				return 0, unpackError(m, by, m.failed(err))
+				return 0, UnpackError(m, by, err)
 			}
 			err = wrong(by, CodeWrite, err)
 		}
@@ -361,8 +362,8 @@ func (a *applier) fill(ctx context.Context, name string, dst file, b *blob, by I
 	var old file
 	var keep fs.FileMode
 	var err error
-	if b.base.item == "" {
-		if old, err = openRegular(a.fs, b.base.file); err != nil {
+	if b.Base.Item == "" {
+		if old, err = openRegular(a.fs, b.Base.File); err != nil {
 			return 0, wrong(by, CodeRead, err)
 		}
 	} else {
@@ -373,7 +374,7 @@ func (a *applier) fill(ctx context.Context, name string, dst file, b *blob, by I
 			return 0, wrong(by, CodeWrite, err)
 		}
 		old = tmp
-		if keep, err = a.fill(ctx, base, tmp, b.base, by); err != nil {
+		if keep, err = a.fill(ctx, base, tmp, b.Base, by); err != nil {
 			old.Close()
 			return 0, err
 		}
@@ -383,7 +384,7 @@ func (a *applier) fill(ctx context.Context, name string, dst file, b *blob, by I
 	if err != nil {
 		return 0, wrong(by, CodeRead, err)
 	}
-	if b.base.item == "" {
+	if b.Base.Item == "" {
 		keep = info.Mode() & (fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky)
 	}
 	err = withPatch(ctx, m, a.lim, func(patch io.Reader, opts *bsdiff.PatchOptions) error {
@@ -391,14 +392,9 @@ func (a *applier) fill(ctx context.Context, name string, dst file, b *blob, by I
 		return err
 	})
 	if err != nil {
-		return 0, patchError(by, m.name, err)
+		return 0, PatchError(by, m.Name, err)
 	}
 	return keep, nil
-}
-
-// copyTo copies until the end or until ctx ends.
-func copyTo(ctx context.Context, dst io.Writer, src io.Reader) (int64, error) {
-	return io.CopyBuffer(struct{ io.Writer }{dst}, contextReader{ctx, src}, make([]byte, 256<<10))
 }
 
 // commit puts everything into place. Until the journal has its second name, it is undone on any error.
@@ -420,11 +416,11 @@ func (a *applier) commit() error {
 
 // swap moves old files away and new ones into place.
 func (a *applier) swap() error {
-	if err := a.fs.SyncDir(workDir); err != nil {
+	if err := a.fs.SyncDir(WorkDir); err != nil {
 		return err
 	}
 	j := &a.journal
-	steps := newProgress(StepCommit, int64(len(j.Files)), a.progress)
+	steps := counter(StepCommit, a.progress).Start(int64(len(j.Files)))
 	touched := map[string]bool{oldDir: true}
 	for i, e := range j.Files {
 		if e.Existed {
@@ -437,16 +433,16 @@ func (a *applier) swap() error {
 		if err := a.fs.Mkdir(d, 0o755); err != nil {
 			return wrong(Instruction{Path: d}, CodeWrite, err)
 		}
-		touched[parent(d)] = true
+		touched[path.Dir(d)] = true
 	}
 	for i, e := range j.Files {
-		touched[parent(e.Path)] = true
+		touched[path.Dir(e.Path)] = true
 		if e.Staged {
 			if err := a.fs.Rename(newName(i), e.Path); err != nil {
 				return wrong(Instruction{Path: e.Path}, CodeWrite, err)
 			}
 		}
-		steps.add(e.Path, 1)
+		steps.Add(e.Path, 1)
 	}
 	dirs := make([]string, 0, len(touched))
 	for d := range touched {
@@ -485,7 +481,7 @@ func (a *applier) restore() error {
 		if err := a.fs.Remove(e.Path); err != nil && !absent(err) {
 			return err
 		}
-		dirs[parent(e.Path)] = true
+		dirs[path.Dir(e.Path)] = true
 	}
 	for i, e := range j.Files {
 		if !e.Existed || !e.Staged {
@@ -505,7 +501,7 @@ func (a *applier) restore() error {
 			if err := a.fs.Remove(d); err != nil {
 				return err
 			}
-			dirs[parent(d)] = true
+			dirs[path.Dir(d)] = true
 		} else if err != nil && !absent(err) {
 			return err
 		}
@@ -514,7 +510,7 @@ func (a *applier) restore() error {
 		if !e.Existed {
 			continue
 		}
-		dirs[parent(e.Path)] = true
+		dirs[path.Dir(e.Path)] = true
 		if err := a.fs.Rename(oldName(i), e.Path); err != nil && !absent(err) {
 			return err
 		}
@@ -532,7 +528,7 @@ func (a *applier) restore() error {
 	if err := a.fs.Remove(journalFile); err != nil && !absent(err) {
 		return err
 	}
-	return a.fs.SyncDir(workDir)
+	return a.fs.SyncDir(WorkDir)
 }
 
 // removeFile removes a file that was put in place. A directory there is one that was made for files below it.
@@ -552,7 +548,7 @@ func (a *applier) removeFile(name string) error {
 // finish makes what was committed last, removes directories and cleans up.
 func (a *applier) finish() error {
 	// The old files may only go when it is certain that they are not needed.
-	if err := a.fs.SyncDir(workDir); err != nil {
+	if err := a.fs.SyncDir(WorkDir); err != nil {
 		return fmt.Errorf("apply: %w: %w", ErrNotCleaned, err)
 	}
 	for _, d := range a.journal.Rmdirs {
@@ -585,7 +581,7 @@ func (a *applier) clean() error {
 			return err
 		}
 	}
-	for _, f := range []string{journalTemp, committedFile, workDir} {
+	for _, f := range []string{journalTemp, committedFile, WorkDir} {
 		if err := a.fs.Remove(f); err != nil && !absent(err) {
 			return err
 		}
@@ -596,14 +592,14 @@ func (a *applier) clean() error {
 // recover deals with what an interrupted Apply has left. It returns the digest of the update that turned out to be
 // finished, if any.
 func (a *applier) recover() (finished string, err error) {
-	info, err := a.fs.Lstat(workDir)
+	info, err := a.fs.Lstat(WorkDir)
 	switch {
 	case absent(err):
 		return "", nil
 	case err != nil:
 		return "", fmt.Errorf("apply: %w", err)
 	case !info.IsDir():
-		return "", fmt.Errorf("apply: %q is not a directory", workDir)
+		return "", fmt.Errorf("apply: %q is not a directory", WorkDir)
 	}
 	fail := func(err error) (string, error) {
 		return "", fmt.Errorf("apply: recover from an interrupted update: %w", err)

@@ -1,0 +1,24 @@
+// Package updater is what Gecko's updater does: it reads manifests, works out what each instruction does to a tree, and
+// applies an update to a directory, with the updater's own error numbers.
+//
+// An update is a MAR with one manifest and the items that its instructions name:
+//
+//	update.mar
+//	  updatev3.manifest     type "partial"
+//	                        patch "libxul.so.patch" "libxul.so"     an item, applied to an installed file
+//	                        add "omni.ja"                           an item, written whole
+//	                        remove "old.txt"
+//	  libxul.so.patch       compressed, as every item is
+//	  omni.ja
+//
+// [ParseManifest] reads the list as the updater does, quirks included. [Simulate] says what becomes of each path of a
+// [Tree], in terms of what there is, without reading any content: tools that prove an update compare that with what
+// should be there. [Apply] changes a directory, all or nothing.
+//
+// What the updater would fail with is an [*UpdateError] with its number, or [CodeCrash]. Where the updater would not
+// notice that the result is wrong, the code is 0, and only this package refuses.
+//
+// # Not supported
+//
+// Patches of other formats than MBDIFF10 (Zucchini's "Zucc" is named in the error).
+package updater

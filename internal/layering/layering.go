@@ -39,6 +39,7 @@ var rules = []rule{
 		"github.com/dgraph-io/ristretto/v2", "golang.org/x/sync", "github.com/google/renameio/v2",
 		"github.com/rogpeppe/go-internal/lockedfile", "golang.org/x/sys",
 	}},
+	{"aus/...", 2, []string{"golang.org/x/sync"}},
 	{"fetch/...", 2, []string{"github.com/cenkalti/backoff/v5", "code.dny.dev/ssrf", "golang.org/x/sync"}},
 	{"internal/member/...", 1, nil},
 	{"internal/bzip2/...", 0, []string{"github.com/dsnet/compress"}},

@@ -1,0 +1,3 @@
+package aus
+
+func (s *Snapshot) check(report func(Problem)) {}

@@ -1,0 +1,396 @@
+package aus
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// kind says what a JSON value is.
+type kind uint8
+
+const (
+	absent kind = iota // there is no such key
+	null
+	boolean
+	number
+	text
+	list
+	object
+)
+
+// value is one JSON value. Objects keep the order of their keys; a key that comes twice has its last value, at its
+// first place.
+type value struct {
+	kind    kind
+	text    string // of a text; of a number as written; "true" or "false"
+	items   []value
+	members []member
+}
+
+type member struct {
+	key   string
+	value value
+}
+
+// get returns the value of a key; the zero value where there is none or v is no object.
+func (v *value) get(key string) *value {
+	for i := range v.members {
+		if v.members[i].key == key {
+			return &v.members[i].value
+		}
+	}
+	return &value{}
+}
+
+func (v *value) has(key string) bool { return v.get(key).kind != absent }
+
+// truthy is Python's idea of what counts as true.
+func (v *value) truthy() bool {
+	switch v.kind {
+	case boolean:
+		return v.text == "true"
+	case number:
+		f, err := strconv.ParseFloat(v.text, 64)
+		return err != nil || f != 0
+	case text:
+		return v.text != ""
+	case list:
+		return len(v.items) > 0
+	case object:
+		return len(v.members) > 0
+	}
+	return false
+}
+
+// scalar is a value that is printed: kind absent, null, boolean, number or text, and the text that is printed.
+type scalar struct {
+	text string
+	kind kind
+}
+
+// scalar returns how the value is printed. Lists and objects are printed as their JSON text.
+func (v *value) scalar() scalar {
+	switch v.kind {
+	case null:
+		return scalar{"None", null}
+	case number:
+		return scalar{printNumber(v.text), number}
+	case list, object:
+		return scalar{string(v.appendJSON(nil, jsonStyle{})), text}
+	}
+	return scalar{v.text, v.kind}
+}
+
+// or returns the scalar if its key is there, else other.
+func (s scalar) or(other scalar) scalar {
+	if s.kind != absent {
+		return s
+	}
+	return other
+}
+
+// filled says whether the scalar counts as true.
+func (s scalar) filled() bool {
+	switch s.kind {
+	case text:
+		return s.text != ""
+	case boolean:
+		return s.text == "true"
+	case number:
+		return s.text != "0" && s.text != "0.0"
+	}
+	return false
+}
+
+// printNumber prints a JSON number as Python does: whole numbers as they are, others in the shortest form that reads
+// back the same, with a point or an exponent.
+func printNumber(s string) string {
+	if !strings.ContainsAny(s, ".eE") {
+		if s == "-0" {
+			return "0"
+		}
+		return s
+	}
+	f, err := strconv.ParseFloat(s, 64)
+	if err != nil && math.IsInf(f, 0) {
+		if f < 0 {
+			return "-inf"
+		}
+		return "inf"
+	}
+	if a := math.Abs(f); a != 0 && (a < 1e-4 || a >= 1e16) {
+		mantissa, exponent, _ := strings.Cut(strconv.FormatFloat(f, 'e', -1, 64), "e")
+		return mantissa + "e" + exponent
+	}
+	s = strconv.FormatFloat(f, 'f', -1, 64)
+	if !strings.Contains(s, ".") {
+		s += ".0"
+	}
+	return s
+}
+
+// Limits bound what a document may hold. A zero field means the default.
+type Limits struct {
+	Size  int // length of a document in bytes, default 64 MiB; the largest known is under 10 MiB
+	Depth int // nesting of objects and lists, default 32; releases have 8
+}
+
+func (l Limits) withDefaults() (Limits, error) {
+	if l.Size < 0 || l.Depth < 0 {
+		return l, fmt.Errorf("aus: negative limit in %+v", l)
+	}
+	if l.Size == 0 {
+		l.Size = 64 << 20
+	}
+	if l.Depth == 0 {
+		l.Depth = 32
+	}
+	return l, nil
+}
+
+// parseValue reads one JSON document. Texts without escapes are parts of the document, so that what is kept of it
+// takes no second copy.
+func parseValue(document string, limits Limits) (value, error) {
+	limits, err := limits.withDefaults()
+	if err != nil {
+		return value{}, err
+	}
+	if len(document) > limits.Size {
+		return value{}, fmt.Errorf("%w: document of %d bytes, want at most %d", ErrLimit, len(document), limits.Size)
+	}
+	if !utf8.ValidString(document) {
+		return value{}, fmt.Errorf("%w: not UTF-8", ErrFormat)
+	}
+	p := parser{document: document, limits: limits, dec: json.NewDecoder(strings.NewReader(document))}
+	p.dec.UseNumber()
+	v, err := p.value(0)
+	if err != nil {
+		return value{}, err
+	}
+	if _, err := p.dec.Token(); !errors.Is(err, io.EOF) {
+		return value{}, fmt.Errorf("%w: more than one value", ErrFormat)
+	}
+	return v, nil
+}
+
+type parser struct {
+	document string
+	limits   Limits
+	dec      *json.Decoder
+}
+
+func (p *parser) token() (json.Token, error) {
+	t, err := p.dec.Token()
+	if err != nil {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	return t, nil
+}
+
+// shared returns the part of the document that s was read from, if it is there as it is.
+func (p *parser) shared(s string) string {
+	end := int(p.dec.InputOffset()) - 1 // the closing quote
+	if start := end - len(s); start >= 1 && end < len(p.document) && p.document[start:end] == s {
+		return p.document[start:end]
+	}
+	return strings.Clone(s)
+}
+
+func (p *parser) value(depth int) (value, error) {
+	if depth > p.limits.Depth {
+		return value{}, fmt.Errorf("%w: nested deeper than %d", ErrLimit, p.limits.Depth)
+	}
+	t, err := p.token()
+	if err != nil {
+		return value{}, err
+	}
+	switch t := t.(type) {
+	case nil:
+		return value{kind: null}, nil
+	case bool:
+		return value{kind: boolean, text: strconv.FormatBool(t)}, nil
+	case json.Number:
+		return value{kind: number, text: t.String()}, nil
+	case string:
+		return value{kind: text, text: p.shared(t)}, nil
+	case json.Delim:
+		if t == '[' {
+			v := value{kind: list}
+			for p.dec.More() {
+				item, err := p.value(depth + 1)
+				if err != nil {
+					return value{}, err
+				}
+				v.items = append(v.items, item)
+			}
+			_, err := p.token()
+			return v, err
+		}
+		return p.object(depth)
+	}
+	return value{}, fmt.Errorf("%w: unexpected token", ErrFormat)
+}
+
+func (p *parser) object(depth int) (value, error) {
+	v := value{kind: object}
+	var places map[string]int // built where a scan of the keys would be slow
+	for p.dec.More() {
+		t, err := p.token()
+		if err != nil {
+			return value{}, err
+		}
+		key, ok := t.(string)
+		if !ok {
+			return value{}, fmt.Errorf("%w: a key that is no text", ErrFormat)
+		}
+		key = p.shared(key)
+		item, err := p.value(depth + 1)
+		if err != nil {
+			return value{}, err
+		}
+		at := -1
+		if places != nil {
+			if i, ok := places[key]; ok {
+				at = i
+			}
+		} else {
+			at = slices.IndexFunc(v.members, func(m member) bool { return m.key == key })
+		}
+		if at >= 0 {
+			v.members[at].value = item
+			continue
+		}
+		v.members = append(v.members, member{key, item})
+		if places != nil {
+			places[key] = len(v.members) - 1
+		} else if len(v.members) > 32 {
+			places = make(map[string]int, 64)
+			for i, m := range v.members {
+				places[m.key] = i
+			}
+		}
+	}
+	_, err := p.token()
+	return v, err
+}
+
+// jsonStyle says how JSON is written. The zero value is ", " and ": " on one line, keys in their order.
+type jsonStyle struct {
+	sorted  bool
+	compact bool
+	indent  int // spaces per level; 0 is one line
+}
+
+// appendJSON writes the value as Python's json module does: everything outside ASCII as \uXXXX.
+func (v *value) appendJSON(b []byte, style jsonStyle) []byte { return v.appendAt(b, style, 0) }
+
+func (v *value) appendAt(b []byte, style jsonStyle, level int) []byte {
+	newline := func(b []byte, level int) []byte {
+		if style.indent > 0 {
+			b = append(b, '\n')
+			for range level * style.indent {
+				b = append(b, ' ')
+			}
+		}
+		return b
+	}
+	comma := func(b []byte) []byte {
+		b = append(b, ',')
+		if style.indent == 0 && !style.compact {
+			b = append(b, ' ')
+		}
+		return b
+	}
+	switch v.kind {
+	case absent, null:
+		return append(b, "null"...)
+	case boolean:
+		return append(b, v.text...)
+	case number:
+		return append(b, printNumber(v.text)...)
+	case text:
+		return appendText(b, v.text)
+	case list:
+		if len(v.items) == 0 {
+			return append(b, "[]"...)
+		}
+		b = append(b, '[')
+		for i := range v.items {
+			if i > 0 {
+				b = comma(b)
+			}
+			b = newline(b, level+1)
+			b = v.items[i].appendAt(b, style, level+1)
+		}
+		return append(newline(b, level), ']')
+	case object:
+		if len(v.members) == 0 {
+			return append(b, "{}"...)
+		}
+		members := v.members
+		if style.sorted {
+			members = slices.Clone(members)
+			slices.SortStableFunc(members, func(a, b member) int { return strings.Compare(a.key, b.key) })
+		}
+		b = append(b, '{')
+		for i := range members {
+			if i > 0 {
+				b = comma(b)
+			}
+			b = newline(b, level+1)
+			b = appendText(b, members[i].key)
+			b = append(b, ':')
+			if !style.compact {
+				b = append(b, ' ')
+			}
+			b = members[i].value.appendAt(b, style, level+1)
+		}
+		return append(newline(b, level), '}')
+	}
+	return b
+}
+
+const hex = "0123456789abcdef"
+
+// appendText writes a JSON text in ASCII.
+func appendText(b []byte, s string) []byte {
+	b = append(b, '"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			b = append(b, '\\', byte(r))
+		case r == '\n':
+			b = append(b, '\\', 'n')
+		case r == '\r':
+			b = append(b, '\\', 'r')
+		case r == '\t':
+			b = append(b, '\\', 't')
+		case r == '\b':
+			b = append(b, '\\', 'b')
+		case r == '\f':
+			b = append(b, '\\', 'f')
+		case r >= ' ' && r <= '~' || r == 0x7f:
+			b = append(b, byte(r))
+		case r > 0xffff:
+			r -= 0x10000
+			b = appendUnit(appendUnit(b, 0xd800+r>>10), 0xdc00+r&0x3ff)
+		default:
+			b = appendUnit(b, r)
+		}
+	}
+	return append(b, '"')
+}
+
+func appendUnit(b []byte, r rune) []byte {
+	return append(b, '\\', 'u', hex[r>>12&15], hex[r>>8&15], hex[r>>4&15], hex[r&15])
+}

@@ -122,7 +122,9 @@ type evaluation struct {
 	failure  *failure
 	complete bool
 	partial  bool
-	explain  *Explanation // nil but for Explain
+	// forbidden says that a file was left out because of its host.
+	forbidden bool
+	explain   *Explanation // nil but for Explain
 }
 
 // failure ends an evaluation with a status of its own.
@@ -547,7 +549,21 @@ func (e *evaluation) matchLoose(p *versionPart) bool {
 
 func badVersion(text string) string { return "Version number " + text + " is invalid." }
 
+// noteVersion notes what Balrog makes of the client's version or a rule's.
+func (e *evaluation) noteVersion(p *versionPart) {
+	if !e.version.valid || !p.version.valid || p.version.text != p.full.text {
+		e.quirks.add(QuirkVersionGrammar)
+	}
+	if e.version.star {
+		e.quirks.add(QuirkVersionGlob)
+	}
+	if p.op == glob && !p.version.valid && !wordByte(p.pattern[0]) {
+		e.quirks.add(QuirkRuleColumn)
+	}
+}
+
 func (e *evaluation) matchVersionStrictly(p *versionPart) bool {
+	e.noteVersion(p)
 	switch {
 	case !e.version.valid:
 		e.bad(badVersion(e.q.Version))
@@ -562,11 +578,8 @@ func (e *evaluation) matchVersionStrictly(p *versionPart) bool {
 }
 
 func (e *evaluation) matchVersionPart(p *versionPart) bool {
-	if !e.version.valid || !p.version.valid || p.version.text != p.full.text {
-		e.quirks.add(QuirkVersionGrammar)
-	}
+	e.noteVersion(p)
 	if e.version.star {
-		e.quirks.add(QuirkVersionGlob)
 		return false
 	}
 	if p.op == glob {
@@ -574,14 +587,12 @@ func (e *evaluation) matchVersionPart(p *versionPart) bool {
 		case p.version.valid && e.version.valid:
 			return e.version.matches(&p.version)
 		case !p.version.valid && !wordByte(p.pattern[0]):
-			e.quirks.add(QuirkRuleColumn)
 			return false
 		}
 		prefix := strings.TrimSuffix(p.pattern, "*")
 		return strings.HasPrefix(e.q.Version, prefix) || e.q.Version+"." == prefix
 	}
-	c, _ := e.version.order(&p.full)
-	return p.op.holds(c)
+	return p.op.holds(e.version.order(&p.full))
 }
 
 func (e *evaluation) matchBuildID(p *buildIDPattern) bool {

@@ -279,10 +279,10 @@ type attributeKey struct {
 // belongs behind licenseURL.
 func attributesOf(schema Schema) []attributeKey {
 	keys := []attributeKey{{"detailsUrl", "detailsURL", true}, {"licenseUrl", "licenseURL", true}}
-	switch {
-	case schema == 1:
+	switch schema {
+	case 1:
 		return keys
-	case schema == 9:
+	case 9:
 		return nil
 	}
 	if schema < 6 {

@@ -119,6 +119,12 @@ func (r *appRelease) versionFor(q *Query) (scalar, *version) {
 // order compares the client's version with a release's.
 func (e *evaluation) order(release *version) (c int, ok bool) {
 	client := &e.version
+	if client.star || release.star {
+		e.quirks.add(QuirkVersionGlob)
+	}
+	if !client.valid || !release.valid {
+		e.quirks.add(QuirkVersionGrammar)
+	}
 	if e.strict {
 		switch {
 		case !client.valid:
@@ -131,15 +137,10 @@ func (e *evaluation) order(release *version) (c int, ok bool) {
 		return client.compare(release), true
 	}
 	if client.star || release.star {
-		e.quirks.add(QuirkVersionGlob)
 		e.none(OutcomeNoVersion)
 		return 0, false
 	}
-	c, odd := client.order(release)
-	if odd {
-		e.quirks.add(QuirkVersionGrammar)
-	}
-	return c, true
+	return client.order(release), true
 }
 
 // buildID returns the build ID of a release for a platform and the client's locale.

@@ -75,7 +75,7 @@ func (v *version) readNumbers(s string, n int, tag func(letters string) bool) bo
 		if i < n-1 || tag == nil {
 			return false
 		}
-		end = strings.IndexFunc(field, func(r rune) bool { return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z') })
+		end = strings.IndexFunc(field, func(r rune) bool { return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') })
 		if end < 1 || !tag(field[:end]) {
 			return false
 		}
@@ -167,12 +167,12 @@ func (v *version) matches(g *version) bool {
 }
 
 // order compares two versions that are no globs as this package does by default: as Balrog where its grammar takes
-// both, else as Gecko's toolkit. odd says that it was the latter.
-func (v *version) order(w *version) (c int, odd bool) {
+// both, else as Gecko's toolkit.
+func (v *version) order(w *version) int {
 	if v.valid && w.valid {
-		return v.compare(w), false
+		return v.compare(w)
 	}
-	return toolkit.Compare(v.text, w.text), true
+	return toolkit.Compare(v.text, w.text)
 }
 
 // looseProduct says whether versions of a product are compared part by part, without a grammar.

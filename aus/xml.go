@@ -18,10 +18,10 @@ func (e *evaluation) xml(p *picked) []byte {
 		}
 		before := len(b)
 		b = e.patches(b, r, p.product)
-		if len(b) == before {
+		if len(b) == before && !e.stopped() {
 			e.quirks.add(QuirkNoPatch)
 			if !e.strict {
-				e.none(OutcomeNoPatch)
+				e.none(e.noPatch())
 			}
 		}
 		b = append(b, "    </update>\n"...)
@@ -285,6 +285,14 @@ func (e *evaluation) patches(b []byte, r *Release, product string) []byte {
 	return b
 }
 
+// noPatch says why there is no patch.
+func (e *evaluation) noPatch() Outcome {
+	if e.forbidden {
+		return OutcomeForbidden
+	}
+	return OutcomeNoPatch
+}
+
 // patchWriter writes the patches of one platform of a release.
 type patchWriter struct {
 	e        *evaluation
@@ -322,6 +330,7 @@ func (w *patchWriter) first(b []byte, kind string, list []patch) ([]byte, bool) 
 			continue
 		}
 		if !e.s.hosts.allow(url, w.product) {
+			e.forbidden = true
 			continue
 		}
 		if p.hash.kind == absent || p.size.kind == absent || app.hashFunction.kind == absent {

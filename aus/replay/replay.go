@@ -166,23 +166,11 @@ func (d *rawDocument) document() (Document, error) {
 		}
 		document.Config.Rules = append(document.Config.Rules, rule)
 	}
-	for _, list := range []func(){
-		func() {
-			for i := range document.Config.Pins {
-				if document.Config.Pins[i].DataVersion == 0 {
-					document.Config.Pins[i].DataVersion = 1
-				}
-			}
-		},
-		func() {
-			for i := range document.Config.Shutoffs {
-				if document.Config.Shutoffs[i].DataVersion == 0 {
-					document.Config.Shutoffs[i].DataVersion = 1
-				}
-			}
-		},
-	} {
-		list()
+	for i := range document.Config.Pins {
+		document.Config.Pins[i].DataVersion = max(1, document.Config.Pins[i].DataVersion)
+	}
+	for i := range document.Config.Shutoffs {
+		document.Config.Shutoffs[i].DataVersion = max(1, document.Config.Shutoffs[i].DataVersion)
 	}
 	names := make([]string, 0, len(d.Releases))
 	for name := range d.Releases {
@@ -213,6 +201,56 @@ type Result struct {
 	Differences []string
 	// Allowed says why a difference is no fault: "" where it is one.
 	Allowed string
+}
+
+// Judge validates a document's blob and compares what comes out with the recorded verdict: whether it is valid, and in a strict
+// run also which step refused it. Any other run may refuse a blob for its hashes, and judges conflicts in updateLine by itself;
+// allowed says where that is the difference.
+func (d *Document) Judge(strict bool) (difference, allowed string) {
+	err := aus.Validate(d.Blob, aus.ValidateOptions{Product: d.Product, AllowList: d.Config.AllowList, Strict: strict})
+	var invalid *aus.ValidationError
+	if err != nil && !errors.As(err, &invalid) {
+		return err.Error(), ""
+	}
+	var check, want aus.Check
+	if invalid != nil {
+		check = invalid.Check
+	}
+	if !d.Verdict.Valid {
+		want = d.Verdict.check()
+	}
+	switch {
+	case check == want:
+		return "", ""
+	case invalid == nil:
+		difference = fmt.Sprintf("it is valid, want it refused for its %s: %s", want, d.Verdict.Message)
+	case d.Verdict.Valid:
+		difference = fmt.Sprintf("it is refused, want it valid: %v", invalid)
+	default:
+		difference = fmt.Sprintf("it is refused for its %s, want %s: %s", check, want, d.Verdict.Message)
+	}
+	if !strict {
+		switch {
+		case check == aus.CheckHashes:
+			allowed = "length of hashes"
+		case want == aus.CheckConflict || check == aus.CheckConflict:
+			allowed = aus.QuirkConflicts.String()
+		}
+	}
+	return difference, allowed
+}
+
+// check is the step that a recorded refusal comes from, by its message.
+func (v *Verdict) check() aus.Check {
+	switch {
+	case v.Message == "'for'" || v.Message == "Invalid Blob" || strings.HasPrefix(v.Message, "Invalid blob!"):
+		return aus.CheckSchema
+	case strings.Contains(v.Message, "forbidden domain"):
+		return aus.CheckDomains
+	case strings.Contains(v.Message, "hashValue length") || v.Message == "'md5'":
+		return aus.CheckHashes
+	}
+	return aus.CheckConflict
 }
 
 // Run asks every query of a document, and compares the answers. A strict run imitates Balrog: answers that are a 500

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/senbonzakura/senbonzakura/aus"
+	"github.com/senbonzakura/senbonzakura/aus/replay"
+)
+
+// explained is what explain prints as JSON.
+type explained struct {
+	Outcome  aus.Outcome      `json:"outcome"`
+	Status   int              `json:"status"`
+	Body     string           `json:"body"`
+	Rule     int64            `json:"rule,omitempty"`
+	Release  string           `json:"release,omitempty"`
+	Quirks   []string         `json:"quirks,omitempty"`
+	Rules    []aus.Considered `json:"rules"`
+	Problems []aus.Problem    `json:"problems"`
+}
+
+func (a *app) explainCommand() *cobra.Command {
+	var rules, agent string
+	var number, dice int
+	cmd := &cobra.Command{
+		Use:   "explain URL",
+		Short: "Say what a client gets, and why",
+		Long: `explain answers the address of a client's request, and says of each rule of its product which column is the first
+that does not match. The address is that of app.update.url with everything filled in, with or without scheme and host.
+
+The rules and releases come from a file, in the form that replay reads; of several documents the one of --document.
+Errors among them are printed first.`,
+		Example: `  ausd explain --rules rules.json /update/3/Firefox/90.0/20240301000000/Linux_x86_64-gcc3/en-US/release/Linux/default/default/update.xml
+  ausd explain --json --rules rules.json "$URL" | jq .outcome`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if rules == "" {
+				return usagef("say where the rules are with --rules")
+			}
+			if dice < 0 || dice > 99 {
+				return usagef("--dice %d: want 0 to 99", dice)
+			}
+			q, ok := aus.ParseURL(args[0], http.Header{"User-Agent": {agent}})
+			if !ok {
+				return usagef("%q is no address of a client's request", args[0])
+			}
+			s, problems, err := openRules(rules, number)
+			if err != nil {
+				return err
+			}
+			return a.explain(s, problems, q, aus.Env{Dice: func() int { return dice }})
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&rules, "rules", "", "file with rules and releases")
+	flags.IntVar(&number, "document", 1, "which document of the file, counted from 1")
+	flags.StringVar(&agent, "user-agent", "", "User-Agent of the client (tells PowerPC from Intel)")
+	flags.IntVar(&dice, "dice", 0, "what the die of a throttled rule shows, 0 to 99")
+	return cmd
+}
+
+// openRules compiles one document of a file.
+func openRules(name string, number int) (*aus.Snapshot, []aus.Problem, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer f.Close()
+	documents, _, err := replay.Read(f)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if number < 1 || number > len(documents) {
+		return nil, nil, usagef("--document %d: %s has %d", number, name, len(documents))
+	}
+	s, problems := aus.Compile(documents[number-1].Config)
+	return s, problems, nil
+}
+
+func (a *app) explain(s *aus.Snapshot, problems []aus.Problem, q aus.Query, env aus.Env) error {
+	x := s.Explain(q, env)
+	result := explained{
+		Outcome: x.Answer.Outcome, Status: x.Answer.Status, Body: string(x.Answer.Body), Release: x.Answer.Release,
+		Rules: append([]aus.Considered{}, x.Rules...), Problems: append([]aus.Problem{}, problems...),
+	}
+	if x.Answer.Rule != nil {
+		result.Rule = x.Answer.Rule.ID
+	}
+	for _, quirk := range x.Answer.Quirks.List() {
+		result.Quirks = append(result.Quirks, quirk.String())
+	}
+	return a.print(result, func(w *printer) {
+		for _, p := range problems {
+			if p.Severity == aus.SeverityError {
+				w.printf("%s\n", p)
+			}
+		}
+		if f := x.Answer.Shutoff; f != nil {
+			w.printf("shut off: product %q, channel %q: %s\n", f.Product, f.Channel, f.Comment)
+		}
+		for _, c := range x.Rules {
+			w.printf("rule %d: %s\n", c.Rule.ID, considered(&c))
+		}
+		w.printf("outcome: %s", result.Outcome)
+		if result.Rule != 0 {
+			w.printf(", rule %d", result.Rule)
+		}
+		if result.Release != "" {
+			w.printf(", release %s", result.Release)
+		}
+		if len(result.Quirks) > 0 {
+			w.printf(" (Balrog may answer otherwise: %s)", strings.Join(result.Quirks, ", "))
+		}
+		w.printf("\n%s\n", result.Body)
+	})
+}
+
+// considered says what became of a rule.
+func considered(c *aus.Considered) string {
+	switch {
+	case c.Decides:
+		return "decides"
+	case c.Column == "":
+		return "matches, but another one comes first"
+	}
+	return "does not match by " + string(c.Column)
+}

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/senbonzakura/senbonzakura/aus/replay"
+)
+
+// replayTotals is what replay counts.
+type replayTotals struct {
+	Documents int `json:"documents"`
+	Queries   int `json:"queries"`
+	Blobs     int `json:"blobs"`
+	Equal     int `json:"equal"`
+	Allowed   int `json:"allowed"`    // different, as the mode allows
+	Different int `json:"different"`  // different, as the mode does not allow
+	LeftOut   int `json:"left_out"`   // documents of other kinds
+	Unstable  int `json:"not_stable"` // answers that the recorded server itself gives now this way, now that
+}
+
+// replayDifference is one answer that is not the recorded one.
+type replayDifference struct {
+	File     string   `json:"file"`
+	Document string   `json:"document"`
+	Query    string   `json:"query,omitempty"`
+	Differs  []string `json:"differs"`
+	Allowed  string   `json:"allowed,omitempty"`
+	text     string
+}
+
+func (a *app) replayCommand() *cobra.Command {
+	var strict, all bool
+	cmd := &cobra.Command{
+		Use:   "replay FILE…",
+		Short: "Ask again what recorded clients asked, and compare the answers",
+		Long: `replay reads documents of rules, releases, queries and the answers that a server gave to them, asks the queries
+and compares: status, type, body, recorded headers, rule. Documents of one blob with a verdict are compared with what
+validation says. Every difference is printed, then the totals; the exit code is 1 if there is one that is not allowed.
+
+With --strict Mozilla's Balrog is imitated, faults included, and no difference is allowed. Without it a difference is
+allowed where it comes from a fault of Balrog's that is mended here; --all prints those, too. Answers that the recorded server
+itself gives now this way, now that, are not compared. Stories of an administration API are left out.`,
+		Example: `  ausd replay --strict recorded/*.json
+  ausd replay --all recorded.json
+  ausd replay --json recorded.json | jq .totals`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			var totals replayTotals
+			differences := []replayDifference{}
+			for _, name := range args {
+				more, err := replayFile(name, strict, &totals)
+				if err != nil {
+					return err
+				}
+				differences = append(differences, more...)
+			}
+			shown := differences[:0:0]
+			for _, d := range differences {
+				if d.Allowed == "" || all {
+					shown = append(shown, d)
+				}
+			}
+			err := a.print(struct {
+				Totals      replayTotals       `json:"totals"`
+				Differences []replayDifference `json:"differences"`
+			}{totals, append([]replayDifference{}, shown...)}, func(w *printer) {
+				for _, d := range shown {
+					w.printf("%s: %s: %s\n", d.File, d.Document, d.text)
+					if d.Allowed != "" {
+						w.printf("    allowed: %s\n", d.Allowed)
+					}
+				}
+				w.printf("%d documents: %d queries, %d blobs: %d equal, %d different as allowed, %d not stable, %d different\n",
+					totals.Documents, totals.Queries, totals.Blobs, totals.Equal, totals.Allowed, totals.Unstable, totals.Different)
+				if totals.LeftOut > 0 {
+					w.printf("%d documents of other kinds left out\n", totals.LeftOut)
+				}
+			})
+			if err == nil && totals.Different > 0 {
+				return errAnswerNo
+			}
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&strict, "strict", false, "imitate Balrog, faults included")
+	cmd.Flags().BoolVar(&all, "all", false, "print differences that are allowed, too")
+	return cmd
+}
+
+// replayFile replays one file and returns the answers that differ.
+func replayFile(name string, strict bool, totals *replayTotals) ([]replayDifference, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	documents, skipped, err := replay.Read(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	totals.LeftOut += skipped
+	var differences []replayDifference
+	add := func(d replayDifference) {
+		d.File = name
+		if d.Allowed != "" {
+			totals.Allowed++
+		} else {
+			totals.Different++
+		}
+		differences = append(differences, d)
+	}
+	for i := range documents {
+		d := &documents[i]
+		totals.Documents++
+		if d.Blob != nil {
+			totals.Blobs++
+			difference, allowed := d.Judge(strict)
+			if difference == "" {
+				totals.Equal++
+				continue
+			}
+			add(replayDifference{Document: d.Title, Differs: []string{difference}, Allowed: allowed, text: difference})
+			continue
+		}
+		for _, r := range d.Run(strict) {
+			totals.Queries++
+			switch {
+			case len(r.Differences) > 0:
+				add(replayDifference{Document: d.Title, Query: r.Query.Path, Differs: r.Differences, Allowed: r.Allowed, text: r.String()})
+			case r.Recorded.Unstable:
+				totals.Unstable++
+			default:
+				totals.Equal++
+			}
+		}
+	}
+	return differences, nil
+}

@@ -129,7 +129,8 @@ type step struct {
 	patch    []byte          // compressed
 	whole    *updater.Member // the file, as it goes in whole
 	verified bool            // the patch was applied, and gave TO's file
-	equal    bool            // the file in FROM has the same content
+	equal    bool            // the file in FROM has the same content, and it was asked
+	stored   bool            // it is stored as the same bytes
 	unusable string          // why TO's own member cannot be taken
 	named    bool
 	names    [2]memberName // of the compressed old and new member, where named
@@ -195,7 +196,8 @@ func (b *builder) build(ctx context.Context) (*mar.Archive, error) {
 		})
 	}
 	c.versions(rep.From, rep.To, version, b.opts.AllowDowngrade)
-	removedLines := c.removedFiles(removedText)
+	c.manifests()
+	removedLines := append(c.removedFiles(removedText), c.manifestRemoves(removedText)...)
 	b.plan()
 	if err := b.refuse(); err != nil {
 		return nil, err
@@ -210,6 +212,10 @@ func (b *builder) build(ctx context.Context) (*mar.Archive, error) {
 		return nil, err
 	}
 	members, instructions := b.assemble(removedLines)
+	b.sameReleases(len(instructions))
+	if err := b.refuse(); err != nil {
+		return nil, err
+	}
 	manifests, err := b.manifests(instructions)
 	if err != nil {
 		return nil, err
@@ -261,6 +267,27 @@ func (b *builder) refuse() error {
 	return nil
 }
 
+// adding returns the instruction that puts a whole file in. The scripts go by names alone.
+func (b *builder) adding(name string) updater.Instruction {
+	if b.scripts() {
+		return addInstruction(name)
+	}
+	return b.to.adding(name)
+}
+
+// patching returns the instruction that patches a file.
+func (b *builder) patching(name, item string) updater.Instruction {
+	if b.scripts() {
+		return patchInstruction(name, item)
+	}
+	return b.to.patching(name, item)
+}
+
+// uncertain reports whether a file that TO always installs may be another one, or missing, where FROM is installed.
+func (b *builder) uncertain(name string) bool {
+	return !b.scripts() && b.from.manifest.adds[name].Test != "" && b.adding(name).Test == ""
+}
+
 // plan lists the files of TO in the scripts' order, with what the rules say about each.
 func (b *builder) plan() {
 	add := func(s *step) {
@@ -278,8 +305,13 @@ func (b *builder) plan() {
 		s := &step{name: n, from: b.from.files[n], action: ActionAdd}
 		why, force := forced(n, b.recipe.Force)
 		switch {
-		case addIfNot(n):
+		case b.adding(n).Op == updater.OpAddIfNot:
 			s.why = "channel settings are only installed where there are none"
+			if !addIfNot(n) {
+				s.why = "TO only installs it where it is missing"
+			}
+		case b.uncertain(n):
+			s.why = "FROM installed it on a condition, and TO does always: what is there is not known"
 		case force:
 			s.why = why
 		default:
@@ -305,13 +337,13 @@ func (b *builder) findChanges(ctx context.Context) error {
 	jobs := make([]job, 0, len(b.steps))
 	for _, s := range b.steps {
 		jobs = append(jobs, job{memory: 256 << 10, order: s.to.Size, run: func(ctx context.Context, r *reservation) error {
-			if s.compare {
+			if s.from != nil {
 				same, err := sameBytes(ctx, s.from, s.to)
 				if err != nil {
 					return err
 				}
-				s.equal = same
-				if b.caches.patches != nil && !same {
+				s.stored, s.equal = same, same && s.compare
+				if b.caches.patches != nil && !same && s.compare {
 					if err := b.nameMembers(s); err != nil {
 						return err
 					}
@@ -703,7 +735,7 @@ func (b *builder) assemble(removedLines []updater.Instruction) ([]*updater.Membe
 			s.item = b.itemName(s.name, taken)
 			m := updater.NewMember(s.item, 0o644, s.patch)
 			members = append(members, m)
-			ins := patchInstruction(s.name, s.item)
+			ins := b.patching(s.name, s.item)
 			list = append(list, ins)
 			r.Size, r.Instruction = m.Size, ins.String()
 			if s.verified {
@@ -716,7 +748,7 @@ func (b *builder) assemble(removedLines []updater.Instruction) ([]*updater.Membe
 		default:
 			b.noteWhole(s)
 			members = append(members, s.whole)
-			ins := addInstruction(s.name)
+			ins := b.adding(s.name)
 			list = append(list, ins)
 			r.Size, r.Instruction = s.whole.Size, ins.String()
 		}
@@ -740,6 +772,26 @@ func (b *builder) assemble(removedLines []updater.Instruction) ([]*updater.Membe
 		rep.Files = append(rep.Files, FileReport{Path: n, Action: ActionLeftOut, Why: "named like a manifest", OldSize: -1})
 	}
 	return members, list
+}
+
+// sameReleases finds out whether there is anything to update.
+func (b *builder) sameReleases(instructions int) {
+	f := Finding{Kind: KindSame, Severity: Note, Message: "FROM and TO hold the same files: there is nothing to update", WayOut: "give another FROM or TO"}
+	if instructions == 0 {
+		f.Severity, f.Code = Broken, updater.CodeNoActions
+		f.Message += ", and the updater fails where the manifest does nothing"
+		b.checks.add(f)
+		return
+	}
+	if len(b.from.names) != len(b.to.names) {
+		return
+	}
+	for _, s := range b.steps {
+		if s.from == nil || !s.stored && !s.equal || s.from.Executable() != s.to.Executable() {
+			return
+		}
+	}
+	b.checks.add(f)
 }
 
 // noteWhole says what is not as it was about a file that goes in whole.

@@ -204,7 +204,7 @@ func (c *checks) removedFiles(text []byte) []updater.Instruction {
 	var kept []updater.Instruction
 	for _, ins := range removedFiles(text, c.scripts) {
 		found := len(c.findings)
-		c.removedLine(ins)
+		c.removedLine(ins, "removed-files")
 		if c.scripts || len(c.findings) == found {
 			kept = append(kept, ins)
 			if strings.Contains(ins.Path, "|") {
@@ -218,7 +218,8 @@ func (c *checks) removedFiles(text []byte) []updater.Instruction {
 	return kept
 }
 
-func (c *checks) removedLine(ins updater.Instruction) {
+// removedLine finds what speaks against an instruction that removes something; list says where it is from.
+func (c *checks) removedLine(ins updater.Instruction, list string) {
 	line := ins.Path
 	if ins.Op == updater.OpRmrfdir {
 		line += "*"
@@ -229,17 +230,17 @@ func (c *checks) removedLine(ins updater.Instruction) {
 	why := updater.RefusedPath(ins.Path, ins.Op != updater.OpRemove)
 	switch {
 	case why != "":
-		report("", updater.CodeParse, fmt.Sprintf("removed-files has the line %q, which %s", line, why))
+		report("", updater.CodeParse, fmt.Sprintf("%s has the line %q, which %s", list, line, why))
 		return
 	case names.Unquotable(ins.Path):
-		report("", updater.CodeParse, fmt.Sprintf("removed-files has the line %q, which cannot be written in a manifest", line))
+		report("", updater.CodeParse, fmt.Sprintf("%s has the line %q, which cannot be written in a manifest", list, line))
 		return
 	case len(ins.Path) >= updater.MaxPathLen:
-		report("", updater.CodeCrash, "removed-files has a line that does not fit the updater's buffers")
+		report("", updater.CodeCrash, list+" has a line that does not fit the updater's buffers")
 		return
 	}
 	if reason := names.WindowsReason(ins.Path); reason != names.Fine && names.OnWindows(c.platform) {
-		report("", c.windowsCode(reason), fmt.Sprintf("removed-files has the line %q: %v", line, reason))
+		report("", c.windowsCode(reason), fmt.Sprintf("%s has the line %q: %v", list, line, reason))
 		return
 	}
 	key := path.Clean(ins.Path)
@@ -249,25 +250,25 @@ func (c *checks) removedLine(ins updater.Instruction) {
 	case updater.OpRemove:
 		switch {
 		case newFile != "" && oldFile != "":
-			report(newFile, 0, "is listed in removed-files: it would be removed after it was updated")
+			report(newFile, 0, "is listed in "+list+": it would be removed after it was updated")
 		case newFile != "":
-			report(newFile, 0, "is listed in removed-files: where it is installed it would be removed after it was updated")
+			report(newFile, 0, "is listed in "+list+": where it is installed it would be removed after it was updated")
 		case oldDir != "" || newDir != "":
-			report(key, updater.CodeExpectedFile, "is listed in removed-files as a file, but is a directory")
+			report(key, updater.CodeExpectedFile, "is listed in "+list+" as a file, but is a directory")
 		}
 	case updater.OpRmdir:
 		if newFile != "" || oldFile != "" {
-			report(key, updater.CodeExpectedDir, "is listed in removed-files as a directory, but is a file")
+			report(key, updater.CodeExpectedDir, "is listed in "+list+" as a directory, but is a file")
 		}
 	case updater.OpRmrfdir:
 		if oldFile != "" {
-			report(key, updater.CodeFileOperation, "is listed in removed-files as a directory, but is a file")
+			report(key, updater.CodeFileOperation, "is listed in "+list+" as a directory, but is a file")
 			return
 		}
 		below := nameKey(key, c.platform) + "/"
 		for _, n := range c.to.names {
 			if key == "." || strings.HasPrefix(nameKey(n, c.platform), below) {
-				report(n, 0, fmt.Sprintf("is below a directory that removed-files removes with all it holds (%s)", line))
+				report(n, 0, fmt.Sprintf("is below a directory that %s removes with all it holds (%s)", list, line))
 				if !c.scripts {
 					return // one is enough to leave the line out
 				}

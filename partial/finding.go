@@ -33,6 +33,7 @@ const (
 	KindRemovedFiles    Kind = "removed-files"     // a line of removed-files that breaks or undoes the update
 	KindProduct         Kind = "product"           // no channel and version: the updater fails with error 21
 	KindManifest        Kind = "manifest"          // a file that packaging leaves out because it is named like a manifest
+	KindInstruction     Kind = "instruction"       // a line of a complete update's manifest that is not carried over, or cannot be
 	KindForce           Kind = "force"             // a path of the recipe's force list that TO does not have
 	KindDifferent       Kind = "different"         // the update gives something else than TO
 )

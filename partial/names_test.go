@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/partial/internal/updatetest"
 	"github.com/senbonzakura/senbonzakura/partial/updater"
 )
@@ -130,5 +131,43 @@ func TestReportNormalisation(t *testing.T) {
 	_, rep, err := Build(t.Context(), from, to, DefaultRecipe(), nil)
 	if !errors.Is(err, ErrRefused) || !has(rep.Broken(), KindNormalization, Broken, "Contents/Resources/e\u0301.txt") {
 		t.Errorf("got %v, want it refused for its names", err)
+	}
+}
+
+// Two releases of the same files are named; an update that does nothing is refused, because the updater fails.
+func TestSameReleases(t *testing.T) {
+	t.Parallel()
+	r := fastRecipe(RulesStrict)
+	same := updatetest.Tree{"precomplete": updatetest.File(pp), "a": updatetest.File("1")}
+	from, to := releases(t, same, same)
+	_, rep, err := Build(t.Context(), from, to, r, nil)
+	if err != nil || !has(rep.Findings, KindSame, Note, "") {
+		t.Errorf("got %v and %v", err, rep)
+	}
+	// compressed in another way they are the same still
+	again := from.Archive()
+	for i, e := range again.Entries {
+		if e.Name == "a" {
+			packed, err := compress(XZ{Level: Level6}, Content{Kind: ContentFile, Arch: "x86"}, []byte("1"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			again.Entries[i] = mar.BytesEntry("a", 0o644, packed)
+		}
+	}
+	if _, rep, err = Build(t.Context(), from, updatetest.Write(t, again), r, nil); err != nil || !has(rep.Findings, KindSame, Note, "") {
+		t.Errorf("compressed again: got %v and %v", err, rep)
+	}
+	for _, other := range []updatetest.Tree{{"a": updatetest.File("2")}, {"a": updatetest.Program("1")}, {"a": updatetest.File("1"), "b": updatetest.File("")}, {}, {"a": updatetest.File("1"), "precomplete": updatetest.File("# other\n")}} {
+		if other["precomplete"] == "" {
+			other["precomplete"] = updatetest.File(pp)
+		}
+		if _, rep, err = Build(t.Context(), from, pack(t, other), r, nil); err != nil || has(rep.Findings, KindSame, Note, "") {
+			t.Errorf("%v: got %v and %v", other, err, rep)
+		}
+	}
+	bare := complete(t, "add \"a\"\n", updatetest.Tree{"a": updatetest.File("1")})
+	if _, rep, err = Build(t.Context(), bare, bare, r, nil); !errors.Is(err, ErrRefused) || rep.Broken()[0].Code != updater.CodeNoActions {
+		t.Errorf("nothing to do: got %v", err)
 	}
 }

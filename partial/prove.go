@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"slices"
 	"sync"
 
@@ -366,19 +367,29 @@ func (p *prover) follow(v updater.ManifestVersion, man *updater.Manifest, proof 
 	return todo, nil
 }
 
-// expected says which packaging rule makes a difference one that is meant to be.
+// expected says which condition makes a difference one that is meant to be: that of the instruction with which TO
+// itself puts the file in.
 func (p *prover) expected(v updater.ManifestVersion, d Difference, before *memoryTree, plan *updater.Plan) string {
 	c, touched := plan.Changes[d.Path]
-	if addIfNot(d.Path) && !touched {
-		switch {
-		case v < updater.ManifestV3:
-			return "updatev2.manifest does not touch channel settings"
-		case p.from.files[d.Path] != nil && d.Kind != DiffersExtra:
+	ins := p.to.adding(d.Path)
+	tested := false
+	if ins.Test != "" {
+		k, err := before.Stat(path.Clean(ins.Test))
+		tested = err == nil && k != updater.NodeNone
+	}
+	switch {
+	case ins.Op == updater.OpAddIfNot && !touched && v < updater.ManifestV3:
+		if addIfNot(d.Path) {
+			return v.Name() + " does not touch channel settings"
+		}
+		return v.Name() + " does not touch what is only added where it is missing"
+	case ins.Op == updater.OpAddIfNot && !touched && tested && d.Kind != DiffersExtra:
+		if addIfNot(d.Path) {
 			return "the installed channel settings are kept (add-if-not)"
 		}
-	}
-	if dir, ok := extensionDir(d.Path); ok && d.Kind == DiffersMissing && !before.dirs[dir] && (!touched || c.Blob != nil) {
-		return fmt.Sprintf("%q is not installed, so nothing is added to it (add-if)", dir)
+		return fmt.Sprintf("%q is installed, so nothing is put in its place (add-if-not)", path.Clean(ins.Test))
+	case ins.Op == updater.OpAddIf && d.Kind == DiffersMissing && !tested && (!touched || c.Blob != nil):
+		return fmt.Sprintf("%q is not installed, so nothing is added to it (add-if)", path.Clean(ins.Test))
 	}
 	return ""
 }

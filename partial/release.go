@@ -86,6 +86,8 @@ type release struct {
 	files map[string]*updater.Member
 	names []string // keys of files, sorted in reverse
 	lim   updater.Limits
+	// manifest is what the newest one says
+	manifest completeManifest
 	// left out of the tree: files named like manifests in a directory
 	excluded []string
 }
@@ -117,7 +119,8 @@ func openRelease(what string, r *mar.Reader, lim updater.Limits, scripts bool) (
 		if err != nil {
 			return nil, &InputError{what, err}
 		}
-		if m, err := updater.ParseManifest(text); err == nil && m.Type == "partial" {
+		var isPartial bool
+		if rel.manifest, isPartial = readManifest(f.Name, text); isPartial {
 			return nil, &InputError{what, fmt.Errorf("it is not a complete update: its %s says partial", f.Name)}
 		}
 		break

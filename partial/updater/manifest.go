@@ -157,6 +157,30 @@ func ParseManifest(text []byte) (*Manifest, error) {
 	return m, nil
 }
 
+// SplitUnknown takes the lines out of a manifest that have a method which Gecko's updater does not know.
+func SplitUnknown(text []byte) (known []byte, unknown []string) {
+	s, _, _ := strings.Cut(string(text), "\x00")
+	var b strings.Builder
+	first := true
+	for line := range strings.FieldsFuncSeq(s, func(r rune) bool { return r == '\r' || r == '\n' }) {
+		method, _ := nextToken(line, " \t")
+		if line[0] != '#' && method != "" {
+			switch Op(method) {
+			case OpAdd, OpAddIf, OpAddIfNot, OpPatch, OpPatchIf, OpRemove, OpRmdir, OpRmrfdir:
+			default:
+				if method != "type" || !first {
+					unknown = append(unknown, line)
+					line = "#"
+				}
+			}
+			first = false
+		}
+		b.WriteString(line)
+		b.WriteByte('\n')
+	}
+	return []byte(b.String()), unknown
+}
+
 // PrecompleteNames are where the list of installed files stands: on macOS it is the second.
 var PrecompleteNames = [...]string{"precomplete", "Contents/Resources/precomplete"}
 

@@ -18,7 +18,7 @@ import (
 )
 
 func (a *app) updateCommands() []*cobra.Command {
-	return []*cobra.Command{a.partialCommand(), a.proveCommand(), a.applyCommand(), a.packCommand()}
+	return []*cobra.Command{a.partialCommand(), a.proveCommand(), a.applyCommand(), a.packCommand(), a.verifyUpdatesCommand()}
 }
 
 // architectures are what --arch takes.

@@ -1,0 +1,359 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/spf13/cobra"
+
+	ausverify "github.com/senbonzakura/senbonzakura/aus/verify"
+)
+
+// verifyFlags are the flags of verify-updates.
+type verifyFlags struct {
+	logs                                       []string
+	results                                    string
+	jsonl, junit, markdown, errorSummary, html string
+	known, baseline, failOn, color             string
+	filter                                     []string
+	all, verbose                               bool
+}
+
+func (a *app) verifyUpdatesCommand() *cobra.Command {
+	var f verifyFlags
+	cmd := &cobra.Command{
+		Use:   "verify-updates --log FILE…",
+		Short: "Say what became of update verify: read the logs of the scripts, of all generations",
+		Long: `Update verify is the last gate of a release: every old build asks the update server, gets its update, applies it and
+must end up as the new build.
+
+With --log, marctl reads what Mozilla's scripts printed: verify.sh and chunked-verify of all generations, final
+verification, the runner in Rust. A log may be packed with gzip, be one of many chunks, hold several runs, or be cut in
+the middle; a directory stands for the *.log and *.txt files in it, "-" for standard input. With --results, marctl shows
+the results of an earlier call again (written with --jsonl).
+
+What failed comes first, put together by cause: which tests, what is likely behind it, what to do next, and the line of
+the log. Tests that were planned and did not run, or were interrupted, are listed as such: silence is never a pass.
+
+--known names a TOML file with failures that are expected, each with a reason and the day on which it expires:
+
+  [[known]]
+  reason = "…"
+  code = "tree-differs"
+  path = "precomplete"
+  release = "153.*"
+  expires = 2027-01-31
+
+Exit codes: 0 all passed; 1 something failed, was interrupted, did not run or could not be read; 2 called wrongly.`,
+		Example: `  marctl verify-updates --log live_backing.log
+  marctl verify-updates --log logs/ --html report.html --junit junit.xml
+  curl -sL "$LOG" | marctl verify-updates --log - --json | jq -c 'select(.result == "fail")'
+  marctl verify-updates --log logs/ --filter locale=de,hr --filter type=partial
+  marctl verify-updates --log new/ --baseline old.jsonl --fail-on warn`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.verifyUpdates(cmd, &f, args)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringArrayVar(&f.logs, "log", nil, "log to read: a file, a directory, a pattern, or - (repeatable; further arguments are logs as well)")
+	flags.StringVar(&f.results, "results", "", "show these results of an earlier call (written with --jsonl)")
+	flags.StringVar(&f.jsonl, "jsonl", "", "write the results as lines of JSON into this file (schema: docs/verify-updates.schema.json)")
+	flags.StringVar(&f.junit, "junit", "", "write JUnit XML into this file")
+	flags.StringVar(&f.markdown, "markdown", "", "write Markdown into this file (by itself where GITHUB_STEP_SUMMARY is set)")
+	flags.StringVar(&f.errorSummary, "errorsummary", "", "write Treeherder's error summary into this file, and its lines to standard output")
+	flags.StringVar(&f.html, "html", "", "write one page of HTML into this file")
+	flags.StringVar(&f.known, "known", "", "TOML file with failures that are expected")
+	flags.StringVar(&f.baseline, "baseline", "", "results of an earlier call: only what is new counts")
+	flags.StringVar(&f.failOn, "fail-on", "fail", "what makes exit code 1: fail, or warn for warnings and remarks as well")
+	flags.StringArrayVar(&f.filter, "filter", nil, "only these tests: release=, build=, platform=, locale=, type=, result= with values between commas (repeatable: all must fit)")
+	flags.BoolVar(&f.all, "all", false, "list every test")
+	flags.BoolVar(&f.verbose, "verbose", false, "all evidence, and every test of a cause by name")
+	flags.StringVar(&f.color, "color", "auto", "auto, always or never")
+	must(cmd.RegisterFlagCompletionFunc("fail-on", cobra.FixedCompletions([]string{"fail", "warn"}, cobra.ShellCompDirectiveNoFileComp)))
+	must(cmd.RegisterFlagCompletionFunc("color", cobra.FixedCompletions([]string{"auto", "always", "never"}, cobra.ShellCompDirectiveNoFileComp)))
+	return cmd
+}
+
+func (a *app) verifyUpdates(cmd *cobra.Command, f *verifyFlags, args []string) error {
+	if !slices.Contains([]string{"fail", "warn"}, f.failOn) {
+		return usagef("--fail-on %q: want fail or warn", f.failOn)
+	}
+	if !slices.Contains([]string{"auto", "always", "never"}, f.color) {
+		return usagef("--color %q: want auto, always or never", f.color)
+	}
+	keep, err := testFilter(f.filter)
+	if err != nil {
+		return err
+	}
+	for _, out := range []string{f.jsonl, f.junit, f.markdown, f.errorSummary, f.html} {
+		if out != "" {
+			if err := checkOutput(out); err != nil {
+				return err
+			}
+		}
+	}
+	var report *ausverify.Report
+	switch {
+	case len(f.logs) > 0 && f.results != "":
+		return usagef("--log and --results do not go together")
+	case len(f.logs) > 0:
+		report, err = a.readLogs(cmd.Context(), append(f.logs, args...))
+	case f.results != "":
+		if len(args) > 0 {
+			return usagef("--results takes no arguments: got %q", args[0])
+		}
+		report, err = readResults(f.results)
+	default:
+		return usagef("give logs with --log, or results with --results")
+	}
+	if err != nil {
+		return err
+	}
+	if f.known != "" {
+		expected, err := readExpected(f.known)
+		if err != nil {
+			return err
+		}
+		if err := report.Expect(expected, time.Now()); err != nil {
+			return named(f.known, err)
+		}
+	}
+	if f.baseline != "" {
+		earlier, err := readResults(f.baseline)
+		if err != nil {
+			return err
+		}
+		report.Since(earlier)
+	}
+	if keep != nil {
+		report = report.Filter(keep)
+	}
+	if err := a.writeReports(cmd.Context(), f, report); err != nil {
+		return err
+	}
+	if !report.Passed(f.failOn == "warn") {
+		return errAnswerNo
+	}
+	return nil
+}
+
+// writeReports writes every form of the report that was asked for.
+func (a *app) writeReports(ctx context.Context, f *verifyFlags, report *ausverify.Report) error {
+	for _, out := range []struct {
+		name  string
+		write func(io.Writer) error
+	}{
+		{f.jsonl, report.WriteJSON},
+		{f.junit, report.WriteJUnit},
+		{f.markdown, report.WriteMarkdown},
+		{f.errorSummary, report.WriteErrorSummary},
+		{f.html, report.WriteHTML},
+	} {
+		if out.name != "" {
+			if err := a.writeFile(ctx, out.name, out.write); err != nil {
+				return err
+			}
+		}
+	}
+	if name := os.Getenv("GITHUB_STEP_SUMMARY"); name != "" && f.markdown == "" {
+		if err := appendFile(name, report.WriteMarkdown); err != nil {
+			return err
+		}
+	}
+	switch {
+	case a.json:
+		return report.WriteJSON(a.stdout)
+	case a.quiet:
+		return nil
+	}
+	colour := f.color == "always"
+	if out, ok := a.stdout.(*os.File); ok && f.color == "auto" {
+		colour = isTerminal(out) && os.Getenv("NO_COLOR") == ""
+	}
+	if err := report.WriteText(a.stdout, &ausverify.TextOptions{Color: colour, All: f.all, Verbose: f.verbose}); err != nil {
+		return err
+	}
+	if f.errorSummary != "" {
+		if err := report.WriteErrorLines(a.stdout); err != nil {
+			return err
+		}
+	}
+	if os.Getenv("GITHUB_ACTIONS") == "true" {
+		return report.WriteAnnotations(a.stdout)
+	}
+	return nil
+}
+
+// appendFile adds to a file that others have written to as well.
+func appendFile(name string, write func(io.Writer) error) error {
+	out, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(out), out.Close())
+}
+
+// logNames finds the logs behind what was given: a file, a directory, a pattern, or "-".
+func logNames(given []string) ([]string, error) {
+	var names []string
+	for _, name := range given {
+		if name == "-" {
+			names = append(names, name)
+			continue
+		}
+		info, err := os.Stat(name)
+		switch {
+		case err == nil && info.IsDir():
+			found, err := logsIn(name)
+			if err != nil {
+				return nil, err
+			}
+			if len(found) == 0 {
+				return nil, fmt.Errorf("%s: no *.log and no *.txt in it", name)
+			}
+			names = append(names, found...)
+		case err == nil:
+			names = append(names, name)
+		case errors.Is(err, fs.ErrNotExist):
+			found, globErr := filepath.Glob(name)
+			if globErr != nil || len(found) == 0 {
+				return nil, err
+			}
+			names = append(names, found...)
+		default:
+			return nil, err
+		}
+	}
+	return names, nil
+}
+
+// detailLog is a log that the runner in Rust writes for one test beside its own, which has all results.
+var detailLog = regexp.MustCompile(`\.mar\.(output|summary)\.log$`)
+
+func logsIn(dir string) ([]string, error) {
+	var names []string
+	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		base := strings.TrimSuffix(strings.ToLower(d.Name()), ".gz")
+		if d.Type().IsRegular() && (strings.HasSuffix(base, ".log") || strings.HasSuffix(base, ".txt")) && !detailLog.MatchString(base) {
+			names = append(names, name)
+		}
+		return nil
+	})
+	return names, err
+}
+
+func (a *app) readLogs(ctx context.Context, given []string) (*ausverify.Report, error) {
+	names, err := logNames(given)
+	if err != nil {
+		return nil, err
+	}
+	logs := make([]ausverify.Log, len(names))
+	for i, name := range names {
+		logs[i] = ausverify.Log{Name: name, Open: func() (io.ReadCloser, error) { return os.Open(name) }}
+		if name == "-" {
+			logs[i] = ausverify.Log{Name: "standard input", Open: func() (io.ReadCloser, error) { return io.NopCloser(a.stdin), nil }}
+		}
+	}
+	return ausverify.Read(ctx, logs, nil)
+}
+
+func readResults(name string) (*ausverify.Report, error) {
+	in, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	report, err := ausverify.ReadResults(in)
+	if err != nil {
+		return nil, named(name, err)
+	}
+	return report, nil
+}
+
+// readExpected reads a list of expected failures.
+func readExpected(name string) ([]ausverify.Expected, error) {
+	data, err := readSmall(name, 16<<20)
+	if err != nil {
+		return nil, err
+	}
+	var file struct {
+		Known []struct {
+			Reason    string         `toml:"reason"`
+			Product   string         `toml:"product"`
+			Release   string         `toml:"release"`
+			BuildID   string         `toml:"build_id"`
+			Platform  string         `toml:"platform"`
+			Locale    string         `toml:"locale"`
+			Channel   string         `toml:"channel"`
+			PatchType string         `toml:"patch_type"`
+			Code      string         `toml:"code"`
+			Path      string         `toml:"path"`
+			Expires   toml.LocalDate `toml:"expires"`
+		} `toml:"known"`
+	}
+	dec := toml.NewDecoder(strings.NewReader(string(data)))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&file); err != nil {
+		return nil, named(name, err)
+	}
+	var list []ausverify.Expected
+	for _, k := range file.Known {
+		e := ausverify.Expected{
+			Reason: k.Reason, Product: k.Product, Release: k.Release, BuildID: k.BuildID, Platform: k.Platform, Locale: k.Locale,
+			Channel: k.Channel, PatchType: k.PatchType, Code: k.Code, Path: k.Path,
+		}
+		if k.Expires != (toml.LocalDate{}) {
+			e.Expires = k.Expires.AsTime(time.UTC)
+		}
+		list = append(list, e)
+	}
+	return list, nil
+}
+
+// testFilter makes a filter of "release=153.5.1,153.5.0" and the like, or nil of none.
+func testFilter(given []string) (func(*ausverify.Test) bool, error) {
+	type condition struct {
+		of     func(*ausverify.Test) string
+		values []string
+	}
+	fields := map[string]func(*ausverify.Test) string{
+		"release":  func(t *ausverify.Test) string { return t.Release },
+		"build":    func(t *ausverify.Test) string { return t.BuildID },
+		"platform": func(t *ausverify.Test) string { return t.Platform },
+		"locale":   func(t *ausverify.Test) string { return t.Locale },
+		"type":     func(t *ausverify.Test) string { return t.PatchType },
+		"result":   func(t *ausverify.Test) string { return string(t.Result) },
+	}
+	var conditions []condition
+	for _, g := range given {
+		key, values, ok := strings.Cut(g, "=")
+		if !ok || fields[key] == nil {
+			return nil, usagef("--filter %q: want release=, build=, platform=, locale=, type= or result=", g)
+		}
+		conditions = append(conditions, condition{fields[key], strings.Split(values, ",")})
+	}
+	if conditions == nil {
+		return nil, nil
+	}
+	return func(t *ausverify.Test) bool {
+		for _, c := range conditions {
+			if !slices.Contains(c.values, c.of(t)) {
+				return false
+			}
+		}
+		return true
+	}, nil
+}

@@ -92,6 +92,9 @@ type Event struct {
 	File  string `json:"file,omitempty"` // "from" or "to" while fetching, else the file under work
 	Done  int64  `json:"done"`
 	Total int64  `json:"total"`
+	// From and To are what the completes say of themselves, in the first event after both were read; nil else.
+	From *toolchain.Build `json:"-"`
+	To   *toolchain.Build `json:"-"`
 }
 
 // Generator makes partial updates. Build one with [New]. It is safe for concurrent use.
@@ -397,7 +400,7 @@ func (g *Generator) complete(ctx context.Context, s *Source, side string, j *job
 		}
 		file, err := client.Fetch(ctx, fetch.Request{
 			URLs: urls, Size: s.Size, Hashes: s.Hashes,
-			Progress: func(done, total int64) { j.send(Event{StepFetching, side, done, total}) },
+			Progress: func(done, total int64) { j.send(Event{Step: StepFetching, File: side, Done: done, Total: total}) },
 		})
 		if err != nil {
 			return err // which of the two it is may be another one for others who wait for it

@@ -35,6 +35,8 @@ func (g *Generator) make(ctx context.Context, r *Request, j *job, w io.Writer) (
 	defer from.entry.Close()
 	defer to.entry.Close()
 
+	fromBuild, toBuild := from.input.Build, to.input.Build
+	j.send(Event{Step: StepUnpacking, Total: -1, From: &fromBuild, To: &toBuild})
 	p := &Provenance{Skipped: r.Skip, Labels: r.Labels, Locale: first(r.Locale, to.input.Build.Locale)}
 	if err := g.checkInputs(ctx, r, from, to, p); err != nil {
 		return nil, err
@@ -52,7 +54,7 @@ func (g *Generator) make(ctx context.Context, r *Request, j *job, w io.Writer) (
 		Workers: g.opts.Workers, Memory: g.memory, Limits: g.opts.Limits,
 		NoVerify: r.skips(CheckVerify), AllowDowngrade: r.skips(CheckDowngrade),
 		Patches: patches{g}, Memo: g.memo,
-		Progress: func(e partial.Event) { j.send(Event{steps[e.Step], e.File, e.Done, e.Total}) },
+		Progress: func(e partial.Event) { j.send(Event{Step: steps[e.Step], File: e.File, Done: e.Done, Total: e.Total}) },
 	})
 	if err != nil {
 		return nil, err
@@ -253,7 +255,7 @@ func (g *Generator) write(ctx context.Context, archive *mar.Archive, p *Provenan
 	total := archive.Size(signers...)
 	out := &progressWriter{w: io.MultiWriter(w, sum512, sum256), total: total, send: j.send}
 	if len(signers) > 0 {
-		j.send(Event{StepSigning, "", 0, total})
+		j.send(Event{Step: StepSigning, Total: total})
 		_, err = archive.WriteSigned(ctx, out, signers...)
 	} else {
 		_, err = archive.WriteTo(out)
@@ -281,6 +283,6 @@ type progressWriter struct {
 func (p *progressWriter) Write(b []byte) (int, error) {
 	n, err := p.w.Write(b)
 	p.n += int64(n)
-	p.send(Event{StepStoring, "", p.n, p.total})
+	p.send(Event{Step: StepStoring, Done: p.n, Total: p.total})
 	return n, err
 }

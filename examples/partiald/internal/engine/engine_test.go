@@ -457,6 +457,8 @@ func TestSpec(t *testing.T) {
 		{"size", "from.size", func(s *job.Spec) { s.From.Size = -1 }},
 		{"recipe", "recipe", func(s *job.Spec) { s.Recipe = "best" }},
 		{"half a product", "channel", func(s *job.Spec) { s.Recipe, s.Channel = "mozilla", "x" }},
+		{"name", "from.name", func(s *job.Spec) { s.From.Name = "a\nb" }},
+		{"long name", "to.name", func(s *job.Spec) { s.To.Name = strings.Repeat("x", 256) }},
 		{"locale", "locale", func(s *job.Spec) { s.Locale = strings.Repeat("x", 129) }},
 		{"channel", "channel", func(s *job.Spec) { s.Channel = strings.Repeat("x", 100) }},
 		{"version", "product_version", func(s *job.Spec) { s.ProductVersion = strings.Repeat("x", 100) }},
@@ -500,7 +502,7 @@ func TestSpec(t *testing.T) {
 	for name, change := range map[string]func(*job.Spec){
 		"urls": func(s *job.Spec) { s.From.URLs = []string{"https://elsewhere.example/"} }, "size": func(s *job.Spec) { s.To.Size = 0 },
 		"priority": func(s *job.Spec) { s.Priority = 9 }, "case": func(s *job.Spec) { s.To.SHA512 = strings.ToUpper(s.To.SHA512) },
-		"recipe": func(s *job.Spec) { s.Recipe = "auto" },
+		"recipe": func(s *job.Spec) { s.Recipe = "auto" }, "name": func(s *job.Spec) { s.From.Name = "old.mar" },
 	} {
 		if id(change) != same {
 			t.Errorf("the job's ID depends on: %s", name)

@@ -85,6 +85,7 @@ func told(code job.Code, err error) *job.Error { return job.Errorf(code, "%s", f
 func judge(err error, attempts int) verdict {
 	v := judgeWhole(err, attempts)
 	v.err.Message = cut(v.err.Message, maxMessage)
+	v.err.Fault = v.err.Whose()
 	if v.err.Field == "" {
 		v.err.Field = fieldOf(v.err.Code, err)
 	}
@@ -200,7 +201,7 @@ func isContent(err error) bool {
 
 // judgeFetch maps the error of a download by how each URL ended: what is worth trying again decides first.
 func judgeFetch(err error, fetched *fetch.Error, attempts int) verdict {
-	code, tries, key := job.CodeFetch, 1, ""
+	code, tries, key, ours := job.CodeFetch, 1, "", true
 	for _, t := range fetched.Tries {
 		var (
 			status  *fetch.StatusError
@@ -213,21 +214,27 @@ func judgeFetch(err error, fetched *fetch.Error, attempts int) verdict {
 		case strings.HasPrefix(t.URL, uploadScheme+":") && errors.Is(t.Err, fs.ErrNotExist):
 			return verdict{job.Errorf(job.CodeConflict, "the upload that is to be used is gone: upload it again, or give URLs"), 1}
 		case errors.As(t.Err, &digest), errors.As(t.Err, &size):
-			code, tries = job.CodeDigest, max(tries, 2) // it may have been a cache on the way
+			code, tries, ours = job.CodeDigest, max(tries, 2), false // it may have been a cache on the way
 		case errors.As(t.Err, &address):
 			if key = "fetch.private_networks"; address.Port {
 				key = "fetch.ports"
 			}
-		case errors.As(t.Err, &refused), errors.Is(t.Err, fs.ErrNotExist), errors.Is(t.Err, fs.ErrPermission):
+		case errors.As(t.Err, &refused):
+		case errors.Is(t.Err, fs.ErrNotExist), errors.Is(t.Err, fs.ErrPermission):
+			ours = false
 		case errors.As(t.Err, &status) && status.Code < 500 && status.Code != http.StatusRequestTimeout &&
 			status.Code != http.StatusTooManyRequests && status.Code != http.StatusTooEarly:
+			ours = false
 		case errors.Is(t.Err, syscall.ENOSPC):
 			code, tries = job.CodeStore, attempts
 		default:
-			tries = attempts
+			tries, ours = attempts, false
 		}
 	}
 	v := verdict{told(code, err), tries}
+	if ours && code == job.CodeFetch { // nobody was asked: the addresses are none that may be fetched from
+		v.err.Fault = job.FaultCaller
+	}
 	if key != "" {
 		v.err.Message += " (" + key + " in the service's configuration says what else is allowed)"
 	}

@@ -284,9 +284,11 @@ func (e *Engine) again(ctx context.Context, r *record, revision uint64, lost boo
 	if lost || r.State != job.Queued {
 		before := r.State
 		if r.Token != "" {
+			r.ran(e.now(), job.AttemptLost, job.Errorf(job.CodeAttempts, "the queue lost the job, and the worker on %s is silent", r.Server))
 			r.Token = ""
 			r.Deaths++
 		}
+		r.Next = nil
 		r.step(job.Queued, e.now(), e.o.Server, "queued again: the queue had lost it")
 		r.Epoch = r.seq()
 		_, err := e.save(ctx, r, revision)

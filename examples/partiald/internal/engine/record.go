@@ -37,6 +37,8 @@ const (
 	maxChanges = 50   // that are kept; the ledger has them all
 	maxReason  = 512  // bytes of a change's reason
 	maxMessage = 8192 // bytes of an error's message
+	maxRuns    = 20   // attempts that are kept
+	maxBrief   = 1024 // bytes of the message of an attempt's error
 )
 
 // cut shortens a text for people.
@@ -60,7 +62,7 @@ func (r *record) setSpec(s job.Spec) {
 
 // size estimates the bytes that a record takes in memory.
 func (r *record) size() int {
-	n := 1024 + 256*len(r.Changes)
+	n := 1024 + 256*len(r.Changes) + (256+maxBrief/4)*len(r.Attempts)
 	for _, s := range []*job.Spec{&r.Spec, r.Secret} {
 		if s == nil {
 			continue
@@ -94,8 +96,37 @@ func (r *record) step(state job.State, at time.Time, server, reason string) {
 	r.Progress = job.Progress{Total: -1}
 }
 
+// attempts returns a copy of the attempts that may be written to, with room for one more.
+func (r *record) attempts() []job.Attempt {
+	return slices.Clone(r.Attempts[max(0, len(r.Attempts)-maxRuns+1):])
+}
+
+// run begins an attempt.
+func (r *record) run(at time.Time, server string) {
+	r.Attempt++
+	r.Attempts = append(r.attempts(), job.Attempt{Number: r.Attempt, Server: server, Begun: at})
+	r.Next = nil
+}
+
+// ran ends the attempt that runs, if there is one.
+func (r *record) ran(at time.Time, outcome job.Outcome, failure *job.Error) {
+	runs := r.attempts()
+	if len(runs) == 0 || runs[len(runs)-1].Outcome != "" {
+		return
+	}
+	last := &runs[len(runs)-1]
+	last.Ended, last.Outcome, last.Step = at, outcome, r.State
+	if failure != nil {
+		brief := *failure
+		brief.Message, brief.Cause = cut(brief.Message, maxBrief), nil
+		last.Error = &brief
+	}
+	r.Attempts = runs
+}
+
 // begin starts a new round.
 func (r *record) begin(at time.Time, server, reason string) {
+	r.Next = nil
 	r.Result, r.Error, r.Token, r.Purged = nil, nil, "", time.Time{}
 	r.Deaths, r.Failures, r.Strangers = 0, 0, 0
 	r.step(job.Queued, at, server, reason)

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/senbonzakura/senbonzakura"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
@@ -24,6 +26,7 @@ const (
 	maxChannels  = 64
 	maxLabels    = 32
 	maxText      = 1024
+	maxName      = 255
 	maxSpec      = 256 << 10 // bytes of the whole, as JSON
 )
 
@@ -191,6 +194,9 @@ func (e *Engine) source(field string, s *job.Source) (senbonzakura.Source, error
 	}
 	if s.Size < 0 {
 		return out, refuse(field+".size", "is negative")
+	}
+	if len(s.Name) > maxName || !utf8.ValidString(s.Name) || strings.ContainsFunc(s.Name, unicode.IsControl) {
+		return out, refuse(field+".name", "is longer than %d bytes, or has control characters", maxName)
 	}
 	if len(s.URLs) > maxURLs {
 		return out, refuse(field+".urls", "%d are given, at most %d are allowed", len(s.URLs), maxURLs)

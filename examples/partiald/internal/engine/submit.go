@@ -120,7 +120,7 @@ func (e *Engine) submit(ctx context.Context, specs []job.Spec, who job.Asker, wh
 	var actions []job.Action
 	fresh := 0
 	for i, a := range asks {
-		if err := e.prepare(ctx, a, now, what == "retry"); err != nil {
+		if err := e.prepare(ctx, a, who.Name, now, what == "retry"); err != nil {
 			return nil, within(err, i, len(specs))
 		}
 		if a.created {
@@ -200,7 +200,7 @@ func detail(created bool, spec *job.Spec) string {
 }
 
 // prepare finds out how a job stands and, where it has to be made, what its record will be.
-func (e *Engine) prepare(ctx context.Context, a *ask, now time.Time, again bool) error {
+func (e *Engine) prepare(ctx context.Context, a *ask, who string, now time.Time, again bool) error {
 	r, revision, err := e.find(ctx, a.id)
 	var own *job.Error
 	switch {
@@ -213,11 +213,11 @@ func (e *Engine) prepare(ctx context.Context, a *ask, now time.Time, again bool)
 			return nil
 		}
 	case errors.As(err, &own) && own.Code == job.CodeNotFound:
-		a.r = record{Status: job.Status{ID: a.id, Created: now}}
+		a.r = record{Status: job.Status{ID: a.id, Created: now, By: who}}
 	case errors.As(err, &own) && own.Code == job.CodeUnavailable && e.l.Ping(ctx) == nil:
 		// The queue does not answer. The ledger does, and does not know the job: it is taken, and queued when that is
 		// possible; if another server knows it they will agree then.
-		a.r = record{Status: job.Status{ID: a.id, Created: now}}
+		a.r = record{Status: job.Status{ID: a.id, Created: now, By: who}}
 	default:
 		return err
 	}
@@ -394,7 +394,8 @@ func (e *Engine) Cancel(ctx context.Context, id string, who job.Asker) (job.Stat
 			return job.Status{}, job.Errorf(job.CodeConflict, "the job is %s: there is nothing to cancel", r.State)
 		}
 		before, next := r.State, r
-		next.Error = errCancelled
+		next.Error, next.Next = errCancelled, nil
+		next.ran(e.now(), job.AttemptCancelled, nil)
 		next.end(job.Cancelled, e.now(), e.o.Server, "cancelled by "+who.Name)
 		_, err := e.save(ctx, &next, revision)
 		if err == nil {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -17,6 +18,7 @@ import (
 	"github.com/senbonzakura/senbonzakura/cache"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/queue"
+	"github.com/senbonzakura/senbonzakura/toolchain"
 )
 
 // Why an attempt ends that did not come to its own end.
@@ -58,6 +60,7 @@ type attempt struct {
 	state    job.State      // of the last step
 	stepped  time.Time      // monotonic: when it began
 	progress job.Progress
+	about    *job.About              // what the completes say of themselves
 	sides    map[string]job.Progress // of the two downloads
 	news     bool                    // progress was not told yet
 	wake     chan struct{}
@@ -249,6 +252,7 @@ func (e *Engine) claimRecord(ctx context.Context, a *attempt, r record, revision
 		return false, e.giveUp(ctx, m, &r, revision, before)
 	}
 	if r.Token != "" {
+		r.ran(now, job.AttemptLost, job.Errorf(job.CodeAttempts, "the worker on %s fell silent", r.Server))
 		r.Deaths++
 		if r.Deaths >= e.o.Attempts {
 			r.Error = job.Errorf(job.CodeAttempts, "%d workers died over it, the last one on %s", r.Deaths, r.Server)
@@ -259,7 +263,7 @@ func (e *Engine) claimRecord(ctx context.Context, a *attempt, r record, revision
 	if r.Token != "" {
 		reason = fmt.Sprintf("the worker on %s fell silent", r.Server)
 	}
-	r.Attempt++
+	r.run(now, e.o.Server)
 	r.Server, r.Token = e.o.Server, a.token
 	r.step(job.Fetching, now, e.o.Server, reason)
 	revision, err = e.save(ctx, &r, revision)
@@ -280,6 +284,7 @@ func (a *attempt) claimed(r *record, revision uint64, before job.State) {
 
 // giveUp ends a job that nobody shall try any more, as r.Error says.
 func (e *Engine) giveUp(ctx context.Context, m *queue.Message, r *record, revision uint64, before job.State) error {
+	r.Next = nil
 	r.end(job.Failed, e.now(), e.o.Server, r.Error.Message)
 	if _, err := e.save(ctx, r, revision); err != nil {
 		return err
@@ -334,7 +339,7 @@ func (a *attempt) run(ctx context.Context) {
 		a.keepLog(ctx)
 		return // neither the record nor the message is ours
 	case errors.Is(err, errDrained), e.ctx.Err() != nil:
-		a.handBack(ctx, "handed back: "+errDrained.Error(), 0, handBackFor)
+		a.handBack(ctx, "handed back: "+errDrained.Error(), nil, 0, handBackFor)
 	case err != nil:
 		a.fail(ctx, err)
 	default:
@@ -347,6 +352,7 @@ func (a *attempt) run(ctx context.Context) {
 		}
 		a.finish(ctx, finishFor, func(r *record) {
 			r.Result, r.Error = result, nil
+			r.ran(e.now(), job.AttemptDone, nil)
 			r.end(job.Done, e.now(), e.o.Server, reason)
 		})
 	}
@@ -426,6 +432,9 @@ func (a *attempt) event(ev senbonzakura.Event) {
 		a.state, a.stepped = state, now
 		a.steps = append(a.steps, step{state, a.e.now()})
 	}
+	if ev.From != nil && ev.To != nil {
+		a.about = about(ev.From, ev.To)
+	}
 	a.progress = job.Progress{File: ev.File, Done: ev.Done, Total: ev.Total}
 	if state == job.Fetching {
 		a.sides[ev.File] = a.progress
@@ -441,6 +450,16 @@ func (a *attempt) event(ev senbonzakura.Event) {
 	}
 	a.news = true
 	poke(a.wake)
+}
+
+// about is what people want to know of two builds, cut to what has a place in a record: the completes are anybody's.
+func about(from, to *toolchain.Build) *job.About {
+	brief := func(texts ...string) string { return cut(cmp.Or(texts...), 128) }
+	return &job.About{
+		Product: brief(to.Product, from.Product), FromVersion: brief(from.Version), ToVersion: brief(to.Version),
+		FromBuild: brief(from.BuildID), ToBuild: brief(to.BuildID),
+		Platform: brief(to.Platform, from.Platform), Locale: brief(to.Locale, from.Locale),
+	}
 }
 
 // observeStep tells the metrics that the present step is over.
@@ -617,6 +636,11 @@ func (a *attempt) withSteps(mutate func(*record)) func(*record) {
 
 // take writes steps into the record, but for those that it has: they were told, and the answer was not waited for.
 func (a *attempt) take(r *record, steps []step) {
+	a.mu.Lock()
+	if a.about != nil {
+		r.About = a.about
+	}
+	a.mu.Unlock()
 	for _, s := range steps {
 		if slices.Index(job.States(), s.state) > slices.Index(job.States(), r.State) {
 			r.step(s.state, s.at, a.e.o.Server, reasons[s.state])
@@ -624,18 +648,23 @@ func (a *attempt) take(r *record, steps []step) {
 	}
 }
 
-// handBack queues the job again.
-func (a *attempt) handBack(ctx context.Context, reason string, delay, patience time.Duration) {
+// handBack queues the job again: after a failure, which has a delay, or because the server is stopped.
+func (a *attempt) handBack(ctx context.Context, reason string, failure *verdict, delay, patience time.Duration) {
 	e := a.e
 	e.log.InfoContext(ctx, "attempt ends", "job", a.id, "attempt", a.number, "reason", reason, "again_in", delay)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	if !a.change(ctx, a.withSteps(func(r *record) {
 		r.Token = ""
-		if delay > 0 {
+		now := e.now()
+		if failure != nil {
 			r.Failures++
+			r.ran(now, job.AttemptFailed, failure.err)
+			r.Next = &job.Next{At: now.Add(delay), Try: r.Failures + 1, Of: failure.tries}
+		} else {
+			r.ran(now, job.AttemptHandedBack, nil)
 		}
-		r.step(job.Queued, e.now(), e.o.Server, reason)
+		r.step(job.Queued, now, e.o.Server, reason)
 	})) {
 		return
 	}
@@ -660,7 +689,7 @@ func (a *attempt) fail(ctx context.Context, err error) {
 			delay = min(v.err.RetryAfter, maxRetryDelay)
 		}
 		e.log.LogAttrs(ctx, slog.LevelWarn, "attempt failed", slog.Group("", args...))
-		a.handBack(ctx, v.err.Message, max(delay, time.Millisecond), finishFor)
+		a.handBack(ctx, v.err.Message, &v, max(delay, time.Millisecond), finishFor)
 		return
 	}
 	level := slog.LevelError
@@ -671,6 +700,7 @@ func (a *attempt) fail(ctx context.Context, err error) {
 	a.keepLog(ctx)
 	a.finish(ctx, finishFor, func(r *record) {
 		r.Error, r.Result = v.err, nil
+		r.ran(e.now(), job.AttemptFailed, v.err)
 		r.end(job.Failed, e.now(), e.o.Server, v.err.Message)
 	})
 }

@@ -45,6 +45,8 @@ type Source struct {
 	// SHA512 and SHA256 are what its bytes hash to, in hexadecimal; one is required, both may be given.
 	SHA512 string `json:"sha512,omitempty" pattern:"^[0-9a-fA-F]{128}$" doc:"SHA-512 of its bytes, in hexadecimal."`
 	SHA256 string `json:"sha256,omitempty" pattern:"^[0-9a-fA-F]{64}$" doc:"SHA-256 of its bytes, in hexadecimal, where SHA-512 is not known."`
+	// Name is what people call the file; nothing depends on it.
+	Name string `json:"name,omitempty" maxLength:"255" doc:"What people call the file, such as its name when it was uploaded. Nothing depends on it."`
 	// Size is in bytes; 0 means that it is not known.
 	Size int64 `json:"size,omitempty" minimum:"0" doc:"Its size in bytes, if known."`
 }
@@ -112,6 +114,48 @@ type Result struct {
 	ToVersion   string `json:"to_version,omitempty"`
 }
 
+// An Outcome is how an attempt ended.
+type Outcome string
+
+// The outcomes.
+const (
+	AttemptDone       Outcome = "done"
+	AttemptFailed     Outcome = "failed"      // it has an error
+	AttemptHandedBack Outcome = "handed-back" // its server was stopped: another attempt goes on
+	AttemptLost       Outcome = "lost"        // its server fell silent
+	AttemptCancelled  Outcome = "cancelled"
+)
+
+// Attempt is one run of a job.
+type Attempt struct {
+	Number int       `json:"number"`
+	Server string    `json:"server,omitempty"`
+	Begun  time.Time `json:"begun"`
+	Ended  time.Time `json:"ended,omitzero"` // zero while it runs
+	// Step is the one in which it ended.
+	Step    State   `json:"step,omitempty"`
+	Outcome Outcome `json:"outcome,omitempty" enum:"done,failed,handed-back,lost,cancelled"` // "" while it runs
+	Error   *Error  `json:"error,omitempty"`
+}
+
+// Next is the attempt that follows one that failed.
+type Next struct {
+	At  time.Time `json:"at"`  // not before this time
+	Try int       `json:"try"` // which one it will be, of those that count
+	Of  int       `json:"of"`  // how many there are at most for such a failure
+}
+
+// About is what the completes say of themselves.
+type About struct {
+	Product     string `json:"product,omitempty"`
+	FromVersion string `json:"from_version,omitempty"`
+	ToVersion   string `json:"to_version,omitempty"`
+	FromBuild   string `json:"from_build,omitempty"` // build IDs
+	ToBuild     string `json:"to_build,omitempty"`
+	Platform    string `json:"platform,omitempty"`
+	Locale      string `json:"locale,omitempty"`
+}
+
 // Status is all that is known about a job.
 type Status struct {
 	ID       string    `json:"id"`
@@ -125,6 +169,14 @@ type Status struct {
 	Result   *Result   `json:"result,omitempty"`
 	Error    *Error    `json:"error,omitempty"`
 	Changes  []Change  `json:"changes,omitempty"`
+	// By is the name of who asked for it first.
+	By string `json:"by,omitempty"`
+	// About is known as soon as both completes were read.
+	About *About `json:"about,omitempty"`
+	// Attempts are the latest, the last one at the end, of all times that it was asked for.
+	Attempts []Attempt `json:"attempts,omitempty"`
+	// Next is there while the job waits after a failure.
+	Next *Next `json:"next,omitempty"`
 	// Purged is when its artifact was removed; zero if it was not.
 	Purged time.Time `json:"purged,omitzero"`
 }
@@ -154,12 +206,46 @@ const (
 	CodeInternal    Code = "internal"          // 500
 )
 
+// A Fault says whose a failure is.
+type Fault string
+
+// The faults.
+const (
+	FaultCaller  Fault = "caller"  // the request cannot be met as it is
+	FaultOrigin  Fault = "origin"  // the server that has the complete updates, or what it has
+	FaultService Fault = "service" // this service, or what it needs
+)
+
+// Faults returns all faults.
+func Faults() []Fault { return []Fault{FaultCaller, FaultOrigin, FaultService} }
+
+// Codes returns all codes that a job or a request to the [Service] can fail with.
+func Codes() []Code {
+	return []Code{
+		CodeRequest, CodeConflict, CodeTooLarge, CodeInvalidMAR, CodeRefused, CodeFetch, CodeDigest, CodeNotFound, CodeNotReady,
+		CodeQueueFull, CodeForbidden, CodeQuota, CodeUnavailable, CodeSigning, CodeStore, CodeCancelled, CodeAttempts, CodeInternal,
+	}
+}
+
+// Fault says whose a failure with this code usually is; an [Error] may know better.
+func (c Code) Fault() Fault {
+	switch c {
+	case CodeFetch, CodeDigest:
+		return FaultOrigin
+	case CodeUnavailable, CodeSigning, CodeStore, CodeAttempts, CodeInternal, CodeQueueFull:
+		return FaultService
+	}
+	return FaultCaller
+}
+
 // Error is a failure that callers see. It never has credentials in it.
 type Error struct {
 	Code    Code   `json:"code"`
 	Message string `json:"message"`
 	// Field names what is wrong in a request, as in "from.sha512".
 	Field string `json:"field,omitempty"`
+	// Fault says whose it is; "" means that of the code.
+	Fault Fault `json:"fault,omitempty"`
 	// Retryable says that the same request may work later.
 	Retryable bool `json:"retryable"`
 	// RetryAfter says when, where that is known.
@@ -173,6 +259,14 @@ func (e *Error) Error() string {
 		return fmt.Sprintf("%s: %s: %s", e.Code, e.Field, e.Message)
 	}
 	return fmt.Sprintf("%s: %s", e.Code, e.Message)
+}
+
+// Whose says whose the failure is.
+func (e *Error) Whose() Fault {
+	if e.Fault != "" {
+		return e.Fault
+	}
+	return e.Code.Fault()
 }
 
 // Is makes errors.Is(err, &Error{Code: c}) compare codes.

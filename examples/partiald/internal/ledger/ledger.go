@@ -183,7 +183,7 @@ func (l *Ledger) Follow(ctx context.Context, s *job.Status) (known bool, err err
 }
 
 func (t *tx) follow(s *job.Status) (known bool, err error) {
-	result, failure, code := "", "", ""
+	result, failure, code, more := "", "", "", encode(moreOf(s))
 	if s.Result != nil {
 		result = encode(s.Result)
 	}
@@ -194,15 +194,21 @@ func (t *tx) follow(s *job.Status) (known bool, err error) {
 	for _, c := range s.Changes {
 		seq = max(seq, c.Seq)
 	}
-	changed, err := t.affected(`UPDATE jobs SET state = ?, attempt = ?, seq = ?, updated = ?, server = ?, result = ?, error = ?, code = ?, purged = ?
+	changed, err := t.affected(`UPDATE jobs SET state = ?, attempt = ?, seq = ?, updated = ?, server = ?, result = ?, error = ?, code = ?, purged = ?, more = ?
 		WHERE id = ? AND seq < ?`,
-		string(s.State), s.Attempt, seq, micros(s.Updated), s.Server, result, failure, code, micros(s.Purged), s.ID, seq)
+		string(s.State), s.Attempt, seq, micros(s.Updated), s.Server, result, failure, code, micros(s.Purged), more, s.ID, seq)
 	if err != nil {
 		return false, err
 	}
-	if changed > 0 && s.Result != nil { // now it is known what the completes say of themselves
+	if changed > 0 && (s.Result != nil || s.About != nil) { // now it is known what the completes say of themselves
+		product := ""
+		if s.Result != nil {
+			product = s.Result.Product
+		} else {
+			product = s.About.Product
+		}
 		if err := t.exec(`UPDATE jobs SET words = ?, product = CASE WHEN product = '' THEN ? ELSE product END WHERE id = ?`,
-			words(s), s.Result.Product, s.ID); err != nil {
+			words(s), product, s.ID); err != nil {
 			return false, err
 		}
 	}
@@ -240,14 +246,25 @@ func (l *Ledger) Forget(ctx context.Context, id string) error {
 	})
 }
 
-const columns = `n, id, spec, public, created, state, attempt, seq, updated, server, result, error, purged`
+const columns = `n, id, spec, public, created, state, attempt, seq, updated, server, result, error, purged, more`
+
+// more is what the book has of a job beside its columns.
+type more struct {
+	By       string        `json:"by,omitempty"`
+	About    *job.About    `json:"about,omitempty"`
+	Attempts []job.Attempt `json:"attempts,omitempty"`
+	Next     *job.Next     `json:"next,omitempty"`
+}
+
+func moreOf(s *job.Status) more { return more{s.By, s.About, s.Attempts, s.Next} }
 
 func scan(rows interface{ Scan(...any) error }) (Entry, error) {
 	var e Entry
 	s := &e.Status
-	var spec, public, state, result, failure string
+	var spec, public, state, result, failure, rest string
+	var other more
 	var created, updated, purged int64
-	if err := rows.Scan(&e.n, &s.ID, &spec, &public, &created, &state, &s.Attempt, &e.Seq, &updated, &s.Server, &result, &failure, &purged); err != nil {
+	if err := rows.Scan(&e.n, &s.ID, &spec, &public, &created, &state, &s.Attempt, &e.Seq, &updated, &s.Server, &result, &failure, &purged, &rest); err != nil {
 		return e, err
 	}
 	s.State, s.Created, s.Updated, s.Purged = job.State(state), at(created), at(updated), at(purged)
@@ -255,7 +272,7 @@ func scan(rows interface{ Scan(...any) error }) (Entry, error) {
 	for _, part := range []struct {
 		text string
 		into any
-	}{{spec, &e.Spec}, {public, &s.Spec}, {result, &s.Result}, {failure, &s.Error}} {
+	}{{spec, &e.Spec}, {public, &s.Spec}, {result, &s.Result}, {failure, &s.Error}, {rest, &other}} {
 		if part.text == "" {
 			continue
 		}
@@ -263,6 +280,7 @@ func scan(rows interface{ Scan(...any) error }) (Entry, error) {
 			return e, fmt.Errorf("ledger: job %s: %w", s.ID, err)
 		}
 	}
+	s.By, s.About, s.Attempts, s.Next = other.By, other.About, other.Attempts, other.Next
 	return e, nil
 }
 
@@ -586,7 +604,7 @@ func encode(v any) string {
 func words(s *job.Status) string {
 	w := []string{s.ID, s.Spec.Product, s.Spec.Platform, s.Spec.Locale, s.Spec.Channel, s.Spec.ProductVersion}
 	for _, source := range []job.Source{s.Spec.From, s.Spec.To} {
-		w = append(w, source.SHA512, source.SHA256)
+		w = append(w, source.SHA512, source.SHA256, source.Name)
 		for _, u := range source.URLs {
 			if plain, err := url.PathUnescape(u); err == nil && plain != u {
 				w = append(w, plain)
@@ -596,6 +614,9 @@ func words(s *job.Status) string {
 	}
 	for name, value := range s.Spec.Labels {
 		w = append(w, name+"="+value)
+	}
+	if a := s.About; a != nil {
+		w = append(w, a.Product, a.FromVersion, a.ToVersion, a.FromBuild, a.ToBuild)
 	}
 	if r := s.Result; r != nil {
 		w = append(w, r.Name, r.Product, r.FromVersion, r.ToVersion, r.SHA512, r.SHA256)

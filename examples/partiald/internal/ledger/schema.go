@@ -21,7 +21,7 @@ var jsonPath = regexp.MustCompile(`JSON\((\w+), ([\w.]+)\)`)
 // dressed puts a dialect's words into the schema.
 func dressed(w vocabulary) []string {
 	var steps []string
-	for _, step := range []string{schema1, schema2} {
+	for _, step := range []string{schema1, schema2, schema3} {
 		step = strings.NewReplacer("SERIAL", w.serial, " INT ", " "+w.integer+" ", "END", w.end).Replace(strings.TrimSpace(step))
 		steps = append(steps, jsonPath.ReplaceAllString(step, w.json))
 	}
@@ -82,6 +82,11 @@ CREATE TABLE batch_jobs (
 	PRIMARY KEY (batch, position)
 )END;
 CREATE INDEX batch_jobs_job ON batch_jobs (job, batch)
+`
+
+// What else is known of a job, as JSON: who asked for it, what its completes say of themselves, its attempts.
+const schema3 = `
+ALTER TABLE jobs ADD COLUMN more TEXT NOT NULL DEFAULT ''
 `
 
 // Nothing that is looked up all the time, and nothing that selects few, may go through all jobs: their rows are wide.

@@ -106,6 +106,7 @@ type Problem struct { //nolint:errname // the name that RFC 9457 has for it, and
 	Advice     string         `json:"advice" doc:"The way out." example:"Check the address from the service's network, or upload the file; then try the job again."`
 	Field      string         `json:"field,omitempty" doc:"The first field that is wrong." example:"from.urls"`
 	Errors     []FieldProblem `json:"errors,omitempty" doc:"All fields that are wrong."`
+	Fault      job.Fault      `json:"fault,omitempty" enum:"caller,origin,service" doc:"Whose it is: of the request, of the server that has the complete updates, or of this service."`
 	Retryable  bool           `json:"retryable" doc:"The same request may work later."`
 	RetryAfter int            `json:"retry_after,omitempty" doc:"Seconds, as in the header Retry-After."`
 	Job        string         `json:"job,omitempty" doc:"ID of the job that failed."`
@@ -163,7 +164,7 @@ func problemOf(ctx context.Context, err error) *Problem {
 	case errors.As(err, &p):
 	case errors.As(err, &e):
 		p = problem(e.Code, "%s", e.Message)
-		p.Field, p.Retryable = e.Field, e.Retryable
+		p.Field, p.Retryable, p.Fault = e.Field, e.Retryable, e.Whose()
 		if in := infoFrom(ctx); in != nil && e.Cause != nil {
 			in.failed(e.Cause)
 		}

@@ -204,6 +204,7 @@ func (s *Service) Check(spec job.Spec, who job.Asker) (string, error) {
 		}
 	}
 	spec.From.URLs, spec.To.URLs, spec.From.Size, spec.To.Size, spec.Priority = nil, nil, 0, 0, 0
+	spec.From.Name, spec.To.Name = "", ""
 	data, err := json.Marshal(spec)
 	if err != nil {
 		return "", err

@@ -31,6 +31,8 @@ type PackOptions struct {
 	Compression Compression
 	// Manifests to write, in the order of their entries; nil means ManifestV3 alone.
 	Manifests []updater.ManifestVersion
+	// Layout is the form of the container. Those older than the zero value have no place for Product, which must be nil.
+	Layout mar.Layout
 	// Precomplete says where the list of installed files comes from.
 	Precomplete PrecompleteSource
 	// SkipLinks leaves out symbolic links and other files that are not regular, instead of refusing them.
@@ -63,6 +65,9 @@ func Pack(ctx context.Context, tree fs.FS, opts PackOptions) (*mar.Archive, *Rep
 	r, err := Recipe{Compression: opts.Compression, Manifests: opts.Manifests, Arch: opts.Arch, Platform: opts.Platform}.withDefaults()
 	if err != nil {
 		return nil, nil, err
+	}
+	if opts.Layout != mar.LayoutSections && opts.Product != nil {
+		return nil, nil, fmt.Errorf("pack: layout %v has no place for a channel and a version", opts.Layout)
 	}
 	switch opts.Precomplete {
 	case PrecompleteAuto, PrecompleteTake, PrecompleteGenerate:
@@ -109,7 +114,8 @@ type packed struct {
 
 func (p *packer) pack(ctx context.Context) (*mar.Archive, error) {
 	p.report.Recipe = "pack"
-	p.report.RecipeID = fmt.Sprintf("pack/1 files=%s arch=%q", p.recipe.Compression.Files.ID(), p.recipe.Arch)
+	p.report.RecipeID = fmt.Sprintf("pack/2 files=%s manifests=%s arch=%q layout=%v precomplete=%q",
+		p.recipe.Compression.Files.ID(), manifestNames(p.recipe.Manifests), p.recipe.Arch, p.opts.Layout, p.opts.Precomplete)
 	to := &release{what: "tree", files: make(map[string]*updater.Member), lim: updater.Limits{}.WithDefaults()}
 	from := &release{what: "nothing", files: make(map[string]*updater.Member)}
 	p.checks = &checks{from: from, to: to, platform: p.opts.Platform}
@@ -365,7 +371,7 @@ func (p *packer) compressFile(ctx context.Context, f *packed, content Content) e
 
 // archive puts everything together.
 func (p *packer) archive(list []updater.Instruction) (*mar.Archive, error) {
-	a := &mar.Archive{Product: p.opts.Product}
+	a := &mar.Archive{Product: p.opts.Product, Layout: p.opts.Layout}
 	for _, v := range p.recipe.Manifests {
 		m := &updater.Manifest{Type: "complete", Instructions: list}
 		if v == updater.ManifestV2 {

@@ -237,3 +237,62 @@ func TestTrap16SecondStreamIsNotTakenOver(t *testing.T) {
 		t.Errorf("Verify: got %v, want an *UpdateError with code %d", err, updater.CodeXZ)
 	}
 }
+
+// What clients before Firefox 56, and much older ones, read: bzip2, updatev2.manifest, the containers of old.
+func TestPackForOldClients(t *testing.T) {
+	t.Parallel()
+	tree := updatetest.Tree{
+		"application.ini": updatetest.File("[App]\nVersion=45.0\nVersion=46.0\n"), "precomplete": updatetest.File(pp), "run": updatetest.Program("x"), "empty": updatetest.File(""),
+		"update-settings.ini": updatetest.File("x"), "defaults/pref/channel-prefs.js": updatetest.File("x"),
+	}
+	pack := func(opts PackOptions) *mar.Reader {
+		a, rep, err := Pack(t.Context(), tree.FS(), opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rep.To.Version != "46.0" {
+			t.Errorf("got version %q, want the last one", rep.To.Version)
+		}
+		return updatetest.Write(t, a)
+	}
+	both := []updater.ManifestVersion{updater.ManifestV2, updater.ManifestV3}
+	bz := PackOptions{Product: &mar.Product{Channel: "c", Version: "46.0"}, Compression: Compression{Format: updater.FormatBzip2}, Manifests: both}
+	got := pack(bz)
+	for _, f := range got.Files() {
+		head := make([]byte, 3)
+		if _, err := f.Section().ReadAt(head, 0); err != nil || string(head) != "BZh" {
+			t.Errorf("%s starts with %q, %v", f.Name, head, err)
+		}
+	}
+	if d := updatetest.DiffSnapshots(updatetest.Contents(t, got), tree); d != "" {
+		t.Error(d)
+	}
+	v2 := string(updatetest.Content(t, got, "updatev2.manifest"))
+	if want := "type \"complete\"\nadd \"update-settings.ini\"\nadd \"run\"\nadd \"precomplete\"\nadd \"empty\"\nadd \"application.ini\"\n"; v2 != want {
+		t.Errorf("got\n%s\nwant\n%s", v2, want)
+	}
+	if got.Files()[0].Name != "updatev2.manifest" || got.Files()[1].Name != "updatev3.manifest" {
+		t.Errorf("got %q", updatetest.Names(got))
+	}
+	// such a complete is FROM of an update that its client reads
+	tree["run"] = updatetest.Program("y")
+	r := fastRecipe(RulesStrict)
+	r.Compression, r.Manifests = Compression{Format: updater.FormatBzip2}, both
+	next := pack(bz)
+	a, rep, err := Build(t.Context(), got, next, r, nil)
+	if err != nil || !rep.Verified {
+		t.Fatalf("got %v, %+v", err, rep)
+	}
+	if _, err := Prove(t.Context(), got, updatetest.Write(t, a), next, nil); err != nil {
+		t.Error(err)
+	}
+	for _, layout := range []mar.Layout{mar.LayoutNoSections, mar.LayoutOriginal} {
+		got := pack(PackOptions{Layout: layout})
+		if d := updatetest.DiffSnapshots(updatetest.Contents(t, got), tree); d != "" || got.Layout() != layout {
+			t.Errorf("%v: got layout %v and %s", layout, got.Layout(), d)
+		}
+		if _, _, err := Pack(t.Context(), tree.FS(), PackOptions{Layout: layout, Product: updatetest.TestProduct}); err == nil {
+			t.Errorf("%v: a product is ignored", layout)
+		}
+	}
+}

@@ -134,12 +134,16 @@ func (r Recipe) ID() string {
 	if r.Product != nil {
 		product = fmt.Sprintf("%q %q", r.Product.Channel, r.Product.Version)
 	}
-	var manifests []string
-	for _, v := range r.Manifests {
-		manifests = append(manifests, v.Name())
-	}
 	return fmt.Sprintf("partial/1 rules=%s %s format=%s files=%s manifests=%s arch=%q platform=%q force=%q product=%s",
-		r.Rules, r.PatchID(), r.Compression.Format, r.Compression.Files.ID(), strings.Join(manifests, ","), r.Arch, r.Platform, slices.Compact(force), product)
+		r.Rules, r.PatchID(), r.Compression.Format, r.Compression.Files.ID(), manifestNames(r.Manifests), r.Arch, r.Platform, slices.Compact(force), product)
+}
+
+func manifestNames(list []updater.ManifestVersion) string {
+	names := make([]string, 0, len(list))
+	for _, v := range list {
+		names = append(names, v.Name())
+	}
+	return strings.Join(names, ",")
 }
 
 // PatchID names the part of the recipe that decides about the bytes of a patch. It is part of every PatchKey.

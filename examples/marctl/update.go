@@ -307,7 +307,7 @@ func (a *app) openUpdate(ctx context.Context, name string, level partial.Level, 
 		}
 		return &update{r.Reader, func() { r.Close() }}, nil
 	}
-	archive, err := packDirectory(ctx, name, partial.PackOptions{
+	archive, _, err := packDirectory(ctx, name, partial.PackOptions{
 		Arch: arch, Compression: partial.Compression{Files: partial.XZ{Level: level}}, Workers: a.workers, Progress: progress,
 	})
 	if err != nil {
@@ -333,17 +333,17 @@ func (a *app) openUpdate(ctx context.Context, name string, level partial.Level, 
 }
 
 // packDirectory makes a complete update of a directory.
-func packDirectory(ctx context.Context, dir string, opts partial.PackOptions) (*mar.Archive, error) {
+func packDirectory(ctx context.Context, dir string, opts partial.PackOptions) (*mar.Archive, *partial.Report, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	archive, _, err := partial.Pack(ctx, root.FS(), opts)
+	archive, report, err := partial.Pack(ctx, root.FS(), opts)
 	if err != nil {
 		root.Close()
-		return nil, err
+		return nil, nil, err
 	}
-	return archive, root.Close()
+	return archive, report, root.Close()
 }
 
 func (a *app) proveCommand() *cobra.Command {
@@ -437,52 +437,4 @@ the old one, and after a kill another apply finishes or takes back what was begu
 			}{args[0], args[1], true}, func(w *printer) { w.printf("%s applied to %s\n", args[0], args[1]) })
 		},
 	}
-}
-
-func (a *app) packCommand() *cobra.Command {
-	var f recipeFlags
-	var level string
-	cmd := &cobra.Command{
-		Use:   "pack DIR OUT",
-		Short: "Make a complete update of an installation",
-		Long: `pack makes a complete update of the installation in DIR, by the rules of Mozilla's packaging: manifest,
-instructions for the user's own settings, removed-files, and precomplete, which is made where it is absent. Members are
-compressed with xz, behind the branch filter of the architecture.`,
-		Example: `  marctl pack firefox/ firefox-153.6.0.complete.mar --channel release --product-version 153.6.0`,
-		Args:    cobra.ExactArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := f.check(); err != nil {
-				return err
-			}
-			if !slices.Contains(levelNames, level) {
-				return usagef("--level %q: want one of %s", level, strings.Join(levelNames, ", "))
-			}
-			if err := checkOutput(args[1]); err != nil {
-				return err
-			}
-			p := a.newProgress("pack")
-			defer p.end()
-			archive, err := packDirectory(cmd.Context(), args[0], partial.PackOptions{
-				Arch: f.arch, Product: f.product(mar.Product{}), Workers: a.workers,
-				Compression: partial.Compression{Files: partial.XZ{Level: partial.Level(level)}},
-				Progress:    func(e partial.Event) { p.set(e.Step, e.Done, e.Total) },
-			})
-			p.end()
-			if err != nil {
-				return named(args[0], err)
-			}
-			var n int64
-			err = a.writeFile(cmd.Context(), args[1], func(w io.Writer) (err error) {
-				n, err = archive.WriteTo(w)
-				return err
-			})
-			if err != nil {
-				return err
-			}
-			return a.wrote(args[1], n)
-		},
-	}
-	f.add(cmd, "clients refuse an update without channel and version")
-	cmd.Flags().StringVar(&level, "level", string(partial.Level6), "how hard to compress: fast, 6, best or extreme")
-	return cmd
 }

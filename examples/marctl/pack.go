@@ -1,0 +1,137 @@
+package main
+
+import (
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/senbonzakura/senbonzakura/mar"
+	"github.com/senbonzakura/senbonzakura/partial"
+	"github.com/senbonzakura/senbonzakura/partial/updater"
+)
+
+var (
+	packPlatforms = []string{partial.PlatformLinux, partial.PlatformWindows, partial.PlatformMacOS}
+	packFormats   = []string{string(updater.FormatXZ), string(updater.FormatBzip2)}
+	packLayouts   = []mar.Layout{mar.LayoutSections, mar.LayoutNoSections, mar.LayoutOriginal}
+)
+
+// packFlags are the flags of pack that say which clients the update is for.
+type packFlags struct {
+	recipeFlags
+	level, platform, compression, layout string
+	manifests                            []string
+}
+
+func (f *packFlags) options() (partial.PackOptions, error) {
+	opts := partial.PackOptions{Arch: f.arch, Platform: f.platform, Product: f.product(mar.Product{})}
+	if err := f.check(); err != nil {
+		return opts, err
+	}
+	for _, c := range []struct {
+		name, value string
+		want        []string
+	}{{"level", f.level, levelNames}, {"platform", f.platform, append([]string{""}, packPlatforms...)}, {"compression", f.compression, packFormats}} {
+		if !slices.Contains(c.want, c.value) {
+			return opts, usagef("--%s %q: want one of %s", c.name, c.value, strings.TrimPrefix(strings.Join(c.want, ", "), ", "))
+		}
+	}
+	opts.Compression.Format = updater.MemberFormat(f.compression)
+	if opts.Compression.Format == updater.FormatXZ {
+		opts.Compression.Files = partial.XZ{Level: partial.Level(f.level)}
+	}
+	for _, text := range f.manifests {
+		n, err := strconv.Atoi(text)
+		if v := updater.ManifestVersion(n); err != nil || v != updater.ManifestV2 && v != updater.ManifestV3 || slices.Contains(opts.Manifests, v) {
+			return opts, usagef("--manifest %q: want 2, 3, or both", strings.Join(f.manifests, ","))
+		}
+		opts.Manifests = append(opts.Manifests, updater.ManifestVersion(n))
+	}
+	i := slices.IndexFunc(packLayouts, func(l mar.Layout) bool { return l.String() == f.layout })
+	if i < 0 {
+		return opts, usagef("--layout %q: want one of %s", f.layout, joinLayouts())
+	}
+	opts.Layout = packLayouts[i]
+	if opts.Product != nil && opts.Layout != mar.LayoutSections {
+		return opts, usagef("--layout %s has no place for --channel and --product-version", f.layout)
+	}
+	return opts, nil
+}
+
+func joinLayouts() string {
+	names := make([]string, 0, len(packLayouts))
+	for _, l := range packLayouts {
+		names = append(names, l.String())
+	}
+	return strings.Join(names, ", ")
+}
+
+func (a *app) packCommand() *cobra.Command {
+	var f packFlags
+	cmd := &cobra.Command{
+		Use:   "pack DIR OUT",
+		Short: "Make a complete update of an installation",
+		Long: `pack makes a complete update of the installation in DIR, by the rules of Mozilla's packaging: manifest,
+instructions for the user's own settings, removed-files, and precomplete, which is made where it is absent. Members are
+compressed with xz, behind the branch filter of the architecture. What is left out or repaired is listed.
+
+For clients before Firefox 56: --compression bzip2, which reads no xz. Older ones still read updatev2.manifest
+(--manifest 2,3 writes both) and containers without product information (--layout).`,
+		Example: `  marctl pack firefox/ firefox-153.6.0.complete.mar --channel release --product-version 153.6.0
+  marctl pack --compression bzip2 --manifest 2,3 -H release -V 45.0 firefox/ firefox-45.0.complete.mar`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			opts, err := f.options()
+			if err != nil {
+				return err
+			}
+			if cmd.Flags().Changed("level") && opts.Compression.Format != updater.FormatXZ {
+				return usagef("--level goes with xz alone")
+			}
+			if err := checkOutput(args[1]); err != nil {
+				return err
+			}
+			p := a.newProgress("pack")
+			defer p.end()
+			opts.Workers = a.workers
+			opts.Progress = func(e partial.Event) { p.set(e.Step, e.Done, e.Total) }
+			archive, report, err := packDirectory(cmd.Context(), args[0], opts)
+			p.end()
+			if err != nil {
+				return named(args[0], err)
+			}
+			var n int64
+			err = a.writeFile(cmd.Context(), args[1], func(w io.Writer) (err error) {
+				n, err = archive.WriteTo(w)
+				return err
+			})
+			if err != nil || args[1] == "-" {
+				return err
+			}
+			return a.summary(struct {
+				File     string            `json:"file"`
+				Size     int64             `json:"size"`
+				Findings []partial.Finding `json:"findings,omitempty"`
+			}{args[1], n, report.Findings}, func(w *printer) {
+				for _, f := range report.Findings {
+					w.printf("%s: %s\n", f.Severity, f)
+				}
+				w.printf("%s: %d bytes\n", args[1], n)
+			})
+		},
+	}
+	f.add(cmd, "clients refuse an update without channel and version")
+	flags := cmd.Flags()
+	flags.StringVar(&f.level, "level", string(partial.Level6), "how hard to compress with xz: fast, 6, best or extreme")
+	flags.StringVar(&f.platform, "platform", "", "whose names are good: "+strings.Join(packPlatforms, ", ")+" (default: by the files)")
+	flags.StringVar(&f.compression, "compression", string(updater.FormatXZ), "of members: "+strings.Join(packFormats, ", "))
+	flags.StringSliceVar(&f.manifests, "manifest", []string{"3"}, "versions of the manifest to write, in this order: 2, 3")
+	flags.StringVar(&f.layout, "layout", mar.LayoutSections.String(), "form of the container: "+joinLayouts())
+	for name, values := range map[string][]string{"platform": packPlatforms, "compression": packFormats, "level": levelNames, "layout": strings.Split(joinLayouts(), ", ")} {
+		must(cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)))
+	}
+	return cmd
+}

@@ -91,6 +91,9 @@ type Options struct {
 	UserAgent string
 	// Log receives a line for every failed attempt; nil discards them.
 	Log *slog.Logger
+	// Conn, if not nil, is given every connection that was made, and what it returns takes its place: for programs
+	// that measure, or that try how they stand a bad network. It must be safe for concurrent use.
+	Conn func(net.Conn) net.Conn
 }
 
 // Client fetches files. It is safe for concurrent use. The zero value is not usable, see [New].
@@ -171,6 +174,16 @@ func New(opts *Options) (*Client, error) {
 		c.transport.Proxy = http.ProxyURL(o.Proxy)
 		plain := &net.Dialer{Timeout: o.Stall, Resolver: o.Resolver}
 		c.transport.DialContext = plain.DialContext // only ever to the proxy
+	}
+	if wrap := o.Conn; wrap != nil {
+		dial := c.transport.DialContext
+		c.transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := dial(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			return wrap(conn), nil
+		}
 	}
 	return c, nil
 }

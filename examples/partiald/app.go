@@ -28,6 +28,7 @@ type app struct {
 	configFile   string
 	listen, data string
 	dev          bool
+	chaos        string
 }
 
 // usageError marks what the caller can only repair by calling differently.
@@ -101,6 +102,10 @@ Without a configuration it is a service for this machine alone, with everything 
 	flags.StringVar(&a.listen, "listen", "", "address and port to listen on (server.listen)")
 	flags.StringVar(&a.data, "data", "", "directory of everything that must not be lost (data)")
 	flags.BoolVar(&a.dev, "dev", false, "for trying out: fetch by http and from private networks, log everything")
+	chaosFlag := func(cmd *cobra.Command) {
+		cmd.Flags().StringVar(&a.chaos, "chaos", "", "with --dev: inject faults as a profile says, one of light, origin, rough, or a TOML file")
+	}
+	chaosFlag(root)
 	root.Flags().BoolVar(&check, "check-config", false, "say everything that is wrong with the configuration, and end")
 	root.Flags().BoolVar(&print, "print-config", false, "print the configuration that holds, secrets masked, and end")
 	runCommand := &cobra.Command{
@@ -116,6 +121,7 @@ Without a configuration it is a service for this machine alone, with everything 
 			return a.serve(c)
 		},
 	}
+	chaosFlag(runCommand)
 	root.AddCommand(runCommand, a.healthCommand(), a.tokenCommand(), a.backupCommand(), a.loadtestCommand(), a.versionCommand())
 	root.InitDefaultCompletionCmd()
 	root.InitDefaultHelpCmd()

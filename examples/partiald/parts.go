@@ -14,12 +14,14 @@ import (
 
 	"github.com/senbonzakura/senbonzakura"
 	"github.com/senbonzakura/senbonzakura/cache"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/chaos"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/config"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/engine"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/ledger"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/queue"
 	"github.com/senbonzakura/senbonzakura/fetch"
 	"github.com/senbonzakura/senbonzakura/mar"
+	"github.com/senbonzakura/senbonzakura/plugins"
 	"github.com/senbonzakura/senbonzakura/plugins/signing"
 	"github.com/senbonzakura/senbonzakura/plugins/storage"
 )
@@ -37,9 +39,45 @@ type parts struct {
 	storage *engine.Storage
 	signers []engine.Signer
 	keys    []crypto.PublicKey
+	monkey  *chaos.Monkey // nil but for --chaos
 
-	mu    sync.Mutex
-	close []func() error // in the order of opening
+	mu      sync.Mutex
+	close   []func() error // in the order of opening
+	running []*plugins.Process
+}
+
+// pids are the processes of the plugins, as far as they run now.
+func (p *parts) pids() []int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []int
+	for _, r := range p.running {
+		if pid := r.PID(); pid > 0 {
+			out = append(out, pid)
+		}
+	}
+	return out
+}
+
+// plugin notes a plugin's process.
+func (p *parts) plugin(m *metrics, kind, name string, process *plugins.Process) error {
+	p.mu.Lock()
+	p.running = append(p.running, process)
+	p.mu.Unlock()
+	return m.plugin(kind, name, process)
+}
+
+// unleash prepares the faults of a profile, where there is one.
+func (p *parts) unleash(profile string, log *slog.Logger, m *metrics) error {
+	if profile == "" {
+		return nil
+	}
+	chosen, err := chaos.Load(profile)
+	if err != nil {
+		return usageError{fmt.Errorf("--chaos: %w", err)}
+	}
+	p.monkey, err = chaos.New(chosen, log.With("part", "chaos"), m.registry)
+	return err
 }
 
 // opened notes how to close something.
@@ -62,8 +100,11 @@ func (p *parts) Close() error {
 }
 
 // openParts opens everything at the same time and says everything that does not open, each with its key.
-func openParts(ctx context.Context, c *config.Config, log *slog.Logger, m *metrics) (_ *parts, err error) {
+func openParts(ctx context.Context, c *config.Config, log *slog.Logger, m *metrics, profile string) (_ *parts, err error) {
 	p := &parts{}
+	if err := p.unleash(profile, log, m); err != nil {
+		return p, err
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.Close())
@@ -182,6 +223,13 @@ func (p *parts) openStorage(ctx context.Context, c *config.Config, log *slog.Log
 	if err != nil {
 		return "storage.seal_file", err
 	}
+	process := client.Process()
+	if p.monkey != nil {
+		if client, err = p.monkey.Store(client); err != nil {
+			return "storage.command", err
+		}
+		p.opened(client.Close)
+	}
 	tier, err := storage.NewTier(client, &storage.TierOptions{Prefix: s.Prefix, TempDir: os.TempDir(), Secret: seal})
 	if err != nil {
 		return "storage.prefix", err
@@ -193,7 +241,7 @@ func (p *parts) openStorage(ctx context.Context, c *config.Config, log *slog.Log
 		return "storage.command", fmt.Errorf("the plugin cannot use its store: %w", err)
 	}
 	p.storage = &engine.Storage{Client: client, Tier: tier}
-	if err := m.plugin("storage", client.Process().Name(), client.Process()); err != nil {
+	if err := p.plugin(m, "storage", process.Name(), process); err != nil {
 		return "storage.command", err
 	}
 	return "", nil
@@ -228,7 +276,7 @@ func (p *parts) openSigning(ctx context.Context, c *config.Config, log *slog.Log
 		}
 		p.opened(client.Close)
 		clients[sp.Name] = client
-		if err := m.plugin("signing", sp.Name, client.Process()); err != nil {
+		if err := p.plugin(m, "signing", sp.Name, client.Process()); err != nil {
 			return fmt.Sprintf("signing.plugins[%d].name", i), err
 		}
 	}

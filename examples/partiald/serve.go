@@ -53,6 +53,9 @@ func (a *app) serve(c *config.Config) error {
 			}
 		}
 	}()
+	if a.chaos != "" && !a.dev {
+		return usageError{errors.New("--chaos is for trying out: it needs --dev")}
+	}
 	log, err := logger(c, a.stderr)
 	if err != nil {
 		return c.At("log.level", err)
@@ -106,7 +109,7 @@ func start(ctx context.Context, a *app, c *config.Config, log *slog.Logger) (_ *
 		return s, err
 	}
 	m := newMetrics(b, c.Name)
-	if s.parts, err = openParts(ctx, c, log, m); err != nil {
+	if s.parts, err = openParts(ctx, c, log, m, a.chaos); err != nil {
 		return s, err
 	}
 	if s.engine, err = newEngine(ctx, c, log, b, m, s.parts); err != nil {
@@ -127,6 +130,9 @@ func start(ctx context.Context, a *app, c *config.Config, log *slog.Logger) (_ *
 	if err != nil {
 		return s, err
 	}
+	if s.parts.monkey != nil {
+		handler = s.parts.monkey.Handler(handler)
+	}
 	s.server = web.NewServer(handler, log.With("part", "http"))
 	if c.Server.TLSCertificate != "" {
 		certs := &certificates{certificate: c.Server.TLSCertificate, key: c.Server.TLSKey, log: log}
@@ -139,6 +145,9 @@ func newEngine(ctx context.Context, c *config.Config, log *slog.Logger, b build,
 	fetching, err := fetchOptions(c, log, "partiald/"+b.Version+" (+"+source+")")
 	if err != nil {
 		return nil, c.At("fetch.private_networks", err)
+	}
+	if p.monkey != nil {
+		fetching.Conn = p.monkey.Conn
 	}
 	rules, err := c.RuleSet()
 	if err != nil {
@@ -262,6 +271,9 @@ func (s *service) until(ctx context.Context) error {
 			return err == nil
 		})
 	})
+	if s.parts.monkey != nil {
+		s.watchers.Go(func() { s.parts.monkey.Run(watching, s.c.Cache.Dir, s.parts.pids) })
+	}
 	var err error
 	select {
 	case <-ctx.Done():

@@ -282,3 +282,37 @@ func (e *element) equivalences() error {
 	}
 	return nil
 }
+
+func (h Header) append(b []byte) []byte {
+	b = append(b, magic...)
+	b = binary.LittleEndian.AppendUint16(b, h.Major)
+	b = binary.LittleEndian.AppendUint16(b, h.Minor)
+	for _, v := range []uint32{h.OldSize, h.OldCRC, h.NewSize, h.NewCRC, h.Elements} {
+		b = binary.LittleEndian.AppendUint32(b, v)
+	}
+	return b
+}
+
+// append writes the element behind b. Its equivalences stand in the streams already.
+func (e *element) append(b []byte) []byte {
+	for _, v := range []uint32{e.oldAt, e.oldN, e.newAt, e.newN} {
+		b = binary.LittleEndian.AppendUint32(b, v)
+	}
+	b = append(b, e.name()...)
+	b = binary.LittleEndian.AppendUint16(b, version)
+	for _, s := range e.stream {
+		b = binary.LittleEndian.AppendUint32(b, uint32(len(s)))
+		b = append(b, s...)
+	}
+	pools := 0
+	if !e.plain {
+		pools = exe.Pools
+	}
+	b = binary.LittleEndian.AppendUint32(b, uint32(pools))
+	for tag, p := range e.pools[:pools] {
+		b = append(b, byte(tag))
+		b = binary.LittleEndian.AppendUint32(b, uint32(len(p)))
+		b = append(b, p...)
+	}
+	return b
+}

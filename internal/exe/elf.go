@@ -58,6 +58,11 @@ func (m *Image) parseELF() error {
 		}
 		end = max(end, at+size)
 	}
+	m.fixed = []span{
+		{0, uint32(header)},
+		{uint32(segments), uint32(segments + segmentCount*segmentSize)},
+		{uint32(sections), uint32(sections + sectionCount*sectionSize)},
+	}
 	units := make([]unit, 0, sectionCount)
 	for i := range sectionCount {
 		s := elfSection(b[sections+i*sectionSize:], wide)
@@ -70,6 +75,9 @@ func (m *Image) parseELF() error {
 		}
 		if i == names && s.size > 0 && (!inside(s.at, s.size, n) || b[s.at+s.size-1] != 0) {
 			return not("names of sections without an end")
+		}
+		if i == names && s.size > 0 {
+			m.fixed = append(m.fixed, span{uint32(s.at + s.size - 1), uint32(s.at + s.size)})
 		}
 		if s.size == 0 || s.rva == 0 || s.kind == elf.SHT_NOBITS && s.flags&elf.SHF_TLS != 0 {
 			continue

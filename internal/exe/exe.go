@@ -102,7 +102,11 @@ type Image struct {
 	blocks []block
 	groups []Group
 	common bool
+	fixed  []span // what was read to find all this, but for the headers of blocks
 }
+
+// span is a part of the file.
+type span struct{ from, to uint32 }
 
 // table is a relocation table of an ELF file.
 type table struct{ at, size, entry uint32 }
@@ -137,6 +141,11 @@ func Parse(k Kind, data []byte) (*Image, error) {
 		return nil, err
 	}
 	m.groups = groups[k]
+	for _, f := range m.fixed {
+		for _, s := range m.code {
+			m.common = m.common && (s.at >= f.to || s.at+s.size <= f.from)
+		}
+	}
 	return m, nil
 }
 
@@ -192,7 +201,8 @@ func (m *Image) Size() int { return len(m.data) }
 func (m *Image) Groups() []Group { return m.groups }
 
 // Certain reports whether the updater's applier is certain to see what this package sees. It is not where the
-// order in which a sort leaves equal things decides, or where the same bytes belong to several references.
+// order in which a sort leaves equal things decides, where the same bytes belong to several sections that are looked at, or
+// where the headers themselves are in a section.
 func (m *Image) Certain() bool { return m.common }
 
 // References returns the references of each type, by its number, in the order of their places. Where several are at one

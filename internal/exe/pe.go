@@ -81,6 +81,7 @@ func (m *Image) parsePE() error {
 		return err
 	}
 	m.data = b[:end]
+	m.fixed = []span{{0, uint32(sections + peSection*count)}}
 	m.blocks = m.chain(le32(b, uint32(opt+fixed+8*peRelocTable)), le32(b, uint32(opt+fixed+8*peRelocTable+4)))
 	m.common = !m.t.tied && !overlapping(m.code)
 	return nil

@@ -1,6 +1,10 @@
 package exe
 
-import "encoding/binary"
+import (
+	"cmp"
+	"encoding/binary"
+	"slices"
+)
 
 // Reader reads and writes references one by one. Not safe for concurrent use.
 type Reader struct {
@@ -13,9 +17,21 @@ func (m *Image) Reader() *Reader { return &Reader{m: m, find: m.t.finder()} }
 
 // Target returns where a reference of the given type leads to that the bytes at a place make, whether or not it is one of
 // those in [Image.References], and whether they make one that [Reader.Put] writes in the same way. The body of the
-// reference must be in the executable.
+// reference must be in the executable. What stands in headers is no reference: they have to be right before references can
+// be written.
 func (r *Reader) Target(kind uint8, at uint32) (uint32, bool) {
 	m := r.m
+	for _, s := range m.fixed {
+		if at < s.to && at+uint32(m.groups[kind].Width) > s.from {
+			return 0, false
+		}
+	}
+	if n := len(m.blocks); n > 0 && at < m.blocks[n-1].end && at+uint32(m.groups[kind].Width) > m.blocks[0].at {
+		i, found := slices.BinarySearchFunc(m.blocks, at, func(b block, at uint32) int { return cmp.Compare(b.at, at) })
+		if found || i > 0 && at < m.blocks[i-1].at+peBlockHeader || i < n && at+uint32(m.groups[kind].Width) > m.blocks[i].at {
+			return 0, false
+		}
+	}
 	var rva uint32
 	switch {
 	case kind == typeReloc && m.kind <= PE64:
@@ -144,5 +160,26 @@ func (m *Image) Mix(kind uint8, mixed, old, new []byte) {
 	}
 	if w, ok := encodeARM(kind, w, distance); ok {
 		storeARM(kind, mixed, 0, w)
+	}
+}
+
+// Mask writes a number in place of where a reference leads to: as many of its bits, from the lowest on, as there is room
+// for. body is that of a reference of the given type, and is not written otherwise but for the upper half of 8 bytes,
+// which becomes zero.
+func (m *Image) Mask(kind uint8, body []byte, v uint32) {
+	switch {
+	case len(body) == 2 && !m.Mixes(kind):
+		binary.LittleEndian.PutUint16(body, uint16(v))
+	case len(body) == 8:
+		binary.LittleEndian.PutUint64(body, uint64(v))
+	case !m.Mixes(kind):
+		binary.LittleEndian.PutUint32(body, v)
+	case m.kind == ELFAA64:
+		low, bits := fieldAA64(kind)
+		mask := (uint32(1)<<bits - 1) << low
+		binary.LittleEndian.PutUint32(body, le32(body, 0)&^mask|v<<low&mask)
+	default:
+		mask := [...]uint32{typeA24: 0xffffff, typeT8: 0xff, typeT11: 0x7ff, typeT20: 0x43f2fff, typeT24: 0x7ff2fff}[kind]
+		storeARM(kind, body, 0, fetchARM(kind, body, 0)&^mask|v&mask)
 	}
 }

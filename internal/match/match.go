@@ -57,7 +57,22 @@ func Default(ctx context.Context, old, new []byte, o Options) ([]Triple, error) 
 	if int64(len(old)) > math.MaxInt32 || int64(len(new)) > math.MaxInt32 {
 		return nil, fmt.Errorf("match %d with %d bytes: %w", len(new), len(old), ErrTooLarge)
 	}
-	segments, err := search(ctx, old, new, o, true)
+	segments, err := search(ctx, old, new, o, func(ctx context.Context, workers int) (*Structure, error) {
+		return NewStructure(ctx, old, new, workers)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return makeSteps(segments, len(new)), nil
+}
+
+// Guided is [Default] for files that are not what they were made from: views of two files, of the same sizes, in which
+// some bytes stand for something else. s is the [Structure] of the files themselves; nil is none.
+func Guided(ctx context.Context, old, new []byte, s *Structure, o Options) ([]Triple, error) {
+	if int64(len(old)) > math.MaxInt32 || int64(len(new)) > math.MaxInt32 {
+		return nil, fmt.Errorf("match %d with %d bytes: %w", len(new), len(old), ErrTooLarge)
+	}
+	segments, err := search(ctx, old, new, o, func(context.Context, int) (*Structure, error) { return s, nil })
 	if err != nil {
 		return nil, err
 	}
@@ -74,8 +89,8 @@ func PeakMemory(oldSize, newSize int64) int64 {
 	return index + words + newSize/64 + 2*perWorker
 }
 
-// search returns the segments of new; structured is whether to look at what kind of file it is.
-func search(ctx context.Context, old, new []byte, o Options, structured bool) ([]segment, error) {
+// search returns the segments of new; structure says what is known of the files, when there is memory for that again.
+func search(ctx context.Context, old, new []byte, o Options, structure func(ctx context.Context, workers int) (*Structure, error)) ([]segment, error) {
 	p := &pool{workers: o.Workers, chunks: (len(new) + chunkLen - 1) / chunkLen}
 	if p.workers <= 0 {
 		p.workers = runtime.GOMAXPROCS(0)
@@ -113,12 +128,11 @@ func search(ctx context.Context, old, new []byte, o Options, structured bool) ([
 		return nil, err
 	}
 	x, words = nil, [2]*numeric{}
-	var fixed []stretch
-	var extra []anchor
-	if structured {
-		if fixed, extra, err = structures(ctx, old, new, p.workers); err != nil {
-			return nil, err
-		}
+	var known Structure
+	if s, err := structure(ctx, p.workers); err != nil {
+		return nil, err
+	} else if s != nil {
+		known = *s
 	}
 
 	// The second parse knows what differences the first one left.
@@ -142,7 +156,7 @@ func search(ctx context.Context, old, new []byte, o Options, structured bool) ([
 			}
 			for c, ok := chunks(); ok; c, ok = chunks() {
 				from, to := c*chunkLen, min(len(new), (c+1)*chunkLen)
-				r, err := s.parse(ctx, merge(anchors[c], within(extra, from, to)), fixed, from, to)
+				r, err := s.parse(ctx, merge(anchors[c], within(known.anchors, from, to)), known.fixed, from, to)
 				if err != nil {
 					return err
 				}

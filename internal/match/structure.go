@@ -44,16 +44,22 @@ const (
 	maxParts   = 128
 )
 
-// structures returns what is known of the ways through new from what old and new are: stretches with
-// a fixed alignment, and anchors, both sorted by position.
-func structures(ctx context.Context, old, new []byte, workers int) ([]stretch, []anchor, error) {
+// Structure is what is known of the ways through a new file from what the old and the new one are.
+type Structure struct {
+	fixed   []stretch // with a fixed alignment, sorted by position
+	anchors []anchor  // sorted by position
+}
+
+// NewStructure returns what two files are known to have in common. It is the same for any number of workers, and may be
+// nil.
+func NewStructure(ctx context.Context, old, new []byte, workers int) (*Structure, error) {
 	a, b := findTable(old), findTable(new)
 	if a == nil || b == nil || a.stride != b.stride || a.width != b.width {
-		return nil, nil, nil
+		return nil, nil
 	}
 	runs, err := align(ctx, a.keys, b.keys, workers)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	var fixed []stretch
 	var out []anchor
@@ -74,12 +80,15 @@ func structures(ctx context.Context, old, new []byte, workers int) ([]stretch, [
 	}
 	more, err := pointers(ctx, old, new, a, b, runs, workers)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	fixed = tidy(append(fixed, more...), len(old), len(new))
 	slices.SortStableFunc(out, func(x, y anchor) int { return cmp.Compare(x.at, y.at) })
-	return fixed, out, nil
+	return &Structure{fixed, out}, nil
 }
+
+// unknown is the structure of what has none.
+func unknown(context.Context, int) (*Structure, error) { return nil, nil }
 
 // pairing is a stretch of entries of the new file that belong to entries of the old one: entry k to entry
 // k+shift.
@@ -87,7 +96,7 @@ type pairing struct{ from, to, shift int }
 
 // align finds the entries that belong together in two lists of keys.
 func align(ctx context.Context, old, new []int64, workers int) ([]pairing, error) {
-	segments, err := search(ctx, keyBytes(old), keyBytes(new), Options{Workers: workers}, false)
+	segments, err := search(ctx, keyBytes(old), keyBytes(new), Options{Workers: workers}, unknown)
 	if err != nil {
 		return nil, err
 	}

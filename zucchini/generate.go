@@ -1,0 +1,418 @@
+package zucchini
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/senbonzakura/senbonzakura/internal/exe"
+	"github.com/senbonzakura/senbonzakura/internal/match"
+)
+
+// generation makes one element.
+//
+// Executables are matched as if references were the names of what they lead to: two calls of one function look alike
+// wherever they stand. In a first round, in which nothing is known, all references look alike; it says which old
+// target a new one comes from, and so what they are called in the second.
+type generation struct {
+	e        *element
+	old, new []byte
+	workers  int
+	progress func(done, total int64)
+	a, b     *exe.Image // nil for bytes
+	from, to [][]exe.Ref
+}
+
+// errUnsuitable means that an executable is better taken as bytes.
+var errUnsuitable = errors.New("executable with references that overlap or are uncertain")
+
+// plain makes the element of bytes.
+func (g *generation) plain(ctx context.Context) error {
+	triples, err := match.Default(ctx, g.old, g.new, match.Options{Workers: g.workers, Progress: g.progress})
+	if err != nil {
+		return fmt.Errorf("zucchini: %w", err)
+	}
+	return g.emit(ctx, pieces(triples))
+}
+
+// executable makes the element of an executable, or returns errUnsuitable.
+func (g *generation) executable(ctx context.Context) error {
+	if !g.a.Certain() || !g.b.Certain() {
+		return errUnsuitable
+	}
+	var err error
+	if g.from, err = g.a.References(ctx); err != nil {
+		return unsuitable(err)
+	}
+	if g.to, err = g.b.References(ctx); err != nil {
+		return unsuitable(err)
+	}
+	if overlap(g.a.Groups(), g.from) || overlap(g.b.Groups(), g.to) {
+		return errUnsuitable
+	}
+	structure, err := match.NewStructure(ctx, g.old, g.new, g.workers)
+	if err != nil {
+		return err
+	}
+	const rounds = 2
+	old, new := bytes.Clone(g.old), bytes.Clone(g.new)
+	var list []equivalence
+	for round := range rounds {
+		g.mask(old, new, round > 0, list)
+		progress := g.progress
+		if progress != nil {
+			progress = func(done, total int64) { g.progress(done+int64(round)*total, rounds*total) }
+		}
+		triples, err := match.Guided(ctx, old, new, structure, match.Options{Workers: g.workers, Progress: progress})
+		if err != nil {
+			return fmt.Errorf("zucchini: %w", err)
+		}
+		list = pieces(triples)
+	}
+	list = g.legal(list)
+	return g.emit(ctx, list)
+}
+
+func unsuitable(err error) error {
+	if errors.Is(err, exe.ErrTooMuch) {
+		return errUnsuitable
+	}
+	return err
+}
+
+// pieces returns what is copied, in the order of the new file.
+func pieces(triples []match.Triple) []equivalence {
+	out := make([]equivalence, 0, len(triples))
+	src, dst := int64(0), uint32(0)
+	for _, t := range triples {
+		if t.Add > 0 {
+			out = append(out, equivalence{uint32(src), dst, uint32(t.Add)})
+		}
+		src += int64(t.Add) + int64(t.Seek)
+		dst += uint32(t.Add + t.Copy)
+	}
+	return out
+}
+
+// overlap reports whether bytes belong to several references.
+func overlap(groups []exe.Group, refs [][]exe.Ref) bool {
+	w := newWalk(groups, refs)
+	w.seek(0)
+	end := uint32(0)
+	for {
+		kind, r, ok := w.next()
+		if !ok {
+			return false
+		}
+		if r.At < end {
+			return true
+		}
+		end = r.At + w.widths[kind]
+	}
+}
+
+// walk visits references of all types in the order of their places.
+type walk struct {
+	refs   [][]exe.Ref
+	widths []uint32
+	at     []int // of each type, the next
+}
+
+func newWalk(groups []exe.Group, refs [][]exe.Ref) *walk {
+	w := &walk{refs: refs, widths: make([]uint32, len(groups)), at: make([]int, len(groups))}
+	for _, g := range groups {
+		w.widths[g.Type] = uint32(g.Width)
+	}
+	return w
+}
+
+// seek goes to the first reference of each type whose body ends behind a place.
+func (w *walk) seek(place uint32) {
+	for kind, refs := range w.refs {
+		i := w.at[kind]
+		behind := func(i int) bool { return refs[i].At+w.widths[kind] > place }
+		if i < len(refs) && !behind(i) && (i+1 == len(refs) || behind(i+1)) {
+			w.at[kind] = i + 1
+			continue
+		}
+		if i < len(refs) && behind(i) && (i == 0 || !behind(i-1)) || i == len(refs) && i > 0 && !behind(i-1) {
+			continue
+		}
+		w.at[kind], _ = slices.BinarySearchFunc(refs, place, func(r exe.Ref, place uint32) int {
+			if r.At+w.widths[kind] > place {
+				return 1
+			}
+			return -1
+		})
+	}
+}
+
+// next returns the next reference, its type, and whether there is one.
+func (w *walk) next() (kind uint8, r exe.Ref, ok bool) {
+	for k, refs := range w.refs {
+		if i := w.at[k]; i < len(refs) && (!ok || refs[i].At < r.At) {
+			kind, r, ok = uint8(k), refs[i], true
+		}
+	}
+	if ok {
+		w.at[kind]++
+	}
+	return kind, r, ok
+}
+
+// mask writes names in place of references.
+func (g *generation) mask(old, new []byte, named bool, list []equivalence) {
+	for _, group := range g.a.Groups() {
+		pool := uint32(group.Pool)
+		width := uint32(group.Width)
+		if !named {
+			for _, r := range g.from[group.Type] {
+				g.a.Mask(group.Type, old[r.At:][:width], 0)
+			}
+			for _, r := range g.to[group.Type] {
+				g.b.Mask(group.Type, new[r.At:][:width], 0)
+			}
+			continue
+		}
+		oldN, newN := uint32(len(g.old)), uint32(len(g.new))
+		for _, r := range g.from[group.Type] {
+			g.a.Mask(group.Type, old[r.At:][:width], nameOf(r.Target, oldN, pool))
+		}
+		k := 0
+		for _, r := range g.to[group.Type] {
+			name := nameOf(r.Target, newN, pool)
+			if r.Target < newN {
+				if k = covering(list, r.Target, k); k >= 0 {
+					name = nameOf(r.Target-list[k].dst+list[k].src, oldN, pool)
+				} else {
+					name = nameOf(r.Target, newN, pool+exe.Pools)
+				}
+			}
+			g.b.Mask(group.Type, new[r.At:][:width], name)
+		}
+	}
+}
+
+// nameOf is the name of an offset: a hash, never zero in its lowest bits. Memory that is not in the file counts from
+// the file's end.
+func nameOf(o, n, pool uint32) uint32 {
+	if o >= n {
+		o, pool = o-n, pool+2*exe.Pools
+	}
+	h := (uint64(o) + uint64(pool)<<32 + 1) * 0x9e3779b97f4a7c15
+	h = (h ^ h>>32) * 0xd6e8feb86659fd93
+	return uint32(h>>32) | 1
+}
+
+// covering returns the index of the equivalence that makes a new offset, or -1. hint is where to look first.
+func covering(list []equivalence, o uint32, hint int) int {
+	if hint >= 0 && hint < len(list) && o-list[hint].dst < list[hint].size {
+		return hint
+	}
+	i, found := slices.BinarySearchFunc(list, o, func(p equivalence, o uint32) int { return cmp.Compare(p.dst, o) })
+	if !found {
+		i--
+	}
+	if i < 0 || o-list[i].dst >= list[i].size {
+		return -1
+	}
+	return i
+}
+
+// legal cuts equivalences so that no edge is inside the body of an old reference, and that each old reference in one can
+// be expressed where it is in the new file. What is cut out becomes extra data.
+func (g *generation) legal(list []equivalence) []equivalence {
+	out := make([]equivalence, 0, len(list))
+	w := newWalk(g.a.Groups(), g.from)
+	at := g.b.Reader()
+	for _, p := range list {
+		begin, end := p.src, p.src+p.size
+		w.seek(begin)
+		add := func(to uint32) {
+			if to > begin {
+				out = append(out, equivalence{begin, begin - p.src + p.dst, to - begin})
+			}
+		}
+		for {
+			kind, r, ok := w.next()
+			if !ok || r.At >= end {
+				break
+			}
+			width := w.widths[kind]
+			if r.At >= begin && r.At+width <= end {
+				if _, fine := at.Target(kind, r.At-p.src+p.dst); fine {
+					continue
+				}
+			}
+			add(min(r.At, end)) // nothing where the body begins before the equivalence
+			begin = min(r.At+width, end)
+		}
+		add(end)
+	}
+	return out
+}
+
+// emit fills the element's streams.
+func (g *generation) emit(ctx context.Context, list []equivalence) error {
+	e := g.e
+	e.pairs = list
+	var src, dst, done uint32
+	s := &e.stream
+	for _, p := range list {
+		s[srcSkip] = appendVarint(s[srcSkip], int32(p.src-src))
+		s[dstSkip] = appendUvarint(s[dstSkip], p.dst-dst)
+		s[copyCount] = appendUvarint(s[copyCount], p.size)
+		s[extraData] = append(s[extraData], g.new[done:p.dst]...)
+		src, dst = p.src+p.size, p.dst+p.size
+		done = dst
+	}
+	s[extraData] = append(s[extraData], g.new[done:]...)
+	if err := g.differences(ctx); err != nil {
+		return err
+	}
+	if g.a == nil {
+		return nil
+	}
+	m := newMapper(e.pairs, e.oldN, e.newN)
+	for pool := range uint8(exe.Pools) {
+		if err := g.references(ctx, m, pool); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// differences writes the bytes that are copied and changed. Bodies of references are not, but for what is in them beside
+// where they lead to.
+func (g *generation) differences(ctx context.Context) error {
+	s := &g.e.stream
+	skip := uint32(0)
+	compare := func(old, new []byte) {
+		for len(old) > 0 {
+			n := commonPrefix(old, new)
+			skip += uint32(n)
+			if n == len(old) {
+				return
+			}
+			s[rawDeltaSkip] = appendUvarint(s[rawDeltaSkip], skip)
+			s[rawDeltaDiff] = append(s[rawDeltaDiff], new[n]-old[n])
+			skip = 0
+			old, new = old[n+1:], new[n+1:]
+		}
+	}
+	var w *walk
+	if g.a != nil {
+		w = newWalk(g.a.Groups(), g.from)
+	}
+	var mixed [8]byte
+	for i, p := range g.e.pairs {
+		if i%1024 == 0 {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+		}
+		old, new := g.old[p.src:][:p.size], g.new[p.dst:][:p.size]
+		at := uint32(0)
+		if w != nil {
+			w.seek(p.src)
+			for {
+				kind, r, ok := w.next()
+				if !ok || r.At >= p.src+p.size {
+					break
+				}
+				body := r.At - p.src
+				compare(old[at:body], new[at:body])
+				at = body + w.widths[kind]
+				if g.a.Mixes(kind) {
+					m := mixed[:w.widths[kind]]
+					g.a.Mix(kind, m, old[body:at], new[body:at])
+					compare(old[body:at], m)
+				} else {
+					skip += w.widths[kind]
+				}
+			}
+		}
+		compare(old[at:], new[at:])
+	}
+	return nil
+}
+
+// references writes where the references of a pool lead to.
+func (g *generation) references(ctx context.Context, m *mapper, pool uint8) error {
+	e := g.e
+	var lists [][]exe.Ref
+	for _, group := range g.a.Groups() {
+		if group.Pool == pool {
+			lists = append(lists, g.from[group.Type])
+		}
+	}
+	olds := newTargetSet(e.oldN, lists...)
+	known := m.project(olds)
+	at := g.b.Reader()
+	var wanted []exe.Ref // where each leads to; its place is that of the old one's target
+	for _, group := range g.a.Groups() {
+		if group.Pool != pool {
+			continue
+		}
+		refs := g.from[group.Type]
+		i := 0
+		for _, p := range e.pairs {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if i >= len(refs) || refs[i].At < p.src || i > 0 && refs[i-1].At >= p.src {
+				i = firstAt(refs, p.src)
+			}
+			for ; i < len(refs) && refs[i].At < p.src+p.size; i++ {
+				target, ok := at.Target(group.Type, refs[i].At-p.src+p.dst)
+				if !ok {
+					return fmt.Errorf("zucchini: the reference at old byte %d cannot be expressed", refs[i].At)
+				}
+				wanted = append(wanted, exe.Ref{At: refs[i].Target, Target: target})
+			}
+		}
+	}
+	news := newTargetSet(e.newN, wanted)
+	var fresh []uint32 // wanted targets that are not known
+	k := 0
+	add := func(o uint32) {
+		for k < len(known) && known[k] < o {
+			k++
+		}
+		if k == len(known) || known[k] != o {
+			fresh = append(fresh, o)
+		}
+	}
+	news.each(0, news.n, add)
+	for _, o := range news.high {
+		add(o)
+	}
+	next := uint32(0)
+	for _, o := range fresh {
+		e.pools[pool] = appendUvarint(e.pools[pool], o-next)
+		next = o + 1
+	}
+	targets := union(known, fresh)
+	near := m.keys(olds, targets)
+	// The keys of the wanted targets, by their ranks.
+	keys := make([]uint32, 0, news.size())
+	k = 0
+	key := func(o uint32) {
+		for targets[k] < o {
+			k++
+		}
+		keys = append(keys, uint32(k))
+	}
+	news.each(0, news.n, key)
+	for _, o := range news.high {
+		key(o)
+	}
+	s := &e.stream
+	for _, w := range wanted {
+		s[referenceDelta] = appendVarint(s[referenceDelta], int32(keys[news.rank(w.Target)]-near[olds.rank(w.At)]))
+	}
+	return nil
+}

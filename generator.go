@@ -205,8 +205,8 @@ func (g *Generator) Key(r Request) (cache.Key, error) {
 
 func (g *Generator) key(r *Request) cache.Key {
 	selection := g.opts.Toolchain.ID()
-	if r.Recipe != nil {
-		selection = "recipe " + r.given().ID()
+	if r.Recipe != nil { // the rules still decide about the client and about watersheds
+		selection += " recipe " + r.with(*r.Recipe).ID()
 	}
 	return r.key(r.From.identity(), r.To.identity(), selection, g.opts.Signers, g.opts.Require)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/senbonzakura/senbonzakura/cache"
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/partial"
+	"github.com/senbonzakura/senbonzakura/partial/updater"
 	"github.com/senbonzakura/senbonzakura/toolchain"
 )
 
@@ -41,18 +42,19 @@ func (g *Generator) make(ctx context.Context, r *Request, j *job, w io.Writer) (
 	if err := g.checkInputs(ctx, r, from, to, p); err != nil {
 		return nil, err
 	}
-	recipe, err := g.recipe(r, from, to, p)
+	recipe, client, err := g.recipe(r, from, to, p)
 	if err != nil {
 		return nil, err
 	}
-	p.From, p.To, p.Recipe = from.input, to.input, recipe.ID()
-	if err := g.signable(r, to, p, recipe.Product); err != nil {
+	p.From, p.To = from.input, to.input
+	product, _ := recipe.ProductFor(to.reader, client)
+	if err := g.signable(r, to, p, product); err != nil {
 		return nil, err
 	}
 
 	archive, report, err := partial.Build(ctx, from.reader, to.reader, recipe, &partial.BuildOptions{
 		Workers: g.opts.Workers, Memory: g.memory, Limits: g.opts.Limits,
-		NoVerify: r.skips(CheckVerify), AllowDowngrade: r.skips(CheckDowngrade),
+		NoVerify: r.skips(CheckVerify), Client: client, Skip: r.Skip,
 		Patches: patches{g}, Memo: g.memo,
 		Progress: func(e partial.Event) { j.send(Event{Step: steps[e.Step], File: e.File, Done: e.Done, Total: e.Total}) },
 	})
@@ -63,10 +65,9 @@ func (g *Generator) make(ctx context.Context, r *Request, j *job, w io.Writer) (
 		// Only rules of Mozilla's scripts let this pass; nothing that clients fail on leaves a generator.
 		return nil, &CheckError{CheckVerify, &partial.RefusedError{Findings: broken}}
 	}
-	if !r.skips(CheckVerify) {
-		p.Checked = append(p.Checked, CheckVerify)
-	}
-	p.Report = report
+	p.Report, p.Recipe = report, report.RecipeID
+	p.note(report.Checks...)
+	g.noteSigners(p, client)
 	if err := g.signable(r, to, p, archive.Product); err != nil {
 		return nil, err
 	}
@@ -141,7 +142,13 @@ func first(values ...string) string {
 
 // checkInputs makes the checks that need no recipe.
 func (g *Generator) checkInputs(ctx context.Context, r *Request, from, to *side, p *Provenance) error {
-	if len(r.Keys) > 0 && !r.skips(CheckSignatures) {
+	verdict := updater.Verdict{Check: CheckSignatures, Answer: updater.Holds}
+	switch {
+	case r.skips(CheckSignatures):
+		verdict.Answer = updater.Skipped
+	case len(r.Keys) == 0:
+		verdict.Answer, verdict.Reason = updater.NotChecked, "no key is given"
+	default:
 		for _, s := range []struct {
 			*side
 			name string
@@ -155,59 +162,69 @@ func (g *Generator) checkInputs(ctx context.Context, r *Request, from, to *side,
 			}
 			s.input.SignedBy = fingerprint(r.Keys[match.Key])
 		}
-		p.Checked = append(p.Checked, CheckSignatures)
 	}
-	if len(r.Channels) > 0 && !r.skips(CheckChannels) {
-		if len(to.input.Build.Channels) == 0 {
-			return &CheckError{CheckChannels, fmt.Errorf("TO names no MAR channel, allowed are %q", r.Channels)}
-		}
+	p.note(verdict)
+	verdict = updater.Verdict{Check: CheckChannels, Answer: updater.Holds}
+	switch {
+	case r.skips(CheckChannels):
+		verdict.Answer = updater.Skipped
+	case len(r.Channels) == 0:
+		verdict.Answer, verdict.Reason = updater.NotChecked, "no channels are given that TO may be for"
+	case len(to.input.Build.Channels) == 0:
+		return &CheckError{CheckChannels, fmt.Errorf("TO names no MAR channel, allowed are %q", r.Channels)}
+	default:
 		for _, channel := range to.input.Build.Channels {
 			if !slices.Contains(r.Channels, channel) {
 				return &CheckError{CheckChannels, fmt.Errorf("TO is for MAR channel %q, allowed are %q", channel, r.Channels)}
 			}
 		}
-		p.Checked = append(p.Checked, CheckChannels)
 	}
+	p.note(verdict)
 	return nil
 }
 
-// recipe selects how the update is made, and refuses pairs that must not be made.
-func (g *Generator) recipe(r *Request, from, to *side, p *Provenance) (partial.Recipe, error) {
-	var skip []toolchain.Check
-	pairs := []struct {
-		ours   Check
-		theirs toolchain.Check
-	}{{CheckProduct, toolchain.CheckProduct}, {CheckDowngrade, toolchain.CheckDowngrade}, {CheckWatershed, toolchain.CheckWatershed}}
-	for _, pair := range pairs {
-		if r.skips(pair.ours) {
-			skip = append(skip, pair.theirs)
-		} else {
-			p.Checked = append(p.Checked, pair.ours)
+// recipe selects how the update is made and who it is made for, and refuses pairs that must not be made, and signers
+// that the client would refuse.
+func (g *Generator) recipe(r *Request, from, to *side, p *Provenance) (partial.Recipe, *updater.Client, error) {
+	selection, err := g.opts.Toolchain.Select(from.input.Build, to.input.Build, &toolchain.SelectOptions{Client: r.Client, Trust: r.Trust, Skip: r.Skip})
+	if err != nil && (r.Recipe == nil || !errors.Is(err, toolchain.ErrNoRules)) {
+		return partial.Recipe{}, nil, checkError(err) // that there are no rules does not matter where a recipe is given
+	}
+	p.note(selection.Checks...)
+	if len(g.opts.Signers) > 0 && !r.skips(CheckClientSignature) {
+		if v := g.signature(selection.Client, nil); v.Answer == updater.Fails {
+			return partial.Recipe{}, nil, &CheckError{CheckClientSignature, updater.Verdicts{v}.Err()}
 		}
 	}
-	selection, err := g.opts.Toolchain.Select(from.input.Build, to.input.Build, skip...)
-	if err != nil && (r.Recipe == nil || !errors.Is(err, toolchain.ErrNoRules) && !errors.Is(err, toolchain.ErrContradiction)) {
-		return partial.Recipe{}, checkError(err) // rules that cannot choose a recipe do not matter where one is given
-	}
-	product, _ := to.reader.Product()
-	if r.Recipe != nil {
-		p.Reasons = []string{"recipe given by the request"}
-		recipe := r.given()
-		if given := recipe.Product; given != nil && (r.Channel != "" || r.ProductVersion != "") {
-			given.Channel, given.Version = first(given.Channel, product.Channel), first(given.Version, product.Version)
-		}
-		return recipe, nil
-	}
-	p.Reasons = selection.Reasons
 	recipe := selection.Recipe
-	recipe.Arch = first(r.Arch, recipe.Arch)
-	recipe.Force = append(slices.Clone(recipe.Force), r.Force...)
-	product.Channel = first(r.Channel, product.Channel)
-	product.Version = first(r.ProductVersion, product.Version)
-	if product != (mar.Product{}) {
-		recipe.Product = &product
+	p.Reasons = selection.Reasons
+	if r.Recipe != nil {
+		recipe = *r.Recipe
+		p.Reasons = append([]string{"recipe given by the request"}, selection.Reasons...)
 	}
-	return recipe, nil
+	return r.with(recipe), selection.Client, nil
+}
+
+// signature asks the client about the signatures that the signers will make.
+func (g *Generator) signature(c *updater.Client, verify func() error) updater.Verdict {
+	o := updater.Offer{Verify: verify}
+	for _, s := range g.opts.Signers {
+		o.Signatures = append(o.Signatures, s.Info().Algorithm)
+	}
+	list := c.Check(o)
+	return list[slices.IndexFunc(list, func(v updater.Verdict) bool { return v.Check == CheckClientSignature })]
+}
+
+// noteSigners notes what the client makes of the signatures. That FROM is signed by the same key shows that it has it.
+func (g *Generator) noteSigners(p *Provenance, c *updater.Client) {
+	if len(g.opts.Signers) == 0 || slices.Contains(p.Skipped, CheckClientSignature) {
+		return
+	}
+	var verify func() error
+	if p.From.SignedBy == fingerprint(g.opts.Signers[0].Info().PublicKey) {
+		verify = func() error { return nil }
+	}
+	p.note(g.signature(c, verify))
 }
 
 // checkError says which check a refusal of the toolchain is.

@@ -4,9 +4,11 @@ import (
 	"encoding/hex"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/senbonzakura/senbonzakura/partial"
+	"github.com/senbonzakura/senbonzakura/partial/updater"
 	"github.com/senbonzakura/senbonzakura/toolchain"
 )
 
@@ -20,10 +22,13 @@ type Provenance struct {
 	Recipe string `json:"recipe"`
 	// Reasons say why the recipe was selected.
 	Reasons []string `json:"reasons,omitempty"`
-	// Checked and Skipped are the checks that were made and those that were switched off by the request. A check whose
-	// condition was not given, such as keys, stands in neither.
+	// Checked and Skipped are the checks that were made, and hold, and those that were switched off by the request. A
+	// check that could not be made, for example since no keys are given, stands in neither.
 	Checked []Check `json:"checked"`
 	Skipped []Check `json:"skipped,omitempty"`
+	// Checks say of each check what it came to, and why it could not be made. FROM's updater, for which they are made,
+	// stands in the report.
+	Checks updater.Verdicts `json:"checks,omitempty"`
 	// Required are the requirements that held when it was signed; none where it is not signed.
 	Required []Requirement `json:"required,omitempty"`
 	Output   Output        `json:"output"`
@@ -90,6 +95,28 @@ type Submission struct {
 	PreviousBuildNumber string `json:"previousBuildNumber,omitempty"`
 	ToVersion           string `json:"toVersion,omitempty"`
 	ToBuildNumber       string `json:"toBuildNumber,omitempty"`
+}
+
+// note adds what checks come to, in the place of what was said of them before.
+func (p *Provenance) note(list ...updater.Verdict) {
+	for _, v := range list {
+		if at := slices.IndexFunc(p.Checks, func(have updater.Verdict) bool { return have.Check == v.Check }); at >= 0 {
+			if p.Checks[at].Answer == updater.Holds && v.Answer == updater.NotChecked && !v.Warning {
+				v = updater.Verdict{Check: v.Check, Answer: updater.Holds, Reason: "of the two completes; of the update: " + v.Reason}
+			}
+			p.Checks[at] = v
+			continue
+		}
+		p.Checks = append(p.Checks, v)
+	}
+	order := Checks()
+	slices.SortStableFunc(p.Checks, func(a, b updater.Verdict) int { return slices.Index(order, a.Check) - slices.Index(order, b.Check) })
+	p.Checked = []Check{}
+	for _, v := range p.Checks {
+		if v.Answer == updater.Holds {
+			p.Checked = append(p.Checked, v.Check)
+		}
+	}
 }
 
 // Submission returns the fields for Mozilla's submitters. Hashes are SHA-512 in hexadecimal, sizes are bytes. Labels give

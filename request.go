@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -16,6 +17,7 @@ import (
 	"github.com/senbonzakura/senbonzakura/fetch"
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/partial"
+	"github.com/senbonzakura/senbonzakura/partial/updater"
 )
 
 // Source says which complete update is meant and where it can be had.
@@ -33,32 +35,44 @@ type Source struct {
 }
 
 // Check names something that [Generator.Generate] makes sure of. A request can switch each off by name; what was
-// switched off stands in the provenance.
-type Check string
+// switched off stands in the provenance. The names are those of package updater, where each is explained.
+type Check = updater.Check
 
 // The checks.
 const (
-	CheckSignatures Check = "signatures" // FROM and TO are signed by one of Request.Keys, where there are any
-	CheckChannels   Check = "channels"   // the MAR channels of TO are among Request.Channels, where there are any
-	CheckProduct    Check = "product"    // FROM and TO are of one product
-	CheckDowngrade  Check = "downgrade"  // TO is not older than FROM
-	CheckWatershed  Check = "watershed"  // no release in between must be passed through
-	CheckVerify     Check = "verify"     // the update, applied to FROM, gives TO
+	CheckSignatures      = updater.CheckSignatures
+	CheckChannels        = updater.CheckChannels
+	CheckProduct         = updater.CheckProduct
+	CheckDowngrade       = updater.CheckDowngrade
+	CheckWatershed       = updater.CheckWatershed
+	CheckClientSignature = updater.CheckClientSignature
+	CheckProductBlock    = updater.CheckProductBlock
+	CheckClientChannel   = updater.CheckClientChannel
+	CheckSettings        = updater.CheckSettings
+	CheckMembers         = updater.CheckMembers
+	CheckManifests       = updater.CheckManifests
+	CheckPatches         = updater.CheckPatches
+	CheckVerify          = updater.CheckVerify
 )
 
 // Checks returns all checks, in the order in which they are made.
-func Checks() []Check {
-	return []Check{CheckSignatures, CheckChannels, CheckProduct, CheckDowngrade, CheckWatershed, CheckVerify}
-}
+func Checks() []Check { return updater.Checks() }
 
 // Request says which partial update is wanted. Only From and To are required.
 type Request struct {
 	From, To Source
-	// Product, Platform, Arch and Locale describe the builds where the completes do not. Arch decides about the branch
-	// filter of what is compressed anew; "" means x86_64.
+	// Product, Platform, Arch and Locale describe the builds where the completes do not. Platform is in any spelling that
+	// [updater.ParsePlatform] reads. Arch decides about the branch filter of what is compressed anew; "" means x86_64.
 	Product, Platform, Arch, Locale string
-	// Channel and ProductVersion go into the update's product block; "" means those of TO.
+	// Channel and ProductVersion go into the update's product block; "" means those of TO. Where TO names several
+	// channels, "" means the only one of them that FROM accepts.
 	Channel, ProductVersion string
+	// Client is what is known of FROM's updater; it outranks what FROM's complete update shows and what rules say. Facts
+	// that are left out are found out.
+	Client updater.Claims
+	// Trust says which counts where FROM's complete update and the rules for its version contradict each other. The zero
+	// value means what the toolchain is set to.
+	Trust updater.Trust
 	// Force lists paths that go in whole even if they did not change.
 	Force []string
 	// Recipe replaces the one that the toolchain would select. Arch, Channel and ProductVersion of the request, where
@@ -177,6 +191,9 @@ func (r *Request) check() error {
 			return &RequestError{"Skip", fmt.Sprintf("no check is called %q (checks: %v)", string(c), Checks())}
 		}
 	}
+	if _, ok := updater.ParsePlatform(r.Platform); !ok && r.Platform != "" {
+		return &RequestError{"Platform", fmt.Sprintf("%q is no platform: want linux, windows or macos, or a name that begins like one", r.Platform)}
+	}
 	if len(r.Channel) > mar.MaxChannel {
 		return &RequestError{"Channel", fmt.Sprintf("longer than %d bytes", mar.MaxChannel)}
 	}
@@ -186,10 +203,8 @@ func (r *Request) check() error {
 	return nil
 }
 
-// given returns the recipe of the request with what else the request says about it. Parts of the product block that
-// neither says stay empty.
-func (r *Request) given() partial.Recipe {
-	recipe := *r.Recipe
+// with returns a recipe with what the request says about it. Parts of the product block that neither says are TO's.
+func (r *Request) with(recipe partial.Recipe) partial.Recipe {
 	recipe.Arch = first(r.Arch, recipe.Arch)
 	recipe.Force = slices.Concat(recipe.Force, r.Force)
 	if r.Channel != "" || r.ProductVersion != "" {
@@ -207,7 +222,13 @@ func (r *Request) skips(c Check) bool { return slices.Contains(r.Skip, c) }
 // key names the update that a request asks for: by everything that decides about its bytes or about whether it is
 // made at all. from and to are the identities of the sources.
 func (r *Request) key(from, to, selection string, signers []mar.Signer, require []Requirement) cache.Key {
-	parts := []string{"request/1", from, to, selection, r.Product, r.Platform, r.Arch, r.Locale, r.Channel, r.ProductVersion}
+	client, err := json.Marshal(r.Client)
+	if err != nil {
+		panic(err) // plain data
+	}
+	parts := []string{
+		"request/2", from, to, selection, r.Product, r.Platform, r.Arch, r.Locale, r.Channel, r.ProductVersion, string(client), r.Trust.String(),
+	}
 	list := func(items []string) { parts = append(parts, fmt.Sprint(len(items)), strings.Join(items, "\x00")) }
 	list(sorted(r.Force))
 	var keys, signed []string

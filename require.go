@@ -88,6 +88,9 @@ type candidate struct {
 	product *mar.Product
 }
 
+// early are the checks that are made before the work begins.
+var early = []Check{CheckSignatures, CheckChannels, CheckProduct, CheckDowngrade, CheckWatershed}
+
 // meets says which requirement does not hold. What only the finished update tells is looked at where it has a report.
 func (c *candidate) meets(requirements []Requirement) error {
 	for _, r := range requirements {
@@ -106,7 +109,7 @@ func (c *candidate) meet(r Requirement) error {
 		switch {
 		case c.request.skips(check):
 			return fails("Skip", "the check %q was left out", string(check))
-		case check == CheckVerify && c.p.Report == nil: // it comes later
+		case c.p.Report == nil && !slices.Contains(early, check): // it comes later
 		case !slices.Contains(c.p.Checked, check):
 			return fails("", "there was nothing to make the check %q with", string(check))
 		}

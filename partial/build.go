@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/senbonzakura/senbonzakura/partial/updater"
@@ -29,8 +30,11 @@ type BuildOptions struct {
 	Limits updater.Limits
 	// NoVerify leaves out the proof. Patches made without it are not put into the cache.
 	NoVerify bool
-	// AllowDowngrade lets TO be older than FROM.
-	AllowDowngrade bool
+	// Client is FROM's updater; nil means what FROM's complete update shows of it. Package toolchain knows rules by
+	// version as well.
+	Client *updater.Client
+	// Skip names checks of the client and of the pair to leave out, as updater.Checks has them.
+	Skip []updater.Check
 	// Patches and Digests keep results between builds; either may be nil.
 	Patches PatchCache
 	Digests DigestCache
@@ -66,11 +70,10 @@ func Build(ctx context.Context, from, to *mar.Reader, r Recipe, opts *BuildOptio
 	if opts == nil {
 		opts = &BuildOptions{}
 	}
-	r, err := r.withDefaults()
-	if err != nil {
+	if err := r.check(); err != nil {
 		return nil, nil, err
 	}
-	b := &builder{recipe: r, opts: *opts, lim: opts.Limits.WithDefaults(), workers: workerCount(opts.Workers)}
+	b := &builder{opts: *opts, lim: opts.Limits.WithDefaults(), workers: workerCount(opts.Workers)}
 	if opts.Digests != nil && opts.Memo != nil {
 		return nil, nil, errors.New("both a cache of digests and a memo are given, which hold the same")
 	}
@@ -81,11 +84,26 @@ func Build(ctx context.Context, from, to *mar.Reader, r Recipe, opts *BuildOptio
 	if b.opts.CacheMinimum <= 0 {
 		b.opts.CacheMinimum = defaultCacheMinimum
 	}
+	var err error
 	scripts := r.Rules == RulesScripts
 	if b.from, err = openRelease("FROM", from, b.lim, scripts); err != nil {
 		return nil, nil, err
 	}
 	if b.to, err = openRelease("TO", to, b.lim, scripts); err != nil {
+		return nil, nil, err
+	}
+	if b.client, err = clientOf(opts.Client, b.from); err != nil {
+		return nil, nil, err
+	}
+	b.recipe = r.For(b.client)
+	if b.recipe.Platform == "" { // FROM does not tell, perhaps TO does
+		_, shown, err := updater.ReadComplete(to)
+		if err != nil {
+			return nil, nil, &InputError{"TO", err}
+		}
+		b.recipe.Platform = string(shown.Platform)
+	}
+	if err := b.recipe.check(); err != nil {
 		return nil, nil, err
 	}
 	a, err := b.build(ctx)
@@ -107,6 +125,7 @@ type builder struct {
 	lim      updater.Limits
 	workers  int
 	from, to *release
+	client   *updater.Client
 	checks   *checks
 	caches   caches
 	report   Report
@@ -168,10 +187,7 @@ func (b *builder) build(ctx context.Context) (*mar.Archive, error) {
 		return nil, err
 	}
 	rep.Complete = rep.To.Size
-	product := b.recipe.Product
-	if p, ok := b.to.mar.Product(); ok && product == nil {
-		product = &p
-	}
+	rep.Client = b.client
 	removedText, err := b.to.first(removedFilesNames[:]...)
 	if err != nil {
 		return nil, err
@@ -179,23 +195,15 @@ func (b *builder) build(ctx context.Context) (*mar.Archive, error) {
 
 	b.checks = newChecks(b.from, b.to, b.recipe)
 	c := b.checks
+	c.skip = b.opts.Skip
 	c.names()
 	c.force(b.recipe.Force)
 	c.fileOrDirectory()
 	if err := c.precomplete(); err != nil {
 		return nil, err
 	}
-	version := ""
-	if product != nil {
-		version = product.Version
-	} else {
-		c.add(Finding{
-			Kind: KindProduct, Severity: Broken, Code: updater.CodeNoProduct,
-			Message: "neither TO nor the recipe has product information: every client would refuse the update",
-			WayOut:  "set the recipe's product",
-		})
-	}
-	c.versions(rep.From, rep.To, version, b.opts.AllowDowngrade)
+	product := b.checkClient()
+	c.versions(rep.From, rep.To, slices.Contains(b.opts.Skip, updater.CheckDowngrade))
 	c.manifests()
 	removedLines := append(c.removedFiles(removedText), c.manifestRemoves(removedText)...)
 	b.plan()
@@ -257,6 +265,29 @@ func (b *builder) build(ctx context.Context) (*mar.Archive, error) {
 		}
 	}
 	return a, nil
+}
+
+// checkClient asks FROM's updater about everything that is known before the work. It returns the update's product block.
+func (b *builder) checkClient() *mar.Product {
+	p, verdicts := b.recipe.ProductFor(b.to.mar, b.client)
+	verdicts = append(b.client.Check(updater.Offer{Product: p}), verdicts...)
+	if name := b.client.Settings.Value; name != "" && b.to.files[name] == nil {
+		verdicts = append(verdicts, b.client.RefuseSettings(fmt.Sprintf("%q is in FROM and not in TO: the update would remove it, and every later one fails", name),
+			"put the file into TO"))
+	}
+	if want := b.client.Manifest(); !slices.Contains(b.recipe.Manifests, want) {
+		verdicts = append(verdicts, noManifest(want))
+	}
+	if f := b.recipe.Compression.Format; !b.client.Reads(f) {
+		verdicts = append(verdicts, updater.Verdict{
+			Check: updater.CheckMembers, Answer: updater.Fails, Code: updater.CodeXZ,
+			Reason: fmt.Sprintf("the recipe compresses with %s, the client reads %v", f, b.client.Members.Value), WayOut: "leave the format to the client",
+		})
+	}
+	verdicts = verdicts.Skip(b.opts.Skip...)
+	b.report.Checks = verdicts
+	b.checks.findings = append(b.checks.findings, verdictFindings(verdicts)...)
+	return p
 }
 
 // refuse returns what was found, where it must not go on.
@@ -865,7 +896,7 @@ func (b *builder) manifests(list []updater.Instruction) ([]*updater.Member, erro
 // prove follows the finished update on FROM.
 func (b *builder) prove(ctx context.Context, members []*updater.Member) error {
 	p := &prover{
-		from: b.from, to: b.to, lim: b.lim, format: b.recipe.Compression.Format, entries: make(map[string]*updater.Member, len(members)),
+		from: b.from, to: b.to, lim: b.lim, client: b.client, skip: b.opts.Skip, entries: make(map[string]*updater.Member, len(members)),
 		workers: b.workers, memory: b.opts.Memory, progress: b.opts.Progress, facts: b.facts, sound: b.sound,
 	}
 	for _, m := range members {
@@ -881,6 +912,8 @@ func (b *builder) prove(ctx context.Context, members []*updater.Member) error {
 		return fmt.Errorf("prove the update: %w", err)
 	}
 	b.report.Proof = proof
+	b.report.Checks = merged(b.report.Checks, proof.Checks)
+	proof.Client, proof.Checks = nil, nil // they stand in the report
 	var unexplained []Difference
 	for _, d := range proof.Differences {
 		if !b.scripts() || !b.checks.explains(d.Path) {

@@ -3,6 +3,7 @@ package partial
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/senbonzakura/senbonzakura/internal/names"
@@ -16,14 +17,12 @@ type checks struct {
 	from, to *release
 	platform string
 	scripts  bool
+	skip     []updater.Check
 	old, new nameIndex // of FROM and TO
 }
 
 func newChecks(from, to *release, r Recipe) *checks {
 	c := &checks{from: from, to: to, platform: r.Platform, scripts: r.Rules == RulesScripts}
-	if c.platform == "" {
-		c.platform = detectPlatform(to.names)
-	}
 	c.index()
 	return c
 }
@@ -142,6 +141,19 @@ func (c *checks) installed(text []byte) ([]updater.Instruction, error) {
 	return list, nil
 }
 
+// lostSettings adds the finding for a list of installed files with settings that are only added where they are missing.
+func (c *checks) lostSettings(name string, list []updater.Instruction) {
+	lost, settings := lostSettings(list, addIfNot)
+	if len(lost) == 0 {
+		return
+	}
+	f := lostSettingsFinding(name, lost, settings)
+	if slices.Contains(c.skip, updater.CheckSettings) {
+		f.Severity = Note
+	}
+	c.add(f)
+}
+
 func (c *checks) precomplete() error {
 	for _, n := range updater.PrecompleteNames {
 		m := c.to.files[n]
@@ -152,8 +164,11 @@ func (c *checks) precomplete() error {
 		if err != nil {
 			return fmt.Errorf("TO: %w", err)
 		}
-		if _, err := c.installed(text); err != nil {
+		list, err := c.installed(text)
+		if err != nil {
 			c.badPrecomplete(n, err)
+		} else {
+			c.lostSettings(n, list)
 		}
 		return nil
 	}
@@ -170,26 +185,19 @@ func (c *checks) precomplete() error {
 }
 
 // versions compares what the releases call themselves with the order of versions.
-func (c *checks) versions(from, to ReleaseInfo, product string, allowed bool) {
+func (c *checks) versions(from, to ReleaseInfo, allowed bool) {
 	severity := Broken
 	if allowed {
 		severity = Note
 	}
-	older := func(v, what string) bool {
-		if v == "" || from.Version == "" || version.Compare(v, from.Version) >= 0 {
-			return false
-		}
+	if to.Version != "" && from.Version != "" && version.Compare(to.Version, from.Version) < 0 {
 		c.add(Finding{
-			Kind: KindDowngrade, Severity: severity, Code: updater.CodeDowngrade,
-			Message: fmt.Sprintf("%s %s is older than FROM's %s: clients refuse to go back", what, v, from.Version),
+			Kind: KindDowngrade, Check: updater.CheckDowngrade, Severity: severity, Code: updater.CodeDowngrade,
+			Message: fmt.Sprintf("TO's version %s is older than FROM's %s: clients refuse to go back", to.Version, from.Version),
 			WayOut:  "swap FROM and TO, or allow the downgrade",
 		})
-		return true
-	}
-	if older(to.Version, "TO's version") {
 		return
 	}
-	older(product, "the update's version")
 	if to.Version == from.Version && to.BuildID != "" && from.BuildID != "" && to.BuildID < from.BuildID {
 		c.add(Finding{Kind: KindDowngrade, Severity: Note, Message: fmt.Sprintf("TO's build %s is older than FROM's %s, of the same version", to.BuildID, from.BuildID)})
 	}

@@ -143,33 +143,41 @@ func (Bzip2) NewWriter(w io.Writer, _ Content) (io.WriteCloser, error) {
 // PeakMemory returns how many bytes a writer holds at most.
 func (Bzip2) PeakMemory(Content) int64 { return 16 << 20 }
 
-// Compression says how members are compressed, and with what. The zero value means xz.
+// Compression says how members are compressed, and with what. The zero value leaves all of it to the client.
 type Compression struct {
-	// Format is what the updater of FROM reads; "" means FormatXZ. Members of TO that are in another one are
-	// compressed again.
+	// Format of members; "" means what FROM's updater reads. Members of TO that are in another one are compressed
+	// again.
 	Format updater.MemberFormat
-	// Patches compresses patches; nil means XZ at LevelBest, or Bzip2.
-	Patches Compressor
-	// Files compresses whole files (where TO's own member cannot be taken) and manifests; nil means XZ at Level6,
-	// or Bzip2.
-	Files Compressor
+	// Level is how hard the compressors of xz try that are left to the client; "" means LevelBest.
+	Level Level
+	// Patches compresses patches, Files whole files (where TO's own member cannot be taken) and manifests; nil means XZ
+	// at Level, or Bzip2, as Format says.
+	Patches, Files Compressor
 }
 
-func (c Compression) withDefaults() Compression {
-	if c.Format == "" {
-		c.Format = updater.FormatXZ
-	}
-	if c.Patches == nil {
-		if c.Patches = (XZ{Level: LevelBest}); c.Format == updater.FormatBzip2 {
-			c.Patches = Bzip2{}
-		}
-	}
-	if c.Files == nil {
-		if c.Files = (XZ{Level: Level6}); c.Format == updater.FormatBzip2 {
-			c.Files = Bzip2{}
+// filled returns c with the compressors of its format.
+func (c Compression) filled() Compression {
+	for _, p := range []*Compressor{&c.Patches, &c.Files} {
+		if *p == nil {
+			if *p = (XZ{Level: c.Level}); c.Format == updater.FormatBzip2 {
+				*p = Bzip2{}
+			}
 		}
 	}
 	return c
+}
+
+// id names a compressor of c, which may be left to the client.
+func (c Compression) id(of Compressor) string {
+	switch {
+	case of != nil:
+		return of.ID()
+	case c.Format != "":
+		return c.filled().Files.ID()
+	case c.Level != "":
+		return ofClient + "-" + string(c.Level)
+	}
+	return ofClient
 }
 
 // peakMemory asks a compressor what it needs.

@@ -36,6 +36,7 @@ const (
 	KindInstruction     Kind = "instruction"       // a line of a complete update's manifest that is not carried over, or cannot be
 	KindForce           Kind = "force"             // a path of the recipe's force list that TO does not have
 	KindDifferent       Kind = "different"         // the update gives something else than TO
+	KindClient          Kind = "client"            // FROM's updater refuses the update: Check says over what
 )
 
 // A Severity says what a Finding means for whoever wants to ship the update.
@@ -44,6 +45,7 @@ type Severity string
 // The severities, from harmless to fatal.
 const (
 	Note     Severity = "note"     // worth knowing; nothing is lost
+	Warning  Severity = "warning"  // clients that verify refuse it, and whether FROM's does is not known
 	Repaired Severity = "repaired" // the scripts would have got it wrong; what was built is right
 	Broken   Severity = "broken"   // clients fail, or end up with something else than TO
 )
@@ -58,6 +60,8 @@ type Finding struct {
 	Message  string       `json:"message"`           // what is wrong, and what comes of it
 	WayOut   string       `json:"way_out,omitempty"` // what to do about it
 	Code     updater.Code `json:"code,omitempty"`    // the number with which the updater fails, 0 for none
+	// Check is the check that it is about, by which it can be left out; "" where there is none.
+	Check updater.Check `json:"check,omitempty"`
 }
 
 // String returns path, message and way out in one line.

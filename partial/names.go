@@ -21,23 +21,6 @@ const (
 	PlatformMacOS   = names.MacOS
 )
 
-// detectPlatform looks for files that only one platform has. It returns "" where there are none, and names are
-// then checked as strictly as the strictest platform needs.
-func detectPlatform(list []string) string {
-	for _, n := range list {
-		base := path.Base(n)
-		switch {
-		case strings.HasPrefix(n, "Contents/MacOS/"), strings.Contains(n, ".app/Contents/MacOS/"):
-			return PlatformMacOS
-		case strings.HasSuffix(base, ".exe"), strings.HasSuffix(base, ".dll"):
-			return PlatformWindows
-		case strings.HasSuffix(base, ".so"):
-			return PlatformLinux
-		}
-	}
-	return ""
-}
-
 const (
 	// The updater renames a file to its name and this, while it is replaced.
 	maxComponent = names.MaxElement - len(updater.BackupSuffix)

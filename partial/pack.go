@@ -62,8 +62,15 @@ const (
 // What an update cannot deliver gives a *RefusedError with all reasons, and the report.
 func Pack(ctx context.Context, tree fs.FS, opts PackOptions) (*mar.Archive, *Report, error) {
 	start := time.Now()
-	r, err := Recipe{Compression: opts.Compression, Manifests: opts.Manifests, Arch: opts.Arch, Platform: opts.Platform}.withDefaults()
+	if opts.Compression.Level == "" {
+		opts.Compression.Level = Level6
+	}
+	client, err := updater.ClientOfTree(tree, updater.Claims{})
 	if err != nil {
+		return nil, nil, fmt.Errorf("pack: %w", err)
+	}
+	r := Recipe{Compression: opts.Compression, Manifests: opts.Manifests, Arch: opts.Arch, Platform: opts.Platform}.For(client)
+	if err := r.check(); err != nil {
 		return nil, nil, err
 	}
 	if opts.Layout != mar.LayoutSections && opts.Product != nil {
@@ -118,7 +125,7 @@ func (p *packer) pack(ctx context.Context) (*mar.Archive, error) {
 		p.recipe.Compression.Files.ID(), manifestNames(p.recipe.Manifests), p.recipe.Arch, p.opts.Layout, p.opts.Precomplete)
 	to := &release{what: "tree", files: make(map[string]*updater.Member), lim: updater.Limits{}.WithDefaults()}
 	from := &release{what: "nothing", files: make(map[string]*updater.Member)}
-	p.checks = &checks{from: from, to: to, platform: p.opts.Platform}
+	p.checks = &checks{from: from, to: to, platform: p.recipe.Platform}
 	if err := p.walk(ctx); err != nil {
 		return nil, err
 	}
@@ -131,9 +138,6 @@ func (p *packer) pack(ctx context.Context) (*mar.Archive, error) {
 	}
 	reverse(to.names)
 	p.names = to.names
-	if p.checks.platform == "" {
-		p.checks.platform = detectPlatform(to.names)
-	}
 	p.checks.index()
 	p.checks.names()
 	list, err := p.instructions()
@@ -278,6 +282,7 @@ func (p *packer) stale(name string, text []byte) {
 		p.checks.badPrecomplete(name, err)
 		return
 	}
+	p.checks.lostSettings(name, list)
 	listed := make(map[string]bool, len(list))
 	for _, i := range list {
 		listed[i.Path] = true

@@ -154,7 +154,7 @@ func TestTrap01And02MembersAreCompressedAsMozillaDoes(t *testing.T) {
 		{"x86_64", ContentPatch, 0},
 	} {
 		var buf bytes.Buffer
-		w, err := MozillaRecipe().Compression.Files.NewWriter(&buf, Content{Kind: tt.kind, Size: -1, Arch: tt.arch})
+		w, err := MozillaRecipe().For(nil).Compression.Files.NewWriter(&buf, Content{Kind: tt.kind, Size: -1, Arch: tt.arch})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -186,7 +186,7 @@ func TestTrap01And02MembersAreCompressedAsMozillaDoes(t *testing.T) {
 			t.Errorf("%v: %v", tt, err)
 		}
 	}
-	if id := MozillaRecipe().Compression.Patches.ID(); !strings.Contains(id, ":6/") {
+	if id := MozillaRecipe().For(nil).Compression.Patches.ID(); !strings.Contains(id, ":6/") {
 		t.Errorf("recipe mozilla compresses patches with %s, want level 6", id)
 	}
 }

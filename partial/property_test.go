@@ -144,6 +144,9 @@ func generated(t *testing.T, seed uint64, sample bool) map[Action]int {
 	r := rand.New(rand.NewPCG(seed, 1))
 	fromTree := someRelease(r)
 	toTree := nextRelease(r, fromTree)
+	if v, ok := fromTree[updater.SettingsFile]; ok && toTree[updater.SettingsFile] == "" {
+		toTree[updater.SettingsFile] = v // an update that takes it away is refused
+	}
 	fail := func(err error) map[Action]int {
 		t.Errorf("seed %d: %v", seed, err)
 		return nil
@@ -518,7 +521,8 @@ func TestRecipeID(t *testing.T) {
 		"order":    func(r *Recipe) { r.Manifests = []updater.ManifestVersion{updater.ManifestV3, updater.ManifestV2} },
 		"patches":  func(r *Recipe) { r.Compression.Patches = XZ{Level: LevelFast} },
 		"files":    func(r *Recipe) { r.Compression.Files = XZ{Level: LevelFast} },
-		"bzip2":    func(r *Recipe) { r.Compression = Compression{Format: updater.FormatBzip2} },
+		"bzip2":    func(r *Recipe) { r.Compression = Compression{Files: Bzip2{}} },
+		"level":    func(r *Recipe) { r.Compression.Level = Level6 },
 		"differ":   func(r *Recipe) { r.Differ = MozillaRecipe().Differ },
 		"format":   func(r *Recipe) { r.Compression.Format = updater.FormatBzip2 },
 	} {

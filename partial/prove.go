@@ -3,6 +3,7 @@ package partial
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
 	"io"
@@ -13,7 +14,6 @@ import (
 	"github.com/senbonzakura/senbonzakura/partial/updater"
 
 	"github.com/senbonzakura/senbonzakura/internal/stream"
-	"github.com/senbonzakura/senbonzakura/internal/xz"
 	"github.com/senbonzakura/senbonzakura/mar"
 )
 
@@ -81,6 +81,11 @@ type Proof struct {
 	Expected []Difference `json:"expected,omitempty"`
 	// Differences are all others. A partial update with any of them must not be shipped.
 	Differences []Difference `json:"differences,omitempty"`
+	// Client is FROM's updater, each fact with its source.
+	Client *updater.Client `json:"client,omitempty"`
+	// Checks are what the client's checks, and the proof itself, come to. An update of which one fails must not be
+	// shipped either.
+	Checks updater.Verdicts `json:"checks,omitempty"`
 }
 
 // A VerifyError says that a partial update does not turn FROM into TO.
@@ -119,17 +124,23 @@ type VerifyOptions struct {
 	Memory *Memory
 	// Limits bound what compressed members may cost.
 	Limits updater.Limits
-	// Format is what the updater of FROM reads; "" means what FROM's own members are.
-	Format updater.MemberFormat
+	// Client is FROM's updater; nil means what FROM's complete update shows of it.
+	Client *updater.Client
+	// Keys are those built into the client, of which one must have signed the update; none means that they are not
+	// known.
+	Keys []crypto.PublicKey
+	// Skip names checks of the client to leave out, as updater.Checks has them.
+	Skip []updater.Check
 	// Progress is told how far the work is, never from two goroutines at once; it must return quickly.
 	Progress func(Event)
 }
 
-// Verify proves that partial turns FROM into TO, in memory: it follows each of its manifests as the updater would, applies
-// every patch to the file in FROM, and compares names, bytes and executable bits with TO. Differences that the packaging
-// rules make on purpose are accepted; Prove lists them.
+// Verify proves that FROM's updater takes partial and that it turns FROM into TO, in memory: it asks the client, follows
+// each manifest that it looks for, applies every patch to the file in FROM, and compares names, bytes and executable bits
+// with TO. Differences that the packaging rules make on purpose are accepted; Prove lists them, and what could not be
+// checked.
 //
-// It returns nil, a *VerifyError with all differences, an *UpdateError where the updater would fail, crash or, against
+// It returns nil, an *updater.ClientError where the client refuses the update, a *VerifyError with all differences, an *UpdateError where the updater would fail, crash or, against
 // its own interest, not notice that something is wrong, or the error of reading. All three readers may be shared and
 // must not change.
 func Verify(ctx context.Context, from, partial, to *mar.Reader, opts *VerifyOptions) error {
@@ -140,10 +151,11 @@ func Verify(ctx context.Context, from, partial, to *mar.Reader, opts *VerifyOpti
 	if len(p.Differences) > 0 {
 		return &VerifyError{Differences: p.Differences}
 	}
-	return nil
+	return p.Checks.Err()
 }
 
-// Prove does what Verify does and says what it found. Differences are no error here.
+// Prove does what Verify does and says what it found. Differences, and what the client refuses before it reads the
+// manifest, are no error here.
 func Prove(ctx context.Context, from, partial, to *mar.Reader, opts *VerifyOptions) (*Proof, error) {
 	if opts == nil {
 		opts = &VerifyOptions{}
@@ -157,8 +169,12 @@ func Prove(ctx context.Context, from, partial, to *mar.Reader, opts *VerifyOptio
 	if err != nil {
 		return nil, err
 	}
+	client, err := clientOf(opts.Client, old)
+	if err != nil {
+		return nil, err
+	}
 	p := &prover{
-		from: old, to: target, lim: lim, format: opts.Format, entries: make(map[string]*updater.Member),
+		from: old, to: target, lim: lim, client: client, skip: opts.Skip, entries: make(map[string]*updater.Member),
 		workers: workerCount(opts.Workers), memory: opts.Memory, progress: opts.Progress,
 	}
 	for _, f := range partial.Files() {
@@ -166,7 +182,16 @@ func Prove(ctx context.Context, from, partial, to *mar.Reader, opts *VerifyOptio
 			p.entries[f.Name] = updater.MemberOf(f)
 		}
 	}
-	return p.prove(ctx)
+	header, err := client.CheckMAR(ctx, partial, opts.Keys...)
+	if err != nil {
+		return nil, err
+	}
+	proof, err := p.prove(ctx)
+	if err != nil {
+		return nil, err
+	}
+	proof.Checks = merged(header.Skip(opts.Skip...), proof.Checks)
+	return proof, nil
 }
 
 // A prover follows the manifests of an update.
@@ -174,7 +199,8 @@ type prover struct {
 	from, to *release
 	entries  map[string]*updater.Member // of the update
 	lim      updater.Limits
-	format   updater.MemberFormat
+	client   *updater.Client
+	skip     []updater.Check
 	workers  int
 	memory   *Memory
 	progress func(Event)
@@ -182,6 +208,8 @@ type prover struct {
 	facts map[string]bool
 	// sound are entries that are known to unpack.
 	sound map[string]bool
+	// removed says which manifest removes a file that the client must not lose.
+	removed map[string]string
 
 	mu    sync.Mutex
 	diffs []Difference
@@ -203,24 +231,17 @@ func (p *prover) prove(ctx context.Context) (*Proof, error) {
 	if p.memory == nil {
 		p.memory = NewMemory(DefaultMemory)
 	}
-	if p.format == "" {
-		var err error
-		if p.format, err = formatOf(p.from); err != nil {
-			return nil, err
-		}
-	}
-	proof := &Proof{Files: len(p.to.files)}
+	p.removed = make(map[string]string)
+	proof := &Proof{Files: len(p.to.files), Client: p.client}
 	var todo []comparison
 	needed := make(map[string]updater.Instruction)
-	for v := updater.ManifestV3; v >= updater.ManifestV2; v-- {
+	versions, err := p.manifests()
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range versions {
 		m := p.entries[v.Name()]
-		if m == nil {
-			if v == updater.ManifestV3 && p.entries[updater.ManifestV2.Name()] == nil {
-				return nil, &updater.UpdateError{Code: updater.CodeCrash, Path: v.Name(), Err: errors.New("the archive has no manifest")}
-			}
-			continue
-		}
-		if err := updater.Usable(m, p.format, updater.Instruction{Path: m.Name}); err != nil {
+		if err := usable(m, p.client, updater.Instruction{Path: m.Name}); err != nil {
 			return nil, err
 		}
 		text, err := m.Content(ctx, updater.Limits{Member: updater.ManifestLimit, Ratio: p.lim.Ratio})
@@ -249,7 +270,66 @@ func (p *prover) prove(ctx context.Context) (*Proof, error) {
 			proof.Differences = append(proof.Differences, d)
 		}
 	}
+	proof.Checks = append(proof.Checks, p.settings(),
+		updater.Verdict{Check: updater.CheckMembers, Answer: updater.Holds},
+		updater.Verdict{Check: updater.CheckManifests, Answer: updater.Holds},
+		updater.Verdict{Check: updater.CheckPatches, Answer: updater.Holds},
+		p.verdict(proof.Differences),
+	).Skip(p.skip...)
 	return proof, nil
+}
+
+// manifests returns the versions of manifests to follow, the newest first: those of the update that the client may
+// look for. The one that it reads must be among them.
+func (p *prover) manifests() ([]updater.ManifestVersion, error) {
+	want := p.client.Manifest()
+	if want < updater.ManifestV2 {
+		return nil, fmt.Errorf("the client looks for %s, whose instructions are not supported", want.Name())
+	}
+	if p.entries[want.Name()] == nil && !slices.Contains(p.skip, updater.CheckManifests) {
+		v := noManifest(want)
+		return nil, &updater.UpdateError{Code: v.Code, Path: want.Name(), Err: errors.New(v.Reason)}
+	}
+	var list []updater.ManifestVersion
+	for v := updater.ManifestV3; v >= updater.ManifestV2; v-- {
+		known := !p.client.Manifests.Known || slices.Contains(p.client.Manifests.Value, v) || slices.Contains(p.skip, updater.CheckManifests)
+		if known && p.entries[v.Name()] != nil {
+			list = append(list, v)
+		}
+	}
+	if len(list) == 0 {
+		return nil, &updater.UpdateError{Code: updater.CodeCrash, Path: want.Name(), Err: errors.New("the archive has no manifest")}
+	}
+	return list, nil
+}
+
+// noManifest is the verdict for an update without the manifest that the client reads.
+func noManifest(want updater.ManifestVersion) updater.Verdict {
+	return updater.Verdict{
+		Check: updater.CheckManifests, Answer: updater.Fails, Code: updater.CodeCrash,
+		Reason: fmt.Sprintf("the update has no %s, which the client looks for", want.Name()), WayOut: "leave the manifests to the client",
+	}
+}
+
+// settings says whether the client's own settings outlive the update.
+func (p *prover) settings() updater.Verdict {
+	name := p.client.Settings.Value
+	switch {
+	case name == "":
+		return updater.Verdict{Check: updater.CheckSettings, Answer: updater.NotChecked, Reason: "FROM has no " + updater.SettingsFile}
+	case p.removed[name] != "":
+		return p.client.RefuseSettings(fmt.Sprintf("%s removes %q", p.removed[name], name), "leave the file where it is")
+	}
+	return updater.Verdict{Check: updater.CheckSettings, Answer: updater.Holds}
+}
+
+// verdict says what the proof comes to.
+func (p *prover) verdict(differences []Difference) updater.Verdict {
+	v := updater.Verdict{Check: updater.CheckVerify, Answer: updater.Holds}
+	if n := len(differences); n > 0 {
+		v.Answer, v.Reason = updater.Fails, (&VerifyError{Differences: differences}).Error()
+	}
+	return v
 }
 
 func compareDifferences(a, b Difference) int {
@@ -260,23 +340,6 @@ func compareDifferences(a, b Difference) int {
 		}
 	}
 	return 0
-}
-
-// formatOf says what the updater of a release reads: what its own members are.
-func formatOf(r *release) (updater.MemberFormat, error) {
-	for _, n := range r.names {
-		f, err := r.files[n].Format()
-		if err != nil {
-			return "", err
-		}
-		if f == xz.FormatBzip2 {
-			return updater.FormatBzip2, nil
-		}
-		if f == xz.FormatXZ {
-			return updater.FormatXZ, nil
-		}
-	}
-	return updater.FormatXZ, nil
 }
 
 // follow works out what a manifest does to FROM, reports differences in names and modes, and returns what has to be
@@ -298,6 +361,11 @@ func (p *prover) follow(v updater.ManifestVersion, man *updater.Manifest, proof 
 	}
 	if count {
 		proof.Skipped = len(plan.Skipped)
+	}
+	if name := p.client.Settings.Value; name != "" {
+		if c := plan.Changes[name]; c != nil && c.Blob == nil {
+			p.removed[name] = v.Name()
+		}
 	}
 	report := func(d Difference) {
 		d.Manifest = v.Name()
@@ -460,7 +528,7 @@ func (p *prover) run(ctx context.Context, todo []comparison, needed map[string]u
 		if p.sound[name] {
 			continue
 		}
-		if err := updater.Usable(m, p.format, ins); err != nil {
+		if err := usable(m, p.client, ins); err != nil {
 			return err
 		}
 		if read[name] {

@@ -42,7 +42,9 @@ const (
 )
 
 // A Recipe says how a partial update is made: everything that changes its bytes, and nothing else. It is a plain
-// value; start from DefaultRecipe or MozillaRecipe and change fields.
+// value; start from DefaultRecipe or MozillaRecipe and change fields. What it leaves open about formats is as the
+// client, FROM's updater, needs it: see For. What it sets overrules the client, and Build refuses it where the client
+// would.
 type Recipe struct {
 	// Name is what reports call the recipe.
 	Name string
@@ -52,26 +54,25 @@ type Recipe struct {
 	Differ Differ
 	// Compression of members.
 	Compression Compression
-	// Manifests to write, in the order of their entries; nil means ManifestV3 alone.
+	// Manifests to write, in the order of their entries; nil means those that the client looks for.
 	Manifests []updater.ManifestVersion
 	// Arch is the architecture of the product, as Mozilla's scripts spell it: x86, x86_64, aarch64,
 	// macos-x86_64-aarch64. It decides about the filter for whole files and manifests.
 	Arch string
-	// Platform is one of the Platform constants and decides which names are refused. "" means to look at TO's
-	// files; where they do not tell, names must be good for all.
+	// Platform is one of the Platform constants and decides which names are refused. "" means the client's; where
+	// that is not known, names must be good for all.
 	Platform string
 	// Force lists paths that go in whole even if they did not change. Those that TO does not have are listed in the report.
 	Force []string
-	// Product is the channel and version of the update; nil means those of TO.
+	// Product is the channel and version of the update; what is empty is TO's: see ProductFor.
 	Product *mar.Product
 }
 
-// DefaultRecipe returns the recipe for the smallest updates that every updater since Firefox 56 applies, for x86_64.
+// DefaultRecipe returns the recipe for the smallest updates that FROM's updater applies, for x86_64.
 func DefaultRecipe() Recipe {
 	return Recipe{
 		Name: "default", Rules: RulesStrict, Arch: "x86_64",
-		Differ:      bsdiff.New(bsdiff.Options{}),
-		Compression: Compression{Patches: XZ{Level: LevelBest}, Files: XZ{Level: LevelBest}},
+		Differ: bsdiff.New(bsdiff.Options{}),
 	}
 }
 
@@ -90,47 +91,68 @@ func MozillaRecipe() Recipe {
 	return Recipe{
 		Name: "mozilla", Rules: RulesScripts, Arch: "x86_64",
 		Differ:      bsdiff.New(bsdiff.Options{Match: bsdiff.Compatible}),
-		Compression: Compression{Patches: XZ{Level: Level6}, Files: XZ{Level: Level6}},
+		Compression: Compression{Level: Level6},
 	}
 }
 
-func (r Recipe) withDefaults() (Recipe, error) {
+// For returns the recipe with everything that it leaves to the client filled in: the format of members and the
+// compressors for it, the manifests, the platform. nil stands for a client of which nothing is known, taken for a
+// current one.
+func (r Recipe) For(c *updater.Client) Recipe {
+	if c == nil {
+		c, _ = updater.NewClient(updater.Claims{}, updater.Claims{}, updater.Claims{}, updater.TrustNeither) // nothing contradicts
+	}
 	if r.Rules == "" {
 		r.Rules = RulesStrict
 	}
 	if r.Differ == nil {
 		r.Differ = bsdiff.New(bsdiff.Options{})
 	}
-	r.Compression = r.Compression.withDefaults()
-	if len(r.Manifests) == 0 {
-		r.Manifests = []updater.ManifestVersion{updater.ManifestV3}
+	if r.Compression.Format == "" {
+		r.Compression.Format = c.Members.Value[0]
 	}
+	r.Compression = r.Compression.filled()
+	if len(r.Manifests) == 0 {
+		r.Manifests = slices.Sorted(slices.Values(c.Manifests.Value))
+		if len(r.Manifests) > 1 && r.Manifests[0] == updater.ManifestV1 {
+			r.Manifests = r.Manifests[1:] // nobody who reads a newer one looks for it
+		}
+	}
+	if r.Platform == "" && c.Platform.Known {
+		r.Platform = string(c.Platform.Value)
+	}
+	return r
+}
+
+// check says what cannot be used of a recipe. What is left open is fine.
+func (r Recipe) check() error {
 	switch {
-	case r.Rules != RulesStrict && r.Rules != RulesScripts:
-		return r, fmt.Errorf("recipe: unknown rules %q", r.Rules)
-	case r.Compression.Format != updater.FormatXZ && r.Compression.Format != updater.FormatBzip2:
-		return r, fmt.Errorf("recipe: unknown member format %q", r.Compression.Format)
+	case r.Rules != "" && r.Rules != RulesStrict && r.Rules != RulesScripts:
+		return fmt.Errorf("recipe: unknown rules %q", r.Rules)
+	case r.Compression.Format != "" && r.Compression.Format != updater.FormatXZ && r.Compression.Format != updater.FormatBzip2:
+		return fmt.Errorf("recipe: unknown member format %q", r.Compression.Format)
 	}
 	switch r.Platform {
 	case "", PlatformLinux, PlatformWindows, PlatformMacOS:
 	default:
-		return r, fmt.Errorf("recipe: unknown platform %q", r.Platform)
+		return fmt.Errorf("recipe: unknown platform %q", r.Platform)
 	}
 	seen := map[updater.ManifestVersion]bool{}
 	for _, v := range r.Manifests {
 		if v != updater.ManifestV2 && v != updater.ManifestV3 || seen[v] {
-			return r, fmt.Errorf("recipe: cannot write manifest version %d", v)
+			return fmt.Errorf("recipe: cannot write manifest version %d", v)
 		}
 		seen[v] = true
 	}
-	return r, nil
+	return nil
 }
 
-// ID names everything that decides which bytes Build gives for two completes: two Recipes of one ID give the same.
+// ID names everything that decides which bytes Build gives for two completes and a client: two Recipes of one ID give the
+// same. What is left to the client stands in it as such; with For it is what the client gives.
 func (r Recipe) ID() string {
-	r, err := r.withDefaults()
-	if err != nil {
-		return "invalid: " + err.Error()
+	rules := r.Rules
+	if rules == "" {
+		rules = RulesStrict
 	}
 	force := slices.Clone(r.Force)
 	slices.Sort(force)
@@ -138,8 +160,16 @@ func (r Recipe) ID() string {
 	if r.Product != nil {
 		product = fmt.Sprintf("%q %q", r.Product.Channel, r.Product.Version)
 	}
+	manifests := manifestNames(r.Manifests)
+	if manifests == "" {
+		manifests = ofClient
+	}
+	format := string(r.Compression.Format)
+	if format == "" {
+		format = ofClient
+	}
 	return fmt.Sprintf("partial/1 rules=%s %s format=%s files=%s manifests=%s arch=%q platform=%q force=%q product=%s",
-		r.Rules, r.PatchID(), r.Compression.Format, r.Compression.Files.ID(), manifestNames(r.Manifests), r.Arch, r.Platform, slices.Compact(force), product)
+		rules, r.PatchID(), format, r.Compression.id(r.Compression.Files), manifests, r.Arch, r.Platform, slices.Compact(force), product)
 }
 
 func manifestNames(list []updater.ManifestVersion) string {
@@ -150,11 +180,14 @@ func manifestNames(list []updater.ManifestVersion) string {
 	return strings.Join(names, ",")
 }
 
+// ofClient stands in IDs for what is left to the client.
+const ofClient = "client"
+
 // PatchID names the part of the recipe that decides about the bytes of a patch. It is part of every PatchKey.
 func (r Recipe) PatchID() string {
-	r, err := r.withDefaults()
-	if err != nil {
-		return "invalid: " + err.Error()
+	differ := r.Differ
+	if differ == nil {
+		differ = bsdiff.New(bsdiff.Options{})
 	}
-	return fmt.Sprintf("differ=%s patches=%s", r.Differ.ID(), r.Compression.Patches.ID())
+	return fmt.Sprintf("differ=%s patches=%s", differ.ID(), r.Compression.id(r.Compression.Patches))
 }

@@ -1,6 +1,11 @@
 package partial
 
-import "time"
+import (
+	"slices"
+	"time"
+
+	"github.com/senbonzakura/senbonzakura/partial/updater"
+)
 
 // A ReleaseInfo says what a complete update calls itself.
 type ReleaseInfo struct {
@@ -64,6 +69,10 @@ type Report struct {
 	// Verified says that the update was proved to turn FROM into TO, but for what Proof.Expected lists.
 	Verified bool   `json:"verified"`
 	Proof    *Proof `json:"proof,omitempty"`
+	// Client is FROM's updater as the update was made for it, each fact with its source; of Pack there is none.
+	Client *updater.Client `json:"client,omitempty"`
+	// Checks are what the client's checks, and the proof, come to.
+	Checks updater.Verdicts `json:"checks,omitempty"`
 	// Failure is what clients would fail with, where rules of the scripts let it pass.
 	Failure string `json:"failure,omitempty"`
 	// Size is the bytes of the unsigned archive; Complete those of TO's; Saved is the share of Complete that clients
@@ -77,3 +86,21 @@ type Report struct {
 
 // Broken returns the findings because of which the update should not be shipped.
 func (r *Report) Broken() []Finding { return findings(r.Findings).broken() }
+
+// merged puts later verdicts in the place of earlier ones of the same check, and the others behind; all in the order of
+// updater.Checks.
+func merged(earlier, later updater.Verdicts) updater.Verdicts {
+	out := slices.Clone(earlier)
+	for _, v := range later {
+		at := slices.IndexFunc(out, func(e updater.Verdict) bool { return e.Check == v.Check })
+		switch {
+		case at < 0:
+			out = append(out, v)
+		case out[at].Answer == updater.NotChecked || out[at].Answer == updater.Holds:
+			out[at] = v
+		}
+	}
+	order := updater.Checks()
+	slices.SortStableFunc(out, func(a, b updater.Verdict) int { return slices.Index(order, a.Check) - slices.Index(order, b.Check) })
+	return out
+}

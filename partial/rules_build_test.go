@@ -366,7 +366,6 @@ func TestBuildRefuses(t *testing.T) {
 		{"case changes", updatetest.Tree{"a": updatetest.File("")}, updatetest.Tree{"A": updatetest.File("")}, func(r *Recipe) { r.Platform = PlatformMacOS }, KindCase, 0},
 		{"long", updatetest.Tree{}, updatetest.Tree{strings.Repeat("directory/", 80) + "x": updatetest.File("")}, nil, KindPathLength, updater.CodeCrash},
 		{"older", updatetest.Tree{"application.ini": ini("2.0")}, updatetest.Tree{"application.ini": ini("1.0")}, nil, KindDowngrade, updater.CodeDowngrade},
-		{"older product", updatetest.Tree{"application.ini": ini("2.0")}, updatetest.Tree{"application.ini": ini("3.0")}, func(r *Recipe) { r.Product = &mar.Product{Channel: "c", Version: "1.9"} }, KindDowngrade, updater.CodeDowngrade},
 		{"bad precomplete", updatetest.Tree{}, updatetest.Tree{"Contents/Resources/precomplete": updatetest.File("")}, nil, "", 0},
 	}
 	for _, tt := range tests {
@@ -403,7 +402,7 @@ func TestBuildRefuses(t *testing.T) {
 				t.Errorf("got %+v, want code %d and a way out", f, tt.code)
 			}
 			if tt.kind == KindDowngrade {
-				if _, _, err := Build(t.Context(), from, to, r, &BuildOptions{AllowDowngrade: true}); err != nil {
+				if _, _, err := Build(t.Context(), from, to, r, &BuildOptions{Skip: []updater.Check{updater.CheckDowngrade}}); err != nil {
 					t.Errorf("allowed: %v", err)
 				}
 			}
@@ -510,7 +509,11 @@ func TestVerifyExpectedDifferences(t *testing.T) {
 			t.Errorf("no line %s in\n%s", line, text)
 		}
 	}
-	p, err := Prove(t.Context(), from, update, to, nil)
+	client, err := updater.ClientOf(from, updater.Claims{Manifests: []updater.ManifestVersion{updater.ManifestV2, updater.ManifestV3}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := Prove(t.Context(), from, update, to, &VerifyOptions{Client: client})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -86,11 +86,7 @@ func BenchmarkThreshold(b *testing.B) {
 			members[i] = updater.NewMember("file", 0o644, packed)
 		}
 		decide := func(cached bool) decision {
-			recipe, err := DefaultRecipe().withDefaults()
-			if err != nil {
-				b.Fatal(err)
-			}
-			w := &builder{recipe: recipe, lim: updater.Limits{}.WithDefaults(), opts: BuildOptions{Memory: NewMemory(DefaultMemory), CacheMinimum: 1}}
+			w := &builder{recipe: DefaultRecipe().For(nil), lim: updater.Limits{}.WithDefaults(), opts: BuildOptions{Memory: NewMemory(DefaultMemory), CacheMinimum: 1}}
 			s := &step{name: "file", from: members[0], to: members[1], whole: members[1]}
 			g := &group{steps: []*step{s}}
 			if cached {

@@ -10,14 +10,16 @@ import (
 func ExampleSet_Select() {
 	set := toolchain.DefaultSet()
 	sel, err := set.Select(
-		toolchain.Build{Product: "Firefox", Version: "153.5.1"},
-		toolchain.Build{Product: "Firefox", Version: "153.6.0"},
+		toolchain.Build{Product: "Firefox", Version: "153.5.1", Platform: "linux"},
+		toolchain.Build{Product: "Firefox", Version: "153.6.0", Platform: "linux"},
+		nil,
 	)
-	fmt.Println(sel.PatchFormats, sel.Signature, err)
+	fmt.Println(sel.Client.Patches.Value, sel.Client.Signature.Value, err)
 
 	_, err = set.Select(
 		toolchain.Build{Product: "Firefox", Version: "50.0", Platform: "linux"},
 		toolchain.Build{Product: "Firefox", Version: "60.0", Platform: "linux"},
+		nil,
 	)
 	var crossed *toolchain.WatershedError
 	if errors.As(err, &crossed) {
@@ -28,7 +30,7 @@ func ExampleSet_Select() {
 	// first to 57.0.4
 }
 
-// A fork has version numbers of its own: its rules are data.
+// A fork has version numbers of its own: its rules are data. Eras go by the version of Gecko, watersheds by the fork's.
 func ExampleParseRules() {
 	rules, err := toolchain.ParseRules([]byte(`
 product = "Icefox"
@@ -41,7 +43,7 @@ signature = "sha384"
 patches = ["mbdiff10"]
 
 [[era]]
-since = "7.0"
+since = "144.0"
 patches = ["mbdiff10", "zucchini"]
 
 [[watershed]]
@@ -60,6 +62,7 @@ reason = "profiles are converted"
 	_, err = set.Select(
 		toolchain.Build{Product: "Icefox", Version: "4.2"},
 		toolchain.Build{Product: "Icefox", Version: "7.1"},
+		nil,
 	)
 	fmt.Println(err)
 	// Output: no direct update from 4.2 to 7.1: go 4.2 → 5.0 → 7.1 (5.0: profiles are converted)

@@ -11,18 +11,21 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"github.com/senbonzakura/senbonzakura/mar"
+	"github.com/senbonzakura/senbonzakura/partial/updater"
 )
 
 // Rules say, for one product, what the updater of each of its versions understands and which releases nobody may
 // jump over. They are data: write them as TOML, read them with [ParseRules]. The rules of Firefox and Thunderbird
 // are built in ([BuiltinRules]).
+//
+// Eras go by the version of Gecko, which is what an updater is a part of, watersheds by the product's own versions.
 type Rules struct {
 	// Product is the name as application.ini has it ([App] Name), compared without regard to case.
 	Product string `toml:"product"`
 	// Aliases are other names of the same product, for example of its ESR packages.
 	Aliases []string `toml:"aliases"`
 	// Eras are what updaters understand, oldest first. The era of a build is the last one whose Since is not
-	// newer than the build's version. An era inherits every field it leaves out from the one before.
+	// newer than the version of its Gecko. An era inherits every field it leaves out from the one before.
 	Eras []Era `toml:"era"`
 	// Watersheds are releases that every older build must pass through.
 	Watersheds []Watershed `toml:"watershed"`
@@ -36,7 +39,7 @@ type Rules struct {
 
 // Era is what the updaters of a range of versions understand.
 type Era struct {
-	// Since is the first version of the era; the first era has "0".
+	// Since is the first version of Gecko of the era; the first era has "0".
 	Since string `toml:"since"`
 	// Compression of members: "bzip2" or "xz".
 	Compression string `toml:"compression"`
@@ -46,12 +49,19 @@ type Era struct {
 	Signature string `toml:"signature"`
 	// Patches are the formats of patches that the updater applies: "mbdiff10", "zucchini".
 	Patches []string `toml:"patches"`
+	// PatchesMacOS are those that it applies on macOS; absent means those of Patches without "zucchini", since some
+	// updaters leave programs behind that macOS refuses to start.
+	PatchesMacOS []string `toml:"patches_macos"`
+	// Verifies says whether the updater is built to verify signature, channel and version; absent means that it is
+	// not known, unless the complete update is signed.
+	Verifies *bool `toml:"verifies"`
 }
 
 // Watershed is a release that a build older than it may not jump over.
 type Watershed struct {
 	Version string `toml:"version"`
-	// Platforms limits it to platforms that start with one of these ("win", "linux", "mac"); empty means all.
+	// Platforms limits it to these ("win", "linux", "mac", in any spelling that updater.ParsePlatform reads); empty
+	// means all.
 	Platforms []string `toml:"platforms"`
 	// Reason is shown to the person whose pair is refused.
 	Reason string `toml:"reason"`
@@ -135,6 +145,11 @@ func (r *Rules) complete() error {
 		if w.Version == "" {
 			return bad("watershed %d has no version", i+1)
 		}
+		for _, name := range w.Platforms {
+			if _, ok := updater.ParsePlatform(name); !ok {
+				return bad("watershed %s: platforms holds %q: want win, linux or mac", w.Version, name)
+			}
+		}
 	}
 	for name, arch := range r.Arch {
 		if !slices.Contains(architectures, arch) {
@@ -156,12 +171,18 @@ func (e *Era) inherit(before Era) {
 	}
 	if e.Patches == nil {
 		e.Patches = before.Patches
+		if e.PatchesMacOS == nil {
+			e.PatchesMacOS = before.PatchesMacOS
+		}
+	}
+	if e.Verifies == nil {
+		e.Verifies = before.Verifies
 	}
 }
 
 func (e *Era) check() error {
-	if e.Compression != CompressionXZ && e.Compression != CompressionBzip2 {
-		return fmt.Errorf("compression = %q: want %q or %q", e.Compression, CompressionXZ, CompressionBzip2)
+	if e.Compression != string(updater.FormatXZ) && e.Compression != string(updater.FormatBzip2) {
+		return fmt.Errorf("compression = %q: want %q or %q", e.Compression, updater.FormatXZ, updater.FormatBzip2)
 	}
 	if len(e.Manifests) == 0 {
 		return errors.New("manifests is empty")
@@ -174,12 +195,17 @@ func (e *Era) check() error {
 	if _, err := e.algorithm(); err != nil {
 		return err
 	}
-	if !slices.Contains(e.Patches, FormatMBDIFF10) {
-		return fmt.Errorf("patches = %q: want %q among them", e.Patches, FormatMBDIFF10)
+	if e.PatchesMacOS == nil {
+		e.PatchesMacOS = slices.DeleteFunc(slices.Clone(e.Patches), func(p string) bool { return p == updater.PatchZucchini })
 	}
-	for _, p := range e.Patches {
-		if p != FormatMBDIFF10 && p != FormatZucchini {
-			return fmt.Errorf("patches holds %q: want %q or %q", p, FormatMBDIFF10, FormatZucchini)
+	for key, list := range map[string][]string{"patches": e.Patches, "patches_macos": e.PatchesMacOS} {
+		if !slices.Contains(list, updater.PatchMBDIFF10) {
+			return fmt.Errorf("%s = %q: want %q among them", key, list, updater.PatchMBDIFF10)
+		}
+		for _, p := range list {
+			if p != updater.PatchMBDIFF10 && p != updater.PatchZucchini {
+				return fmt.Errorf("%s holds %q: want %q or %q", key, p, updater.PatchMBDIFF10, updater.PatchZucchini)
+			}
 		}
 	}
 	return nil
@@ -195,15 +221,25 @@ func (e *Era) algorithm() (mar.Algorithm, error) {
 	return 0, fmt.Errorf("signature = %q: want \"sha1\" or \"sha384\"", e.Signature)
 }
 
-// Names used in rules and selections.
-const (
-	CompressionXZ    = "xz"
-	CompressionBzip2 = "bzip2"
-	FormatMBDIFF10   = "mbdiff10"
-	FormatZucchini   = "zucchini"
-)
+// claims are what the era says of a client on a platform.
+func (e *Era) claims(platform updater.Platform) updater.Claims {
+	algorithm, _ := e.algorithm() // checked when the rules were read
+	c := updater.Claims{
+		Members: []updater.MemberFormat{updater.MemberFormat(e.Compression)}, Signature: algorithm, Verifies: e.Verifies, Patches: e.Patches,
+	}
+	if platform == updater.MacOS || platform == "" {
+		c.Patches = e.PatchesMacOS // on an unknown platform what all of them apply
+	}
+	for _, v := range e.Manifests {
+		c.Manifests = append(c.Manifests, updater.ManifestVersion(v))
+	}
+	slices.Sort(c.Manifests)
+	since := "era since Gecko " + e.Since
+	c.Notes = map[string]string{"members": since, "manifests": since, "signature": since, "patches": since, "verifies": since}
+	return c
+}
 
-// era returns what the updater of a version understands.
+// era returns what the updater of a version of Gecko understands.
 func (r *Rules) era(version string) Era {
 	era := r.Eras[0]
 	for _, e := range r.Eras[1:] {
@@ -223,8 +259,8 @@ func (r *Rules) covers(product string) bool {
 }
 
 // between returns the watersheds that a pair would jump over on a platform, oldest first: those newer than from
-// and older than to.
-func (r *Rules) between(from, to, platform string) []Watershed {
+// and older than to. On an unknown platform those of every platform count.
+func (r *Rules) between(from, to string, platform updater.Platform) []Watershed {
 	var crossed []Watershed
 	for _, w := range r.Watersheds {
 		if Compare(from, w.Version) < 0 && Compare(w.Version, to) < 0 && w.appliesTo(platform) {
@@ -235,11 +271,12 @@ func (r *Rules) between(from, to, platform string) []Watershed {
 	return crossed
 }
 
-func (w Watershed) appliesTo(platform string) bool {
-	if len(w.Platforms) == 0 {
+func (w Watershed) appliesTo(platform updater.Platform) bool {
+	if len(w.Platforms) == 0 || platform == "" {
 		return true
 	}
-	return slices.ContainsFunc(w.Platforms, func(prefix string) bool {
-		return strings.HasPrefix(strings.ToLower(platform), strings.ToLower(prefix))
+	return slices.ContainsFunc(w.Platforms, func(name string) bool {
+		p, _ := updater.ParsePlatform(name)
+		return p == platform
 	})
 }

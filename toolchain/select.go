@@ -6,14 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
 
-	"github.com/senbonzakura/senbonzakura/partial/updater"
-
-	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/partial"
+	"github.com/senbonzakura/senbonzakura/partial/updater"
 )
 
 // Errors of a selection. Test with errors.Is; [WatershedError] and [DowngradeError] carry the details.
@@ -22,8 +21,9 @@ var (
 	ErrProduct = errors.New("toolchain: product")
 	// ErrNoRules says that there are no rules for a product. It matches ErrProduct too.
 	ErrNoRules = fmt.Errorf("%w: no rules", ErrProduct)
-	// ErrContradiction says that a complete update and its version claim different things.
-	ErrContradiction = errors.New("toolchain: contradiction")
+	// ErrContradiction says that a complete update and its version claim different things: it is that of package
+	// updater, and the error an *updater.ContradictionError.
+	ErrContradiction = updater.ErrContradiction
 	// ErrWatershed says that a pair jumps over a release that it must pass through.
 	ErrWatershed = errors.New("toolchain: watershed")
 	// ErrDowngrade says that TO is older than FROM.
@@ -36,6 +36,8 @@ type WatershedError struct {
 	// Hops are the watersheds in between, oldest first: the updates to make instead are from From to the first,
 	// from each to the next, and from the last to To.
 	Hops []Watershed
+	// PlatformUnknown says that some of them are of one platform alone, and that nobody says which one it is.
+	PlatformUnknown bool
 }
 
 func (e *WatershedError) Error() string {
@@ -50,6 +52,9 @@ func (e *WatershedError) Error() string {
 	message := fmt.Sprintf("no direct update from %s to %s: go %s", e.From, e.To, strings.Join(append(path, e.To), " → "))
 	if len(reasons) > 0 {
 		message += " (" + strings.Join(reasons, "; ") + ")"
+	}
+	if e.PlatformUnknown {
+		message += "; the platform is not known, so those of every platform count: say which one it is with --platform, or --skip watershed"
 	}
 	return message
 }
@@ -67,35 +72,10 @@ func (e *DowngradeError) Error() string {
 // Is makes errors.Is find [ErrDowngrade].
 func (e *DowngradeError) Is(target error) bool { return target == ErrDowngrade }
 
-// Check names something that [Set.Select] refuses, so that a caller can switch it off.
-type Check string
-
-// The checks of a selection.
-const (
-	CheckProduct   Check = "product"   // both builds are of one product
-	CheckDowngrade Check = "downgrade" // TO is not older than FROM
-	CheckWatershed Check = "watershed" // no release in between must be passed through
-)
-
-// Trust says which of two contradicting claims about FROM's updater counts.
-type Trust int
-
-const (
-	// TrustNeither makes a contradiction an error.
-	TrustNeither Trust = iota
-	// TrustComplete follows what FROM's complete update shows.
-	TrustComplete
-	// TrustVersion follows the rules for FROM's version.
-	TrustVersion
-)
-
 // SetOptions are the choices of a [Set].
 type SetOptions struct {
 	// Trust settles contradictions between a complete update and its version. The zero value refuses them.
-	Trust Trust
-	// ZucchiniSince overrides, per product, from which version on the updater applies Zucchini patches; "*" means
-	// never.
-	ZucchiniSince map[string]string
+	Trust updater.Trust
 	// Base is the recipe that selections start from; nil means partial.DefaultRecipe.
 	Base *partial.Recipe
 	// AnyProduct takes pairs of products without rules, judging by the complete update alone.
@@ -124,11 +104,6 @@ func NewSet(rules []Rules, opts *SetOptions) (*Set, error) {
 		s.rules = slices.DeleteFunc(s.rules, func(have Rules) bool { return have.covers(r.Product) })
 		s.rules = append(s.rules, r)
 	}
-	for product := range s.opts.ZucchiniSince {
-		if s.find(product) == nil {
-			return nil, fmt.Errorf("%w: ZucchiniSince names product %q, which has no rules", ErrRules, product)
-		}
-	}
 	return s, nil
 }
 
@@ -141,7 +116,8 @@ func DefaultSet() *Set {
 	return s
 }
 
-// ID names everything in the set that decides which recipe a pair gets: rules, options and base recipe.
+// ID names everything in the set that decides which recipe a pair gets: rules, options, base recipe and the model of
+// clients.
 func (s *Set) ID() string { return s.id() }
 
 func (s *Set) identify() string {
@@ -152,12 +128,12 @@ func (s *Set) identify() string {
 		base = *s.opts.Base
 	}
 	// Encoding maps sorts their keys, so equal sets have equal IDs.
-	for _, v := range []any{s.rules, s.opts.Trust, s.opts.ZucchiniSince, s.opts.AnyProduct, base.ID()} {
+	for _, v := range []any{updater.ModelVersion, s.rules, s.opts.Trust, s.opts.AnyProduct, base.ID()} {
 		if err := enc.Encode(v); err != nil {
 			panic(err) // plain data
 		}
 	}
-	return "toolchain/1:" + hex.EncodeToString(sum.Sum(nil)[:16])
+	return "toolchain/2:" + hex.EncodeToString(sum.Sum(nil)[:16])
 }
 
 // Products returns the names of the products that the set has rules for.
@@ -180,42 +156,144 @@ func (s *Set) find(product string) *Rules {
 
 // Selection is how the partial update of a pair is to be made, and why.
 type Selection struct {
-	// Recipe makes the partial.
+	// Recipe makes the partial. Formats that it does not set are those of the client.
 	Recipe partial.Recipe
-	// Signature is the algorithm that FROM's updater verifies.
-	Signature mar.Algorithm
-	// PatchFormats are the patch formats that FROM's updater applies.
-	PatchFormats []string
+	// Client is FROM's updater.
+	Client *updater.Client
+	// Checks are what the checks of the pair say: product, downgrade and watershed.
+	Checks updater.Verdicts
 	// Reasons say, for people, where each choice comes from.
 	Reasons []string
 }
 
-// Select returns how to make the partial update from one build to another. FROM's updater decides: what its complete
-// update shows (Capabilities) outranks what the rules say of its version, and where the two exclude each other the
-// error matches [ErrContradiction] and says both, unless the set trusts one of them. A pair of different or
-// unknown products matches [ErrProduct], one that jumps over a watershed [ErrWatershed], one that goes backwards
-// [ErrDowngrade]. An unknown version of either build (empty) skips what needs it, and the reasons say so.
-// Checks named in skip are left out.
-func (s *Set) Select(from, to Build, skip ...Check) (Selection, error) {
-	checked := func(c Check) bool { return !slices.Contains(skip, c) }
-	if from.Product != "" && to.Product != "" && checked(CheckProduct) && !s.sameProduct(from.Product, to.Product) {
-		return Selection{}, fmt.Errorf("%w: FROM is %s, TO is %s", ErrProduct, from.Product, to.Product)
+// SelectOptions are what a caller says about one pair. The zero value says nothing.
+type SelectOptions struct {
+	// Client is what the caller knows of FROM's updater; it outranks everything else.
+	Client updater.Claims
+	// Trust settles contradictions; the zero value means what the set says.
+	Trust updater.Trust
+	// Skip names checks to leave out, of product, downgrade and watershed. Others are not made here.
+	Skip []updater.Check
+}
+
+// Select returns how to make the partial update from one build to another. FROM's updater decides: what the caller says
+// of it outranks what its complete update shows, and that what the rules say of its version; where the last two exclude
+// each other the error matches [ErrContradiction] and says both, unless one of them is trusted. A pair of
+// different or unknown products matches [ErrProduct], one that jumps over a watershed [ErrWatershed], one that goes
+// backwards [ErrDowngrade]. What cannot be compared, because a version or a product is unknown, is not checked, and the
+// verdict says why. On an unknown platform the watersheds of all platforms count.
+func (s *Set) Select(from, to Build, opts *SelectOptions) (Selection, error) {
+	if opts == nil {
+		opts = &SelectOptions{}
 	}
-	product := first(from.Product, to.Product)
+	sel := Selection{}
+	verdict := func(c updater.Check, answer updater.Answer, reason string) bool {
+		if slices.Contains(opts.Skip, c) {
+			answer, reason = updater.Skipped, ""
+		}
+		sel.Checks = append(sel.Checks, updater.Verdict{Check: c, Answer: answer, Reason: reason})
+		return answer == updater.Fails
+	}
+	product := first(opts.Client.Product, from.Product, to.Product)
 	rules := s.find(product)
+	switch {
+	case from.Product == "" || to.Product == "":
+		verdict(updater.CheckProduct, updater.NotChecked, "FROM or TO does not name its product")
+	case s.sameProduct(from.Product, to.Product):
+		verdict(updater.CheckProduct, updater.Holds, "")
+	case verdict(updater.CheckProduct, updater.Fails, ""):
+		return sel, fmt.Errorf("%w: FROM is %s, TO is %s", ErrProduct, from.Product, to.Product)
+	}
 	if rules == nil && !s.opts.AnyProduct {
-		return Selection{}, fmt.Errorf("%w for %q (there are some for %s)", ErrNoRules, product, strings.Join(s.Products(), ", "))
+		var err error
+		if sel.Client, _, err = s.client(from, to, nil, opts); err != nil {
+			return sel, err
+		}
+		return sel, fmt.Errorf("%w for %q (there are some for %s)", ErrNoRules, product, strings.Join(s.Products(), ", "))
 	}
 	known := from.Version != "" && to.Version != ""
-	if known && checked(CheckDowngrade) && Compare(to.Version, from.Version) < 0 {
-		return Selection{}, &DowngradeError{From: from.Version, To: to.Version}
+	switch {
+	case !known:
+		verdict(updater.CheckDowngrade, updater.NotChecked, "the version of FROM or TO is not known")
+	case Compare(to.Version, from.Version) >= 0:
+		verdict(updater.CheckDowngrade, updater.Holds, "")
+	case verdict(updater.CheckDowngrade, updater.Fails, ""):
+		return sel, &DowngradeError{From: from.Version, To: to.Version}
 	}
-	if known && rules != nil && checked(CheckWatershed) {
-		if hops := rules.between(from.Version, to.Version, first(from.Platform, to.Platform)); len(hops) > 0 {
-			return Selection{}, &WatershedError{From: from.Version, To: to.Version, Hops: hops}
+	client, platform, err := s.client(from, to, rules, opts)
+	if err != nil {
+		return sel, err
+	}
+	sel.Client = client
+	switch {
+	case rules == nil:
+		verdict(updater.CheckWatershed, updater.NotChecked, fmt.Sprintf("there are no rules for %q", product))
+	case !known:
+		verdict(updater.CheckWatershed, updater.NotChecked, "the version of FROM or TO is not known")
+	default:
+		hops := rules.between(from.Version, to.Version, platform)
+		switch {
+		case len(hops) == 0:
+			verdict(updater.CheckWatershed, updater.Holds, "")
+		case verdict(updater.CheckWatershed, updater.Fails, ""):
+			return sel, &WatershedError{From: from.Version, To: to.Version, Hops: hops, PlatformUnknown: platform == "" && slices.ContainsFunc(hops, func(w Watershed) bool { return len(w.Platforms) > 0 })}
 		}
 	}
-	return s.compose(from, to, rules)
+	s.compose(&sel, from, to, rules)
+	return sel, nil
+}
+
+// Client returns FROM's updater: what the caller says of it, else what its complete update shows, else what the rules
+// say of its version. opts may be nil; its Skip does not matter. The error matches [ErrContradiction].
+func (s *Set) Client(from, to Build, opts *SelectOptions) (*updater.Client, error) {
+	if opts == nil {
+		opts = &SelectOptions{}
+	}
+	c, _, err := s.client(from, to, s.find(first(opts.Client.Product, from.Product, to.Product)), opts)
+	return c, err
+}
+
+// client is Client with the rules at hand. It tells the platform as well, which TO may tell where FROM does not.
+func (s *Set) client(from, to Build, rules *Rules, opts *SelectOptions) (*updater.Client, updater.Platform, error) {
+	caller := opts.Client
+	shown := updater.Claims{}
+	if from.Client != nil {
+		shown = *from.Client
+	} else { // a build that somebody describes
+		caller.Product = first(caller.Product, from.Product)
+		caller.Version, caller.Gecko = first(caller.Version, from.Version), first(caller.Gecko, from.Gecko)
+	}
+	for _, b := range []Build{from, to} {
+		if p, ok := updater.ParsePlatform(b.Platform); ok && caller.Platform == "" {
+			caller.Platform = p
+		}
+	}
+	platform := first(string(caller.Platform), string(shown.Platform))
+	if platform == "" && to.Client != nil && to.Client.Platform != "" {
+		platform = string(to.Client.Platform)
+		shown.Platform = to.Client.Platform
+		shown.Notes = maps.Clone(shown.Notes)
+		if shown.Notes == nil {
+			shown.Notes = map[string]string{}
+		}
+		shown.Notes["platform"] = "TO's: " + to.Client.Notes["platform"]
+	}
+	rule := updater.Claims{}
+	if rules != nil {
+		gecko := first(caller.Gecko, shown.Gecko, from.Version)
+		if gecko != "" {
+			era := rules.era(gecko)
+			rule = era.claims(updater.Platform(platform))
+			rule.Gecko = gecko
+			rule.Notes["gecko"] = "the version of the application, which is Gecko's for this product"
+		}
+	}
+	trust := opts.Trust
+	if trust == updater.TrustNeither {
+		trust = s.opts.Trust
+	}
+	c, err := updater.NewClient(caller, shown, rule, trust)
+	return c, updater.Platform(platform), err
 }
 
 func (s *Set) sameProduct(a, b string) bool {
@@ -226,36 +304,29 @@ func (s *Set) sameProduct(a, b string) bool {
 	return rules != nil && rules.covers(b)
 }
 
-// compose merges what the rules say of FROM's version with what its complete update shows.
-func (s *Set) compose(from, to Build, rules *Rules) (Selection, error) {
-	sel := Selection{}
+// compose makes the recipe and says why it is as it is.
+func (s *Set) compose(sel *Selection, from, to Build, rules *Rules) {
 	why := func(format string, args ...any) { sel.Reasons = append(sel.Reasons, fmt.Sprintf(format, args...)) }
-
-	era := Era{Compression: CompressionXZ, Manifests: []int{3}, Signature: "sha384", Patches: []string{FormatMBDIFF10}}
-	byVersion := rules != nil && from.Version != ""
+	c := sel.Client
 	switch {
-	case byVersion:
-		era = rules.era(from.Version)
-		why("FROM is %s %s: era since %s", rules.Product, from.Version, era.Since)
+	case rules != nil && c.Gecko.Known:
+		era := rules.era(c.Gecko.Value)
+		why("FROM is %s with Gecko %s: era since %s", rules.Product, c.Gecko.Value, era.Since)
 	case rules != nil:
-		era = rules.Eras[len(rules.Eras)-1]
-		era.Patches = []string{FormatMBDIFF10}
 		why("FROM's version is unknown: taken for a current %s", rules.Product)
 	default:
-		why("no rules for %q: taken for a current updater", first(from.Product, to.Product))
+		why("no rules for %q: taken for a current updater where its complete does not tell", first(from.Product, to.Product))
 	}
-	if caps := from.Capabilities; caps != nil {
-		if err := s.reconcile(&era, caps, from, byVersion, why); err != nil {
-			return Selection{}, err
+	fact := func(name string, value any, source updater.Source, note string) {
+		if note != "" {
+			note = " (" + note + ")"
 		}
+		why("%s: %v, by %s%s", name, value, source, note)
 	}
-	s.zucchini(&era, from, rules, why)
-
-	algorithm, err := era.algorithm()
-	if err != nil {
-		return Selection{}, fmt.Errorf("%w: %w", ErrRules, err)
-	}
-	sel.Signature, sel.PatchFormats = algorithm, era.Patches
+	fact("members", c.Members.Value, c.Members.Source, c.Members.Note)
+	fact("manifests", c.Manifests.Value, c.Manifests.Source, c.Manifests.Note)
+	fact("patches", c.Patches.Value, c.Patches.Source, c.Patches.Note)
+	fact("signature", c.Signature.Value, c.Signature.Source, c.Signature.Note)
 
 	recipe := partial.DefaultRecipe()
 	if s.opts.Base != nil {
@@ -265,65 +336,11 @@ func (s *Set) compose(from, to Build, rules *Rules) (Selection, error) {
 	recipe.Force = slices.Clone(recipe.Force)
 	if rules != nil {
 		recipe.Force = append(recipe.Force, rules.Force...)
-	}
-	if err := applyEra(&recipe, era, rules); err != nil {
-		return Selection{}, err
+		if arch, ok := rules.Arch[recipe.Arch]; ok {
+			recipe.Arch = arch
+		}
 	}
 	sel.Recipe = recipe
-	return sel, nil
-}
-
-// reconcile lets what FROM's complete shows outrank the guess by version.
-func (s *Set) reconcile(era *Era, caps *Capabilities, from Build, byVersion bool, why func(string, ...any)) error {
-	if len(caps.Manifests) > 0 && !slices.Equal(caps.Manifests, era.Manifests) {
-		why("FROM's complete carries manifests %v, not %v", caps.Manifests, era.Manifests)
-		era.Manifests = caps.Manifests
-	}
-	settle := func(what, shown string, field *string) error {
-		switch {
-		case shown == "" || shown == *field:
-			return nil
-		case byVersion && s.opts.Trust == TrustNeither:
-			return fmt.Errorf("%w: FROM's complete has %s %s, but by its version %s its updater takes %s; say which one is to be trusted",
-				ErrContradiction, what, shown, from.Version, *field)
-		case byVersion && s.opts.Trust == TrustVersion:
-			why("%s: %s by version, though FROM's complete has %s", what, *field, shown)
-			return nil
-		}
-		why("%s: %s as in FROM's complete", what, shown)
-		*field = shown
-		return nil
-	}
-	if err := settle("compression", caps.Compression, &era.Compression); err != nil {
-		return err
-	}
-	shown := ""
-	if len(caps.Signatures) == 1 {
-		switch caps.Signatures[0] {
-		case mar.RSAPKCS1SHA1:
-			shown = "sha1"
-		case mar.RSAPKCS1SHA384:
-			shown = "sha384"
-		}
-	}
-	return settle("signature", shown, &era.Signature)
-}
-
-// zucchini applies the configured first version that understands Zucchini patches.
-func (s *Set) zucchini(era *Era, from Build, rules *Rules, why func(string, ...any)) {
-	if rules == nil {
-		return
-	}
-	for product, since := range s.opts.ZucchiniSince {
-		if !rules.covers(product) {
-			continue
-		}
-		era.Patches = slices.DeleteFunc(slices.Clone(era.Patches), func(p string) bool { return p == FormatZucchini })
-		if since != "*" && from.Version != "" && Compare(since, from.Version) <= 0 {
-			era.Patches = append(era.Patches, FormatZucchini)
-		}
-		why("Zucchini patches since %s by configuration", since)
-	}
 }
 
 // Pair is one possible update of a plan.
@@ -332,11 +349,10 @@ type Pair struct {
 	To   Build `json:"to"`
 	// Recipe is the ID of the recipe that makes it; empty where it is refused.
 	Recipe string `json:"recipe,omitempty"`
-	// Format is how members are compressed; PatchFormats, Signature and Reasons are those of the selection.
-	Format       updater.MemberFormat `json:"format,omitempty"`
-	PatchFormats []string             `json:"patch_formats,omitempty"`
-	Signature    mar.Algorithm        `json:"signature,omitempty"`
-	Reasons      []string             `json:"reasons,omitempty"`
+	// Client is FROM's updater, with the source of each fact; Checks and Reasons are those of the selection.
+	Client  *updater.Client  `json:"client,omitempty"`
+	Checks  updater.Verdicts `json:"checks,omitempty"`
+	Reasons []string         `json:"reasons,omitempty"`
 	// Refused says why there can be no such update.
 	Refused string `json:"refused,omitempty"`
 	// Hops are the versions to go through instead.
@@ -370,7 +386,8 @@ func (s *Set) comparable(from, to Build) bool {
 
 func (s *Set) judge(from, to Build) Pair {
 	pair := Pair{From: from, To: to}
-	sel, err := s.Select(from, to)
+	sel, err := s.Select(from, to, nil)
+	pair.Client, pair.Checks = sel.Client, sel.Checks
 	if err != nil {
 		pair.Refused = err.Error()
 		var crossed *WatershedError
@@ -381,7 +398,6 @@ func (s *Set) judge(from, to Build) Pair {
 		}
 		return pair
 	}
-	pair.Recipe, pair.Signature, pair.Format = sel.Recipe.ID(), sel.Signature, sel.Recipe.Compression.Format
-	pair.PatchFormats, pair.Reasons = sel.PatchFormats, sel.Reasons
+	pair.Recipe, pair.Reasons = sel.Recipe.For(sel.Client).ID(), sel.Reasons
 	return pair
 }

@@ -25,6 +25,11 @@ func build(product, version string, change ...func(*Build)) Build {
 
 func TestSelectByVersion(t *testing.T) {
 	set := DefaultSet()
+	both := []string{updater.PatchMBDIFF10, updater.PatchZucchini}
+	one := []string{updater.PatchMBDIFF10}
+	v2, v23, v3 := []updater.ManifestVersion{2}, []updater.ManifestVersion{2, 3}, []updater.ManifestVersion{3}
+	mac := func(b *Build) { b.Platform = "Darwin_aarch64-gcc3" }
+	unknown := func(b *Build) { b.Platform = "" }
 	tests := []struct {
 		name      string
 		from, to  Build
@@ -33,56 +38,29 @@ func TestSelectByVersion(t *testing.T) {
 		signature mar.Algorithm
 		patches   []string
 	}{
-		{
-			"before manifest version 3", build("Firefox", "20.0"), build("Firefox", "28.0"),
-			updater.FormatBzip2,
-			[]updater.ManifestVersion{updater.ManifestV2},
-			mar.RSAPKCS1SHA1,
-			[]string{FormatMBDIFF10},
-		},
-		{
-			"bzip2", build("Firefox", "50.0"), build("Firefox", "57.0.4"),
-			updater.FormatBzip2,
-			[]updater.ManifestVersion{updater.ManifestV2, updater.ManifestV3},
-			mar.RSAPKCS1SHA1,
-			[]string{FormatMBDIFF10},
-		},
-		{
-			"xz", build("firefox", "115.0esr"), build("Firefox", "115.1esr"),
-			updater.FormatXZ,
-			[]updater.ManifestVersion{updater.ManifestV3},
-			mar.RSAPKCS1SHA384,
-			[]string{FormatMBDIFF10},
-		},
-		{
-			"zucchini", build("Firefox", "153.5.1"), build("Firefox", "153.6.0"),
-			updater.FormatXZ,
-			[]updater.ManifestVersion{updater.ManifestV3},
-			mar.RSAPKCS1SHA384,
-			[]string{FormatMBDIFF10, FormatZucchini},
-		},
-		{
-			"same version, as for a rebuilt release", build("Thunderbird", "140.0"), build("Thunderbird", "140.0"),
-			updater.FormatXZ,
-			[]updater.ManifestVersion{updater.ManifestV3},
-			mar.RSAPKCS1SHA384,
-			[]string{FormatMBDIFF10, FormatZucchini},
-		},
-		{
-			"a pre-release comes before its release", build("Firefox", "140.0a1"), build("Firefox", "140.0"),
-			updater.FormatXZ,
-			[]updater.ManifestVersion{updater.ManifestV3},
-			mar.RSAPKCS1SHA384,
-			[]string{FormatMBDIFF10},
-		},
+		{"before manifest version 3", build("Firefox", "20.0"), build("Firefox", "28.0"), updater.FormatBzip2, v2, mar.RSAPKCS1SHA1, one},
+		{"bzip2", build("Firefox", "50.0"), build("Firefox", "57.0.4"), updater.FormatBzip2, v23, mar.RSAPKCS1SHA1, one},
+		{"xz", build("firefox", "115.0esr"), build("Firefox", "115.1esr"), updater.FormatXZ, v3, mar.RSAPKCS1SHA384, one},
+		{"before the uplift", build("Firefox", "140.11.0"), build("Firefox", "140.12.0"), updater.FormatXZ, v3, mar.RSAPKCS1SHA384, one},
+		{"the uplift to the ESR", build("Firefox", "140.12.0"), build("Firefox", "140.13.0"), updater.FormatXZ, v3, mar.RSAPKCS1SHA384, both},
+		{"newer than the ESR, and without", build("Firefox", "143.0.4"), build("Firefox", "144.0"), updater.FormatXZ, v3, mar.RSAPKCS1SHA384, one},
+		{"first nightly behind the ESR", build("Firefox", "141.0a1"), build("Firefox", "142.0a1"), updater.FormatXZ, v3, mar.RSAPKCS1SHA384, one},
+		{"a pre-release comes before its release", build("Firefox", "144.0b9"), build("Firefox", "144.0"), updater.FormatXZ, v3, mar.RSAPKCS1SHA384, one},
+		{"zucchini", build("Firefox", "153.5.1"), build("Firefox", "153.6.0"), updater.FormatXZ, v3, mar.RSAPKCS1SHA384, both},
+		{"not on macOS", build("Firefox", "153.5.1", mac), build("Firefox", "153.6.0", mac), updater.FormatXZ, v3, mar.RSAPKCS1SHA384, one},
+		{"not where it may be macOS", build("Firefox", "153.5.1", unknown), build("Firefox", "153.6.0", unknown), updater.FormatXZ, v3, mar.RSAPKCS1SHA384, one},
+		{"not for a product without rules", build("Fork", "153.5.1"), build("Fork", "153.6.0"), updater.FormatXZ, v3, mar.RSAPKCS1SHA384, one},
+		{"same version, as for a rebuilt release", build("Thunderbird", "144.0"), build("Thunderbird", "144.0"), updater.FormatXZ, v3, mar.RSAPKCS1SHA384, both},
+		{"eras go by Gecko", build("Firefox", "15.0", func(b *Build) { b.Gecko = "140.12.0" }), build("Firefox", "15.0.1"), updater.FormatXZ, v3, mar.RSAPKCS1SHA384, both},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			sel, err := set.Select(tt.from, tt.to)
+			sel, err := set.Select(tt.from, tt.to, &SelectOptions{Skip: []updater.Check{updater.CheckWatershed}})
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := []any{sel.Recipe.Compression.Format, sel.Recipe.Manifests, sel.Signature, sel.PatchFormats}
+			recipe := sel.Recipe.For(sel.Client)
+			got := []any{recipe.Compression.Format, recipe.Manifests, sel.Client.Signature.Value, sel.Client.Patches.Value}
 			want := []any{tt.format, tt.manifests, tt.signature, tt.patches}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("selection (-want +got):\n%s", diff)
@@ -91,6 +69,92 @@ func TestSelectByVersion(t *testing.T) {
 				t.Error("no reasons given")
 			}
 		})
+	}
+}
+
+// What forks number in their own way: eras go by Gecko, watersheds by the product.
+func TestSelectForks(t *testing.T) {
+	fork, err := ParseRules([]byte(`product = "Waterfox"
+[[era]]
+since = "0"
+compression = "xz"
+manifests = [3]
+signature = "sha384"
+patches = ["mbdiff10"]
+verifies = true
+[[era]]
+since = "140.12"
+patches = ["mbdiff10", "zucchini"]
+patches_macos = ["mbdiff10", "zucchini"]
+[[watershed]]
+version = "6.5.0"
+platforms = ["WINNT"]
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := NewSet(append(BuiltinRules(), fork), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gecko := func(v string) func(*Build) { return func(b *Build) { b.Gecko = v } }
+	on := func(p string) func(*Build) { return func(b *Build) { b.Platform = p } }
+	sel, err := set.Select(build("Waterfox", "6.6.4", gecko("140.12.0"), on("macos")), build("Waterfox", "6.6.5"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := sel.Client; !c.Applies(updater.PatchZucchini) || c.Version.Value != "6.6.4" || c.Gecko.Value != "140.12.0" || !c.Verifies.Value || c.Verifies.Source != updater.SourceRule || c.Drafts.Value || !c.Drafts.Known {
+		t.Errorf("got %+v", c)
+	}
+	if sel, err = set.Select(build("Waterfox", "6.6.4", gecko("128.0")), build("Waterfox", "6.6.5"), nil); err != nil || sel.Client.Applies(updater.PatchZucchini) {
+		t.Errorf("Gecko 128: got %+v, %v", sel.Client, err)
+	}
+	for platform, crossed := range map[string]bool{"WINNT_x86_64-msvc": true, "windows": true, "linux64": false, "osx": false, "": true} {
+		_, err := set.Select(build("Waterfox", "6.4.0", gecko("128.0"), on(platform)), build("Waterfox", "6.6.5", on(platform)), nil)
+		if errors.Is(err, ErrWatershed) != crossed {
+			t.Errorf("on %q: got %v", platform, err)
+		}
+		if platform == "" && !strings.Contains(err.Error(), "--platform") {
+			t.Errorf("%q names no way out", err)
+		}
+	}
+	if _, err := set.Select(build("Waterfox", "6.4.0", on("")), build("Waterfox", "6.6.5", on("")), &SelectOptions{Skip: []updater.Check{updater.CheckWatershed}}); err != nil {
+		t.Errorf("skipped: got %v", err)
+	}
+	if _, err := set.Select(build("Waterfox", "6.4.0", on("")), build("Waterfox", "6.6.5", on("")), &SelectOptions{Client: updater.Claims{Platform: updater.Linux}}); err != nil {
+		t.Errorf("the caller says linux: got %v", err)
+	}
+}
+
+// What cannot be compared is not called checked.
+func TestSelectSaysWhatIsNotChecked(t *testing.T) {
+	answers := func(from, to Build) string {
+		sel, err := DefaultSet().Select(from, to, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var list []string
+		for _, v := range sel.Checks {
+			if v.Answer == updater.NotChecked && v.Reason == "" {
+				t.Errorf("%v has no reason", v)
+			}
+			list = append(list, string(v.Check)+" "+string(v.Answer))
+		}
+		return strings.Join(list, ", ")
+	}
+	for _, tt := range []struct {
+		name     string
+		from, to Build
+		want     string
+	}{
+		{"all", build("Firefox", "140.0"), build("Firefox", "141.0"), "product holds, downgrade holds, watershed holds"},
+		{"no version", build("Firefox", ""), build("Firefox", "141.0"), "product holds, downgrade not checked, watershed not checked"},
+		{"no rules", build("Fork", "1"), build("Fork", "2"), "product holds, downgrade holds, watershed not checked"},
+		{"nothing", Build{}, Build{}, "product not checked, downgrade not checked, watershed not checked"},
+	} {
+		if got := answers(tt.from, tt.to); got != tt.want {
+			t.Errorf("%s: got %s, want %s", tt.name, got, tt.want)
+		}
 	}
 }
 
@@ -115,71 +179,65 @@ func TestSelectRefuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := set.Select(tt.from, tt.to)
+			_, err := set.Select(tt.from, tt.to, nil)
 			if !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.says) {
 				t.Errorf("got error %v, want %v that says %q", err, tt.want, tt.says)
 			}
 		})
 	}
-	if _, err := set.Select(build("Firefox", "57.0.4"), build("Firefox", "60.0")); err != nil {
+	if _, err := set.Select(build("Firefox", "57.0.4"), build("Firefox", "60.0"), nil); err != nil {
 		t.Errorf("from the watershed itself: got %v, want no error", err)
 	}
-	if _, err := set.Select(build("Firefox", "50.0"), build("Firefox", "57.0.4")); err != nil {
+	if _, err := set.Select(build("Firefox", "50.0"), build("Firefox", "57.0.4"), nil); err != nil {
 		t.Errorf("to the watershed itself: got %v, want no error", err)
 	}
 }
 
-func TestCapabilitiesOutrankVersions(t *testing.T) {
-	shows := func(c Capabilities) func(*Build) { return func(b *Build) { b.Capabilities = &c } }
-	old := Capabilities{Compression: CompressionBzip2, Manifests: []int{2, 3}, Signatures: []mar.Algorithm{mar.RSAPKCS1SHA1}}
+func TestCompletesOutrankVersions(t *testing.T) {
+	shows := func(c updater.Claims) func(*Build) { return func(b *Build) { b.Client = &c } }
+	old := updater.Claims{
+		Members: []updater.MemberFormat{updater.FormatBzip2}, Manifests: []updater.ManifestVersion{2, 3}, Signature: mar.RSAPKCS1SHA1,
+	}
 	from, to := build("Firefox", "57.0.4", shows(old)), build("Firefox", "58.0")
 
-	_, err := DefaultSet().Select(from, to)
+	_, err := DefaultSet().Select(from, to, nil)
 	if !errors.Is(err, ErrContradiction) || !strings.Contains(err.Error(), "bzip2") || !strings.Contains(err.Error(), "xz") {
 		t.Errorf("got %v, want a contradiction that says bzip2 and xz", err)
 	}
-	for trust, want := range map[Trust]updater.MemberFormat{TrustComplete: updater.FormatBzip2, TrustVersion: updater.FormatXZ} {
+	for trust, want := range map[updater.Trust]updater.MemberFormat{updater.TrustComplete: updater.FormatBzip2, updater.TrustVersion: updater.FormatXZ} {
 		set, err := NewSet(BuiltinRules(), &SetOptions{Trust: trust})
 		if err != nil {
 			t.Fatal(err)
 		}
-		sel, err := set.Select(from, to)
-		if err != nil || sel.Recipe.Compression.Format != want {
-			t.Errorf("trust %v: got %v, %v, want %v", trust, sel.Recipe.Compression.Format, err, want)
+		sel, err := set.Select(from, to, nil)
+		if err != nil || sel.Client.Members.Value[0] != want {
+			t.Errorf("trust %v: got %v, %v, want %v", trust, sel.Client.Members, err, want)
+		}
+		sel, err = DefaultSet().Select(from, to, &SelectOptions{Trust: trust})
+		if err != nil || sel.Client.Members.Value[0] != want {
+			t.Errorf("trust %v of one pair: got %v, %v, want %v", trust, sel.Client.Members, err, want)
 		}
 	}
-	// Manifests can be read off without a contradiction.
-	sel, err := DefaultSet().Select(build("Firefox", "50.0", shows(Capabilities{Manifests: []int{3}})), build("Firefox", "51.0"))
-	if err != nil || !slices.Equal(sel.Recipe.Manifests, []updater.ManifestVersion{updater.ManifestV3}) {
-		t.Errorf("got manifests %v, %v, want version 3 alone", sel.Recipe.Manifests, err)
+	if sel, err := DefaultSet().Select(from, to, &SelectOptions{Client: updater.Claims{Members: []updater.MemberFormat{updater.FormatXZ}, Signature: mar.RSAPKCS1SHA384}}); err != nil || sel.Client.Members.Source != updater.SourceCaller {
+		t.Errorf("the caller settles it: got %v", err)
+	}
+	// Manifests can be read off without a contradiction where one is read by both.
+	sel, err := DefaultSet().Select(build("Firefox", "50.0", shows(updater.Claims{Manifests: []updater.ManifestVersion{3}})), build("Firefox", "51.0"), nil)
+	if err != nil || !slices.Equal(sel.Recipe.For(sel.Client).Manifests, []updater.ManifestVersion{updater.ManifestV3}) {
+		t.Errorf("got manifests %v, %v, want version 3 alone", sel.Client.Manifests, err)
+	}
+	_, err = DefaultSet().Select(build("Firefox", "140.0", shows(updater.Claims{Manifests: []updater.ManifestVersion{2}})), build("Firefox", "141.0"), nil)
+	if !errors.Is(err, ErrContradiction) || !strings.Contains(err.Error(), "updatev2.manifest") {
+		t.Errorf("manifest 2 alone: got %v, want a contradiction", err)
 	}
 	// A product without rules is judged by its complete alone.
 	set, err := NewSet(nil, &SetOptions{AnyProduct: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	sel, err = set.Select(build("Fork", "1.0", shows(old)), build("Fork", "2.0"))
-	if err != nil || sel.Recipe.Compression.Format != updater.FormatBzip2 || sel.Signature != mar.RSAPKCS1SHA1 {
-		t.Errorf("got %v, %v, %v, want bzip2 and SHA-1", sel.Recipe.Compression.Format, sel.Signature, err)
-	}
-}
-
-func TestZucchiniSince(t *testing.T) {
-	for since, want := range map[string]bool{"145.0": false, "128.0": true, "*": false} {
-		set, err := NewSet(BuiltinRules(), &SetOptions{ZucchiniSince: map[string]string{"firefox": since}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		sel, err := set.Select(build("Firefox", "140.0"), build("Firefox", "150.0"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := slices.Contains(sel.PatchFormats, FormatZucchini); got != want {
-			t.Errorf("since %s: Zucchini = %v, want %v", since, got, want)
-		}
-	}
-	if _, err := NewSet(BuiltinRules(), &SetOptions{ZucchiniSince: map[string]string{"nosuch": "1"}}); !errors.Is(err, ErrRules) {
-		t.Errorf("got %v, want ErrRules for a product without rules", err)
+	sel, err = set.Select(build("Fork", "1.0", shows(old)), build("Fork", "2.0"), nil)
+	if err != nil || sel.Client.Members.Value[0] != updater.FormatBzip2 || sel.Client.Signature.Value != mar.RSAPKCS1SHA1 {
+		t.Errorf("got %+v, %v, want bzip2 and SHA-1", sel.Client, err)
 	}
 }
 
@@ -202,6 +260,8 @@ func TestParseRules(t *testing.T) {
 		{"manifest", strings.Replace(good, "[3]", "[4]", 1), "manifests holds 4"},
 		{"signature", strings.Replace(good, "sha384", "md5", 1), "signature = \"md5\""},
 		{"patches", strings.Replace(good, "mbdiff10", "vcdiff", 1), "patches"},
+		{"patches on macOS", good + "patches_macos = [\"zucchini\"]\n", "patches_macos"},
+		{"platform", good + "[[watershed]]\nversion = \"2\"\nplatforms = [\"solaris\"]\n", "\"solaris\""},
 		{"order", good + "[[era]]\nsince = \"0\"\n", "oldest first"},
 		{"watershed", good + "[[watershed]]\nreason = \"r\"\n", "watershed 1 has no version"},
 		{"arch", good + "[arch]\nx = \"y\"\n", "arch.x"},
@@ -224,9 +284,9 @@ func TestLaterRulesReplaceEarlierOnes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sel, err := set.Select(build("Firefox", "140.0"), build("Firefox", "150.0"))
-	if err != nil || sel.Recipe.Compression.Format != updater.FormatBzip2 {
-		t.Errorf("got %v, %v, want the own rules' bzip2", sel.Recipe.Compression.Format, err)
+	sel, err := set.Select(build("Firefox", "140.0"), build("Firefox", "150.0"), nil)
+	if err != nil || sel.Client.Members.Value[0] != updater.FormatBzip2 {
+		t.Errorf("got %v, %v, want the own rules' bzip2", sel.Client, err)
 	}
 	if got := len(set.Products()); got != 2 {
 		t.Errorf("%d products, want 2", got)
@@ -284,9 +344,10 @@ func TestReadBuild(t *testing.T) {
 	if got.Product != "Firefox" || got.Version != "153.5.1" || len(got.BuildID) != 14 {
 		t.Errorf("got %+v, want Firefox 153.5.1 with a build ID", got)
 	}
-	want := &Capabilities{Compression: CompressionXZ, Manifests: []int{3}}
-	if diff := cmp.Diff(want, got.Capabilities); diff != "" {
-		t.Errorf("capabilities (-want +got):\n%s", diff)
+	c := got.Client
+	if !slices.Equal(c.Members, []updater.MemberFormat{updater.FormatXZ}) || !slices.Equal(c.Manifests, []updater.ManifestVersion{3}) ||
+		c.Verifies != nil || c.Platform != updater.Linux || got.Gecko != "153.5.1" {
+		t.Errorf("got %+v of Gecko %s", c, got.Gecko)
 	}
 	if !slices.Equal(got.Channels, []string{"corpus-release"}) {
 		t.Errorf("channels %q, want corpus-release", got.Channels)
@@ -306,7 +367,11 @@ func TestReadBuildOfMixedMembers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ReadBuild(r); !errors.Is(err, ErrContradiction) {
-		t.Errorf("got %v, want ErrContradiction", err)
+	b, err := ReadBuild(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := DefaultSet().Client(b, b, nil); !errors.Is(err, ErrContradiction) || !strings.Contains(err.Error(), "xz and bzip2") {
+		t.Errorf("got %v, want ErrContradiction that says both", err)
 	}
 }

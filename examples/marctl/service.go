@@ -69,7 +69,7 @@ update and the hops to make instead. --mar reads builds off complete updates.`,
 					for _, p := range pairs {
 						how := p.Refused
 						if how == "" {
-							how = fmt.Sprintf("%v, signed with %v, patches %v", p.Format, p.Signature, p.PatchFormats)
+							how = fmt.Sprintf("%v, signed with %v, patches %v", p.Client.Members.Value[0], p.Client.Signature.Value, p.Client.Patches.Value)
 						}
 						row(p.From.Version, p.To.Version, dash(p.From.Platform), dash(p.From.Locale), how)
 					}

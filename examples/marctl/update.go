@@ -180,8 +180,12 @@ hashes. Running it again goes on where it stopped.`,
 			defer to.close()
 			product, _ := to.Product()
 			recipe.Product = f.product(product)
+			var skipped []updater.Check
+			if allowDowngrade {
+				skipped = append(skipped, updater.CheckDowngrade)
+			}
 			archive, report, err := partial.Build(cmd.Context(), from.Reader, to.Reader, recipe, &partial.BuildOptions{
-				Workers: a.workers, NoVerify: noVerify, AllowDowngrade: allowDowngrade, Progress: progress,
+				Workers: a.workers, NoVerify: noVerify, Skip: skipped, Progress: progress,
 			})
 			bar.end()
 			if err != nil {

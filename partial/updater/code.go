@@ -18,8 +18,11 @@ const (
 	CodeParse         Code = 5  // the manifest cannot be parsed
 	CodeRead          Code = 6  // an item or a file cannot be read
 	CodeWrite         Code = 7  // a file cannot be written
+	CodeSignature     Code = 19 // the archive is not signed once, with the algorithm and the key that are expected
 	CodeNoProduct     Code = 21 // the archive has no product information
+	CodeChannel       Code = 22 // the archive is for a channel that the installation does not accept
 	CodeDowngrade     Code = 23 // the update is for an older version than the installed one
+	CodeSettings      Code = 38 // the installation's own update-settings.ini is gone
 	CodeXZ            Code = 39 // an item cannot be decompressed
 	CodeEntry         Code = 40 // an item has no bytes
 	CodePatchFormat   Code = 41 // a patch is malformed or of an unknown format

@@ -1,0 +1,119 @@
+package partial
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/senbonzakura/senbonzakura/mar"
+	"github.com/senbonzakura/senbonzakura/partial/updater"
+)
+
+// What FROM's updater makes of an update: the one model that Build, Prove, Pack and Lint ask is updater.Client.
+
+// clientOf returns the client that is given, or the one that FROM's complete update shows.
+func clientOf(given *updater.Client, from *release) (*updater.Client, error) {
+	if given != nil {
+		return given, nil
+	}
+	c, err := updater.ClientOf(from.mar, updater.Claims{})
+	if err != nil && !errors.Is(err, updater.ErrContradiction) {
+		return nil, &InputError{from.what, err}
+	}
+	return c, err
+}
+
+// usable checks that the client can unpack an entry, as far as its headers tell.
+func usable(m *updater.Member, c *updater.Client, ins updater.Instruction) error {
+	var first error
+	for _, f := range c.Members.Value {
+		err := updater.Usable(m, f, ins)
+		if err == nil {
+			return nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// verdictFindings turns what the client says into findings: a refusal is broken, and what would be one for a client that
+// verifies a warning.
+func verdictFindings(list updater.Verdicts) []Finding {
+	var out []Finding
+	for _, v := range list {
+		f := Finding{Kind: KindClient, Check: v.Check, Severity: Broken, Message: v.Reason, WayOut: v.WayOut, Code: v.Code}
+		switch {
+		case v.Answer == updater.Fails:
+		case v.Warning:
+			f.Severity = Warning
+		default:
+			continue
+		}
+		if v.Check == updater.CheckProductBlock {
+			f.Kind = KindProduct
+		}
+		if v.Check == updater.CheckDowngrade {
+			f.Kind = KindDowngrade
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+// ProductFor works out the product block of an update into TO: what the recipe sets of it, the rest from TO; nil where
+// neither says anything. A list of channels becomes the only one of them that the client accepts; where that leaves a
+// choice the block is TO's, and the verdict refuses it.
+func (r Recipe) ProductFor(to *mar.Reader, c *updater.Client) (*mar.Product, updater.Verdicts) {
+	p, ok := to.Product()
+	if r.Product == nil && !ok {
+		return nil, nil
+	}
+	if r.Product != nil {
+		if r.Product.Version != "" {
+			p.Version = r.Product.Version
+		}
+		if r.Product.Channel != "" {
+			p.Channel = r.Product.Channel
+			return &p, nil
+		}
+	}
+	one, err := c.ChannelFor(p.Channel)
+	if err != nil {
+		return &p, updater.Verdicts{{
+			Check: updater.CheckClientChannel, Answer: updater.Fails, Code: updater.CodeChannel, Reason: err.Error(),
+			WayOut: "set the channel of the update",
+		}}
+	}
+	p.Channel = one
+	return &p, nil
+}
+
+// lostSettings finds files that a precomplete removes although TO's manifest, or packaging, adds them only where they are
+// missing: the next complete update takes them away for good. settings says that the one with the accepted channels is
+// among them.
+func lostSettings(precomplete []updater.Instruction, onlyIfMissing func(name string) bool) (lost []string, settings bool) {
+	for _, ins := range precomplete {
+		if ins.Op == updater.OpRemove && onlyIfMissing(ins.Path) {
+			lost = append(lost, ins.Path)
+			settings = settings || updater.SettingsName(ins.Path)
+		}
+	}
+	slices.Sort(lost)
+	return slices.Compact(lost), settings
+}
+
+// lostSettingsFinding says what comes of a precomplete that removes the user's settings.
+func lostSettingsFinding(name string, lost []string, settings bool) Finding {
+	f := Finding{
+		Kind: KindPrecomplete, Check: updater.CheckSettings, Severity: Broken, Path: name, Other: lost[0],
+		Message: fmt.Sprintf("removes %q, which is only added where it is missing: after the next complete update it is gone", lost),
+		WayOut:  "let Pack make a new precomplete",
+	}
+	if settings {
+		f.Code = updater.CodeSettings
+		f.Message += ", and every later update fails"
+	}
+	return f
+}

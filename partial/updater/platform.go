@@ -1,0 +1,133 @@
+package updater
+
+import (
+	"bytes"
+	"encoding/binary"
+	"path"
+	"strings"
+
+	"github.com/senbonzakura/senbonzakura/internal/names"
+)
+
+// A Platform is an operating system that an updater runs on, in the one spelling that everything here compares by.
+type Platform string
+
+// The platforms. The zero value means that it is not known.
+const (
+	Linux   Platform = names.Linux
+	Windows Platform = names.Windows
+	MacOS   Platform = names.MacOS
+)
+
+// ParsePlatform reads the name of a platform in any spelling of the field, without regard to case: what begins with
+// "linux" is Linux; "win", "winnt" and what continues them, Windows; "mac", "darwin", "osx" and what continues
+// them, macOS. So Linux_x86_64-gcc3, linux64-aarch64, WINNT_x86-msvc, win64, Darwin_aarch64-gcc3 and macosx64 are
+// all understood. ok is false for every other name, and for "".
+func ParsePlatform(name string) (p Platform, ok bool) {
+	name = strings.ToLower(name)
+	for _, spelling := range [...]struct {
+		prefix string
+		is     Platform
+	}{{"linux", Linux}, {"win", Windows}, {"mac", MacOS}, {"darwin", MacOS}, {"osx", MacOS}} {
+		if strings.HasPrefix(name, spelling.prefix) {
+			return spelling.is, true
+		}
+	}
+	return "", false
+}
+
+// Sizes of what is looked at to tell a platform by magic.
+const (
+	magicBytes       = 8
+	maxPlatformFiles = 64 // executables; the first ones by name
+)
+
+// executablePlatform says which platform's executable begins with head, or "".
+func executablePlatform(head []byte) Platform {
+	switch {
+	case bytes.HasPrefix(head, []byte("\x7fELF")):
+		return Linux
+	case bytes.HasPrefix(head, []byte("MZ")):
+		return Windows
+	}
+	if len(head) < magicBytes {
+		return ""
+	}
+	switch binary.BigEndian.Uint32(head) {
+	case 0xfeedface, 0xfeedfacf, 0xcefaedfe, 0xcffaedfe:
+		return MacOS
+	case 0xcafebabe, 0xcafebabf: // a universal one; a Java class has the same magic, and its version (45 or more) behind it
+		if binary.BigEndian.Uint32(head[4:]) < 32 {
+			return MacOS
+		}
+	}
+	return ""
+}
+
+// mayBeExecutable says whether a file is worth a look at its first bytes.
+func mayBeExecutable(name string, executable bool) bool {
+	switch strings.ToLower(path.Ext(name)) {
+	case ".exe", ".dll", ".so", ".dylib":
+		return true
+	case "":
+		return executable
+	}
+	return false
+}
+
+// platformByNames tells a platform by names that only one has.
+func platformByNames(list []string) Platform {
+	windows := false
+	for _, n := range list {
+		if strings.HasPrefix(n, "Contents/MacOS/") || strings.Contains(n, ".app/Contents/MacOS/") {
+			return MacOS
+		}
+		ext := strings.ToLower(path.Ext(n))
+		windows = windows || ext == ".exe" || ext == ".dll"
+	}
+	if windows {
+		return Windows
+	}
+	return ""
+}
+
+// platformOf tells a platform by the magic of executables, by majority, else by names. head returns the first bytes
+// of a file, fewer than asked for where it ends before. A tie says nothing.
+func platformOf(list []string, executable func(name string) bool, head func(name string) ([]byte, error)) (p Platform, how string, err error) {
+	votes := map[Platform]int{}
+	seen := 0
+	for _, n := range list {
+		if !mayBeExecutable(n, executable(n)) {
+			continue
+		}
+		data, err := head(n)
+		if err != nil {
+			return "", "", err
+		}
+		if is := executablePlatform(data); is != "" {
+			votes[is]++
+			if seen++; seen == maxPlatformFiles {
+				break
+			}
+		}
+	}
+	best, most, tie := Platform(""), 0, false
+	for _, is := range [...]Platform{Linux, Windows, MacOS} {
+		switch n := votes[is]; {
+		case n > most:
+			best, most, tie = is, n, false
+		case n == most && n > 0:
+			tie = true
+		}
+	}
+	switch {
+	case best != "" && !tie:
+		return best, "by the executables' first bytes", nil
+	case tie:
+		return "", "executables of several platforms", nil
+	}
+	if p := platformByNames(list); p != "" {
+		return p, "by names of files", nil
+	}
+	return "", "no executables tell", nil
+}

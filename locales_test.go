@@ -75,7 +75,7 @@ func (l *locales) prepare(t *testing.T, i int) Request {
 		archive := base.Archive()
 		for f, content := range files {
 			var packed bytes.Buffer
-			w, err := partial.XZ{Level: partial.LevelFast}.NewWriter(&packed, partial.Content{Kind: partial.ContentFile, Size: int64(len(content[side]))})
+			w, err := partial.XZ{Level: partial.LevelFast}.NewWriter(t.Context(), &packed, partial.Content{Kind: partial.ContentFile, Size: int64(len(content[side]))})
 			if err == nil {
 				_, err = w.Write(content[side])
 				err = errors.Join(err, w.Close())

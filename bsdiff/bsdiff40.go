@@ -3,12 +3,12 @@ package bsdiff
 import (
 	"bufio"
 	"bytes"
-	"compress/bzip2"
+	stdbzip2 "compress/bzip2"
 	"context"
 	"fmt"
 	"io"
 
-	"github.com/senbonzakura/senbonzakura/internal/xz"
+	"github.com/senbonzakura/senbonzakura/internal/bzip2"
 )
 
 // bzip2Version names the compressor. It changes whenever that writes other bytes than before.
@@ -46,7 +46,7 @@ func (s *blocks) writeBS(ctx context.Context, w io.Writer) error {
 
 // compress lets fill write one block and puts it into w compressed.
 func compress[W io.Writer](w W, fill func(io.Writer) error) (W, error) {
-	z, err := xz.NewBzip2Writer(w)
+	z, err := bzip2.NewWriter(w)
 	if err != nil {
 		return w, err
 	}
@@ -105,9 +105,9 @@ func (p *applying) unpack(ctx context.Context) (*packed, error) {
 		stored[2] = p.stream
 	}
 	return &packed{
-		control:    bufio.NewReaderSize(bzip2.NewReader(stored[0]), 16<<10),
-		difference: bzip2.NewReader(stored[1]),
-		extra:      bzip2.NewReader(stored[2]),
+		control:    bufio.NewReaderSize(stdbzip2.NewReader(stored[0]), 16<<10),
+		difference: stdbzip2.NewReader(stored[1]),
+		extra:      stdbzip2.NewReader(stored[2]),
 		lenient:    p.opts.Lenient, limit: p.opts.Limits.control(), oldSize: p.old.size, newSize: h.NewSize,
 	}, nil
 }

@@ -10,7 +10,7 @@ import (
 	"runtime"
 	"testing"
 
-	"github.com/senbonzakura/senbonzakura/internal/xz"
+	"github.com/senbonzakura/senbonzakura/internal/bzip2"
 )
 
 var hostileOld = []byte("0123456789abcdef")
@@ -85,7 +85,7 @@ func (r rawBS) bytes() []byte {
 
 func pack(b []byte) []byte {
 	var out bytes.Buffer
-	z, err := xz.NewBzip2Writer(&out)
+	z, err := bzip2.NewWriter(&out)
 	if err != nil {
 		panic(err)
 	}

@@ -14,7 +14,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/senbonzakura/senbonzakura/bsdiff"
 	"github.com/senbonzakura/senbonzakura/internal/progress"
 	"github.com/senbonzakura/senbonzakura/mar"
 )
@@ -224,7 +223,7 @@ func (b *builder) build(ctx context.Context) (*mar.Archive, error) {
 	if err := b.refuse(); err != nil {
 		return nil, err
 	}
-	manifests, err := b.manifests(instructions)
+	manifests, err := b.manifests(ctx, instructions)
 	if err != nil {
 		return nil, err
 	}
@@ -449,8 +448,8 @@ func (b *builder) prepareWhole(ctx context.Context, s *step) error {
 	whole := *s.to
 	whole.Mode = mode
 	s.whole = &whole
-	err := updater.Accepted(s.to, b.recipe.Compression.Format)
-	var unusable *updater.UnusableError
+	err := s.to.Usable(updater.Instruction{}, b.recipe.Compression.Format)
+	var unusable *updater.UpdateError
 	switch {
 	case err == nil:
 	case errors.As(err, &unusable):
@@ -458,13 +457,13 @@ func (b *builder) prepareWhole(ctx context.Context, s *step) error {
 		if cerr != nil {
 			return &InputError{"TO", cerr}
 		}
-		packed, cerr := compress(b.recipe.Compression.Files, Content{Kind: ContentFile, Arch: b.recipe.Arch}, data)
+		packed, cerr := compress(ctx, b.recipe.Compression.Files, Content{Kind: ContentFile, Arch: b.recipe.Arch}, data)
 		if cerr != nil {
 			return fmt.Errorf("compress %q: %w", s.name, cerr)
 		}
 		s.whole = updater.NewMember(s.name, mode, packed)
 		s.report.Recompressed = true
-		s.unusable = unusable.Error()
+		s.unusable = unusable.Err.Error()
 		s.report.FullSize = s.whole.Size
 	default:
 		return err
@@ -663,28 +662,15 @@ func (b *builder) diff(ctx context.Context, old, new []byte, limit int64, matche
 }
 
 // writePatch writes a compressed patch.
-func (b *builder) writePatch(ctx context.Context, out io.Writer, old, new []byte, matched func(), progress func(done, all int64)) (err error) {
-	w, err := b.recipe.Compression.Patches.NewWriter(out, Content{Kind: ContentPatch, Size: int64(len(new)), Arch: b.recipe.Arch})
-	if err != nil {
-		return err
-	}
-	if s, ok := w.(stopper); ok {
-		defer context.AfterFunc(ctx, s.Stop)()
-		defer func() {
-			if err != nil {
-				s.Stop()
-				w.Close()
-			}
-		}()
-	}
-	differ := b.recipe.Differ
-	if d, ok := differ.(*bsdiff.Differ); ok && b.opts.Progress != nil {
-		differ = d.WithProgress(progress)
-	}
-	if err := differ.Diff(ctx, &firstWrite{w: w, call: matched}, old, new); err != nil {
-		return err
-	}
-	return w.Close()
+func (b *builder) writePatch(ctx context.Context, out io.Writer, old, new []byte, matched func(), progress func(done, all int64)) error {
+	content := Content{Kind: ContentPatch, Size: int64(len(new)), Arch: b.recipe.Arch}
+	return compressTo(ctx, b.recipe.Compression.Patches, out, content, func(ctx context.Context, w io.Writer) error {
+		w = &firstWrite{w: w, call: matched}
+		if d, ok := b.recipe.Differ.(progressDiffer); ok && b.opts.Progress != nil {
+			return d.DiffProgress(ctx, w, old, new, progress)
+		}
+		return b.recipe.Differ.Diff(ctx, w, old, new)
+	})
 }
 
 // maxPatchFile is the size in bytes from which on files cannot be patched.
@@ -693,17 +679,18 @@ const maxPatchFile = 1<<31 - 1
 // verifyPatch applies a compressed patch and compares what it gives.
 func (b *builder) verifyPatch(ctx context.Context, s *step, old, new, patch []byte) error {
 	m := updater.NewMember(s.name+".patch", 0o644, patch)
-	if err := updater.Accepted(m, b.recipe.Compression.Format); err != nil {
+	ins := patchInstruction(s.name, m.Name)
+	if err := m.Usable(ins, b.recipe.Compression.Format); err != nil {
 		return fmt.Errorf("the patch made by %s: %w", b.recipe.PatchID(), err)
 	}
-	got, err := updater.PatchBytes(ctx, old, m, b.lim)
+	got, err := updater.ApplyPatch(ctx, old, m, ins, b.lim)
 	if err != nil {
 		return fmt.Errorf("the patch made by %s does not apply: %w", b.recipe.Differ.ID(), err)
 	}
 	if at := difference(got, new); at < len(new) || len(got) != len(new) {
 		return &VerifyError{Differences: []Difference{{
 			Path: s.name, Kind: DiffersContent, Offset: int64(at), GotSize: int64(len(got)), WantSize: int64(len(new)),
-			Instruction: patchInstruction(s.name, m.Name).String(),
+			Instruction: ins.String(),
 		}}}
 	}
 	return nil
@@ -862,7 +849,7 @@ func (b *builder) itemName(name string, taken map[string]bool) string {
 }
 
 // manifests compresses the manifests that the recipe asks for.
-func (b *builder) manifests(list []updater.Instruction) ([]*updater.Member, error) {
+func (b *builder) manifests(ctx context.Context, list []updater.Instruction) ([]*updater.Member, error) {
 	out := make([]*updater.Member, 0, len(b.recipe.Manifests))
 	reports := make([]FileReport, 0, len(b.recipe.Manifests))
 	texts := make([]string, 0, len(b.recipe.Manifests))
@@ -878,7 +865,7 @@ func (b *builder) manifests(list []updater.Instruction) ([]*updater.Member, erro
 	steps := newCounter(StepCompress, b.opts.Progress).Start(total)
 	for i, v := range b.recipe.Manifests {
 		text := texts[i]
-		data, err := compress(b.recipe.Compression.Files, Content{Kind: ContentManifest, Arch: b.recipe.Arch}, []byte(text))
+		data, err := compress(ctx, b.recipe.Compression.Files, Content{Kind: ContentManifest, Arch: b.recipe.Arch}, []byte(text))
 		if err != nil {
 			return nil, fmt.Errorf("compress %s: %w", v.Name(), err)
 		}

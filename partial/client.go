@@ -23,21 +23,6 @@ func clientOf(given *updater.Client, from *release) (*updater.Client, error) {
 	return c, err
 }
 
-// usable checks that the client can unpack an entry, as far as its headers tell.
-func usable(m *updater.Member, c *updater.Client, ins updater.Instruction) error {
-	var first error
-	for _, f := range c.Members.Value {
-		err := updater.Usable(m, f, ins)
-		if err == nil {
-			return nil
-		}
-		if first == nil {
-			first = err
-		}
-	}
-	return first
-}
-
 // verdictFindings turns what the client says into findings: a refusal is broken, and what would be one for a client that
 // verifies a warning.
 func verdictFindings(list updater.Verdicts) []Finding {

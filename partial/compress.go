@@ -2,12 +2,13 @@ package partial
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 
 	"github.com/senbonzakura/senbonzakura/partial/updater"
 
-	"github.com/senbonzakura/senbonzakura/internal/xz"
+	"github.com/senbonzakura/senbonzakura/internal/member"
 )
 
 // Content says what a Compressor is given.
@@ -34,15 +35,11 @@ type Compressor interface {
 	// ID names the program, its version and every setting that changes the bytes it writes.
 	ID() string
 	// NewWriter returns a writer that compresses to w what is written to it. Close ends the member and must not
-	// close w. A writer that is not closed must hold nothing that the garbage collector does not free, unless it has
-	// a method Stop(): where a member is given up, or the context ends, that is called, perhaps during another call, after
-	// Close, and from another goroutine, and must make Write and Close fail soon. Then Close is called, and what it returns does
-	// not matter.
-	NewWriter(w io.Writer, c Content) (io.WriteCloser, error)
+	// close w. Once ctx has ended, Write and Close, also calls under way, must fail soon with its error, and stop what was
+	// started for them. Close is called in any case, also after an error and where the member is given up: then ctx has
+	// ended, and what Close returns does not matter.
+	NewWriter(ctx context.Context, w io.Writer, c Content) (io.WriteCloser, error)
 }
-
-// A stopper is a writer of a Compressor that does something beside, and can be stopped.
-type stopper interface{ Stop() }
 
 // A compressor that knows how much memory one of its writers holds, in bytes.
 type memoryCompressor interface {
@@ -68,80 +65,52 @@ type XZ struct {
 	Level Level // "" means LevelBest
 }
 
-func (x XZ) options(c Content) xz.WriterOptions {
-	o := xz.WriterOptions{Level: xz.Level(x.Level), DictSize: xzDict}
-	if x.Level == "" {
-		o.Level = xz.Best
-	}
-	if c.Kind == ContentPatch {
-		o.Patch = o.Level == xz.Best || o.Level == xz.Extreme
-	} else {
-		o.Filter = filterFor(c.Arch)
-	}
-	if c.Size >= 0 {
-		// More than there is would only take memory, here and in the updater. A patch is longer than the new file by
-		// its control block.
-		n := c.Size
-		if c.Kind == ContentPatch {
-			n += n/2 + 4<<10
-		}
-		o.DictSize = int(min(max(n, 4<<10), xzDict))
-	}
-	return o
-}
+func (x XZ) writer() member.Writer { return member.XZ{}.Writer(string(x.Level)) }
 
-// xzDict is the dictionary of the xz program's level 6. A larger one hardly makes patches smaller.
-const xzDict = 8 << 20
-
-// filterFor returns the filter that suits an architecture's executables, as the scripts choose it.
-func filterFor(arch string) xz.Filter {
-	switch arch {
-	case "x86", "x86_64":
-		return xz.X86
-	}
-	return xz.None
+// of says to a format what content is.
+func (c Content) of() member.Content {
+	return member.Content{Patch: c.Kind == ContentPatch, Size: c.Size, Arch: c.Arch}
 }
 
 // ID names the encoder, its level and settings, and the rule by which small content gets a smaller dictionary.
-func (x XZ) ID() string { return x.options(Content{Kind: ContentPatch, Size: -1}).ID() + "/size-1" }
+func (x XZ) ID() string { return x.writer().ID() }
 
 // NewWriter returns a writer of one xz stream.
-func (x XZ) NewWriter(w io.Writer, c Content) (io.WriteCloser, error) {
-	o := x.options(c)
-	z, err := xz.NewWriter(w, &o)
-	if err != nil {
-		return nil, fmt.Errorf("compress with xz: %w", err)
-	}
-	return z, nil
+func (x XZ) NewWriter(ctx context.Context, w io.Writer, c Content) (io.WriteCloser, error) {
+	return formatCompressor{x.writer()}.NewWriter(ctx, w, c)
 }
 
 // PeakMemory returns how many bytes a writer holds at most.
-func (x XZ) PeakMemory(c Content) int64 {
-	o := x.options(c)
-	if c.Kind == ContentPatch && c.Size >= 0 {
-		return o.PatchMemory(c.Size + c.Size/2)
-	}
-	// window, binary tree and hash tables for each byte of the dictionary
-	return 14*int64(o.DictSize) + 4<<20
-}
+func (x XZ) PeakMemory(c Content) int64 { return x.writer().Memory(c.of()) }
 
 // Bzip2 compresses for updaters before Firefox 56.
 type Bzip2 struct{}
 
 // ID names the encoder.
-func (Bzip2) ID() string { return "bzip2/dsnet-9" }
+func (Bzip2) ID() string { return member.Bzip2{}.Writer("").ID() }
 
 // NewWriter returns a writer of one bzip2 stream.
-func (Bzip2) NewWriter(w io.Writer, _ Content) (io.WriteCloser, error) {
-	z, err := xz.NewBzip2Writer(w)
+func (Bzip2) NewWriter(ctx context.Context, w io.Writer, c Content) (io.WriteCloser, error) {
+	return formatCompressor{member.Bzip2{}.Writer("")}.NewWriter(ctx, w, c)
+}
+
+// PeakMemory returns how many bytes a writer holds at most.
+func (Bzip2) PeakMemory(c Content) int64 { return member.Bzip2{}.Writer("").Memory(c.of()) }
+
+// A formatCompressor is a Compressor for any format that updaters read.
+type formatCompressor struct{ w member.Writer }
+
+func (f formatCompressor) ID() string { return f.w.ID() }
+
+func (f formatCompressor) NewWriter(ctx context.Context, w io.Writer, c Content) (io.WriteCloser, error) {
+	z, err := f.w.NewWriter(ctx, w, c.of())
 	if err != nil {
-		return nil, fmt.Errorf("compress with bzip2: %w", err)
+		return nil, fmt.Errorf("compress with %s: %w", f.ID(), err)
 	}
 	return z, nil
 }
 
-// PeakMemory returns how many bytes a writer holds at most.
-func (Bzip2) PeakMemory(Content) int64 { return 16 << 20 }
+func (f formatCompressor) PeakMemory(c Content) int64 { return f.w.Memory(c.of()) }
 
 // Compression says how members are compressed, and with what. The zero value leaves all of it to the client.
 type Compression struct {
@@ -150,17 +119,17 @@ type Compression struct {
 	Format updater.MemberFormat
 	// Level is how hard the compressors of xz try that are left to the client; "" means LevelBest.
 	Level Level
-	// Patches compresses patches, Files whole files (where TO's own member cannot be taken) and manifests; nil means XZ
-	// at Level, or Bzip2, as Format says.
+	// Patches compresses patches, Files whole files (where TO's own member cannot be taken) and manifests; nil means what
+	// suits Format, for xz XZ at Level.
 	Patches, Files Compressor
 }
 
 // filled returns c with the compressors of its format.
 func (c Compression) filled() Compression {
-	for _, p := range []*Compressor{&c.Patches, &c.Files} {
-		if *p == nil {
-			if *p = (XZ{Level: c.Level}); c.Format == updater.FormatBzip2 {
-				*p = Bzip2{}
+	if f, ok := member.Named(string(c.Format)); ok {
+		for _, p := range []*Compressor{&c.Patches, &c.Files} {
+			if *p == nil {
+				*p = formatCompressor{f.Writer(string(c.Level))}
 			}
 		}
 	}
@@ -189,18 +158,31 @@ func peakMemory(c Compressor, content Content) int64 {
 }
 
 // compress compresses data in one go.
-func compress(c Compressor, content Content, data []byte) ([]byte, error) {
+func compress(ctx context.Context, c Compressor, content Content, data []byte) ([]byte, error) {
 	var buf bytes.Buffer
 	content.Size = int64(len(data))
-	w, err := c.NewWriter(&buf, content)
+	err := compressTo(ctx, c, &buf, content, func(_ context.Context, w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	if _, err := w.Write(data); err != nil {
-		return nil, err
-	}
-	if err := w.Close(); err != nil {
-		return nil, err
-	}
 	return buf.Bytes(), nil
+}
+
+// compressTo compresses to out what fill writes.
+func compressTo(ctx context.Context, c Compressor, out io.Writer, content Content, fill func(ctx context.Context, w io.Writer) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	w, err := c.NewWriter(ctx, out, content)
+	if err != nil {
+		return err
+	}
+	if err := fill(ctx, w); err != nil {
+		cancel()
+		w.Close() //nolint:errcheck // the member is given up
+		return err
+	}
+	return w.Close()
 }

@@ -4,45 +4,42 @@ import (
 	"context"
 	"errors"
 	"io"
-	"sync"
 	"testing"
+
+	"github.com/senbonzakura/senbonzakura/partial/updater"
 )
 
-// A stopping compressor writes nothing, and notes what is done to its writers.
-type stopping struct {
-	mu              sync.Mutex // Stop may come at any time
-	stopped, closed bool
+// A noting compressor writes nothing, and notes what is done to its writers.
+type noting struct {
+	ctx           context.Context //nolint:containedctx // of the writer
+	ended, closed bool            // as of Close
 }
 
-func (s *stopping) ID() string { return "stopping" }
+func (s *noting) ID() string { return "noting" }
 
-func (s *stopping) NewWriter(io.Writer, Content) (io.WriteCloser, error) { return s, nil }
-
-func (s *stopping) Write(p []byte) (int, error) { return len(p), nil }
-
-func (s *stopping) Stop() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stopped = true
+func (s *noting) NewWriter(ctx context.Context, _ io.Writer, _ Content) (io.WriteCloser, error) {
+	s.ctx = ctx
+	return s, nil
 }
 
-func (s *stopping) Close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closed = true
+func (s *noting) Write(p []byte) (int, error) { return len(p), nil }
+
+func (s *noting) Close() error {
+	s.ended, s.closed = s.ctx.Err() != nil, true
 	return nil
 }
 
 type differFunc func(ctx context.Context, patch io.Writer, old, new []byte) error
 
-func (differFunc) ID() string { return "func" }
+func (differFunc) ID() string     { return "func" }
+func (differFunc) Format() string { return updater.PatchMBDIFF10 }
 
 func (f differFunc) Diff(ctx context.Context, patch io.Writer, old, new []byte) error {
 	return f(ctx, patch, old, new)
 }
 
-// Who compresses is stopped where the differ fails, and when the context ends in the middle of its work.
-func TestCompressorIsStopped(t *testing.T) {
+// The context of who compresses has ended when a member is given up, because the differ failed or the context of all did.
+func TestCompressorIsTold(t *testing.T) {
 	t.Parallel()
 	failed := errors.New("failed")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -60,15 +57,13 @@ func TestCompressorIsStopped(t *testing.T) {
 			return ctx.Err()
 		}, context.Canceled, true},
 	} {
-		s := &stopping{}
+		s := &noting{}
 		b := &builder{recipe: Recipe{Differ: c.diff, Compression: Compression{Patches: s}}}
 		if err := b.writePatch(ctx, io.Discard, nil, nil, func() {}, nil); !errors.Is(err, c.err) {
 			t.Errorf("%s: got %v, want %v", c.name, err, c.err)
 		}
-		s.mu.Lock()
-		if s.stopped != c.stop || !s.closed {
-			t.Errorf("%s: stopped %v, closed %v; want %v, true", c.name, s.stopped, s.closed, c.stop)
+		if s.ended != c.stop || !s.closed {
+			t.Errorf("%s: context ended %v, closed %v; want %v, true", c.name, s.ended, s.closed, c.stop)
 		}
-		s.mu.Unlock()
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"io"
 	"testing/fstest"
 
+	"github.com/senbonzakura/senbonzakura/partial/updater"
+
 	"github.com/senbonzakura/senbonzakura/bsdiff"
 	"github.com/senbonzakura/senbonzakura/partial"
 )
@@ -14,7 +16,8 @@ import (
 // whole is a Differ of one's own. Its patches hold the new file as it is, which is valid, if not small.
 type whole struct{}
 
-func (whole) ID() string { return "whole-1" }
+func (whole) ID() string     { return "whole-1" }
+func (whole) Format() string { return updater.PatchMBDIFF10 }
 
 func (whole) Diff(ctx context.Context, patch io.Writer, old, new []byte) error {
 	if err := ctx.Err(); err != nil {

@@ -1,6 +1,7 @@
 package partial
 
 import (
+	"context"
 	"encoding/binary"
 	"hash/crc32"
 	"io"
@@ -46,7 +47,7 @@ type stored struct{}
 
 func (stored) ID() string { return "stored" }
 
-func (stored) NewWriter(w io.Writer, _ Content) (io.WriteCloser, error) {
+func (stored) NewWriter(_ context.Context, w io.Writer, _ Content) (io.WriteCloser, error) {
 	return &storedWriter{w: w}, nil
 }
 

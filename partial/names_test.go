@@ -148,7 +148,7 @@ func TestSameReleases(t *testing.T) {
 	again := from.Archive()
 	for i, e := range again.Entries {
 		if e.Name == "a" {
-			packed, err := compress(XZ{Level: Level6}, Content{Kind: ContentFile, Arch: "x86"}, []byte("1"))
+			packed, err := compress(t.Context(), XZ{Level: Level6}, Content{Kind: ContentFile, Arch: "x86"}, []byte("1"))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -153,7 +153,7 @@ func (p *packer) pack(ctx context.Context) (*mar.Archive, error) {
 	if err := p.compress(ctx); err != nil {
 		return nil, err
 	}
-	return p.archive(list)
+	return p.archive(ctx, list)
 }
 
 // walk lists the tree's files and finds what an update cannot hold.
@@ -356,26 +356,23 @@ func (p *packer) compressFile(ctx context.Context, f *packed, content Content) e
 	}
 	defer src.Close()
 	var buf bytes.Buffer
-	w, err := p.recipe.Compression.Files.NewWriter(&buf, content)
-	if err != nil {
+	var n int64
+	err := compressTo(ctx, p.recipe.Compression.Files, &buf, content, func(ctx context.Context, w io.Writer) (err error) {
+		n, err = io.Copy(w, stream.NewReader(ctx, src))
 		return err
-	}
-	n, err := io.Copy(w, stream.NewReader(ctx, src))
+	})
 	if err != nil {
-		return err
-	}
-	if err := w.Close(); err != nil {
 		return err
 	}
 	if n != f.size {
 		return fmt.Errorf("the file had %d bytes and now has %d: it changed while it was read", f.size, n)
 	}
 	f.member = updater.NewMember(f.name, f.mode, buf.Bytes())
-	return updater.Accepted(f.member, p.recipe.Compression.Format)
+	return f.member.Usable(updater.Instruction{}, p.recipe.Compression.Format)
 }
 
 // archive puts everything together.
-func (p *packer) archive(list []updater.Instruction) (*mar.Archive, error) {
+func (p *packer) archive(ctx context.Context, list []updater.Instruction) (*mar.Archive, error) {
 	a := &mar.Archive{Product: p.opts.Product, Layout: p.opts.Layout}
 	for _, v := range p.recipe.Manifests {
 		m := &updater.Manifest{Type: "complete", Instructions: list}
@@ -383,7 +380,7 @@ func (p *packer) archive(list []updater.Instruction) (*mar.Archive, error) {
 			m.Instructions = versionTwo(list, true)
 		}
 		text := m.String()
-		data, err := compress(p.recipe.Compression.Files, Content{Kind: ContentManifest, Arch: p.recipe.Arch}, []byte(text))
+		data, err := compress(ctx, p.recipe.Compression.Files, Content{Kind: ContentManifest, Arch: p.recipe.Arch}, []byte(text))
 		if err != nil {
 			return nil, fmt.Errorf("pack: compress %s: %w", v.Name(), err)
 		}

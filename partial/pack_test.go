@@ -154,7 +154,7 @@ func TestTrap01And02MembersAreCompressedAsMozillaDoes(t *testing.T) {
 		{"x86_64", ContentPatch, 0},
 	} {
 		var buf bytes.Buffer
-		w, err := MozillaRecipe().For(nil).Compression.Files.NewWriter(&buf, Content{Kind: tt.kind, Size: -1, Arch: tt.arch})
+		w, err := MozillaRecipe().For(nil).Compression.Files.NewWriter(t.Context(), &buf, Content{Kind: tt.kind, Size: -1, Arch: tt.arch})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -182,7 +182,7 @@ func TestTrap01And02MembersAreCompressedAsMozillaDoes(t *testing.T) {
 		if dict != 22 {
 			t.Errorf("%v: the dictionary's code is %d, want 22 (8 MiB)", tt, dict)
 		}
-		if err := updater.Accepted(updater.NewMember("x", 0, out), updater.FormatXZ); err != nil {
+		if err := updater.NewMember("x", 0, out).Usable(updater.Instruction{}, updater.FormatXZ); err != nil {
 			t.Errorf("%v: %v", tt, err)
 		}
 	}
@@ -194,22 +194,22 @@ func TestTrap01And02MembersAreCompressedAsMozillaDoes(t *testing.T) {
 // Bytes behind the first xz stream are silently dropped by the updater: such a member is not taken over.
 func TestTrap16SecondStreamIsNotTakenOver(t *testing.T) {
 	t.Parallel()
-	one, err := compress(XZ{}, Content{Kind: ContentFile}, []byte("first "))
+	one, err := compress(t.Context(), XZ{}, Content{Kind: ContentFile}, []byte("first "))
 	if err != nil {
 		t.Fatal(err)
 	}
-	two, err := compress(XZ{}, Content{Kind: ContentFile}, []byte("second"))
+	two, err := compress(t.Context(), XZ{}, Content{Kind: ContentFile}, []byte("second"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	none, err := compress(XZ{}, Content{Kind: ContentFile}, []byte("# none\n"))
+	none, err := compress(t.Context(), XZ{}, Content{Kind: ContentFile}, []byte("# none\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	both := append(slices.Clone(one), two...)
 	m := updater.NewMember("a", 0o644, both)
-	var unusable *updater.UnusableError
-	if err := updater.Accepted(m, updater.FormatXZ); !errors.As(err, &unusable) || !errors.Is(err, xz.ErrRefused) {
+	var unusable *updater.UpdateError
+	if err := m.Usable(updater.Instruction{}, updater.FormatXZ); !errors.As(err, &unusable) || !errors.Is(err, xz.ErrRefused) {
 		t.Fatalf("got %v, want it refused", err)
 	}
 	to := updatetest.Write(t, &mar.Archive{Product: updatetest.TestProduct, Entries: []mar.Entry{
@@ -220,7 +220,7 @@ func TestTrap16SecondStreamIsNotTakenOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := updatetest.Write(t, a)
-	if err := updater.Accepted(updater.MemberOf(got.Lookup("a")), updater.FormatXZ); err != nil {
+	if err := updater.MemberOf(got.Lookup("a")).Usable(updater.Instruction{}, updater.FormatXZ); err != nil {
 		t.Error(err)
 	}
 	if data := updatetest.Content(t, got, "a"); string(data) != "first second" {

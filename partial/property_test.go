@@ -499,6 +499,8 @@ type cancellingDiffer struct{ cancel func() }
 
 func (cancellingDiffer) ID() string { return "cancelling" }
 
+func (cancellingDiffer) Format() string { return updater.PatchMBDIFF10 }
+
 func (d cancellingDiffer) Diff(ctx context.Context, _ io.Writer, _, _ []byte) error {
 	d.cancel()
 	<-ctx.Done()

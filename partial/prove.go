@@ -241,12 +241,12 @@ func (p *prover) prove(ctx context.Context) (*Proof, error) {
 	}
 	for _, v := range versions {
 		m := p.entries[v.Name()]
-		if err := usable(m, p.client, updater.Instruction{Path: m.Name}); err != nil {
+		if err := m.Usable(updater.Instruction{}, p.client.Members.Value...); err != nil {
 			return nil, err
 		}
 		text, err := m.Content(ctx, updater.Limits{Member: updater.ManifestLimit, Ratio: p.lim.Ratio})
 		if err != nil {
-			return nil, updater.UnpackError(m, updater.Instruction{}, err)
+			return nil, updater.ItemError(m, updater.Instruction{}, err)
 		}
 		man, err := updater.ParseManifest(text)
 		if err != nil {
@@ -481,7 +481,8 @@ func (p *prover) run(ctx context.Context, todo []comparison, needed map[string]u
 	type key struct{ blob, to string }
 	same := make(map[key][]comparison)
 	var keys []key
-	read := make(map[string]bool) // items that a comparison unpacks
+	read := make(map[string]bool)   // items that a comparison unpacks
+	theirs := make(map[string]bool) // items that are TO's own bytes
 	for _, c := range todo {
 		k := key{c.blob.String(), c.to.Name}
 		if same[k] == nil {
@@ -496,11 +497,12 @@ func (p *prover) run(ctx context.Context, todo []comparison, needed map[string]u
 			return err
 		}
 		if equal {
+			theirs[c.blob.Item] = true
 			continue // an item still has to be unpacked, once, below
 		}
 		size, err := c.to.ContentSize(p.lim)
 		if err != nil {
-			return err
+			return &InputError{"TO", err}
 		}
 		memory := min(16*size, 64<<20) + 1<<20 // two decoders
 		for b := c.blob; b != nil; b = b.Base {
@@ -528,13 +530,19 @@ func (p *prover) run(ctx context.Context, todo []comparison, needed map[string]u
 		if p.sound[name] {
 			continue
 		}
-		if err := usable(m, p.client, ins); err != nil {
+		if err := m.Usable(ins, p.client.Members.Value...); err != nil {
 			return err
 		}
 		if read[name] {
 			continue
 		}
-		addJob(8<<20, m.Size, name, func(ctx context.Context) error { return p.unpack(ctx, m, ins) })
+		addJob(8<<20, m.Size, name, func(ctx context.Context) error {
+			err := p.unpack(ctx, m, ins)
+			if theirs[name] && errors.Is(err, updater.ErrMember) {
+				return &InputError{"TO", errors.Unwrap(err)}
+			}
+			return err
+		})
 	}
 	steps.Start(total)
 	return runJobs(ctx, p.workers, p.memory, jobs)
@@ -563,17 +571,20 @@ func (p *prover) unpack(ctx context.Context, m *updater.Member, ins updater.Inst
 		_, err = io.Copy(io.Discard, stream.NewReader(ctx, r))
 	}
 	if err != nil && ctx.Err() == nil {
-		return updater.UnpackError(m, ins, err)
+		return updater.ItemError(m, ins, err)
 	}
 	return err
 }
 
-// blame turns the error of unpacking a member into the updater's, where it is one of the update's entries.
+// blame says whose fault it is that a member cannot be unpacked: the update's, or FROM's.
 func (p *prover) blame(m *updater.Member, needed map[string]updater.Instruction, err error) error {
-	if ins, ok := needed[m.Name]; ok && p.entries[m.Name] == m {
-		return updater.UnpackError(m, ins, err)
+	switch ins, ok := needed[m.Name]; {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	case ok && p.entries[m.Name] == m:
+		return updater.ItemError(m, ins, err)
 	}
-	return err
+	return &InputError{"FROM", err}
 }
 
 // compare works out a blob and holds it against a file of TO.
@@ -585,13 +596,13 @@ func (p *prover) compare(ctx context.Context, same []comparison, needed map[stri
 	}
 	want, err := c.to.Open(p.lim)
 	if err != nil {
-		return fmt.Errorf("TO: %w", err)
+		return &InputError{"TO", err}
 	}
 	defer want.Close()
 	first, wantSize, err := compareStream(ctx, got, want)
 	if err != nil {
 		if ctx.Err() == nil {
-			err = fmt.Errorf("TO: %w", err)
+			err = &InputError{"TO", err}
 		}
 		return err
 	}
@@ -665,9 +676,5 @@ func (p *prover) materialize(ctx context.Context, b *updater.Blob, needed map[st
 	if err != nil {
 		return nil, err
 	}
-	got, err := updater.PatchBytes(ctx, old, m, p.lim)
-	if err != nil {
-		return nil, updater.PatchError(needed[m.Name], m.Name, err)
-	}
-	return got, nil
+	return updater.ApplyPatch(ctx, old, m, needed[m.Name], p.lim)
 }

@@ -15,11 +15,18 @@ import (
 
 // A Differ makes patches in a format that the updater applies. Implementations must be safe for concurrent use.
 //
-// A Differ may also have a method PeakMemory(oldSize, newSize int64) int64, which says how many bytes one Diff holds
-// at most beyond the two files, until it writes its first byte; Build then bounds what runs at one time by it.
+// A Differ may also have the methods
+//
+//	PeakMemory(oldSize, newSize int64) int64
+//	DiffProgress(ctx context.Context, patch io.Writer, old, new []byte, progress func(done, total int64)) error
+//
+// The first says how many bytes one Diff holds at most beyond the two files, until it writes its first byte; Build then
+// bounds what runs at one time by it. The second is Diff, and tells progress how far it is, from one goroutine at a time.
 type Differ interface {
 	// ID names the program, its version and every setting that changes the bytes it writes.
 	ID() string
+	// Format names the format of its patches, one of [updater.PatchFormats].
+	Format() string
 	// Diff writes a patch that turns old into new. It must write the same bytes for the same files, must not
 	// keep or change either, must return ctx's error soon after it ends, and must return the error of patch's Write.
 	Diff(ctx context.Context, patch io.Writer, old, new []byte) error
@@ -28,6 +35,11 @@ type Differ interface {
 // A differ that knows how much memory it needs.
 type memoryDiffer interface {
 	PeakMemory(oldSize, newSize int64) int64
+}
+
+// A differ that says how far it is.
+type progressDiffer interface {
+	DiffProgress(ctx context.Context, patch io.Writer, old, new []byte, progress func(done, total int64)) error
 }
 
 // Rules say what to do about inputs that Mozilla's packaging scripts get wrong.
@@ -129,8 +141,13 @@ func (r Recipe) check() error {
 	switch {
 	case r.Rules != "" && r.Rules != RulesStrict && r.Rules != RulesScripts:
 		return fmt.Errorf("recipe: unknown rules %q", r.Rules)
-	case r.Compression.Format != "" && r.Compression.Format != updater.FormatXZ && r.Compression.Format != updater.FormatBzip2:
+	case r.Compression.Format != "" && !slices.Contains(updater.MemberFormats(), r.Compression.Format):
 		return fmt.Errorf("recipe: unknown member format %q", r.Compression.Format)
+	}
+	if r.Differ != nil {
+		if _, ok := updater.PatchFormatNamed(r.Differ.Format()); !ok {
+			return fmt.Errorf("recipe: %s makes patches of format %q, which no updater applies", r.Differ.ID(), r.Differ.Format())
+		}
 	}
 	switch r.Platform {
 	case "", PlatformLinux, PlatformWindows, PlatformMacOS:

@@ -71,7 +71,7 @@ type fixedSize struct {
 	size int
 }
 
-func (f fixedSize) NewWriter(w io.Writer, _ Content) (io.WriteCloser, error) {
+func (f fixedSize) NewWriter(_ context.Context, w io.Writer, _ Content) (io.WriteCloser, error) {
 	_, err := w.Write(make([]byte, f.size))
 	return nopWriter{}, err
 }
@@ -101,6 +101,8 @@ func TestTrap04EntriesStandInTheOrderOfTheManifest(t *testing.T) {
 type brokenDiffer struct{ breakIt func([]byte) []byte }
 
 func (brokenDiffer) ID() string { return "broken" }
+
+func (brokenDiffer) Format() string { return updater.PatchMBDIFF10 }
 
 func (d brokenDiffer) Diff(ctx context.Context, patch io.Writer, old, new []byte) error {
 	var b bytes.Buffer
@@ -265,6 +267,8 @@ type failingDiffer struct{ err error }
 
 func (failingDiffer) ID() string { return "failing" }
 
+func (failingDiffer) Format() string { return updater.PatchMBDIFF10 }
+
 func (d failingDiffer) Diff(_ context.Context, patch io.Writer, _, _ []byte) error {
 	if _, err := patch.Write([]byte("MBDIFF10")); err != nil {
 		return err
@@ -278,7 +282,7 @@ type failingCompressor struct {
 	late bool
 }
 
-func (f failingCompressor) NewWriter(io.Writer, Content) (io.WriteCloser, error) {
+func (f failingCompressor) NewWriter(_ context.Context, _ io.Writer, _ Content) (io.WriteCloser, error) {
 	if f.late {
 		return failingWriter{f.err}, nil
 	}
@@ -374,7 +378,7 @@ func TestBuildRefuses(t *testing.T) {
 			raw := func(s updatetest.Tree) *mar.Reader {
 				a := &mar.Archive{Product: &mar.Product{Channel: "c", Version: "1.0"}}
 				for _, n := range slices.Sorted(maps.Keys(s.With("precomplete", updatetest.File(pp)))) {
-					packed, err := compress(XZ{Level: LevelFast}, Content{Kind: ContentFile}, []byte(s[n][1:]))
+					packed, err := compress(t.Context(), XZ{Level: LevelFast}, Content{Kind: ContentFile}, []byte(s[n][1:]))
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -600,12 +604,16 @@ func TestVerifyFollowsThePhases(t *testing.T) {
 // A whole file is TO's own member, byte for byte, unless the updater cannot take it.
 func TestBuildTakesMembersOver(t *testing.T) {
 	t.Parallel()
-	from, to := releases(t, updatetest.Tree{"a": updatetest.File("1")}, updatetest.Tree{"a": updatetest.File("2"), "raw": updatetest.File("r"), "empty": updatetest.File("")})
+	from, to := releases(t, updatetest.Tree{"a": updatetest.File("1")}, updatetest.Tree{"a": updatetest.File("2"), "other": updatetest.File("r"), "empty": updatetest.File("")})
 	raw := to.Archive()
 	for i, e := range raw.Entries {
 		switch e.Name {
-		case "raw":
-			raw.Entries[i] = mar.BytesEntry("raw", 0o600, []byte("not compressed"))
+		case "other":
+			packed, err := compress(t.Context(), Bzip2{}, Content{}, []byte("in bzip2"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			raw.Entries[i] = mar.BytesEntry("other", 0o600, packed)
 		case "empty":
 			raw.Entries[i] = mar.BytesEntry("empty", 0o644, nil)
 		}
@@ -616,14 +624,42 @@ func TestBuildTakesMembersOver(t *testing.T) {
 	if err != nil || !same {
 		t.Errorf("the member was made anew (%v)", err)
 	}
-	if data := updatetest.Content(t, got, "raw"); string(data) != "not compressed" || got.Lookup("raw").Mode != 0o644 {
-		t.Errorf("got %q with mode %o", data, got.Lookup("raw").Mode)
+	if data := updatetest.Content(t, got, "other"); string(data) != "in bzip2" || got.Lookup("other").Mode != 0o644 {
+		t.Errorf("got %q with mode %o", data, got.Lookup("other").Mode)
 	}
 	if got.Lookup("empty").Size == 0 {
 		t.Error("the entry without bytes was taken over")
 	}
-	if !has(rep.Findings, KindMember, Repaired, "raw") || !has(rep.Findings, KindEmptyMember, Repaired, "empty") || !has(rep.Findings, KindModeBits, Note, "raw") {
+	if !has(rep.Findings, KindMember, Repaired, "other") || !has(rep.Findings, KindEmptyMember, Repaired, "empty") || !has(rep.Findings, KindModeBits, Note, "other") {
 		t.Errorf("got findings %v", rep.Findings)
+	}
+}
+
+// What TO holds and nobody can read is TO's fault, in files that FROM has and in new ones: damage, and formats that no
+// updater knows.
+func TestBuildBlamesTO(t *testing.T) {
+	t.Parallel()
+	good := updatetest.Compress(t, []byte(noisy(1000)))
+	damaged := slices.Clone(good)
+	damaged[len(damaged)/2] ^= 1
+	for name, data := range map[string][]byte{
+		"damaged": damaged, "cut off": good[:len(good)/2], "raw": []byte("not compressed"),
+		".lzma": []byte("\x5D\x00\x00\x80\x00\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x00"), "gzip": []byte("\x1F\x8B\x08\x00\x00\x00\x00\x00"),
+	} {
+		for _, file := range []string{"old", "new"} {
+			from, to := releases(t, updatetest.Tree{"old": updatetest.File(noisy(1001))}, updatetest.Tree{"old": updatetest.File(noisy(1001)), "new": updatetest.File("1")})
+			a := to.Archive()
+			for i, e := range a.Entries {
+				if e.Name == file {
+					a.Entries[i] = mar.BytesEntry(file, 0o644, data)
+				}
+			}
+			_, _, err := Build(t.Context(), from, updatetest.Write(t, a), fastRecipe(RulesStrict), nil)
+			var ie *InputError
+			if !errors.As(err, &ie) || ie.Input != "TO" || !strings.Contains(err.Error(), file) {
+				t.Errorf("%s, %s: got %v, want TO's error with the file's name", name, file, err)
+			}
+		}
 	}
 }
 
@@ -634,7 +670,7 @@ func TestBuildBzip2(t *testing.T) {
 	old, to := releases(t, updatetest.Tree{"f": updatetest.File(long), "g": updatetest.File("1")}, updatetest.Tree{"f": updatetest.File(long + "x"), "g": updatetest.File("2")})
 	from := old.Archive()
 	for i, e := range from.Entries {
-		packed, err := compress(Bzip2{}, Content{}, updatetest.Content(t, old, e.Name))
+		packed, err := compress(t.Context(), Bzip2{}, Content{}, updatetest.Content(t, old, e.Name))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -646,7 +682,7 @@ func TestBuildBzip2(t *testing.T) {
 		t.Errorf("got verified=%v and\n%s", rep.Verified, text)
 	}
 	for _, f := range got.Files() {
-		if err := updater.Accepted(updater.MemberOf(f), updater.FormatBzip2); err != nil {
+		if err := updater.MemberOf(f).Usable(updater.Instruction{}, updater.FormatBzip2); err != nil {
 			t.Errorf("%s: %v", f.Name, err)
 		}
 	}
@@ -668,7 +704,6 @@ func TestBuildNeedsCompletes(t *testing.T) {
 	}
 }
 
-// A small archive that unpacks to gigabytes costs neither their time nor their memory.
 func TestVerifyNamesZucchini(t *testing.T) {
 	t.Parallel()
 	complete := updatetest.Open(t, "testdata", "updater", "complete.mar")
@@ -678,13 +713,14 @@ func TestVerifyNamesZucchini(t *testing.T) {
 	}
 }
 
+// A small archive that unpacks to gigabytes costs neither their time nor their memory.
 func TestBombs(t *testing.T) {
 	if testkit.Race {
 		t.Skip("unpacks 64 MiB again and again, which takes a minute with the race detector")
 	}
 	t.Parallel()
 	var packed bytes.Buffer
-	w, err := (XZ{Level: Level6}).NewWriter(&packed, Content{Kind: ContentPatch, Size: -1})
+	w, err := (XZ{Level: Level6}).NewWriter(t.Context(), &packed, Content{Kind: ContentPatch, Size: -1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -79,7 +79,7 @@ func BenchmarkThreshold(b *testing.B) {
 		old := source(r, size)
 		var members [2]*updater.Member
 		for i, content := range [][]byte{old, updatetest.Edited(r, old)} {
-			packed, err := compress(XZ{Level: Level6}, Content{Kind: ContentFile}, content)
+			packed, err := compress(b.Context(), XZ{Level: Level6}, Content{Kind: ContentFile}, content)
 			if err != nil {
 				b.Fatal(err)
 			}

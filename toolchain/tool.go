@@ -2,6 +2,7 @@ package toolchain
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -16,9 +17,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/senbonzakura/senbonzakura/bsdiff"
-	"github.com/senbonzakura/senbonzakura/internal/xz"
+	"github.com/senbonzakura/senbonzakura/internal/member"
+	"github.com/senbonzakura/senbonzakura/internal/stream"
 	"github.com/senbonzakura/senbonzakura/partial"
+	"github.com/senbonzakura/senbonzakura/partial/updater"
 )
 
 // Errors of external tools. Test with errors.Is.
@@ -205,13 +207,26 @@ func (t *tail) Write(p []byte) (int, error) {
 
 func (t *tail) String() string { return strings.Join(strings.Fields(string(t.b)), " ") }
 
-// Differ is an external program that makes MBDIFF10 patches, called as mbsdiff is: PROGRAM OLD NEW PATCH. It is a
+// Differ is an external program that makes patches, called as mbsdiff is: PROGRAM OLD NEW PATCH. It is a
 // partial.Differ. Every patch is applied and compared with the new file before it is handed on. Safe for concurrent
 // use.
-type Differ struct{ Tool Tool }
+type Differ struct {
+	Tool Tool
+	// Patches names the format of the patches, one of updater.PatchFormats; "" means updater.PatchMBDIFF10.
+	Patches string
+}
 
-// ID names the program and its digest.
-func (d Differ) ID() string { return "external:" + d.Tool.ID() }
+// ID names the program, its digest, and the format of its patches where that is not MBDIFF10.
+func (d Differ) ID() string {
+	id := "external:" + d.Tool.ID()
+	if d.Patches != "" && d.Patches != updater.PatchMBDIFF10 {
+		id += "/" + d.Patches
+	}
+	return id
+}
+
+// Format names the format of the patches.
+func (d Differ) Format() string { return cmp.Or(d.Patches, updater.PatchMBDIFF10) }
 
 // Diff runs the program on old and new in a private directory and writes the patch. It returns [ErrTool] when the
 // program fails, takes too long or makes a patch that does not turn old into new, and [ErrDigest] when it is not
@@ -250,12 +265,16 @@ func (d Differ) Diff(ctx context.Context, patch io.Writer, old, new []byte) erro
 	if info.Size() > d.Tool.maxOutput() {
 		return fmt.Errorf("%w: %s made a patch of %d bytes, more than %d", ErrTool, d.Tool.Name, info.Size(), d.Tool.maxOutput())
 	}
-	check := &comparer{want: new}
-	if _, err := bsdiff.Patch(ctx, check, bytes.NewReader(old), int64(len(old)), f, nil); err != nil {
+	format, ok := updater.PatchFormatNamed(d.Format())
+	if !ok {
+		return fmt.Errorf("%w: %s makes patches of format %q, which no updater applies", ErrTool, d.Tool.Name, d.Format())
+	}
+	got, err := updater.PatchBytes(ctx, format, old, f, updater.PatchOptions{Limit: int64(len(new))})
+	if err != nil {
 		return fmt.Errorf("%w: %s made a patch that does not apply: %w", ErrTool, d.Tool.Name, err)
 	}
-	if check.off != len(new) {
-		return fmt.Errorf("%w: %s made a patch whose result ends at byte %d of %d", ErrTool, d.Tool.Name, check.off, len(new))
+	if at := mismatch(got, new); at >= 0 {
+		return fmt.Errorf("%w: %s made a patch whose result differs from the new file at offset %d", ErrTool, d.Tool.Name, at)
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return err
@@ -264,23 +283,16 @@ func (d Differ) Diff(ctx context.Context, patch io.Writer, old, new []byte) erro
 	return err
 }
 
-// comparer is a writer that fails at the first byte that is not the wanted one.
-type comparer struct {
-	want []byte
-	off  int
-}
-
-func (c *comparer) Write(p []byte) (int, error) {
-	rest := c.want[c.off:]
-	if len(p) > len(rest) || !bytes.Equal(p, rest[:len(p)]) {
-		n := 0
-		for n < len(p) && n < len(rest) && p[n] == rest[n] {
-			n++
-		}
-		return n, fmt.Errorf("result differs from the new file at offset %d", c.off+n)
+// mismatch returns the offset of the first byte in which two files differ, also where one ends, or -1.
+func mismatch(a, b []byte) int {
+	if bytes.Equal(a, b) {
+		return -1
 	}
-	c.off += len(p)
-	return len(p), nil
+	n := 0
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	return n
 }
 
 // Compressor is an external program that compresses members, called as "xz -c FILE" is: the path of the input as
@@ -309,7 +321,9 @@ func (c Compressor) ID() string {
 
 // NewWriter returns a writer that collects what is written and runs the program in Close. Close returns [ErrTool] when
 // the program fails or makes something that does not decompress to what was written.
-func (c Compressor) NewWriter(w io.Writer, content partial.Content) (io.WriteCloser, error) {
+//
+// The program is ended when ctx ends.
+func (c Compressor) NewWriter(ctx context.Context, w io.Writer, content partial.Content) (io.WriteCloser, error) {
 	dir, err := os.MkdirTemp("", "senbonzakura-tool-")
 	if err != nil {
 		return nil, err
@@ -330,10 +344,11 @@ func (c Compressor) NewWriter(w io.Writer, content partial.Content) (io.WriteClo
 	if len(args) == 0 {
 		args = []string{"{in}"}
 	}
-	return &toolWriter{tool: c.Tool, args: args, dir: dir, in: f, out: w, sum: sha256.New()}, nil
+	return &toolWriter{ctx: ctx, tool: c.Tool, args: args, dir: dir, in: f, out: w, sum: sha256.New()}, nil
 }
 
 type toolWriter struct {
+	ctx  context.Context //nolint:containedctx // lives as long as one member is compressed
 	tool Tool
 	args []string
 	dir  string
@@ -344,6 +359,9 @@ type toolWriter struct {
 }
 
 func (t *toolWriter) Write(p []byte) (int, error) {
+	if err := t.ctx.Err(); err != nil {
+		return 0, err
+	}
 	n, err := t.in.Write(p)
 	t.sum.Write(p[:n])
 	t.size += int64(n)
@@ -355,6 +373,9 @@ func (t *toolWriter) Close() error {
 	if err := t.in.Close(); err != nil {
 		return err
 	}
+	if err := t.ctx.Err(); err != nil {
+		return err
+	}
 	out, err := os.Create(filepath.Join(t.dir, "out"))
 	if err != nil {
 		return err
@@ -362,7 +383,7 @@ func (t *toolWriter) Close() error {
 	defer out.Close()
 	limited := &limitedWriter{w: out, left: t.tool.maxOutput()}
 	args := expand(t.args, map[string]string{"in": t.in.Name()})
-	if err := t.tool.run(context.Background(), t.dir, args, limited); err != nil {
+	if err := t.tool.run(t.ctx, t.dir, args, limited); err != nil {
 		return err
 	}
 	if err := t.check(out); err != nil {
@@ -377,30 +398,17 @@ func (t *toolWriter) Close() error {
 
 // check decompresses what the program made and compares it with what went in.
 func (t *toolWriter) check(out *os.File) error {
-	if _, err := out.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
-	limits := &xz.Limits{Output: t.size, Ratio: -1}
-	head := make([]byte, 6)
-	n, err := out.ReadAt(head, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return err
-	}
-	var r io.ReadCloser
-	switch xz.Sniff(head[:n]) {
-	case xz.FormatXZ:
-		r, err = xz.NewReader(out, limits)
-	case xz.FormatBzip2:
-		r = xz.NewBzip2Reader(out, limits)
-	default:
-		return errors.New("result is neither xz nor bzip2")
-	}
+	info, err := out.Stat()
 	if err != nil {
 		return err
 	}
+	r, err := member.Open(out, info.Size(), member.Limits{Output: max(t.size, 1), Ratio: -1})
+	if err != nil {
+		return fmt.Errorf("result: %w", err)
+	}
 	defer r.Close()
 	sum := sha256.New()
-	size, err := io.Copy(sum, r)
+	size, err := stream.Copy(t.ctx, sum, r)
 	if err != nil {
 		return fmt.Errorf("result does not decompress: %w", err)
 	}

@@ -80,7 +80,7 @@ func TestExternalDiffer(t *testing.T) {
 	old, changed := bytes.Repeat([]byte("some old text "), 100), bytes.Repeat([]byte("some new text "), 100)
 	for _, mode := range []string{"tool-good", "tool-environment"} {
 		var patch bytes.Buffer
-		if err := (Differ{testTool(t, mode)}).Diff(t.Context(), &patch, old, changed); err != nil {
+		if err := (Differ{Tool: testTool(t, mode)}).Diff(t.Context(), &patch, old, changed); err != nil {
 			t.Fatalf("%s: %v", mode, err)
 		}
 		got, err := bsdiff.PatchBytes(t.Context(), nil, old, &patch, nil)
@@ -97,13 +97,37 @@ func TestExternalDiffer(t *testing.T) {
 			tool.Timeout = 200 * time.Millisecond
 		}
 		var patch bytes.Buffer
-		err := (Differ{tool}).Diff(t.Context(), &patch, old, changed)
+		err := (Differ{Tool: tool}).Diff(t.Context(), &patch, old, changed)
 		if !errors.Is(err, ErrTool) || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: got %v, want ErrTool that says %q", mode, err, says)
 		}
 		if patch.Len() > 0 {
 			t.Errorf("%s: %d bytes of a bad patch were handed on", mode, patch.Len())
 		}
+	}
+}
+
+// A program that compresses is ended with the context, long before its own time is over.
+func TestExternalCompressorIsEnded(t *testing.T) {
+	tool := testTool(t, "tool-hang")
+	ctx, cancel := context.WithCancel(t.Context())
+	w, err := Compressor{Tool: tool}.NewWriter(ctx, io.Discard, partial.Content{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(100*time.Millisecond, cancel)
+	start := time.Now()
+	if err := w.Close(); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want context.Canceled", err)
+	}
+	if took := time.Since(start); took > 20*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	if _, err := os.Stat(w.(*toolWriter).dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the program's directory is left: %v", err)
 	}
 }
 
@@ -125,7 +149,7 @@ func TestToolIsPinned(t *testing.T) {
 	if err := tool.Check(); !errors.Is(err, ErrDigest) {
 		t.Errorf("Check of a changed program: %v, want ErrDigest", err)
 	}
-	if err := (Differ{tool}).Diff(t.Context(), io.Discard, nil, nil); !errors.Is(err, ErrDigest) {
+	if err := (Differ{Tool: tool}).Diff(t.Context(), io.Discard, nil, nil); !errors.Is(err, ErrDigest) {
 		t.Errorf("Diff with a changed program: %v, want ErrDigest", err)
 	}
 	other := tool
@@ -150,7 +174,7 @@ func TestExternalCompressor(t *testing.T) {
 	data := bytes.Repeat([]byte("to be compressed "), 1000)
 	good := Compressor{Tool: tool}
 	var out bytes.Buffer
-	w, err := good.NewWriter(&out, partial.Content{Kind: partial.ContentFile, Size: int64(len(data)), Arch: "x86_64"})
+	w, err := good.NewWriter(t.Context(), &out, partial.Content{Kind: partial.ContentFile, Size: int64(len(data)), Arch: "x86_64"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +190,7 @@ func TestExternalCompressor(t *testing.T) {
 	// A program that makes something else is found out.
 	tool.Args = []string{"-c", "{in}.nosuch"}
 	bad := Compressor{Tool: tool}
-	if w, err = bad.NewWriter(io.Discard, partial.Content{}); err != nil {
+	if w, err = bad.NewWriter(t.Context(), io.Discard, partial.Content{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Close(); !errors.Is(err, ErrTool) {
@@ -207,7 +231,7 @@ func TestFetcher(t *testing.T) {
 	if err != nil {
 		t.Fatalf("from the cache: %v", err)
 	}
-	err = (Differ{tool}).Diff(t.Context(), io.Discard, []byte("a"), []byte("b"))
+	err = (Differ{Tool: tool}).Diff(t.Context(), io.Discard, []byte("a"), []byte("b"))
 	if !errors.Is(err, ErrTool) || !strings.Contains(err.Error(), "nosuch") {
 		t.Errorf("got %v, want the program's own complaint", err)
 	}

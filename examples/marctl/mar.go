@@ -104,7 +104,7 @@ func (a *app) listCommand() *cobra.Command {
 				if err != nil {
 					return named(args[0], err)
 				}
-				info.Entries = append(info.Entries, entryInfo{f.Name, f.Size, fmt.Sprintf("%04o", uint32(f.Mode)), f.Offset, format.String()})
+				info.Entries = append(info.Entries, entryInfo{f.Name, f.Size, fmt.Sprintf("%04o", uint32(f.Mode)), f.Offset, format})
 			}
 			return a.print(info, func(w *printer) {
 				info.head(w)

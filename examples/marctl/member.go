@@ -4,34 +4,28 @@ import (
 	"errors"
 	"io"
 
-	"github.com/senbonzakura/senbonzakura/internal/xz"
+	"github.com/senbonzakura/senbonzakura/internal/member"
 	"github.com/senbonzakura/senbonzakura/mar"
+	"github.com/senbonzakura/senbonzakura/partial/updater"
 )
 
 // maxMember bounds what one entry may become when it is unpacked, in bytes.
 const maxMember = 4 << 30
 
-// memberFormat tells how an entry is compressed, by its first bytes.
-func memberFormat(f *mar.File) (xz.Format, error) {
-	head := make([]byte, 6)
-	n, err := f.Section().ReadAt(head, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return xz.FormatRaw, err
+// memberFormat names how an entry is compressed: raw where it is not.
+func memberFormat(f *mar.File) (string, error) {
+	format, err := updater.MemberOf(f).Format()
+	if err == nil && format == "" {
+		return "raw", nil
 	}
-	return xz.Sniff(head[:n]), nil
+	return string(format), err
 }
 
-// openMember reads an entry decompressed.
+// openMember reads an entry decompressed, or as it is where it is not compressed.
 func openMember(f *mar.File) (io.ReadCloser, error) {
-	format, err := memberFormat(f)
-	if err != nil {
-		return nil, err
+	r, err := updater.MemberOf(f).Open(updater.Limits{Member: maxMember})
+	if errors.Is(err, member.ErrUnknown) {
+		return f.Open()
 	}
-	switch format {
-	case xz.FormatXZ:
-		return xz.NewReader(f.Section(), &xz.Limits{Output: maxMember})
-	case xz.FormatBzip2:
-		return xz.NewBzip2Reader(f.Section(), &xz.Limits{Output: maxMember}), nil
-	}
-	return f.Open()
+	return r, err
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,7 +12,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/senbonzakura/senbonzakura/bsdiff"
+	"github.com/senbonzakura/senbonzakura/internal/member"
 	"github.com/senbonzakura/senbonzakura/internal/xz"
+	"github.com/senbonzakura/senbonzakura/partial/updater"
 )
 
 func (a *app) patchCommands() []*cobra.Command {
@@ -139,16 +142,16 @@ func openPatch(name string) (io.ReadCloser, error) {
 		f.Close()
 		return nil, fmt.Errorf("%s: a MAR file, not a patch: marctl extract --raw takes out what is in it", name)
 	}
-	var in io.ReadCloser
-	switch xz.Sniff(head[:n]) {
-	case xz.FormatXZ:
-		in, err = xz.NewReader(f, &xz.Limits{Output: 3 * maxPatchInput})
-	case xz.FormatBzip2:
-		in = xz.NewBzip2Reader(f, &xz.Limits{Output: 3 * maxPatchInput})
-	default:
-		return f, nil
-	}
+	info, err := f.Stat()
 	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	in, err := member.Open(f, info.Size(), member.Limits{Output: 3 * maxPatchInput})
+	switch {
+	case errors.Is(err, member.ErrUnknown):
+		return f, nil
+	case err != nil:
 		f.Close()
 		return nil, named(name, err)
 	}
@@ -201,9 +204,9 @@ takes although it is wrong: results that are shorter or longer than the patch de
 			}
 			var n int64
 			err = a.writeFile(cmd.Context(), args[2], func(w io.Writer) (err error) {
-				n, err = a.apply(cmd.Context(), w, old, info.Size(), patch, &bsdiff.PatchOptions{Lenient: lenient})
+				n, err = applyPatch(cmd.Context(), w, old, info.Size(), patch, lenient)
 				if err != nil {
-					return withUpdaterCode(named(args[1], err))
+					return named(args[1], err)
 				}
 				return nil
 			})
@@ -217,17 +220,62 @@ takes although it is wrong: results that are shorter or longer than the patch de
 	return cmd
 }
 
-// apply applies a patch. Files of a usual size are patched in memory, which is the fastest way.
-func (a *app) apply(ctx context.Context, w io.Writer, old *os.File, oldSize int64, patch io.Reader, opts *bsdiff.PatchOptions) (int64, error) {
-	return bsdiff.Patch(ctx, w, old, oldSize, patch, opts)
+// readPatch returns a patch from its start on, and its format: nil for those of package bsdiff, of which the updater applies
+// one, and for what is none, of which that package says so.
+func readPatch(in io.Reader) (updater.PatchFormat, io.Reader, error) {
+	head := make([]byte, updater.PatchHeadSize)
+	var n int
+	var err error
+	if f, ok := in.(*os.File); ok { // left where it is: seeking in it saves memory
+		n, err = f.ReadAt(head, 0)
+	} else {
+		n, err = io.ReadFull(in, head)
+		in = io.MultiReader(bytes.NewReader(head[:n]), in)
+	}
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, nil, err
+	}
+	f, err := updater.SniffPatch(head[:n])
+	if err != nil || f.Name() == updater.PatchMBDIFF10 {
+		return nil, in, nil
+	}
+	return f, in, nil
+}
+
+// applyPatch applies a patch of any format.
+func applyPatch(ctx context.Context, w io.Writer, old io.ReaderAt, oldSize int64, patch io.Reader, lenient bool) (int64, error) {
+	format, patch, err := readPatch(patch)
+	if err != nil {
+		return 0, err
+	}
+	if format == nil {
+		n, err := bsdiff.Patch(ctx, w, old, oldSize, patch, &bsdiff.PatchOptions{Lenient: lenient})
+		return n, withUpdaterCode(err, updater.Code(bsdiff.UpdaterCode(err)))
+	}
+	if oldSize > maxPatchInput {
+		return 0, fmt.Errorf("the old file has %d bytes, patches end at 2 GiB", oldSize)
+	}
+	data, err := io.ReadAll(io.NewSectionReader(old, 0, oldSize))
+	if err != nil {
+		return 0, err
+	}
+	got, err := updater.PatchBytes(ctx, format, data, patch, updater.PatchOptions{Lenient: lenient})
+	if err != nil {
+		return 0, withUpdaterCode(err, format.Code(err))
+	}
+	n, err := w.Write(got)
+	return int64(n), err
 }
 
 // withUpdaterCode adds the number that Mozilla's updater would report for the same failure.
-func withUpdaterCode(err error) error {
-	if code := bsdiff.UpdaterCode(err); code != 0 {
-		return fmt.Errorf("%w (the updater fails with error %d)", err, code)
+func withUpdaterCode(err error, code updater.Code) error {
+	switch {
+	case err == nil || code == 0:
+		return err
+	case code == updater.CodeCrash:
+		return fmt.Errorf("%w (the updater crashes)", err)
 	}
-	return err
+	return fmt.Errorf("%w (the updater fails with error %d)", err, code)
 }
 
 func (a *app) inspectCommand() *cobra.Command {
@@ -243,9 +291,16 @@ func (a *app) inspectCommand() *cobra.Command {
 				return err
 			}
 			defer patch.Close()
-			info, err := bsdiff.Inspect(cmd.Context(), patch, nil)
+			format, in, err := readPatch(patch)
 			if err != nil {
-				return withUpdaterCode(named(args[0], err))
+				return named(args[0], err)
+			}
+			if format != nil {
+				return a.inspectOther(cmd.Context(), args[0], format, in)
+			}
+			info, err := bsdiff.Inspect(cmd.Context(), in, nil)
+			if err != nil {
+				return withUpdaterCode(named(args[0], err), updater.Code(bsdiff.UpdaterCode(err)))
 			}
 			return a.print(info, func(w *printer) {
 				share := func(n, of int64) float64 { return 100 * float64(n) / float64(max(of, 1)) }
@@ -262,6 +317,22 @@ func (a *app) inspectCommand() *cobra.Command {
 			})
 		},
 	}
+}
+
+// inspectOther describes a patch in the words of its format.
+func (a *app) inspectOther(ctx context.Context, name string, format updater.PatchFormat, in io.Reader) error {
+	info, err := format.Inspect(ctx, in)
+	if err != nil {
+		return withUpdaterCode(named(name, err), format.Code(err))
+	}
+	return a.print(info.Detail, func(w *printer) {
+		w.printf("%s: %s, %d → %d bytes\n", name, info.Format, info.OldSize, info.NewSize)
+		w.table(func(row func(...any)) {
+			for _, p := range info.Parts {
+				row(p.Name, p.Bytes, p.Text)
+			}
+		})
+	})
 }
 
 func (a *app) xzCommand() *cobra.Command {

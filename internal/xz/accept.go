@@ -40,7 +40,7 @@ func UpdaterAccepts(r io.Reader) error {
 		return nil
 	case err != nil && !errors.Is(err, io.EOF):
 		return broken(end, "rest", err)
-	case Sniff(head) == FormatXZ:
+	case Sniff(head):
 		return failure(end, ErrRefused, "a second stream follows, which it would silently leave out")
 	default:
 		return failure(end, ErrRefused, "bytes follow behind the stream, which it would silently leave out")

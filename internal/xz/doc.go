@@ -1,4 +1,4 @@
-// Package xz reads and writes the xz container as update archives use it, and bzip2 for the oldest of them.
+// Package xz reads and writes the xz container as update archives use it.
 //
 // A stream is
 //

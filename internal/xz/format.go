@@ -81,31 +81,8 @@ func (c Check) sum(h hash.Hash) []byte {
 	return h.Sum(nil)
 }
 
-// Format is what a member of an archive is compressed with.
-type Format uint8
-
-// The formats members have; FormatRaw is everything else.
-const (
-	FormatRaw Format = iota
-	FormatXZ
-	FormatBzip2
-)
-
-// String returns "raw", "xz" or "bzip2".
-func (f Format) String() string {
-	return [...]string{FormatRaw: "raw", FormatXZ: "xz", FormatBzip2: "bzip2"}[f%3]
-}
-
-// Sniff names the format by a member's first bytes; six are enough.
-func Sniff(head []byte) Format {
-	switch {
-	case bytes.HasPrefix(head, []byte(headerMagic)):
-		return FormatXZ
-	case bytes.HasPrefix(head, []byte("BZh")):
-		return FormatBzip2
-	}
-	return FormatRaw
-}
+// Sniff reports whether a file that begins with head is in this format; six bytes are enough.
+func Sniff(head []byte) bool { return bytes.HasPrefix(head, []byte(headerMagic)) }
 
 // parseHeader reads a stream header.
 func parseHeader(b []byte, offset int64) (Check, error) {

@@ -92,7 +92,7 @@ func (z *Reader) Read(p []byte) (int, error) {
 			z.err = z.structure()
 			continue
 		}
-		if left := z.lim.output - z.out; left < int64(len(p)) {
+		if left := z.lim.Output - z.out; left < int64(len(p)) {
 			p = p[:left+1] // one more, to see the excess
 		}
 		n, err := z.block.plain.Read(p)
@@ -102,7 +102,7 @@ func (z *Reader) Read(p []byte) (int, error) {
 		case err != nil && err != io.EOF:
 			z.err = broken(z.block.start, "block", err)
 		default:
-			if what := z.lim.tooMuch(z.in.off, z.out); what != "" {
+			if what := z.lim.TooMuch(z.in.off, z.out); what != "" {
 				z.err = failure(z.block.start, ErrLimit, "%s", what)
 				return 0, z.err
 			}
@@ -153,7 +153,7 @@ func (z *Reader) structure() error {
 			return failure(start, ErrLimit, "a dictionary of %d bytes, %d are allowed", h.dict, z.lim.dict)
 		}
 		if h.plain > 0 {
-			if h.plain > z.lim.output-z.out {
+			if h.plain > z.lim.Output-z.out {
 				return failure(start, ErrLimit, "the block header promises %d bytes, more output than allowed", h.plain)
 			}
 		}
@@ -372,7 +372,7 @@ func Decompress(dst, src []byte, lim *Limits) ([]byte, error) {
 		streams = append(streams, s)
 		end = s.start
 	}
-	if what := b.tooMuch(int64(len(src)), total); what != "" {
+	if what := b.TooMuch(int64(len(src)), total); what != "" {
 		return dst, failure(0, ErrLimit, "the index promises %d bytes, %s", total, what)
 	}
 	if total > maxInt-int64(len(dst)) {

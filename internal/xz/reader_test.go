@@ -342,7 +342,7 @@ func TestLimits(t *testing.T) {
 }
 
 // bomb is at least size bytes of zeros, compressed nearly as much as the format can: 1 to 5,600.
-func bomb(tb testing.TB, size int64) (packed []byte, plain int64) {
+func makeBomb(tb testing.TB, size int64) (packed []byte, plain int64) {
 	tb.Helper()
 	one := pack(tb, make([]byte, 4<<20), WriterOptions{Level: Best, DictSize: 1 << 16, Check: CheckNone})
 	first := one[24:] // behind the headers: a chunk of nearly 2 MiB
@@ -362,11 +362,11 @@ func bomb(tb testing.TB, size int64) (packed []byte, plain int64) {
 
 // Bombs stop before they cost anything: with Decompress at once, with a Reader in the middle and with little memory.
 func TestBombs(t *testing.T) {
-	one, size := bomb(t, 60<<20)
+	one, size := makeBomb(t, 60<<20)
 	if size/int64(len(one)) < 5000 {
 		t.Fatalf("the bomb has %d bytes for %d", len(one), size)
 	}
-	many, _ := bomb(t, 4<<30)
+	many, _ := makeBomb(t, 4<<30)
 	headless := many[:len(many)-28] // no index tells in advance
 	for _, c := range []struct {
 		name   string
@@ -390,7 +390,7 @@ func TestBombs(t *testing.T) {
 		n = allocated(func() {
 			var r *Reader
 			if r, err = NewReader(bytes.NewReader(c.packed), c.lim); err == nil {
-				r.lim.grace = 4 << 20 // so that less has to come out
+				r.lim.Grace = 4 << 20 // so that less has to come out
 				_, err = io.Copy(io.Discard, r)
 			}
 		})

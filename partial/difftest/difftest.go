@@ -240,7 +240,7 @@ func label(s string) string {
 // stored returns the size of a patch after compression.
 func stored(patch []byte) (int, error) {
 	var out bytes.Buffer
-	z, err := partial.XZ{}.NewWriter(&out, partial.Content{Kind: partial.ContentPatch, Size: int64(len(patch))})
+	z, err := partial.XZ{}.NewWriter(context.Background(), &out, partial.Content{Kind: partial.ContentPatch, Size: int64(len(patch))})
 	if err != nil {
 		return 0, err
 	}

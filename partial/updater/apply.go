@@ -1,6 +1,7 @@
 package updater
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -15,10 +16,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/senbonzakura/senbonzakura/bsdiff"
 	"github.com/senbonzakura/senbonzakura/internal/filelock"
 	"github.com/senbonzakura/senbonzakura/internal/stream"
-	"github.com/senbonzakura/senbonzakura/internal/xz"
 	"github.com/senbonzakura/senbonzakura/mar"
 )
 
@@ -166,18 +165,15 @@ func (a *applier) plan(ctx context.Context) (*Plan, error) {
 		}
 		m := MemberOf(f)
 		name = m.Name
-		format = FormatXZ
-		if kind, err := m.Format(); err != nil {
-			return nil, err
-		} else if kind == xz.FormatBzip2 {
-			format = FormatBzip2
-		}
-		if err := Usable(m, format, Instruction{Path: name}); err != nil {
-			return nil, err
-		}
 		var err error
+		if format, err = m.Format(); err != nil {
+			return nil, err
+		}
+		if err := m.Usable(Instruction{}, cmp.Or(format, FormatXZ)); err != nil {
+			return nil, err
+		}
 		if text, err = m.Content(ctx, Limits{Member: ManifestLimit, Ratio: a.lim.Ratio}); err != nil {
-			return nil, UnpackError(m, Instruction{}, err)
+			return nil, ItemError(m, Instruction{}, err)
 		}
 		break
 	}
@@ -209,7 +205,7 @@ func (a *applier) plan(ctx context.Context) (*Plan, error) {
 	}
 	slices.Sort(used)
 	for _, n := range used {
-		if err := Usable(MemberOf(a.mar.Lookup(n)), format, plan.Used[n]); err != nil {
+		if err := MemberOf(a.mar.Lookup(n)).Usable(plan.Used[n], format); err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 	}
@@ -351,9 +347,8 @@ func (a *applier) fill(ctx context.Context, name string, dst file, b *Blob, by I
 			_, err = stream.Copy(ctx, dst, r)
 		}
 		if err != nil && ctx.Err() == nil {
-			var xe *xz.Error
-			if errors.As(err, &xe) {
-				return 0, UnpackError(m, by, err)
+			if errors.Is(err, ErrMember) || errors.Is(err, ErrLimit) {
+				return 0, ItemError(m, by, err)
 			}
 			err = wrong(by, CodeWrite, err)
 		}
@@ -387,14 +382,11 @@ func (a *applier) fill(ctx context.Context, name string, dst file, b *Blob, by I
 	if b.Base.Item == "" {
 		keep = info.Mode() & (fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky)
 	}
-	err = withPatch(ctx, m, a.lim, func(patch io.Reader, opts *bsdiff.PatchOptions) error {
-		_, err := bsdiff.PatchTo(ctx, dst, old, info.Size(), patch, opts)
+	err = m.withPatch(ctx, by, a.lim, func(f PatchFormat, patch io.Reader, opts PatchOptions) error {
+		_, err := f.Apply(ctx, dst, old, info.Size(), patch, opts)
 		return err
 	})
-	if err != nil {
-		return 0, PatchError(by, m.Name, err)
-	}
-	return keep, nil
+	return keep, err
 }
 
 // commit puts everything into place. Until the journal has its second name, it is undone on any error.

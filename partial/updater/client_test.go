@@ -15,8 +15,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/senbonzakura/senbonzakura/internal/member"
 	"github.com/senbonzakura/senbonzakura/internal/testkit"
-	"github.com/senbonzakura/senbonzakura/internal/xz"
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/partial/internal/updatetest"
 	"github.com/senbonzakura/senbonzakura/partial/updater"
@@ -48,7 +48,7 @@ func complete(tb testing.TB, product *mar.Product, pack func(testing.TB, []byte)
 func bzip2(tb testing.TB, data []byte) []byte {
 	tb.Helper()
 	var buf bytes.Buffer
-	w, err := xz.NewBzip2Writer(&buf)
+	w, err := member.Bzip2{}.Writer("").NewWriter(tb.Context(), &buf, member.Content{})
 	if err == nil {
 		_, err = w.Write(data)
 	}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/senbonzakura/senbonzakura/internal/member"
 )
 
 // A Code is the number with which Gecko's updater reports a failure, as in "failed: 6" in its status file.
@@ -42,12 +44,14 @@ func (c Code) String() string {
 	return fmt.Sprintf("failed: %d", int(c))
 }
 
-// ErrPatchFormat matches, with errors.Is, the error for a patch whose format is known but not supported by this
-// package: Zucchini ("Zucc").
-var ErrPatchFormat = errors.New("patch format is not supported")
+// ErrPatchFormat matches, with errors.Is, the error for a patch that is in none of the formats of [PatchFormats].
+var ErrPatchFormat = errors.New("patch in no format that is known")
 
 // ErrLimit matches, with errors.Is, the error for a member or an archive that is larger than a limit.
-var ErrLimit = errors.New("over the limit")
+var ErrLimit = member.ErrLimit
+
+// ErrMember matches, with errors.Is, the error for a member that is damaged, or in no format that an updater reads.
+var ErrMember = member.ErrData
 
 // An UpdateError says what an updater would trip over when it applies an update: which instruction, why, and the
 // number that the updater itself would report.

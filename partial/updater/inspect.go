@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/senbonzakura/senbonzakura/internal/version"
-	"github.com/senbonzakura/senbonzakura/internal/xz"
 	"github.com/senbonzakura/senbonzakura/mar"
 )
 
@@ -115,15 +114,12 @@ func memberFormats(names []string, files map[string]*mar.File) ([]MemberFormat, 
 		if err != nil {
 			return nil, err
 		}
-		switch format {
-		case xz.FormatXZ:
-			count[FormatXZ]++
-		case xz.FormatBzip2:
-			count[FormatBzip2]++
+		if format != "" {
+			count[format]++
 		}
 	}
 	var list []MemberFormat
-	for _, f := range []MemberFormat{FormatXZ, FormatBzip2} {
+	for _, f := range MemberFormats() {
 		if count[f] > 0 {
 			list = append(list, f)
 		}

@@ -7,13 +7,16 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
+	"strings"
 
+	"github.com/senbonzakura/senbonzakura/internal/bomb"
+	"github.com/senbonzakura/senbonzakura/internal/member"
 	"github.com/senbonzakura/senbonzakura/internal/stream"
-	"github.com/senbonzakura/senbonzakura/internal/xz"
 	"github.com/senbonzakura/senbonzakura/mar"
 )
 
-// A MemberFormat is how the members of an update are compressed.
+// A MemberFormat is how the members of an update are compressed. "" stands for what no updater reads.
 type MemberFormat string
 
 // The formats that updaters have known.
@@ -21,6 +24,15 @@ const (
 	FormatXZ    MemberFormat = "xz"    // since Firefox 56
 	FormatBzip2 MemberFormat = "bzip2" // before
 )
+
+// MemberFormats returns the formats that this package reads.
+func MemberFormats() []MemberFormat {
+	var list []MemberFormat
+	for _, f := range member.Formats() {
+		list = append(list, MemberFormat(f.Name()))
+	}
+	return list
+}
 
 // DefaultMemberLimit is how many bytes a member may have after decompression where nothing else is said.
 const DefaultMemberLimit = 1 << 30
@@ -40,12 +52,12 @@ func (l Limits) WithDefaults() Limits {
 		l.Member = DefaultMemberLimit
 	}
 	if l.Ratio <= 0 {
-		l.Ratio = xz.DefaultRatio
+		l.Ratio = bomb.DefaultRatio
 	}
 	return l
 }
 
-func (l Limits) xz() *xz.Limits { return &xz.Limits{Output: l.Member, Ratio: l.Ratio} }
+func (l Limits) member() member.Limits { return member.Limits{Output: l.Member, Ratio: l.Ratio} }
 
 // ManifestLimit bounds a decompressed manifest: tens of thousands of lines.
 const ManifestLimit = 16 << 20
@@ -100,34 +112,41 @@ func (m *Member) raw() ([]byte, error) {
 	return buf, nil
 }
 
-// Format says how the member is compressed.
-func (m *Member) Format() (xz.Format, error) {
-	head := make([]byte, min(m.Size, 16))
-	if _, err := m.Section().ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
-		return 0, fmt.Errorf("read %q: %w", m.Name, err)
+// Format says how the member is compressed: "" where it is in no format that an updater reads. The error is that of reading.
+func (m *Member) Format() (MemberFormat, error) {
+	f, err := m.sniff()
+	switch {
+	case err == nil:
+		return MemberFormat(f.Name()), nil
+	case errors.Is(err, member.ErrUnknown):
+		return "", nil
 	}
-	return xz.Sniff(head), nil
+	return "", err
 }
 
-// Open decompresses as a stream. Errors name the member; over a limit they match [ErrLimit].
-func (m *Member) Open(lim Limits) (io.ReadCloser, error) { return m.stream(lim.xz()) }
+func (m *Member) sniff() (member.Format, error) {
+	f, err := member.Of(m.Section(), m.Size)
+	if err != nil && !errors.Is(err, member.ErrUnknown) {
+		err = fmt.Errorf("read %q: %w", m.Name, err)
+	}
+	return f, err
+}
 
-func (m *Member) stream(lim *xz.Limits) (io.ReadCloser, error) {
-	f, err := m.Format()
+// Open decompresses as a stream. A member of no bytes holds nothing, though no updater takes it. Errors name the member;
+// they match [ErrMember] where it is damaged or in no format that an updater reads, and [ErrLimit] where it holds too much.
+func (m *Member) Open(lim Limits) (io.ReadCloser, error) {
+	return m.stream(lim.WithDefaults().member())
+}
+
+func (m *Member) stream(lim member.Limits) (io.ReadCloser, error) {
+	if m.Size == 0 {
+		return io.NopCloser(bytes.NewReader(nil)), nil
+	}
+	r, err := member.Open(m.Section(), m.Size, lim)
 	if err != nil {
-		return nil, err
+		return nil, m.failed(err)
 	}
-	switch f {
-	case xz.FormatXZ:
-		r, err := xz.NewReader(m.Section(), lim)
-		if err != nil {
-			return nil, m.failed(err)
-		}
-		return memberReader{r, m}, nil
-	case xz.FormatBzip2:
-		return memberReader{xz.NewBzip2Reader(m.Section(), lim), m}, nil
-	}
-	return memberReader{io.NopCloser(m.Section()), m}, nil
+	return memberReader{r, m}, nil
 }
 
 // A memberReader names the member in its errors.
@@ -146,28 +165,27 @@ func (r memberReader) Read(p []byte) (int, error) {
 
 func (r memberReader) Close() error { return r.r.Close() }
 
-func (m *Member) failed(err error) error {
-	if errors.Is(err, xz.ErrLimit) {
-		err = fmt.Errorf("%w: %w", ErrLimit, err)
-	}
-	return fmt.Errorf("decompress %q: %w", m.Name, err)
-}
+func (m *Member) failed(err error) error { return fmt.Errorf("decompress %q: %w", m.Name, err) }
 
-// Content decompresses into memory.
+// Content decompresses into memory. Errors are those of Open and that of ctx.
 func (m *Member) Content(ctx context.Context, lim Limits) ([]byte, error) {
+	lim = lim.WithDefaults()
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	f, err := m.Format()
-	if err != nil {
-		return nil, err
+	if m.Size == 0 {
+		return nil, nil
 	}
-	if f == xz.FormatXZ {
+	f, err := m.sniff()
+	if err != nil {
+		return nil, m.failed(err)
+	}
+	if member.Decodes(f) {
 		src, err := m.raw()
 		if err != nil {
 			return nil, err
 		}
-		out, err := xz.Decompress(nil, src, lim.xz())
+		out, _, err := member.Decode(f, src, lim.member())
 		if err != nil {
 			return nil, m.failed(err)
 		}
@@ -179,35 +197,73 @@ func (m *Member) Content(ctx context.Context, lim Limits) ([]byte, error) {
 	}
 	defer r.Close()
 	var buf bytes.Buffer
-	n, err := io.Copy(&buf, io.LimitReader(stream.NewReader(ctx, r), lim.Member+1))
-	switch {
-	case err != nil:
+	if _, err := stream.Copy(ctx, &buf, r); err != nil {
 		return nil, err
-	case n > lim.Member:
-		return nil, fmt.Errorf("decompress %q: %w: more than %d bytes", m.Name, ErrLimit, lim.Member)
 	}
 	return buf.Bytes(), nil
 }
 
-// ContentSize says how many bytes the member has after decompression. For xz it is what the file's index claims:
-// good for planning, not for trust.
+// ContentSize says how many bytes the member has after decompression, as far as it can be told without that: what the
+// file claims, or a guess, at most the limit. Good for planning, not for trust. Errors are those of Open.
 func (m *Member) ContentSize(lim Limits) (int64, error) {
-	f, err := m.Format()
+	lim = lim.WithDefaults()
+	if m.Size == 0 {
+		return 0, nil
+	}
+	f, err := m.sniff()
 	if err != nil {
-		return 0, err
+		return 0, m.failed(err)
 	}
-	switch f {
-	case xz.FormatXZ:
-		n, err := xz.UncompressedSize(m.Section(), m.Size)
-		if err != nil {
-			return 0, m.failed(err)
-		}
-		if n > lim.Member {
-			return 0, fmt.Errorf("decompress %q: %w: %d bytes, limit is %d", m.Name, ErrLimit, n, lim.Member)
-		}
-		return n, nil
-	case xz.FormatBzip2:
-		return min(m.Size*8, lim.Member), nil
+	n, claimed, err := member.Size(f, m.Section(), m.Size)
+	switch {
+	case err != nil:
+		return 0, m.failed(err)
+	case n > lim.Member && claimed:
+		return 0, fmt.Errorf("decompress %q: %w: %d bytes, limit is %d", m.Name, ErrLimit, n, lim.Member)
 	}
-	return m.Size, nil
+	return min(n, lim.Member), nil
+}
+
+// Usable returns nil if an updater that reads the given formats unpacks the member, as far as its headers tell, and an
+// *UpdateError that blames ins if it does not. Other errors are those of reading.
+func (m *Member) Usable(ins Instruction, formats ...MemberFormat) error {
+	wrong := func(code Code, err error) error {
+		return &UpdateError{Code: code, Line: ins.Line, Op: ins.Op, Path: m.Name, Err: err}
+	}
+	if m.Size == 0 {
+		return wrong(CodeEntry, errors.New("the member has no bytes"))
+	}
+	reads := func() string {
+		names := make([]string, len(formats))
+		for i, f := range formats {
+			names[i] = string(f)
+		}
+		return strings.Join(names, " and ")
+	}
+	f, err := m.sniff()
+	switch {
+	case errors.Is(err, member.ErrUnknown):
+		return wrong(CodeXZ, fmt.Errorf("the member is %w, the updater reads %s", err, reads()))
+	case err != nil:
+		return err
+	case !slices.Contains(formats, MemberFormat(f.Name())):
+		return wrong(CodeXZ, fmt.Errorf("the member is %s, the updater reads %s", f.Name(), reads()))
+	}
+	if err := member.Check(f, m.Section()); err != nil {
+		if errors.Is(err, ErrMember) {
+			return wrong(CodeXZ, err)
+		}
+		return fmt.Errorf("read %q: %w", m.Name, err)
+	}
+	return nil
+}
+
+// ItemError says what the updater reports where it cannot unpack an item, for which reading it gave err. An updater has no
+// limits of its own, and does not see errors of reading an archive, which is in its memory: both have code 0.
+func ItemError(m *Member, ins Instruction, err error) error {
+	e := &UpdateError{Code: CodeXZ, Line: ins.Line, Op: ins.Op, Path: m.Name, Err: err}
+	if !errors.Is(err, ErrMember) {
+		e.Code = 0
+	}
+	return e
 }

@@ -1,147 +1,207 @@
 package updater
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 
-	"github.com/senbonzakura/senbonzakura/bsdiff"
+	"github.com/senbonzakura/senbonzakura/internal/member"
 	"github.com/senbonzakura/senbonzakura/internal/stream"
-	"github.com/senbonzakura/senbonzakura/internal/xz"
 )
 
-// An UnusableError says why the updater cannot unpack a member.
-type UnusableError struct{ why error }
+// A PatchFormat is a kind of patch that updaters apply. It is safe for concurrent use.
+//
+// A format may also have a method
+//
+//	ApplyBytes(ctx context.Context, old []byte, patch io.Reader, opts PatchOptions) ([]byte, error)
+//
+// that does what Apply does with files in memory, faster.
+type PatchFormat interface {
+	// Name is how clients, recipes, differs and reports call the format, such as [PatchMBDIFF10].
+	Name() string
+	// Sniff reports whether a patch that begins with head is of this format. PatchHeadSize bytes are enough.
+	Sniff(head []byte) bool
+	// Apply applies a patch to the old file, of which oldSize bytes can be read, writes the new one from offset 0 on and
+	// returns its size. It reads the patch, which is not compressed, to its end. Unless opts say otherwise it must refuse
+	// what the updater would take although it contradicts itself. What dst holds after an error is worth nothing.
+	Apply(ctx context.Context, dst io.WriterAt, old io.ReaderAt, oldSize int64, patch io.Reader, opts PatchOptions) (int64, error)
+	// Code returns what the updater reports where Apply or Inspect gave err: CodeCrash where it crashes, and 0 where it
+	// would not have failed, or has no such limit.
+	Code(err error) Code
+	// Inspect reads a whole patch and tells what it consists of.
+	Inspect(ctx context.Context, patch io.Reader) (*PatchInfo, error)
+}
 
-// Error says why.
-func (e *UnusableError) Error() string { return e.why.Error() }
+type bytesApplier interface {
+	ApplyBytes(ctx context.Context, old []byte, patch io.Reader, opts PatchOptions) ([]byte, error)
+}
 
-// Unwrap returns the cause, if a reader found it.
-func (e *UnusableError) Unwrap() error { return e.why }
+// PatchOptions change how a patch is applied. The zero value is strict and has the format's own limits.
+type PatchOptions struct {
+	// Lenient does what the updater does with patches that contradict themselves, instead of refusing them.
+	Lenient bool
+	// Limit is the size in bytes of the largest new file; 0 means the largest that the format can express.
+	Limit int64
+}
 
-// readers are buffers of the size that xz.UpdaterAccepts would make for itself each time.
-var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 64<<10) }}
+// PatchInfo says what a patch consists of.
+type PatchInfo struct {
+	Format  string // the format's name
+	OldSize int64  // in bytes, as the patch says, as all numbers here
+	NewSize int64
+	Parts   []PatchPart
+	// Detail is the format's own description, such as a *bsdiff.Info.
+	Detail any
+}
 
-// Accepted returns nil if an updater for the given format unpacks a member, an *UnusableError if it does not.
-func Accepted(m *Member, format MemberFormat) error {
-	if m.Size == 0 {
-		return &UnusableError{errors.New("the member has no bytes")}
+// PatchPart is a part of a patch, for people.
+type PatchPart struct {
+	Name  string
+	Bytes int64 // that it takes in the patch
+	Text  string
+}
+
+// PatchHeadSize is how many bytes of a patch decide about its format.
+const PatchHeadSize = 32
+
+// PatchFormats returns the formats that this package applies.
+func PatchFormats() []PatchFormat { return []PatchFormat{mbdiff{}} }
+
+// PatchFormatNamed returns the format of a name, and whether there is one.
+func PatchFormatNamed(name string) (PatchFormat, bool) {
+	for _, f := range PatchFormats() {
+		if f.Name() == name {
+			return f, true
+		}
 	}
-	f, err := m.Format()
+	return nil, false
+}
+
+// SniffPatch returns the format of a patch that begins with head: PatchHeadSize bytes, or all there are. Where it is in
+// none the error is an *UpdateError that matches [ErrPatchFormat].
+func SniffPatch(head []byte) (PatchFormat, error) {
+	for _, f := range PatchFormats() {
+		if f.Sniff(head) {
+			return f, nil
+		}
+	}
+	if len(head) < PatchHeadSize { // the updater asks for so many first
+		return nil, &UpdateError{Code: CodeRead, Err: fmt.Errorf("%w: it has only %d bytes", ErrPatchFormat, len(head))}
+	}
+	return nil, &UpdateError{Code: CodePatchFormat, Err: fmt.Errorf("%w: it begins with %q", ErrPatchFormat, head[:8])}
+}
+
+// PatchFormat says in which format the patch in a member is. Errors are those of SniffPatch, and of reading.
+func (m *Member) PatchFormat(ctx context.Context) (PatchFormat, error) {
+	f, r, err := m.openPatch(ctx, Limits{}.WithDefaults())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	switch {
-	case format == FormatXZ && f == xz.FormatXZ:
-		in := readers.Get().(*bufio.Reader)
-		in.Reset(m.Section())
-		err := xz.UpdaterAccepts(in)
-		readers.Put(in)
-		var xe *xz.Error
-		if errors.As(err, &xe) {
-			return &UnusableError{err}
-		}
-		return err
-	case format == FormatBzip2 && f == xz.FormatBzip2:
-		return nil
-	}
-	return &UnusableError{fmt.Errorf("the member is %s, the updater reads %s", f, format)}
+	r.Close()
+	return f, nil
 }
 
-// Patch formats by their first bytes.
-const (
-	magicMBDIFF = "MBDIFF10"
-	magicZucc   = "Zucc"
-)
-
-// checkPatch looks at the first bytes of a patch: only MBDIFF10 is supported.
-func checkPatch(head []byte) error {
-	switch {
-	case bytes.HasPrefix(head, []byte(magicMBDIFF)):
-		return nil
-	case bytes.HasPrefix(head, []byte(magicZucc)):
-		return fmt.Errorf("%w: Zucchini (%s)", ErrPatchFormat, magicZucc)
-	case len(head) < 32:
-		return &bsdiff.PatchError{Err: bsdiff.ErrFormat, Detail: fmt.Sprintf("%d bytes are no patch", len(head)), Offset: 0, Code: int(CodeRead)}
-	}
-	return &bsdiff.PatchError{Err: bsdiff.ErrFormat, Detail: "it starts with neither MBDIFF10 nor Zucc", Offset: 0, Code: int(CodePatchFormat)}
+// A patchReader is a patch from its start on.
+type patchReader struct {
+	io.Reader
+	io.Closer
 }
 
-// Usable checks that the updater can unpack an entry, as far as its headers tell.
-func Usable(m *Member, format MemberFormat, ins Instruction) error {
-	err := Accepted(m, format)
-	var unusable *UnusableError
-	if errors.As(err, &unusable) {
-		code := CodeXZ
-		if m.Size == 0 {
-			code = CodeEntry
-		}
-		return &UpdateError{Code: code, Line: ins.Line, Op: ins.Op, Path: m.Name, Err: err}
+func (m *Member) openPatch(ctx context.Context, lim Limits) (PatchFormat, io.ReadCloser, error) {
+	// A patch is about as long as what it gives, and at times nothing but zeros: it is bounded by sizes, not by a
+	// ratio. 12 bytes of control for each new byte is more than any differ makes.
+	r, err := m.stream(member.Limits{Output: 32 + 13*lim.Member, Ratio: -1})
+	if err != nil {
+		return nil, nil, err
 	}
-	return err
+	in := stream.NewReader(ctx, r)
+	head, err := io.ReadAll(io.LimitReader(in, PatchHeadSize))
+	if err != nil {
+		r.Close()
+		return nil, nil, err
+	}
+	f, err := SniffPatch(head)
+	if err != nil {
+		r.Close()
+		return nil, nil, err
+	}
+	return f, patchReader{io.MultiReader(bytes.NewReader(head), in), r}, nil
 }
 
-// UnpackError says what the updater reports where an entry cannot be unpacked. It has no limits of its own.
-func UnpackError(m *Member, ins Instruction, err error) error {
-	e := &UpdateError{Code: CodeXZ, Line: ins.Line, Op: ins.Op, Path: m.Name, Err: err}
-	if errors.Is(err, ErrLimit) {
-		e.Code = 0
-	}
-	return e
-}
-
-// PatchBytes applies the patch in a member to old.
-func PatchBytes(ctx context.Context, old []byte, m *Member, lim Limits) (got []byte, err error) {
-	err = withPatch(ctx, m, lim, func(patch io.Reader, opts *bsdiff.PatchOptions) error {
-		got, err = bsdiff.PatchBytes(ctx, nil, old, patch, opts)
+// ApplyPatch applies the patch in a member to old and returns the new file. It is strict: what the updater would accept
+// although it gives something else than the patch says is refused. Errors are *UpdateError that blame ins, but for that of
+// ctx.
+func ApplyPatch(ctx context.Context, old []byte, m *Member, ins Instruction, lim Limits) (got []byte, err error) {
+	lim = lim.WithDefaults()
+	err = m.withPatch(ctx, ins, lim, func(f PatchFormat, patch io.Reader, opts PatchOptions) error {
+		got, err = PatchBytes(ctx, f, old, patch, opts)
 		return err
 	})
 	return got, err
 }
 
-// withPatch opens the patch in a member. What is done with it is strict: what the updater would accept although it gives
-// something else than the patch says is refused.
-func withPatch(ctx context.Context, m *Member, lim Limits, do func(patch io.Reader, opts *bsdiff.PatchOptions) error) error {
-	// A patch is about as long as what it gives, and at times nothing but zeros: it is bounded by sizes, not by a
-	// ratio. 12 bytes of control for each new byte is more than any differ makes.
-	r, err := m.stream(&xz.Limits{Output: 32 + 13*lim.Member, Ratio: -1})
+// PatchBytes applies a patch that is not compressed to a file in memory and returns the new one. Errors are those of the
+// format.
+func PatchBytes(ctx context.Context, f PatchFormat, old []byte, patch io.Reader, opts PatchOptions) ([]byte, error) {
+	if fast, ok := f.(bytesApplier); ok {
+		return fast.ApplyBytes(ctx, old, patch, opts)
+	}
+	var out memoryFile
+	n, err := f.Apply(ctx, &out, bytes.NewReader(old), int64(len(old)), patch, opts)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer r.Close()
-	in := stream.NewReader(ctx, r)
-	head, err := io.ReadAll(io.LimitReader(in, 32))
-	if err != nil {
-		return err
-	}
-	if err := checkPatch(head); err != nil {
-		return err
-	}
-	return do(io.MultiReader(bytes.NewReader(head), in), &bsdiff.PatchOptions{Limits: bsdiff.Limits{New: lim.Member}})
+	return out.bytes(n)
 }
 
-// PatchError says what the updater reports where a patch cannot be applied.
-func PatchError(ins Instruction, name string, err error) error {
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+// withPatch opens the patch in a member for do, and says what the updater reports where that fails.
+func (m *Member) withPatch(ctx context.Context, ins Instruction, lim Limits, do func(PatchFormat, io.Reader, PatchOptions) error) error {
+	f, patch, err := m.openPatch(ctx, lim)
+	if err == nil {
+		defer patch.Close()
+		err = do(f, patch, PatchOptions{Limit: lim.Member})
+	}
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	e := &UpdateError{Code: Code(bsdiff.UpdaterCode(err)), Line: ins.Line, Op: ins.Op, Path: ins.Path, Err: fmt.Errorf("patch %q: %w", name, err)}
-	var pe *bsdiff.PatchError
-	var xe *xz.Error
+	e := &UpdateError{Code: CodePatchFormat, Line: ins.Line, Op: ins.Op, Path: ins.Path, Err: fmt.Errorf("patch %q: %w", m.Name, err)}
+	var of *UpdateError
 	switch {
-	case errors.Is(err, xz.ErrLimit):
-		e.Code, e.Err = 0, fmt.Errorf("%w: %w", ErrLimit, e.Err)
-	case errors.As(err, &xe):
-		e.Code = CodeXZ
-	case errors.As(err, &pe):
-	case errors.Is(err, ErrPatchFormat), errors.Is(err, ErrLimit):
+	case errors.Is(err, ErrLimit):
 		e.Code = 0
-	default:
-		e.Code = CodePatchFormat
+	case errors.Is(err, ErrMember):
+		e.Code = CodeXZ
+	case errors.As(err, &of):
+		e.Code, e.Err = of.Code, fmt.Errorf("patch %q: %w", m.Name, of.Err)
+	case f != nil:
+		e.Code = f.Code(err)
 	}
 	return e
+}
+
+// A memoryFile is a file that is written in memory.
+type memoryFile struct{ data []byte }
+
+// WriteAt grows the file as far as it is written.
+func (f *memoryFile) WriteAt(p []byte, off int64) (int, error) {
+	end := off + int64(len(p))
+	if end > int64(cap(f.data)) {
+		grown := make([]byte, len(f.data), max(end, 2*int64(cap(f.data))))
+		copy(grown, f.data)
+		f.data = grown
+	}
+	if end > int64(len(f.data)) {
+		f.data = f.data[:end]
+	}
+	return copy(f.data[off:], p), nil
+}
+
+// bytes returns the first n bytes, all of which were written.
+func (f *memoryFile) bytes(n int64) ([]byte, error) {
+	if n != int64(len(f.data)) {
+		return nil, fmt.Errorf("the new file has %d bytes, of which %d were written", n, len(f.data))
+	}
+	return f.data, nil
 }

@@ -15,8 +15,8 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"github.com/senbonzakura/senbonzakura/internal/member"
 	"github.com/senbonzakura/senbonzakura/internal/testkit"
-	"github.com/senbonzakura/senbonzakura/internal/xz"
 	"github.com/senbonzakura/senbonzakura/mar"
 )
 
@@ -193,18 +193,12 @@ func Content(tb testing.TB, r *mar.Reader, name string) []byte {
 	if f == nil {
 		tb.Fatalf("no entry %q", name)
 	}
-	src, err := io.ReadAll(f.Section())
+	z, err := member.Open(f.Section(), f.Size, member.Limits{})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	if xz.Sniff(src) == xz.FormatBzip2 {
-		data, err := io.ReadAll(xz.NewBzip2Reader(bytes.NewReader(src), nil))
-		if err != nil {
-			tb.Fatal(err)
-		}
-		return data
-	}
-	data, err := xz.Decompress(nil, src, nil)
+	defer z.Close()
+	data, err := io.ReadAll(z)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -256,7 +250,7 @@ func Archive(tb testing.TB, manifest string, items Tree) *mar.Reader {
 func Compress(tb testing.TB, data []byte) []byte {
 	tb.Helper()
 	var buf bytes.Buffer
-	w, err := xz.NewWriter(&buf, &xz.WriterOptions{Level: xz.Fast})
+	w, err := member.XZ{}.Writer("fast").NewWriter(tb.Context(), &buf, member.Content{Patch: true, Size: int64(len(data))})
 	if err != nil {
 		tb.Fatal(err)
 	}

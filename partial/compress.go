@@ -67,6 +67,9 @@ type XZ struct {
 
 func (x XZ) writer() member.Writer { return member.XZ{}.Writer(string(x.Level)) }
 
+// Architectures returns those that recipes know, as Mozilla's scripts spell them.
+func Architectures() []string { return []string{"x86", "x86_64", "aarch64", "macos-x86_64-aarch64"} }
+
 // of says to a format what content is.
 func (c Content) of() member.Content {
 	return member.Content{Patch: c.Kind == ContentPatch, Size: c.Size, Arch: c.Arch}

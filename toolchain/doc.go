@@ -7,7 +7,5 @@
 // applies them to a pair of builds and returns a recipe for package partial. What can be read off FROM's complete
 // update ([ReadBuild]) outranks what its version suggests, since forks number their versions as they like.
 //
-// External programs can stand behind the same interfaces as this module's own code: see [Tool] and [Differ]. They
-// are pinned by digest, run without the caller's environment and with a deadline, and what they make is applied
-// and compared before it is used.
+// External programs that stand behind the same interfaces as this module's own code are in package tools below.
 package toolchain

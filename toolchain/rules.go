@@ -11,6 +11,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"github.com/senbonzakura/senbonzakura/mar"
+	"github.com/senbonzakura/senbonzakura/partial"
 	"github.com/senbonzakura/senbonzakura/partial/updater"
 )
 
@@ -66,9 +67,6 @@ type Watershed struct {
 	// Reason is shown to the person whose pair is refused.
 	Reason string `toml:"reason"`
 }
-
-// architectures are those that recipes know.
-var architectures = []string{"x86", "x86_64", "aarch64", "macos-x86_64-aarch64"}
 
 // ErrRules marks rules that cannot be used; the message says which key and why.
 var ErrRules = errors.New("toolchain: bad rules")
@@ -152,8 +150,8 @@ func (r *Rules) complete() error {
 		}
 	}
 	for name, arch := range r.Arch {
-		if !slices.Contains(architectures, arch) {
-			return bad("arch.%s = %q: want one of %q", name, arch, architectures)
+		if !slices.Contains(partial.Architectures(), arch) {
+			return bad("arch.%s = %q: want one of %q", name, arch, partial.Architectures())
 		}
 	}
 	return nil

@@ -18,6 +18,7 @@ import (
 	"github.com/senbonzakura/senbonzakura/cache"
 	"github.com/senbonzakura/senbonzakura/partial"
 	"github.com/senbonzakura/senbonzakura/toolchain"
+	"github.com/senbonzakura/senbonzakura/toolchain/tools"
 )
 
 func (a *app) serviceCommands() []*cobra.Command {
@@ -262,23 +263,23 @@ func sortedKinds(kinds map[cache.Kind]cache.Usage) []cache.Kind {
 
 // toolsFile is what --file of the tools command takes.
 type toolsFile struct {
-	Tools []toolchain.Tool `toml:"tool"`
+	Tools []tools.Tool `toml:"tool"`
 }
 
-func readTools(file string) ([]toolchain.Tool, error) {
+func readTools(file string) ([]tools.Tool, error) {
 	data, err := readSmall(file, 1<<20)
 	if err != nil {
 		return nil, err
 	}
-	var tools toolsFile
-	if err := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields().Decode(&tools); err != nil {
+	var list toolsFile
+	if err := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields().Decode(&list); err != nil {
 		var strict *toml.StrictMissingError
 		if errors.As(err, &strict) {
 			err = errors.New(strict.String())
 		}
 		return nil, named(file, err)
 	}
-	return tools.Tools, nil
+	return list.Tools, nil
 }
 
 // toolFlags replace parts of a recipe by external programs.
@@ -301,38 +302,38 @@ func (f *toolFlags) replace(ctx context.Context, sources *sourceFlags, recipe *p
 	if f.file == "" {
 		return usagef("--differ-tool and --xz-tool need --tools")
 	}
-	tools, err := readTools(f.file)
+	list, err := readTools(f.file)
 	if err != nil {
 		return err
 	}
-	find := func(name string) (toolchain.Tool, error) {
-		i := slices.IndexFunc(tools, func(t toolchain.Tool) bool { return t.Name == name })
+	find := func(name string) (tools.Tool, error) {
+		i := slices.IndexFunc(list, func(t tools.Tool) bool { return t.Name == name })
 		if i < 0 {
-			return toolchain.Tool{}, fmt.Errorf("%s: no tool is called %q", f.file, name)
+			return tools.Tool{}, fmt.Errorf("%s: no tool is called %q", f.file, name)
 		}
-		if tools[i].Path != "" {
-			return tools[i], tools[i].Check()
+		if list[i].Path != "" {
+			return list[i], list[i].Check()
 		}
 		s, err := sources.open(ctx)
 		if err != nil {
-			return toolchain.Tool{}, err
+			return tools.Tool{}, err
 		}
 		defer func() { _ = s.close() }() // what it fetched stays in the cache; the program is read from there below
-		return toolchain.Fetcher{Client: s.client, Cache: s.cache}.Copy(ctx, tools[i])
+		return tools.Fetcher{Client: s.client, Cache: s.cache}.Copy(ctx, list[i])
 	}
 	if f.differ != "" {
 		tool, err := find(f.differ)
 		if err != nil {
 			return err
 		}
-		recipe.Differ = toolchain.Differ{Tool: tool}
+		recipe.Differ = tools.Differ{Tool: tool}
 	}
 	if f.compressor != "" {
 		tool, err := find(f.compressor)
 		if err != nil {
 			return err
 		}
-		recipe.Compression.Patches = toolchain.Compressor{Tool: tool}
+		recipe.Compression.Patches = tools.Compressor{Tool: tool}
 	}
 	return nil
 }
@@ -340,7 +341,7 @@ func (f *toolFlags) replace(ctx context.Context, sources *sourceFlags, recipe *p
 func (a *app) toolsCommand() *cobra.Command {
 	var file string
 	var f sourceFlags
-	read := func() ([]toolchain.Tool, error) {
+	read := func() ([]tools.Tool, error) {
 		if file == "" {
 			return nil, usagef("give a list of tools with --file")
 		}
@@ -363,7 +364,7 @@ into the cache by URL, and what they make is checked. A list of tools is a TOML 
 	}
 	cmd.PersistentFlags().StringVar(&file, "file", "", "TOML file that lists the tools")
 	resolve := func(cmd *cobra.Command, _ []string) error {
-		tools, err := read()
+		list, err := read()
 		if err != nil {
 			return err
 		}
@@ -371,7 +372,7 @@ into the cache by URL, and what they make is checked. A list of tools is a TOML 
 		if err != nil {
 			return err
 		}
-		fetcher := toolchain.Fetcher{Client: s.client, Cache: s.cache}
+		fetcher := tools.Fetcher{Client: s.client, Cache: s.cache}
 		type result struct {
 			Name  string `json:"name"`
 			ID    string `json:"id"`
@@ -379,7 +380,7 @@ into the cache by URL, and what they make is checked. A list of tools is a TOML 
 		}
 		var results []result
 		bad := false
-		for _, t := range tools {
+		for _, t := range list {
 			r := result{Name: t.Name, ID: t.ID()}
 			if _, err := fetcher.Resolve(cmd.Context(), t); err != nil {
 				r.Error, bad = err.Error(), true
@@ -414,21 +415,21 @@ into the cache by URL, and what they make is checked. A list of tools is a TOML 
 	return cmd
 }
 
-func (a *app) toolsList(read func() ([]toolchain.Tool, error)) *cobra.Command {
+func (a *app) toolsList(read func() ([]tools.Tool, error)) *cobra.Command {
 	return &cobra.Command{
 		Use:     "list",
 		Short:   "List the tools of a file, with the ID that each has in recipes",
 		Example: "  marctl tools list --file tools.toml",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			tools, err := read()
+			list, err := read()
 			if err != nil {
 				return err
 			}
-			return a.print(tools, func(w *printer) {
+			return a.print(list, func(w *printer) {
 				w.table(func(row func(...any)) {
 					row("NAME", "WHERE", "ID")
-					for _, t := range tools {
+					for _, t := range list {
 						where := t.Path
 						if where == "" {
 							where = t.URL
@@ -455,11 +456,11 @@ func (a *app) toolsPin() *cobra.Command {
 			if program, err = filepath.EvalSymlinks(program); err != nil {
 				return err
 			}
-			tool, err := toolchain.Pin(args[0], program, args[2:]...)
+			tool, err := tools.Pin(args[0], program, args[2:]...)
 			if err != nil {
 				return err
 			}
-			text, err := toml.Marshal(toolsFile{[]toolchain.Tool{tool}})
+			text, err := toml.Marshal(toolsFile{[]tools.Tool{tool}})
 			if err != nil {
 				return err
 			}

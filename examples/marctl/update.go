@@ -22,7 +22,7 @@ func (a *app) updateCommands() []*cobra.Command {
 }
 
 // architectures are what --arch takes.
-var architectures = []string{"x86_64", "x86", "aarch64", "macos-x86_64-aarch64"}
+var architectures = partial.Architectures()
 
 // recipeFlags are the flags of commands that make updates.
 type recipeFlags struct {

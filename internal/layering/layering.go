@@ -1,12 +1,16 @@
 // Package layering holds the floors of this module: which package may import which, inside and outside.
 //
 // Imports go down only: a package may import packages on floors below its own, and those that share its
-// rule. Outside modules are listed per package, so that a user who imports one package
-// never pays for another one's dependencies. The test of this package reads every Go file of the module and
-// fails on the first import that breaks a rule; do not add an exception, move the code.
+// rule. Outside modules are listed per package, with those that come in through others, so that a user who imports one
+// package never pays for another one's dependencies. The tests of this package read every Go file of the module, and
+// what `go list -deps` says of each package, and fail on the first import that breaks a rule, and on a module that no
+// package needs any more; do not add an exception, move the code.
 package layering
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Module is the path of the module whose floors these are.
 const Module = "github.com/senbonzakura/senbonzakura"
@@ -15,42 +19,55 @@ const Module = "github.com/senbonzakura/senbonzakura"
 type rule struct {
 	dir     string   // directory relative to the module's root; a trailing "/..." covers everything below
 	floor   int      // imports must come from a lower floor
-	outside []string // prefixes of import paths outside the standard library
+	outside []string // prefixes of import paths outside the standard library, also of what those import
 }
 
 // rules are looked up from the top: the first whose directory matches is the one that holds.
 var rules = []rule{
 	{"examples/...", 7, []string{"*"}},
-	{".", 6, []string{"golang.org/x/sync"}},
+	{".", 6, all(fetching, caching, patching, rulesFiles)},
 	{"aus/verify/...", 6, []string{"golang.org/x/sync"}},
-	{"toolchain/...", 5, []string{"golang.org/x/sync", "github.com/pelletier/go-toml/v2"}},
+	{"toolchain/tools/...", 5, all(fetching, caching, patching)},
+	{"toolchain/...", 5, all(patching, rulesFiles)},
 	{"plugins/signing/...", 5, pluginModules},
-	{"plugins/storage/...", 5, pluginModules},
+	{"plugins/storage/...", 5, all(pluginModules, caching)},
 	{"plugins/internal/...", 3, pluginModules},
 	{"plugins/...", 4, pluginModules},
-	{"partial/updater/...", 3, []string{"golang.org/x/sync"}},
-	{"partial/internal/...", 3, nil},
-	{"partial/...", 4, []string{"golang.org/x/sync", "golang.org/x/text/unicode/norm"}},
+	{"partial/updater/...", 3, all(searching, locking, members)},
+	{"partial/internal/...", 3, members},
+	{"partial/...", 4, patching},
 	{"mar/...", 2, nil},
-	{"bsdiff/...", 2, []string{"golang.org/x/sync"}},
-	{"zucchini/...", 2, []string{"golang.org/x/sync"}},
-	{"aus/...", 2, []string{"golang.org/x/sync"}},
-	{"cache/...", 2, []string{
-		"github.com/dgraph-io/ristretto/v2", "golang.org/x/sync", "github.com/google/renameio/v2",
-		"github.com/rogpeppe/go-internal/lockedfile", "golang.org/x/sys",
-	}},
-	{"aus/...", 2, []string{"golang.org/x/sync"}},
-	{"fetch/...", 2, []string{"github.com/cenkalti/backoff/v5", "code.dny.dev/ssrf", "golang.org/x/sync"}},
-	{"internal/member/...", 1, nil},
+	{"bsdiff/...", 2, all(searching, members)},
+	{"zucchini/...", 2, searching},
+	{"aus/...", 2, searching},
+	{"cache/...", 2, caching},
+	{"fetch/...", 2, fetching},
+	{"internal/member/...", 1, members},
 	{"internal/bzip2/...", 0, []string{"github.com/dsnet/compress"}},
-	{"internal/xz/...", 1, []string{"github.com/ulikunitz/xz", "github.com/dsnet/compress", "golang.org/x/sync"}},
+	{"internal/xz/...", 1, members},
 	{"internal/...", 0, []string{"golang.org/x/sync", "golang.org/x/sys"}},
 }
 
-var pluginModules = []string{
-	"github.com/hashicorp/go-plugin", "github.com/hashicorp/go-hclog", "google.golang.org/grpc",
-	"google.golang.org/protobuf", "golang.org/x/sync", "golang.org/x/sys",
-}
+// What comes together, with all that it brings along.
+var (
+	searching  = []string{"golang.org/x/sync"}
+	members    = []string{"github.com/ulikunitz/xz", "github.com/dsnet/compress"}
+	locking    = []string{"golang.org/x/sys"}
+	patching   = all(searching, locking, members, []string{"golang.org/x/text/unicode/norm", "golang.org/x/text/transform"})
+	rulesFiles = []string{"github.com/pelletier/go-toml/v2"}
+	fetching   = []string{"github.com/cenkalti/backoff/v5", "code.dny.dev/ssrf"}
+	caching    = []string{
+		"github.com/dgraph-io/ristretto/v2", "github.com/cespare/xxhash/v2", "github.com/dustin/go-humanize", "golang.org/x/sys", "golang.org/x/sync",
+	}
+	pluginModules = []string{
+		"github.com/hashicorp/go-plugin", "github.com/hashicorp/go-hclog", "github.com/hashicorp/yamux", "github.com/fatih/color",
+		"github.com/mattn/go-colorable", "github.com/mattn/go-isatty", "github.com/oklog/run", "github.com/golang/protobuf",
+		"google.golang.org/grpc", "google.golang.org/protobuf", "google.golang.org/genproto/googleapis/rpc",
+		"golang.org/x/net", "golang.org/x/text", "golang.org/x/sync", "golang.org/x/sys",
+	}
+)
+
+func all(lists ...[]string) []string { return slices.Concat(lists...) }
 
 // lookup returns the rule for a directory, and whether there is one.
 func lookup(dir string) (rule, bool) {
@@ -70,8 +87,8 @@ func Check(dir, path string) string {
 	if !ok {
 		return "stands on no floor: add a rule for it"
 	}
-	if inside, ok := strings.CutPrefix(path, Module); ok {
-		target := strings.TrimPrefix(inside, "/")
+	if covers(Module, path) {
+		target := strings.TrimPrefix(strings.TrimPrefix(path, Module), "/")
 		if target == "" {
 			target = "."
 		}
@@ -86,13 +103,24 @@ func Check(dir, path string) string {
 		}
 		return "imports a package that is not on a lower floor"
 	}
-	if first, _, _ := strings.Cut(path, "/"); !strings.Contains(first, ".") {
-		return "" // the standard library
+	if !isOutside(path) {
+		return ""
 	}
 	for _, prefix := range from.outside {
-		if prefix == "*" || path == prefix || strings.HasPrefix(path, prefix+"/") {
+		if covers(prefix, path) {
 			return ""
 		}
 	}
 	return "may not import this module"
+}
+
+// isOutside reports whether an import path is neither the standard library's nor this module's.
+func isOutside(path string) bool {
+	first, _, _ := strings.Cut(path, "/")
+	return strings.Contains(first, ".") && !covers(Module, path)
+}
+
+// covers reports whether a package is below a prefix of import paths.
+func covers(prefix, path string) bool {
+	return prefix == "*" || path == prefix || strings.HasPrefix(path, prefix+"/")
 }

@@ -1,4 +1,9 @@
-package toolchain
+// Package tools lets external programs, an mbsdiff or an xz, stand behind the interfaces of package partial.
+//
+// A [Tool] is pinned by the SHA-256 of its bytes; [Fetcher] gets it by address into a cache. A [Differ] and a
+// [Compressor] run it without the caller's environment, in a private directory and with a deadline, and what it makes
+// is applied, or unpacked, and compared before it is used.
+package tools
 
 import (
 	"bytes"
@@ -26,9 +31,9 @@ import (
 // Errors of external tools. Test with errors.Is.
 var (
 	// ErrDigest says that a program is not the one that was pinned.
-	ErrDigest = errors.New("toolchain: program has another digest than pinned")
+	ErrDigest = errors.New("tools: program has another digest than pinned")
 	// ErrTool says that a program failed, ran too long, or made something wrong.
-	ErrTool = errors.New("toolchain: program failed")
+	ErrTool = errors.New("tools: program failed")
 )
 
 // Tool is an external program, pinned by the SHA-256 of its bytes. A tool is never run by a name that is looked up
@@ -310,7 +315,7 @@ func (c Compressor) ID() string {
 	id := "external:" + c.Tool.ID()
 	for _, args := range []func(string) []string{c.Files, c.Patches} {
 		if args != nil {
-			for _, arch := range architectures {
+			for _, arch := range partial.Architectures() {
 				id += fmt.Sprintf("%q", args(arch))
 			}
 		}

@@ -207,6 +207,7 @@ func webOptions(c *config.Config, log *slog.Logger, b build, m *metrics) (web.Op
 		Redirect: c.Storage.Command != "" && c.Storage.Presign.Duration > 0,
 		Version:  web.Version{Source: source, Version: b.Version, Commit: b.Commit},
 		Skip:     c.Auth.Skip,
+		Signs:    len(c.Signing.Keys) > 0, Sample: len(c.Signing.Keys) == 0 && len(c.Signing.Trust) == 0,
 		Registry: m.registry, Logger: log.With("part", "http"),
 	}
 	for i := range c.Auth.Tokens {

@@ -41,7 +41,7 @@ func Complete(ctx context.Context, seed, version string, size int) ([]byte, erro
 		"defaults/pref/channel-prefs.js":            text("pref(\"app.update.channel\", \"" + Channel + "\");\n"),
 		"licence.txt":                               text(prose(seed, "", "licence", size/40)),
 		"locale/strings.properties":                 text(prose(seed, version, "strings", size/25)),
-		"features/only-in-" + version + ".xpi":      {Data: code(seed+version, version, "feature", size/50), Mode: 0o644},
+		"features/only-in-" + version + ".xpi":      {Data: code(seed+version, version, "feature", size/300), Mode: 0o644},
 		"icons/default.png":                         {Data: noise(seed, "icon", size/60), Mode: 0o644},
 		"sample":                                    {Data: code(seed, version, "program", size*45/100), Mode: 0o755},
 		"libcore.so":                                {Data: code(seed, version, "library", size*30/100), Mode: 0o755},

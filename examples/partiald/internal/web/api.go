@@ -771,12 +771,29 @@ func (in *historyIn) next(cursor string) string {
 }
 
 // historyCSV is a page as a table.
+// csvMore are the columns that came later: as a table, who asked, how long it took, and what it is about.
+func csvMore(j job.Status) []string {
+	var took, from, to string
+	if r := j.Result; r != nil {
+		took, from, to = strconv.FormatFloat(r.Elapsed.Seconds(), 'f', 3, 64), r.FromVersion, r.ToVersion
+	}
+	if a := j.About; a != nil {
+		from, to = cmp.Or(from, a.FromVersion), cmp.Or(to, a.ToVersion)
+	}
+	var labels []string
+	for _, k := range slices.Sorted(mapsKeys(j.Spec.Labels)) {
+		labels = append(labels, k+"="+j.Spec.Labels[k])
+	}
+	return []string{j.By, took, from, to, strings.Join(labels, " "), subject(j)}
+}
+
 func historyCSV(jobs []job.Status) []byte {
 	var b strings.Builder
 	w := csv.NewWriter(&b)
 	_ = w.Write([]string{
 		"id", "state", "created", "updated", "attempt", "server", "product", "platform", "locale", "channel", "product_version",
 		"from_sha512", "from_sha256", "to_sha512", "to_sha256", "size", "complete", "saved", "sha512", "cached", "error_code", "error",
+		"by", "took_seconds", "from_version", "to_version", "labels", "title",
 	})
 	for _, j := range jobs {
 		row := []string{
@@ -795,6 +812,7 @@ func historyCSV(jobs []job.Status) []byte {
 		} else {
 			row = append(row, "", "")
 		}
+		row = append(row, csvMore(j)...)
 		for i, cell := range row {
 			// A spreadsheet would take these for formulas.
 			if cell != "" && strings.ContainsRune("=+-@\t\r", rune(cell[0])) {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/chromedp/chromedp"
 
@@ -119,6 +120,16 @@ func furnish(t *testing.T, s *site) map[string]string {
 	s.svc.Finish(done.ID, out)
 	failed := ask("de", 2)
 	through(failed.ID, job.Fetching)
+	gone := &job.Error{Code: job.CodeFetch, Retryable: true, Message: "https://archive.example.org/de/firefox-152.0.complete.mar: 503 Service Unavailable"}
+	begun := time.Now().UTC().Add(-time.Hour)
+	s.svc.Edit(failed.ID, func(st *job.Status) {
+		st.By = "relbot"
+		for i := range 5 {
+			at := begun.Add(time.Duration(i) * time.Minute)
+			st.Attempts = append(st.Attempts, job.Attempt{Number: i + 1, Server: "test", Begun: at, Ended: at.Add(20 * time.Second), Step: job.Fetching, Outcome: job.AttemptFailed, Error: gone})
+		}
+		st.Attempts[2].Outcome, st.Attempts[2].Error = job.AttemptHandedBack, nil
+	})
 	s.svc.Fail(failed.ID, &job.Error{
 		Code: job.CodeFetch, Retryable: true,
 		Message: "https://archive.example.org/pub/firefox/releases/152.0/update/linux-x86_64/de/firefox-152.0.complete.mar: 404 Not Found, after 5 tries",
@@ -127,6 +138,22 @@ func furnish(t *testing.T, s *site) map[string]string {
 	through(running.ID, job.Diffing)
 	s.svc.Move(running.ID, job.Diffing, job.Progress{File: "browser/omni.ja", Done: 31 << 20, Total: 88 << 20})
 	queued := ask("ja", 4)
+	refused := ask("tr", 7)
+	through(refused.ID, job.Diffing)
+	s.svc.Fail(refused.ID, &job.Error{Code: job.CodeRefused, Message: "1.0 is no way to 2.0: a watershed lies between"})
+	waiting := ask("ko", 8)
+	s.svc.Edit(waiting.ID, func(st *job.Status) {
+		st.Next = &job.Next{At: time.Now().Add(time.Hour), Try: 2, Of: 5}
+		st.Attempts = []job.Attempt{{Number: 1, Server: "test", Begun: begun, Ended: begun.Add(time.Second), Step: job.Fetching, Outcome: job.AttemptFailed, Error: gone}}
+	})
+	lost := ask("sv", 9)
+	s.svc.Finish(lost.ID, out)
+	s.svc.Lose(lost.ID)
+	var locales job.Batch
+	s.do("POST", "/api/v1/batches", matrix()).want(202).decode(&locales)
+	s.svc.Finish(locales.Jobs[0].ID, out)
+	s.svc.Move(locales.Jobs[1].ID, job.Diffing, job.Progress{Total: -1})
+	s.svc.Fail(locales.Jobs[2].ID, gone)
 	cancelled := ask("it", 5)
 	s.do("DELETE", "/api/v1/jobs/"+cancelled.ID, "").want(200)
 	purged := ask("pl", 6)
@@ -144,8 +171,23 @@ func furnish(t *testing.T, s *site) map[string]string {
 		"batch": "/batches/" + batch.ID, "batch-new": "/batches/new",
 		"job-done": "/jobs/" + done.ID, "job-failed": "/jobs/" + failed.ID, "job-running": "/jobs/" + running.ID,
 		"job-queued": "/jobs/" + queued.ID, "job-cancelled": "/jobs/" + cancelled.ID, "job-purged": "/jobs/" + purged.ID,
-		"log": "/jobs/" + done.ID + "/log",
+		"log": "/jobs/" + done.ID + "/log", "job-refused": "/jobs/" + refused.ID, "job-waiting": "/jobs/" + waiting.ID,
+		"job-lost": "/jobs/" + lost.ID, "batch-grid": "/batches/" + locales.ID, "again": "/?again=" + refused.ID, "health": "/health",
 	}
+}
+
+// matrix asks for four locales on two platforms.
+func matrix() string {
+	var from, to []string
+	for i, locale := range []string{"de", "fr", "ja", "pl"} {
+		for k, platform := range []string{"linux-x86_64", "win64"} {
+			build := func(n int) string {
+				return fmt.Sprintf(`{"urls":["https://archive.example.org/%s/%s/%d.complete.mar"],"sha512":"%0128x","locale":%q,"platform":%q}`, platform, locale, n, 100*n+10*i+k, locale, platform)
+			}
+			from, to = append(from, build(152)), append(to, build(153))
+		}
+	}
+	return `{"matrix":{"from":[` + strings.Join(from, ",") + `],"to":[` + strings.Join(to, ",") + `]},"settings":{"product":"firefox"}}`
 }
 
 // TestAccessible has every page checked by axe-core, in light and dark, on a desk and on a phone.
@@ -156,7 +198,7 @@ func TestAccessible(t *testing.T) {
 	pages := furnish(t, s)
 	if testkit.Count(0, 1, 1) == 0 { // all of them take half a minute
 		maps.DeleteFunc(pages, func(name, _ string) bool {
-			return !slices.Contains([]string{"home-open", "job-done", "job-failed", "history", "queue"}, name)
+			return !slices.Contains([]string{"home-open", "job-done", "job-failed", "history", "queue", "batch-grid"}, name)
 		})
 	}
 	for name, path := range pages {

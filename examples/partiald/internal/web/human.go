@@ -13,7 +13,7 @@ import (
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 )
 
-// What people read. Times are UTC, as in the log.
+// What people read. Times are UTC, as in the log; where there is JavaScript the time of the reader stands before it.
 
 func mapsKeys[M ~map[string]V, V any](m M) iter.Seq[string] {
 	return func(yield func(string) bool) {
@@ -73,6 +73,9 @@ func took(d time.Duration) string {
 	return fmt.Sprintf("%d h %d min", int(d.Hours()), int(d.Minutes())%60)
 }
 
+// seconds says a duration that is given as a number of them.
+func seconds(s float64) string { return took(time.Duration(s * float64(time.Second))) }
+
 // when says a time.
 func when(t time.Time) template.HTML {
 	if t.IsZero() {
@@ -91,16 +94,47 @@ func short(id string) string {
 	return id
 }
 
-// subject says what a job is about: "firefox 152.0 → 153.0, de, linux-x86_64", or the names of the files.
+// subject says what a job is about: "firefox 152.0 → 153.0, de, linux-x86_64" as soon as that is known, before that the
+// names of the files.
 func subject(st job.Status) string {
+	if a := st.About; a != nil && a.FromVersion != "" && a.ToVersion != "" {
+		spec := st.Spec
+		spec.Locale, spec.Platform = cmp.Or(spec.Locale, a.Locale), cmp.Or(spec.Platform, a.Platform)
+		versions := a.FromVersion + " → " + a.ToVersion
+		if a.FromVersion == a.ToVersion && a.FromBuild != a.ToBuild {
+			versions += ", build " + a.FromBuild + " → " + a.ToBuild
+		}
+		return plain(about(cmp.Or(a.Product, st.Spec.Product), versions, spec))
+	}
 	if r := st.Result; r != nil && r.FromVersion != "" && r.ToVersion != "" {
-		return about(cmp.Or(r.Product, st.Spec.Product), r.FromVersion+" → "+r.ToVersion, st.Spec)
+		return plain(about(cmp.Or(r.Product, st.Spec.Product), r.FromVersion+" → "+r.ToVersion, st.Spec))
 	}
 	from, to := sourceName(st.Spec.From), sourceName(st.Spec.To)
 	if p := st.Spec.Product; p != "" {
 		from, to = strings.TrimPrefix(from, p+"-"), strings.TrimPrefix(to, p+"-")
 	}
-	return about(st.Spec.Product, from+" → "+to, st.Spec)
+	return plain(about(st.Spec.Product, from+" → "+to, st.Spec))
+}
+
+// plain shows what would change the order of letters, or not be seen, as its number: a name must not look like another.
+func plain(s string) string {
+	if !strings.ContainsFunc(s, hides) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if hides(r) {
+			fmt.Fprintf(&b, "[U+%04X]", r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+// hides says whether a letter is a control, of the direction of text or another, or takes no room.
+func hides(r rune) bool {
+	return unicode.Is(unicode.Cf, r) || unicode.IsControl(r) && r != '\n' && r != '\t'
 }
 
 // about puts a title together.
@@ -116,9 +150,12 @@ func about(product, versions string, spec job.Spec) string {
 
 // sourceName is the name of a complete update: of its file, or its hash.
 func sourceName(s job.Source) string {
-	if len(s.URLs) > 0 {
-		u, _, _ := strings.Cut(s.URLs[0], "?")
-		name := path.Base(u)
+	name := s.Name
+	if name == "" && len(s.URLs) > 0 {
+		name, _, _ = strings.Cut(s.URLs[0], "?")
+	}
+	if name != "" {
+		name = path.Base(name)
 		name = strings.TrimSuffix(strings.TrimSuffix(name, ".mar"), ".complete")
 		if name != "" && name != "." && name != "/" {
 			return cut(name, 80)

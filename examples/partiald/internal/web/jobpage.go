@@ -2,19 +2,16 @@ package web
 
 import (
 	"cmp"
-	"encoding/json"
+	"context"
 	"fmt"
+	"html/template"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
-	"github.com/senbonzakura/senbonzakura/partial"
 )
-
-// maxFiles is how many files the page shows; the report has all of them.
-const maxFiles = 300
 
 type jobData struct {
 	Subject      string
@@ -22,15 +19,21 @@ type jobData struct {
 	Course       string
 	Steps        []step
 	Running      bool
+	Began        time.Time // of the present step
 	ProgressText string
-	Told         string
+	Reason       string // why it is where it is
+	Attempts     []attemptRow
 	MayCancel    bool
-	MayRetry     bool
+	MayRetry     bool // and it can help
 	MayAgain     bool
+	MayChange    bool
 	MayPurge     bool
 	Problem      *Problem
+	FailedAt     string // the step in which it failed
+	Whose        string // whose fault it is
 	Result       *job.Result
 	Purged       bool
+	Lost         bool // done, but its bytes are not here any more
 	Report       *reportData
 	Facts        []fact
 }
@@ -41,9 +44,10 @@ func (jobData) Mono(text string) bool {
 }
 
 type step struct {
-	Name  job.State
+	Name  string
 	Class string // past, now, failed or ""
 	Took  string
+	Since time.Time // of the present step, for a clock
 }
 
 type fact struct {
@@ -51,20 +55,16 @@ type fact struct {
 	Lines []string
 }
 
-type reportData struct {
-	Name     string // what the releases call themselves
-	Title    string // their versions
-	Summary  string
-	Verified bool
-	Findings []string
-	Files    []fileRow
-	More     int
+type attemptRow struct {
+	job.Attempt
+	Took  string
+	How   string
+	Whose string
 }
 
-type fileRow struct {
-	Path, Action, Why  string
-	Size, Whole, Saved int64
-	WholeBar, PartBar  int64
+// keeper is a service that knows whether the partial of a job that is done is still there.
+type keeper interface {
+	Present(ctx context.Context, id string) (bool, error)
 }
 
 func (s *server) jobPage(w http.ResponseWriter, r *http.Request) {
@@ -79,35 +79,27 @@ func (s *server) jobPage(w http.ResponseWriter, r *http.Request) {
 		Subject: subject(st), Job: st, Result: st.Result, Purged: !st.Purged.IsZero(),
 		Running:   !st.State.Final() && st.State != job.Queued,
 		MayCancel: !st.State.Final() && c.may(RoleSubmit),
-		MayRetry:  (st.State == job.Failed || st.State == job.Cancelled) && c.may(RoleSubmit),
+		MayRetry:  (st.State == job.Failed && helps(st.Error) || st.State == job.Cancelled) && c.may(RoleSubmit),
 		MayAgain:  c.may(RoleSubmit),
+		MayChange: st.State.Final() && c.may(RoleSubmit),
 	}
+	now := time.Now()
 	d.MayPurge = st.State == job.Done && !d.Purged && c.may(RoleOperate)
-	d.Steps, d.Course, d.Told = course(st, time.Now())
+	d.Steps, d.Course, d.Reason = course(st, now, s.opts.Signs)
+	d.Attempts = attempts(st, now)
 	if st.State != job.Done {
 		d.Result = nil
 	}
-	if p := st.Progress; d.Running {
-		if p.Total > 0 {
-			d.ProgressText = humanBytes(p.Done) + " of " + humanBytes(p.Total)
-		}
-		if p.File != "" {
-			d.ProgressText = strings.TrimPrefix(d.ProgressText+" · "+p.File, " · ")
-		}
+	if n := len(st.Changes); d.Running && n > 0 {
+		d.Began = st.Changes[n-1].At
+		d.ProgressText = progressText(st.Progress, now.Sub(d.Began))
 	}
 	if st.State == job.Failed {
 		d.Problem = jobProblem(st)
+		d.FailedAt, d.Whose = failedAt(st), whose(st.Error)
 	}
 	if st.State == job.Done && !d.Purged {
-		ctx, cancel := call(r.Context())
-		defer cancel()
-		// The report is an extra: the page is of use without it.
-		if doc, err := s.svc.Report(ctx, id); err == nil && len(doc) > 0 {
-			var report partial.Report
-			if err := json.Unmarshal(doc, &report); err == nil {
-				d.Report = readReport(&report)
-			}
-		}
+		s.addResult(r.Context(), &d)
 	}
 	d.Facts = facts(st)
 	if d.Report != nil && d.Report.Title != "" {
@@ -120,8 +112,132 @@ func (s *server) jobPage(w http.ResponseWriter, r *http.Request) {
 	s.show(w, r, http.StatusOK, "job", v)
 }
 
-// course is the way of a job through its states: those of the last attempt, with the time that each took.
-func course(st job.Status, now time.Time) (steps []step, title, told string) {
+// addResult adds what is shown of a job that is done: its report, and whether its bytes are still there. Both are extras:
+// the page is of use without them.
+func (s *server) addResult(ctx context.Context, d *jobData) {
+	ctx, cancel := call(ctx)
+	defer cancel()
+	if k, ok := s.svc.(keeper); ok {
+		there, err := k.Present(ctx, d.Job.ID)
+		d.Lost = err == nil && !there
+	}
+	key := d.Job.ID
+	if d.Job.Result != nil {
+		key += d.Job.Result.SHA512
+	}
+	if d.Report = s.fragments.get(key); d.Report != nil {
+		return
+	}
+	doc, err := s.svc.Report(ctx, d.Job.ID)
+	if err != nil || len(doc) == 0 {
+		return
+	}
+	if report, err := readReport(doc); err == nil {
+		s.fragments.put(key, report)
+		d.Report = report
+	}
+}
+
+// helps says whether trying the same again can help.
+func helps(e *job.Error) bool {
+	return e == nil || e.Retryable || e.Whose() == job.FaultService
+}
+
+// whose says in words whose fault a failure is, and what that means.
+func whose(e *job.Error) string {
+	if e == nil {
+		return ""
+	}
+	switch e.Whose() {
+	case job.FaultOrigin:
+		return "The fault is the origin's: the server that has the complete updates, or what it has there."
+	case job.FaultService:
+		return "The fault is this service's, or of something that it needs. Its operators find it in the log under the job's ID."
+	}
+	return "The fault is the request's: it cannot be met as it is, however often it is tried."
+}
+
+// failedAt is the step in which the last attempt failed.
+func failedAt(st job.Status) string {
+	if n := len(st.Attempts); n > 0 && st.Attempts[n-1].Step != "" {
+		return stepName(st.Attempts[n-1].Step)
+	}
+	if n := len(st.Changes); n > 1 {
+		return stepName(st.Changes[n-2].State)
+	}
+	return ""
+}
+
+// stepName says what is done in a state: proving is a part of diffing, not a step of its own.
+func stepName(s job.State) string {
+	switch s {
+	case job.Queued:
+		return "waiting"
+	case job.Diffing:
+		return "diffing and proving"
+	}
+	return string(s)
+}
+
+// progressText says how far a step is, how fast, and how long it takes yet if it goes on like that.
+func progressText(p job.Progress, since time.Duration) string {
+	var parts []string
+	if p.Total > 0 {
+		parts = append(parts, humanBytes(p.Done)+" of "+humanBytes(p.Total))
+	} else if p.Done > 0 {
+		parts = append(parts, humanBytes(p.Done))
+	}
+	if rate := float64(p.Done) / since.Seconds(); since > time.Second && p.Done > 0 {
+		parts = append(parts, humanBytes(int64(rate))+"/s")
+		if left := p.Total - p.Done; p.Total > 0 && left > 0 && rate > 0 {
+			parts = append(parts, "about "+took(time.Duration(float64(left)/rate*float64(time.Second)))+" left")
+		}
+	}
+	if p.File != "" {
+		parts = append(parts, p.File)
+	}
+	return strings.Join(parts, " · ")
+}
+
+// attempts are those of a job, the last one first.
+func attempts(st job.Status, now time.Time) []attemptRow {
+	var out []attemptRow
+	for _, a := range slices.Backward(st.Attempts) {
+		row := attemptRow{Attempt: a}
+		end := a.Ended
+		if end.IsZero() {
+			end = now
+		}
+		row.Took = took(max(0, end.Sub(a.Begun)))
+		switch a.Outcome {
+		case job.AttemptDone:
+			row.How = "done"
+		case job.AttemptFailed:
+			row.How = "failed while " + stepName(a.Step)
+			if a.Error != nil {
+				row.How, row.Whose = row.How+": "+a.Error.Message, whoseWord(a.Error)
+			}
+		case job.AttemptHandedBack:
+			row.How = "handed back: its server was stopped"
+		case job.AttemptLost:
+			row.How = "lost: its server fell silent"
+		case job.AttemptCancelled:
+			row.How = "cancelled"
+		default:
+			row.How = "under work"
+		}
+		out = append(out, row)
+	}
+	return out
+}
+
+func whoseWord(e *job.Error) string {
+	return map[job.Fault]string{job.FaultCaller: "the request's", job.FaultOrigin: "the origin's", job.FaultService: "the service's"}[e.Whose()]
+}
+
+// course is the way of a job through its states: those of the last attempt, with the time that each took. Steps that are
+// not taken are not shown: a proof of its own, and signing where nothing signs.
+func course(st job.Status, now time.Time, signs bool) (steps []step, title, reason string) {
 	var mine []job.Change
 	for _, c := range slices.Backward(st.Changes) {
 		mine = append(mine, c)
@@ -136,12 +252,12 @@ func course(st job.Status, now time.Time) (steps []step, title, told string) {
 	}
 	all := job.States()
 	for _, state := range all[:slices.Index(all, job.Done)+1] {
-		sp := step{Name: state}
+		sp := step{Name: stepName(state)}
 		i, ok := at[state]
 		i--
 		switch {
-		case !ok && st.State == job.Done:
-			continue // it was not needed
+		case !ok && (st.State == job.Done || state == job.Verifying || state == job.Signing && !signs):
+			continue // it was not needed, or will not be
 		case !ok:
 		case state == job.Done:
 			sp.Class, sp.Took = "past", mine[i].At.UTC().Format("15:04:05")
@@ -150,7 +266,7 @@ func course(st job.Status, now time.Time) (steps []step, title, told string) {
 		case i+1 < len(mine):
 			sp.Class, sp.Took = "past", took(mine[i+1].At.Sub(mine[i].At))
 		case !st.State.Final():
-			sp.Class, sp.Took = "now", took(max(0, now.Sub(mine[i].At)))
+			sp.Class, sp.Took, sp.Since = "now", took(max(0, now.Sub(mine[i].At))), mine[i].At
 		}
 		steps = append(steps, sp)
 	}
@@ -164,21 +280,33 @@ func course(st job.Status, now time.Time) (steps []step, title, told string) {
 		title = "Cancelled"
 	case job.Queued:
 		title = "Waiting for a worker"
+		if st.Next != nil {
+			title = fmt.Sprintf("Attempt %d of %d comes next", st.Next.Try, st.Next.Of)
+		}
 	}
-	var parts []string
-	if !st.Created.IsZero() {
-		parts = append(parts, "Asked for at "+st.Created.UTC().Format("2006-01-02 15:04:05")+" UTC")
+	if n := len(mine); n > 0 && st.State != job.Failed && st.Next == nil { // else the list of attempts says it
+		reason = mine[n-1].Reason
 	}
-	if st.Attempt > 1 {
-		parts = append(parts, fmt.Sprintf("attempt %d", st.Attempt))
+	return steps, title, reason
+}
+
+// since is a time span that goes on: a clock where there is JavaScript.
+func since(t time.Time, text string) template.HTML {
+	if t.IsZero() {
+		return template.HTML(template.HTMLEscapeString(text)) //nolint:gosec // escaped
 	}
-	if st.Server != "" && st.State != job.Queued {
-		parts = append(parts, "on "+st.Server)
+	// The layout has digits and signs of its own alone.
+	return template.HTML(`<span data-since="` + t.UTC().Format(time.RFC3339Nano) + `">` + template.HTMLEscapeString(text) + `</span>`) //nolint:gosec // see above
+}
+
+// until is a time that comes, as a clock that counts down.
+func until(t time.Time) template.HTML {
+	left := time.Until(t)
+	text := "now"
+	if left > 0 {
+		text = "in " + took(left)
 	}
-	if n := len(mine); n > 0 && mine[n-1].Reason != "" && st.State != job.Failed {
-		parts = append(parts, mine[n-1].Reason)
-	}
-	return steps, title, strings.Join(parts, ", ")
+	return template.HTML(`<span data-until="` + t.UTC().Format(time.RFC3339Nano) + `">` + text + `</span>`) //nolint:gosec // digits and signs
 }
 
 // facts are what was asked for.
@@ -193,13 +321,16 @@ func facts(st job.Status) []fact {
 	source := func(s job.Source) []string {
 		lines := slices.Clone(s.URLs)
 		if len(s.URLs) == 0 {
-			lines = append(lines, "uploaded")
+			lines = append(lines, strings.TrimPrefix(s.Name+", uploaded", ", "))
 		}
 		return append(lines, s.SHA512, s.SHA256)
 	}
 	sp := st.Spec
 	add("From", source(sp.From)...)
 	add("To", source(sp.To)...)
+	if a := st.About; a != nil && a.FromBuild+a.ToBuild != "" {
+		add("Builds", cmp.Or(a.FromBuild, "?")+" → "+cmp.Or(a.ToBuild, "?"))
+	}
 	add("Product", sp.Product)
 	add("Platform", strings.TrimSpace(sp.Platform+" "+sp.Arch))
 	add("Locale", sp.Locale)
@@ -218,54 +349,4 @@ func facts(st job.Status) []fact {
 	}
 	add("Labels", labels...)
 	return out
-}
-
-// readReport is what people want to know of a report: what changed, the largest first.
-func readReport(r *partial.Report) *reportData {
-	d := &reportData{Verified: r.Verified}
-	if r.From.Version != "" && r.To.Version != "" {
-		d.Name, d.Title = r.To.Name, r.From.Version+" → "+r.To.Version
-		if r.From.Version == r.To.Version && r.From.BuildID != r.To.BuildID {
-			d.Title += ", build " + r.From.BuildID + " → " + r.To.BuildID
-		}
-	}
-	n := map[partial.Action]int{}
-	var most int64
-	for _, f := range r.Files {
-		n[f.Action]++
-		row := fileRow{Path: f.Path, Why: f.Why, Size: f.Size}
-		switch f.Action {
-		case partial.ActionPatch:
-			row.Action, row.Whole = "patched", f.FullSize
-		case partial.ActionAdd:
-			row.Action, row.Whole = "added", f.FullSize
-		case partial.ActionRemove:
-			row.Action = "removed"
-		default:
-			continue
-		}
-		row.Saved = max(0, row.Whole-row.Size)
-		most = max(most, row.Whole, row.Size)
-		d.Files = append(d.Files, row)
-	}
-	slices.SortStableFunc(d.Files, func(a, b fileRow) int {
-		return cmp.Or(cmp.Compare(b.Size, a.Size), cmp.Compare(b.Whole, a.Whole), strings.Compare(a.Path, b.Path))
-	})
-	if len(d.Files) > maxFiles {
-		d.More = len(d.Files) - maxFiles
-		d.Files = d.Files[:maxFiles]
-	}
-	for i := range d.Files {
-		f := &d.Files[i]
-		f.WholeBar, f.PartBar = bar(f.Whole, most), bar(f.Size, most)
-	}
-	d.Summary = fmt.Sprintf("%d patched, %d added, %d removed, %d unchanged.",
-		n[partial.ActionPatch], n[partial.ActionAdd], n[partial.ActionRemove], n[partial.ActionSame])
-	if out := n[partial.ActionLeftOut]; out > 0 {
-		d.Summary = strings.TrimSuffix(d.Summary, ".") + fmt.Sprintf(", %d left out.", out)
-	}
-	if r.Failure != "" {
-		d.Findings = append(d.Findings, r.Failure)
-	}
-	return d
 }

@@ -95,6 +95,11 @@ type Options struct {
 	HealthAge time.Duration
 	// Skip are the checks that operators may leave out, for the form; the Service has the last word.
 	Skip []string
+	// Signs says that partials are signed: then the page of a job has that step.
+	Signs bool
+	// Sample offers to make a partial of a small release that is made on the spot. It is of no use where signatures are
+	// wanted of the complete updates, which it does not have.
+	Sample bool
 	// Redirect sends downloads to where the storage has them (302) instead of passing the bytes on.
 	Redirect bool
 

@@ -18,9 +18,11 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/sample"
 )
 
 //go:embed templates static
@@ -46,6 +48,7 @@ type view struct {
 	State          job.State
 	Events         string // address of the events that keep the page up to date
 	Renew          int    // seconds after which it is not, 0 for never
+	Now            int64  // of this server, in milliseconds since 1970: clocks of browsers differ
 	Version        string
 	Data           any
 }
@@ -87,6 +90,7 @@ func loadPages() (*pages, error) {
 		"join":    func(list []string) string { return strings.Join(list, ", ") },
 		"bar":     bar,
 		"marked":  marked, "sentence": sentence, "advice": advice,
+		"since": since, "until": until, "plain": plain, "secs": seconds, "mark": stateMark,
 	}
 	layout, err := template.New("layout.html").Funcs(funcs).ParseFS(files, "templates/layout.html")
 	if err != nil {
@@ -128,6 +132,8 @@ func (s *server) pageRoutes() error {
 	add("POST /jobs/{id}/cancel", RoleSubmit, s.postChange(s.svc.Cancel))
 	add("POST /jobs/{id}/retry", RoleSubmit, s.postRetry)
 	add("POST /jobs/{id}/again", RoleSubmit, s.postAgain)
+	add("POST /sample", RoleSubmit, s.postSample)
+	add("GET /health", RoleRead, s.healthPage)
 	add("POST /jobs/{id}/purge", RoleOperate, s.postPurge)
 	add("GET /history", RoleRead, s.historyPage)
 	add("GET /batches/new", RoleSubmit, s.batchNewPage)
@@ -159,18 +165,23 @@ func (s *server) static(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(a.data))
 }
 
+// buffers are for pages, which are written when they are whole.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
 // show writes a page.
 func (s *server) show(w http.ResponseWriter, r *http.Request, status int, name string, v view) {
 	in := infoFrom(r.Context())
 	v.Who = visitor{Name: in.caller.name, Token: in.caller.token, Login: len(s.callers) > 0}
-	v.Version = cmp.Or(s.opts.Version.Version, "dev")
+	v.Version, v.Now = cmp.Or(s.opts.Version.Version, "dev"), time.Now().UnixMilli()
 	v.Subject = cmp.Or(v.Subject, v.Title)
 	for _, n := range []navItem{{"New", "/", false}, {"History", "/history", false}, {"Queue", "/queue", false}, {"API", "/api", false}} {
 		n.Here = r.URL.Path == n.Path && status == http.StatusOK
 		v.Nav = append(v.Nav, n)
 	}
-	var b bytes.Buffer
-	if err := s.pages.templates[name].Execute(&b, v); err != nil {
+	b, _ := buffers.Get().(*bytes.Buffer)
+	b.Reset()
+	defer buffers.Put(b)
+	if err := s.pages.templates[name].Execute(b, v); err != nil {
 		in.failed(fmt.Errorf("page %s: %w", name, err))
 		writeProblem(w, r, problem(job.CodeInternal, "the page cannot be shown; the log has the reason under the request ID"))
 		return
@@ -215,7 +226,7 @@ type jobTable struct {
 // side is one of the two updates in the form.
 type side struct {
 	Name, Legend, Hint, Example string
-	URL, Hash                   string
+	URL, Hash, File             string
 	WrongURL, WrongHash, Kept   string
 }
 
@@ -234,6 +245,8 @@ type homeData struct {
 	Recipes, Priorities, Skips []choice
 	Force                      string
 	Open                       bool
+	Sample                     bool
+	Again                      string // the job that is asked for again with changes
 	Recent                     bool
 	Table                      jobTable
 }
@@ -273,9 +286,12 @@ func homeForm(v url.Values, p *Problem, kept map[string]job.Upload) homeData {
 		sd.URL, sd.Hash = v.Get(sd.Name+"_url"), v.Get(sd.Name+"_hash")
 		sd.WrongURL = find(sd.Name+".urls", sd.Name)
 		sd.WrongHash = find(sd.Name+".sha512", sd.Name+".sha256")
+		sd.File = v.Get(sd.Name + "_name")
 		if u, ok := kept[sd.Name]; ok {
 			sd.Hash = u.SHA512
-			sd.Kept = "The file was uploaded (" + humanBytes(u.Size) + "); it need not be sent again."
+			sd.Kept = cmp.Or(plain(sd.File), "The file") + " was uploaded (" + humanBytes(u.Size) + "); it need not be sent again."
+		} else if sd.File != "" && sd.URL == "" && sd.Hash != "" {
+			sd.Kept = plain(sd.File) + " was uploaded; it need not be sent again."
 		}
 		d.Sides = append(d.Sides, sd)
 	}
@@ -316,12 +332,154 @@ func homeForm(v url.Values, p *Problem, kept map[string]job.Upload) homeData {
 }
 
 func (s *server) homePage(w http.ResponseWriter, r *http.Request) {
-	s.showHome(w, r, http.StatusOK, homeForm(r.URL.Query(), nil, nil))
+	q := r.URL.Query()
+	id := q.Get("again")
+	if id == "" {
+		s.showHome(w, r, http.StatusOK, homeForm(q, nil, nil))
+		return
+	}
+	st, err := s.status(r.Context(), id)
+	if err != nil {
+		s.failPage(w, r, err)
+		return
+	}
+	d := homeForm(formOf(st.Spec), nil, nil)
+	d.Again = id
+	s.showHome(w, r, http.StatusOK, d)
+}
+
+// formOf fills the form with what was asked for before.
+func formOf(sp job.Spec) url.Values {
+	v := url.Values{}
+	set := func(name string, values ...string) {
+		if text := strings.Join(values, " "); text != "" {
+			v.Set(name, text)
+		}
+	}
+	for name, src := range map[string]job.Source{"from": sp.From, "to": sp.To} {
+		set(name+"_url", src.URLs...)
+		set(name+"_hash", cmp.Or(src.SHA512, src.SHA256))
+		set(name+"_name", src.Name)
+	}
+	set("product", sp.Product)
+	set("platform", sp.Platform)
+	set("arch", sp.Arch)
+	set("locale", sp.Locale)
+	set("channel", sp.Channel)
+	set("product_version", sp.ProductVersion)
+	set("channels", sp.Channels...)
+	set("force", strings.Join(sp.Force, "\n"))
+	if sp.Recipe != "auto" {
+		set("recipe", sp.Recipe)
+	}
+	if sp.Priority > 0 {
+		set("priority", fmt.Sprint(sp.Priority))
+	}
+	v["skip"] = sp.Skip
+	return v
+}
+
+// postSample makes two versions of a small product on the spot and asks for the partial between them.
+func (s *server) postSample(w http.ResponseWriter, r *http.Request) {
+	st, err := s.sample(r.Context())
+	if err != nil {
+		s.failPage(w, r, err)
+		return
+	}
+	http.Redirect(w, r, "/jobs/"+st.ID, http.StatusSeeOther)
+}
+
+// sampleSize is that of the sample in bytes, before it is packed: enough for every step to be seen, little enough to be
+// over soon.
+const sampleSize = 2 << 20
+
+func (s *server) sample(ctx context.Context) (job.Status, error) {
+	if !s.opts.Sample {
+		return job.Status{}, problem(job.CodeNotFound, "this service signs, or wants signatures: a sample has none")
+	}
+	if err := s.accepting(); err != nil {
+		return job.Status{}, err
+	}
+	// Every sample is one of its own, so that something is made; the same within a minute, whoever asks again and again.
+	seed := time.Now().UTC().Format("2006-01-02 15:04")
+	spec := job.Spec{Locale: "en-US", Platform: "linux-x86_64", Labels: map[string]string{"sample": seed}}
+	for version, src := range map[string]*job.Source{"1.0": &spec.From, "2.0": &spec.To} {
+		data, err := s.samples.get(ctx, seed, version)
+		if err != nil {
+			return job.Status{}, err
+		}
+		u, err := s.svc.Upload(ctx, bytes.NewReader(data), asker(ctx))
+		if err != nil {
+			return job.Status{}, err
+		}
+		src.SHA512, src.Size, src.Name = u.SHA512, u.Size, "sample-"+version+".complete.mar"
+	}
+	return s.submit(ctx, spec)
+}
+
+// samples makes each sample once at a time, and keeps the latest pair.
+type samples struct {
+	mu   sync.Mutex
+	seed string
+	made map[string][]byte
+}
+
+func (s *samples) get(ctx context.Context, seed, version string) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.seed != seed {
+		s.seed, s.made = seed, map[string][]byte{}
+	}
+	if data := s.made[version]; data != nil {
+		return data, nil
+	}
+	data, err := sample.Complete(ctx, seed, version, sampleSize)
+	if err == nil {
+		s.made[version] = data
+	}
+	return data, err
+}
+
+// healthPage says in words what works and what does not.
+func (s *server) healthPage(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := call(r.Context())
+	defer cancel()
+	d := healthData{Operator: infoFrom(r.Context()).caller.may(RoleOperate), Ready: s.svc.Ready()}
+	for _, h := range s.svc.Health(ctx) {
+		kind, _, _ := strings.Cut(h.Name, " ")
+		row := healthRow{Health: h, What: healthWords[kind][0], Then: healthWords[kind][1]}
+		if !d.Operator {
+			row.Error = "" // it may name machines
+		}
+		d.Rows = append(d.Rows, row)
+		d.Broken = d.Broken || !h.OK
+	}
+	s.show(w, r, http.StatusOK, "health", view{Title: "Health", Renew: 10, Data: d})
+}
+
+type healthData struct {
+	Operator, Ready, Broken bool
+	Rows                    []healthRow
+}
+
+type healthRow struct {
+	job.Health
+	What, Then string
+}
+
+// healthWords say what something is for, and what is so while it does not answer.
+var healthWords = map[string][2]string{
+	"queue":   {"which jobs wait, and who works on what", "New jobs are taken and wait; what is there is handed out."},
+	"ledger":  {"who asked for what, and what became of it", "Nothing new is taken: it could not be written down."},
+	"cache":   {"what was fetched and made, on this server's disk", "Nothing can be fetched or made on this server."},
+	"storage": {"what was made, for all servers", "What the cache has is handed out; jobs wait for their attempts."},
+	"signer":  {"signs what was proved", "Jobs cannot end: nothing unsigned is stored."},
 }
 
 func (s *server) showHome(w http.ResponseWriter, r *http.Request, status int, d homeData) {
 	in := infoFrom(r.Context())
 	d.May = in.caller.may(RoleSubmit)
+	d.Sample = s.opts.Sample && d.May
 	d.Skips = slices.DeleteFunc(d.Skips, func(c choice) bool {
 		return !in.caller.may(RoleOperate) || !slices.Contains(s.opts.Skip, c.Value)
 	})
@@ -417,6 +575,7 @@ func (s *server) readForm(w http.ResponseWriter, r *http.Request) (sent, error) 
 				return f, err
 			}
 			f.uploads[which] = u
+			f.values.Set(which+"_name", cut(strings.ToValidUTF8(path.Base(strings.ReplaceAll(part.FileName(), "\\", "/")), "�"), 255))
 		case isFile: // nothing was chosen
 		default:
 			value, err := io.ReadAll(io.LimitReader(part, left+1))
@@ -460,6 +619,9 @@ func (f *sent) spec() (job.Spec, error) {
 			bad(sd.name+".sha512", "A SHA-512 has 128 hexadecimal digits, a SHA-256 has 64.")
 		}
 		u, uploaded := f.uploads[sd.name]
+		if len(sd.src.URLs) == 0 {
+			sd.src.Name = cut(get(sd.name+"_name"), 255)
+		}
 		switch {
 		case uploaded:
 			if hash != "" && hash != u.SHA512 && hash != u.SHA256 {
@@ -566,6 +728,7 @@ func (s *server) postPurge(w http.ResponseWriter, r *http.Request) {
 
 type historyData struct {
 	Query                  url.Values
+	Sizes                  template.HTML // partial against complete
 	States                 []choice
 	Problem                *Problem
 	Table                  jobTable
@@ -585,6 +748,11 @@ func (s *server) historyPage(w http.ResponseWriter, r *http.Request) {
 		Who: strings.TrimSpace(q.Get("who")), Text: strings.TrimSpace(q.Get("q")), Batch: q.Get("batch"), Limit: 50, Cursor: q.Get("cursor"),
 	}
 	d := historyData{Query: q}
+	var err error
+	f.Since, err = day(q.Get("since"), 0)
+	if err == nil {
+		f.Until, err = day(q.Get("until"), 1)
+	}
 	for _, st := range job.States() {
 		d.States = append(d.States, choice{Value: string(st), Chosen: st == f.State})
 	}
@@ -592,8 +760,9 @@ func (s *server) historyPage(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	status := http.StatusOK
 	var page job.Page
-	var err error
-	if f.State != "" && !f.State.Valid() {
+	if err != nil {
+		err = problem(job.CodeRequest, "%v", err)
+	} else if f.State != "" && !f.State.Valid() {
 		err = problem(job.CodeRequest, "there is no state %q", f.State)
 	} else {
 		page, err = s.svc.History(ctx, f)
@@ -603,8 +772,9 @@ func (s *server) historyPage(w http.ResponseWriter, r *http.Request) {
 		status = d.Problem.Status
 	}
 	d.Table = jobTable{"Jobs", page.Jobs}
+	d.Sizes = sizes(page.Jobs)
 	base := url.Values{}
-	for k, v := range map[string]string{"state": string(f.State), "product": f.Product, "locale": f.Locale, "who": f.Who, "q": f.Text, "batch": f.Batch} {
+	for k, v := range map[string]string{"state": string(f.State), "product": f.Product, "locale": f.Locale, "who": f.Who, "q": f.Text, "batch": f.Batch, "since": q.Get("since"), "until": q.Get("until")} {
 		if v != "" {
 			base.Set(k, v)
 			d.Searched = true
@@ -626,8 +796,25 @@ func (s *server) historyPage(w http.ResponseWriter, r *http.Request) {
 	if page.Next != "" {
 		d.Next = link("/history", "cursor", page.Next)
 	}
+	for k, t := range map[string]time.Time{"since": f.Since, "until": f.Until} { // programs say the second
+		if base.Del(k); !t.IsZero() {
+			base.Set(k, t.Format(time.RFC3339))
+		}
+	}
 	d.CSV, d.JSON = link("/api/v1/history", "format", "csv", "limit", "1000"), link("/api/v1/history")
 	s.show(w, r, status, "history", view{Title: "History", Data: d})
+}
+
+// day reads a date, so many days later, in UTC. Nothing is no date.
+func day(text string, later int) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	t, err := time.Parse(time.DateOnly, text)
+	if err != nil {
+		return t, fmt.Errorf("%.20q is not a date such as 2026-01-31", text)
+	}
+	return t.AddDate(0, 0, later), nil
 }
 
 // maxRows is how many jobs of a batch its page shows; the history has all of them.
@@ -642,6 +829,7 @@ type batchData struct {
 	Complete int64
 	Size     int64
 	Saved    float64
+	Grid     *grid
 	Table    jobTable
 }
 
@@ -656,7 +844,7 @@ func (s *server) batchPage(w http.ResponseWriter, r *http.Request) {
 		s.failPage(w, r, err)
 		return
 	}
-	d := batchData{Batch: b, State: job.Queued, Table: jobTable{"Partials of the batch", b.Jobs}}
+	d := batchData{Batch: b, State: job.Queued, Grid: gridOf(b.Jobs), Table: jobTable{"Partials of the batch", b.Jobs}}
 	v := view{Title: fmt.Sprintf("Batch of %d partials", len(b.Jobs)), Renew: 3}
 	if len(b.Jobs) > maxRows {
 		// What somebody may have to look after comes first.
@@ -699,6 +887,21 @@ func (s *server) batchPage(w http.ResponseWriter, r *http.Request) {
 	}
 	v.Data = d
 	s.show(w, r, http.StatusOK, "batch", v)
+}
+
+// stateMark is the sign of a state in a grid.
+func stateMark(s job.State) string {
+	switch s {
+	case job.Done:
+		return "✓"
+	case job.Failed:
+		return "✗"
+	case job.Cancelled:
+		return "⊘"
+	case job.Queued:
+		return "…"
+	}
+	return "▸"
 }
 
 type batchNewData struct {
@@ -774,6 +977,7 @@ func parseLines(d batchNewData) (specs []job.Spec, lines []int, err error) {
 type queueData struct {
 	Problem  *Problem
 	Queue    *job.Queue
+	Day      *dayData
 	Operator bool
 	Bans     []job.Ban
 	Actions  []job.Action
@@ -790,6 +994,9 @@ func (s *server) showQueue(w http.ResponseWriter, r *http.Request, failed error)
 	q, err := s.svc.Queue(ctx)
 	if err == nil {
 		d.Queue = &q
+	}
+	if infoFrom(r.Context()).caller.may(RoleRead) {
+		d.Day = s.day.get(ctx, s.svc)
 	}
 	if d.Operator {
 		var err1, err2 error
@@ -837,6 +1044,7 @@ func (s *server) afterQueue(w http.ResponseWriter, r *http.Request, err error) {
 
 type logData struct {
 	ID    string
+	Slow  []shownFile // files that took longest
 	Lines []logLine
 	Cut   bool
 }
@@ -872,11 +1080,28 @@ func (s *server) logPage(w http.ResponseWriter, r *http.Request) {
 	if n := len(d.Lines); n > maxLogLines {
 		d.Lines, d.Cut = d.Lines[n-maxLogLines:], true
 	}
+	if st.State == job.Done {
+		d.Slow = s.slowest(r.Context(), id)
+	}
 	v := view{Title: "Log of " + short(id), Data: d}
 	if !st.State.Final() {
 		v.Renew = 3
 	}
 	s.show(w, r, http.StatusOK, "log", v)
+}
+
+// slowest are the files whose patches took longest, of those that took any time.
+func (s *server) slowest(ctx context.Context, id string) []shownFile {
+	ctx, cancel := call(ctx)
+	defer cancel()
+	doc, err := s.svc.Report(ctx, id)
+	var r shown
+	if err != nil || json.Unmarshal(doc, &r) != nil {
+		return nil // an extra
+	}
+	list := slices.DeleteFunc(r.Files, func(f shownFile) bool { return f.Seconds < 0.0005 })
+	slices.SortStableFunc(list, func(a, b shownFile) int { return cmp.Compare(b.Seconds, a.Seconds) })
+	return list[:min(len(list), 50)]
 }
 
 // parseLogLine makes a line of JSON readable; what is none stays as it is.

@@ -52,22 +52,36 @@ func TestPages(t *testing.T) {
 			t.Errorf("%s: a template went wrong\n%s", path, r.body)
 		}
 		running := strings.Contains(r.body, `<noscript><meta http-equiv="refresh"`)
-		if want := map[string]bool{"job-running": true, "job-queued": true, "batch": true, "queue": true}[name]; running != want {
+		if want := map[string]bool{"job-running": true, "job-queued": true, "batch": true, "queue": true, "health": true, "job-waiting": true, "batch-grid": true}[name]; running != want {
 			t.Errorf("%s: refreshed: %v, want %v", path, running, want)
 		}
 		for _, m := range regexp.MustCompile(`(?:href|src)="(/[^"#]*)"`).FindAllStringSubmatch(r.body, -1) {
-			if got := s.do("GET", strings.ReplaceAll(m[1], "&amp;", "&"), ""); got.StatusCode >= 400 {
+			if got := s.do("GET", strings.ReplaceAll(m[1], "&amp;", "&"), ""); got.StatusCode >= 400 && !strings.Contains(m[1], strings.TrimPrefix(pages["job-lost"], "/jobs/")) {
 				t.Errorf("%s leads to %s: %s", path, m[1], got.Status)
 			}
 		}
 	}
 	s.do("GET", pages["job-done"], "").has("<h1>firefox 152.0 → 153.0, en-US, linux-x86_64</h1>", "Download the partial", "libxul.so", "patched", "removed", "Remove the file", "<rect class=\"part\"")
 	s.do("GET", pages["job-failed"], "").has("A complete update could not be fetched", "404 Not Found", "or upload the file", "Try again", "/problems#fetch-failed")
-	s.do("GET", pages["job-running"], "").has(`<progress id="progress" max="92274688" value="32505856">`, "31.0 MiB of 88.0 MiB · browser/omni.ja", "/events", "Cancel")
+	s.do("GET", pages["job-running"], "").has(`<progress id="progress" max="92274688" value="32505856">`, "31.0 MiB of 88.0 MiB", " · browser/omni.ja</p>", "/events", "Cancel")
 	s.do("GET", pages["job-cancelled"], "").has("Cancelled", "Try again", "by anonymous")
 	s.do("GET", pages["job-purged"], "").has("The file was removed", "Make it again")
 	s.do("GET", pages["batch"], "").has("1 of 2 have ended")
-	s.do("GET", pages["log"], "").has("state=storing")
+	s.do("GET", pages["log"], "").has("state=storing", "What each file took", "libxul.so")
+	s.do("GET", pages["job-done"], "").has("What the partial is made of", `class="plot treemap"`, "MBDIFF10", "diffing and proving")
+	s.do("GET", pages["job-failed"], "").has("Failed while <b>fetching</b>", "The fault is the origin", "What to do:", "Ask again with changes", "by relbot", "handed back", `<th scope="row" class="num">5</th>`)
+	r := s.do("GET", pages["job-refused"], "").has("Failed while <b>diffing and proving</b>", "The fault is the request", "Trying the same again does not help", "Ask again with changes")
+	if strings.Contains(r.body, `id="retry"`) {
+		t.Error("trying again is offered where it cannot help")
+	}
+	s.do("GET", pages["job-waiting"], "").has("Attempt 2 of 5 comes next", `<span data-until="`, "in 59 min ", "503 Service Unavailable", "the origin&#39;s")
+	s.do("GET", pages["job-lost"], "").has("The file is not here any more", "Make it again")
+	s.do("GET", pages["again"], "").has("firefox-152.0.complete.mar", "Filled in as", `value="linux-x86_64"`, `value="tr"`)
+	s.do("GET", pages["batch-grid"], "").has("By locale and platform", `<a class="cell done"`, `<a class="cell failed"`, `<a class="cell diffing"`, `<th scope="col">win64</th>`)
+	s.do("GET", pages["health"], "").has("All is well")
+	s.do("GET", pages["history"], "").has("Partials beside their complete updates", "<svg class=\"plot\"", `class="get"`)
+	s.do("GET", pages["queue"], "").has("The last day", "Jobs that ended")
+	s.do("GET", "/", "").has("Try it with a sample")
 	s.do("GET", "/problems", "").has("queue-full", "digest-mismatch")
 	s.do("GET", "/api", "").has("/api/v1/partials:check", "curl -sS "+s.srv.URL+"/api/v1/partials")
 	s.do("GET", "/favicon.ico", "").want(301)
@@ -118,6 +132,9 @@ func form(t *testing.T, fields ...string) (body, contentType string) {
 			name := fields[i] + ".mar"
 			if fields[i+1] == "" {
 				name = ""
+			}
+			if other, ok := strings.CutPrefix(fields[i+1], "@"); ok { // the file's name
+				name = other
 			}
 			part, err = w.CreateFormFile(fields[i], name)
 		} else {
@@ -288,11 +305,83 @@ func TestLiveJobPage(t *testing.T) {
 		t.Error("a failed job makes progress")
 	}
 	s.do("POST", "/api/v1/jobs/"+st.ID+"/retry", "").want(202)
-	r = s.do("GET", "/jobs/"+st.ID, "").has("Waiting for a worker", `<li class="now" aria-current="step"><b>queued</b>`)
+	r = s.do("GET", "/jobs/"+st.ID, "").has("Waiting for a worker", `<li class="now" aria-current="step"><b>waiting</b><span><span data-since="`)
 	if strings.Contains(r.body, `class="failed"`) {
 		t.Error("the steps are those of the attempt before")
 	}
-	if _, err := time.Parse(time.RFC3339, regexp.MustCompile(`at (\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d) UTC`).ReplaceAllString("at "+strings.TrimPrefix(regexp.MustCompile(`Asked for at [^<,]*`).FindString(r.body), "Asked for at "), "${1}T${2}Z")); err != nil {
-		t.Errorf("no time in the page: %v", err)
+	if !regexp.MustCompile(`Asked for by anonymous, <time datetime="\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ">\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC</time>`).MatchString(r.body) {
+		t.Errorf("who asked and when is not on the page\n%s", r.body)
+	}
+}
+
+// Dates select whole days, and what is no date is said to be none.
+func TestHistoryDates(t *testing.T) {
+	t.Parallel()
+	s := open(t, everything)
+	st := s.submit(hashA, hashB, "")
+	today := time.Now().UTC().Format(time.DateOnly)
+	s.do("GET", "/history?since="+today+"&until="+today, "").want(200).has("/jobs/"+st.ID, "since="+today+"T00%3A00%3A00Z", `type="date" value="`+today+`"`)
+	s.do("GET", "/history?until=2020-01-01", "").want(200).has("Nothing matches")
+	s.do("GET", "/history?since=2999-01-01", "").want(200).has("Nothing matches")
+	s.do("GET", "/history?since=yesterday", "").want(422).has("is not a date")
+}
+
+// A sample is made, uploaded and asked for, once however often the button is pressed; not where signatures are wanted.
+func TestSample(t *testing.T) {
+	t.Parallel()
+	s := open(t, everything)
+	r := s.do("POST", "/sample", "", formHeader...).want(303)
+	id := strings.TrimPrefix(r.Header.Get("Location"), "/jobs/")
+	st := s.do("GET", "/api/v1/jobs/"+id, "").job()
+	if st.Spec.From.Name != "sample-1.0.complete.mar" || len(s.svc.Uploaded(st.Spec.From.SHA512)) < 100<<10 || len(s.svc.Uploaded(st.Spec.To.SHA512)) < 100<<10 {
+		t.Errorf("%+v", st.Spec)
+	}
+	s.do("GET", "/jobs/"+id, "").want(200).has("<h1>sample-1.0 → sample-2.0, en-US, linux-x86_64</h1>", "sample-1.0.complete.mar, uploaded")
+	none := everything
+	none.Sample = false
+	s = open(t, none)
+	s.do("POST", "/sample", "", formHeader...).want(404)
+	if r := s.do("GET", "/", ""); strings.Contains(r.body, "sample") {
+		t.Error("a sample is offered where it cannot be made")
+	}
+	reader := everything
+	reader.Anonymous = []web.Role{web.RoleRead}
+	s = open(t, reader)
+	s.do("POST", "/sample", "", formHeader...).want(401)
+}
+
+// What is uploaded keeps its name, also when the form comes back, and names cannot play tricks.
+func TestUploadNames(t *testing.T) {
+	t.Parallel()
+	s := open(t, everything)
+	body, kind := form(t, "from_file", "@C:/builds/old\u202egnp.mar", "to_url", "https://example.org/new.mar")
+	r := s.do("POST", "/jobs", body, "Content-Type", kind, "Accept", "text/html").want(422).has("old[U&#43;202E]gnp.mar was uploaded (", `name="from_name" value="old`)
+	hash := regexp.MustCompile(`id="from_hash" name="from_hash" value="([0-9a-f]{128})"`).FindStringSubmatch(r.body)
+	if hash == nil {
+		t.Fatal("no hash")
+	}
+	again := url.Values{"from_hash": {hash[1]}, "from_name": {"old\u202egnp.mar"}, "to_url": {"https://example.org/new.mar"}, "to_hash": {hashB}}
+	r = s.do("POST", "/jobs", again.Encode(), formHeader...).want(303)
+	s.do("GET", r.Header.Get("Location"), "").want(200).has("<h1>old[U&#43;202E]gnp → new</h1>")
+}
+
+// A page that many look at is the same for all, and that of another job is another.
+func TestFragments(t *testing.T) {
+	t.Parallel()
+	s := open(t, everything)
+	a, b := s.submit(hashA, hashB, ""), s.submit(hashA, hashC, "")
+	for i, st := range []job.Status{a, b} {
+		s.svc.Finish(st.ID, jobtest.Output{Partial: []byte("x"), Complete: 100, Report: job.Document(fmt.Sprintf(`{"verified":true,"files":[{"path":"<file%d>","action":"patch","size":%d,"full_size":9}]}`, i, i+3))})
+	}
+	for range 3 {
+		for i, st := range []job.Status{a, b} {
+			r := s.do("GET", "/jobs/"+st.ID, "").want(200).has(fmt.Sprintf("&lt;file%d&gt;", i), fmt.Sprintf("%d bytes", i+3))
+			if strings.Contains(r.body, fmt.Sprintf("&lt;file%d&gt;", 1-i)) {
+				t.Error("the files of another job")
+			}
+		}
+	}
+	if n := s.svc.Calls("Report"); n != 2 {
+		t.Errorf("the reports of two jobs were read %d times", n)
 	}
 }

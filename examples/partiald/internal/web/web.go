@@ -64,6 +64,10 @@ type server struct {
 	hosts   map[string]bool
 	pages   *pages
 
+	fragments fragments // of job pages
+	day       daily     // what happened lately
+	samples   samples
+
 	operations []apiGroup // of the API, for its page
 }
 

@@ -19,7 +19,7 @@ import (
 )
 
 // everything is what the options are where there is no configuration.
-var everything = web.Options{Anonymous: web.Roles()}
+var everything = web.Options{Anonymous: web.Roles(), Sample: true}
 
 func TestMain(m *testing.M) {
 	testkit.AtOnce(8)

@@ -179,6 +179,28 @@ func hashes(p []byte) (sum512, sum256 string) {
 	return hex.EncodeToString(a[:]), hex.EncodeToString(b[:])
 }
 
+// Edit changes what is known about a job, for what the other methods do not do.
+func (s *Service) Edit(id string, change func(*job.Status)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change(&s.jobs[id].st)
+}
+
+// Lose has the bytes of a partial gone, as when a cache made room.
+func (s *Service) Lose(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.jobs[id].data = nil
+}
+
+// Present says whether the partial of a job that is done can be handed out.
+func (s *Service) Present(_ context.Context, id string) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, err := s.get(id)
+	return err == nil && e.data != nil, err
+}
+
 // Check implements [job.Service].
 func (s *Service) Check(spec job.Spec, who job.Asker) (string, error) {
 	if len(spec.Skip) > 0 && !who.Operator {
@@ -253,7 +275,7 @@ func (s *Service) submit(id string, spec job.Spec, who job.Asker) (job.Status, b
 		e.Retryable, e.RetryAfter = true, 7*time.Second
 		return job.Status{}, false, e
 	}
-	e := &entry{st: job.Status{ID: id, Spec: spec, Created: time.Now().UTC()}, who: who, changed: make(chan struct{})}
+	e := &entry{st: job.Status{ID: id, Spec: spec, Created: time.Now().UTC(), By: who.Name}, who: who, changed: make(chan struct{})}
 	s.jobs[id] = e
 	s.order = append(s.order, id)
 	s.move(e, job.Queued, job.Progress{Total: -1}, "")

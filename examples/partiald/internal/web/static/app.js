@@ -20,6 +20,46 @@
     };
   }
 
+  // Clocks. The server's time counts: that of this machine may be another.
+  let ahead = 0;
+  const now = () => Date.now() - ahead;
+  function span(ms) {
+    const s = Math.max(0, ms) / 1000;
+    if (s < 10) return s.toFixed(1) + " s";
+    if (s < 60) return Math.round(s) + " s";
+    if (s < 3600) return Math.floor(s / 60) + " min " + Math.floor(s % 60) + " s";
+    return Math.floor(s / 3600) + " h " + Math.floor((s % 3600) / 60) + " min";
+  }
+  function tick() {
+    for (const e of main.querySelectorAll("[data-since]")) e.textContent = span(now() - Date.parse(e.dataset.since));
+    for (const e of main.querySelectorAll("[data-until]")) {
+      const left = Date.parse(e.dataset.until) - now();
+      e.textContent = left > 0 ? "in " + span(Math.ceil(left / 1000) * 1000) : "now";
+    }
+  }
+  // Times in the zone of the reader, with UTC beside.
+  const here = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const two = (n) => String(n).padStart(2, "0");
+  function local() {
+    if (new Date().getTimezoneOffset() === 0) return;
+    for (const e of main.querySelectorAll("time[datetime]")) {
+      const t = new Date(e.dateTime);
+      if (isNaN(t)) continue;
+      const day = t.getFullYear() + "-" + two(t.getMonth() + 1) + "-" + two(t.getDate());
+      const utc = t.toISOString();
+      e.textContent = day + " " + two(t.getHours()) + ":" + two(t.getMinutes()) + ":" + two(t.getSeconds()) +
+        " (" + (utc.slice(0, 10) === day ? "" : utc.slice(0, 10) + " ") + utc.slice(11, 19) + " UTC)";
+      e.title = here;
+    }
+  }
+  function settle() {
+    ahead = Date.now() - Number(main.dataset.now);
+    local();
+    tick();
+  }
+  settle();
+  setInterval(tick, 200);
+
   // renew takes what the server shows now. It leaves the page alone while somebody types or marks something in it.
   let busy = false;
   async function renew() {
@@ -35,11 +75,12 @@
       const back = place();
       const scrolled = [...main.querySelectorAll(".scroll, pre")].map((e) => e.scrollLeft);
       main.replaceChildren(...fresh.childNodes);
-      for (const name of ["data-events", "data-renew", "data-state"]) {
+      for (const name of ["data-events", "data-renew", "data-state", "data-now"]) {
         if (fresh.hasAttribute(name)) main.setAttribute(name, fresh.getAttribute(name));
         else main.removeAttribute(name);
       }
       main.querySelectorAll(".scroll, pre").forEach((e, i) => { e.scrollLeft = scrolled[i] || 0; });
+      settle();
       back?.();
       document.title = page.title;
       return true;
@@ -55,6 +96,25 @@
     let i = 0;
     while (n >= 1024 && i < units.length - 1) { n /= 1024; i++; }
     return (i ? n.toFixed(1) : n) + " " + units[i];
+  }
+
+  // How far, how fast, and how long yet, by the last ten seconds of this step.
+  let samples = [];
+  function pace(job) {
+    const p = job.progress;
+    const at = performance.now();
+    if (samples.length && (samples[0].state !== job.state || samples[samples.length - 1].done > p.done)) samples = [];
+    samples.push({ state: job.state, at, done: p.done });
+    while (samples.length > 2 && at - samples[0].at > 10000) samples.shift();
+    const parts = [p.total > 0 ? size(p.done) + " of " + size(p.total) : p.done > 0 ? size(p.done) : ""];
+    const took = at - samples[0].at;
+    const rate = (1000 * (p.done - samples[0].done)) / took;
+    if (took > 900 && rate > 0) {
+      parts.push(size(Math.round(rate)) + "/s");
+      if (p.total > p.done) parts.push("about " + span((1000 * (p.total - p.done)) / rate) + " left");
+    }
+    if (p.file) parts.push(p.file);
+    return parts.filter(Boolean).join(" · ");
   }
 
   // A job: every event has all that is known. A new state makes the page new, progress moves the bar.
@@ -76,7 +136,7 @@
     if (p.total > 0) {
       bar.max = p.total;
       bar.value = p.done;
-      text.textContent = size(p.done) + " of " + size(p.total) + (p.file ? " · " + p.file : "");
+      text.textContent = pace(job);
       const tenth = job.state + Math.floor((10 * p.done) / p.total);
       if (tenth !== said) {
         said = tenth;
@@ -84,7 +144,7 @@
       }
     } else {
       bar.removeAttribute("value");
-      text.textContent = p.file || "";
+      text.textContent = pace(job);
     }
   }
   function watch() {

@@ -155,6 +155,9 @@ func oldName(i int) string { return oldDir + "/" + strconv.Itoa(i) }
 
 // plan works out what the update does to the tree.
 func (a *applier) plan(ctx context.Context) (*Plan, error) {
+	if files := a.mar.Files(); len(files) > 0 && files[len(files)-1].Name == "" {
+		return nil, &UpdateError{Code: CodeRead, Err: errors.New("the last entry has no name: the updater takes the index for cut off")}
+	}
 	var text []byte
 	var name string
 	var format MemberFormat

@@ -124,14 +124,14 @@ func killCase(tb testing.TB) (from, to updatetest.Tree, update *mar.Reader) {
 	r := rand.New(rand.NewPCG(1, 2))
 	big := updatetest.Noise(r, 4000)
 	from = updatetest.Tree{
-		"patched": updatetest.File(string(big)), "tool": updatetest.Program("tool 1"), "removed": updatetest.File("r"), "old/deep/f": updatetest.File("f"), "old/g": updatetest.File("g"),
+		"room/": "", "patched": updatetest.File(string(big)), "tool": updatetest.Program("tool 1"), "removed": updatetest.File("r"), "old/deep/f": updatetest.File("f"), "old/g": updatetest.File("g"),
 		"becomes": updatetest.File("a file"), "same": updatetest.File("same"),
 		"old/": "", "old/deep/": "",
 	}
 	next := updatetest.Edited(r, big)
 	to = updatetest.Tree{
 		"patched": updatetest.File(string(next)), "tool": updatetest.Program("tool 2"), "new/deep/f": updatetest.File("n"), "new/x": updatetest.Program("x"), "becomes/inner": updatetest.File("i"),
-		"same": updatetest.File("same"),
+		"same": updatetest.File("same"), "room": updatetest.File("full"),
 		"new/": "", "new/deep/": "", "becomes/": "",
 	}
 	var patch bytes.Buffer
@@ -145,6 +145,7 @@ add "tool"
 add "new/deep/f"
 add "new/x"
 add "becomes/inner"
+add "room"
 remove "removed"
 remove "old/deep/f"
 remove "old/g"
@@ -152,7 +153,7 @@ rmdir "old/deep/"
 rmdir "old/"
 `, updatetest.Tree{
 		"patched.patch": updatetest.File(patch.String()), "tool": to["tool"], "new/deep/f": to["new/deep/f"], "new/x": to["new/x"],
-		"becomes/inner": to["becomes/inner"],
+		"becomes/inner": to["becomes/inner"], "room": to["room"],
 	})
 	return from, to, update
 }
@@ -535,10 +536,11 @@ func TestApplyRefuses(t *testing.T) {
 		{"two dots", `add "x..y"`, updatetest.Tree{"x..y": updatetest.File("x")}, CodeParse},
 		{"file in the way", `add "a/b"`, updatetest.Tree{"a/b": updatetest.File("x")}, CodeWrite},
 		{"directory in the way", `add "d"`, updatetest.Tree{"d": updatetest.File("x")}, 0},
-		{"name of a directory", `add "x/"`, updatetest.Tree{"x": updatetest.File("x")}, CodeWrite},
+		{"name of a directory", `add "x/"`, updatetest.Tree{"x": updatetest.File("x")}, CodeCrash},
+		{"name of a directory, beyond a file", `add "a/b/c"`, updatetest.Tree{"a/b/c": updatetest.File("x")}, CodeWrite},
+		{"file in the way of nothing", `add "a/b"`, nil, CodeCrash},
 		{"remove a directory", `remove "d"`, nil, CodeExpectedFile},
 		{"rmdir a file", `rmdir "a/"`, nil, CodeExpectedDir},
-		{"rmrfdir a file", `rmrfdir "a/"`, nil, CodeFileOperation},
 		{"nothing to patch", `patch "p" "none"`, updatetest.Tree{"p": updatetest.File(patch("a", "b"))}, CodeRead},
 		{"patch of another size", `patch "p" "a"`, updatetest.Tree{"p": updatetest.File(patch("aaaa", "b"))}, CodeSourceSize},
 		{"patch of another file", `patch "p" "a"`, updatetest.Tree{"p": updatetest.File(patch("x", "b"))}, CodeSourceCRC},
@@ -559,6 +561,60 @@ func TestApplyRefuses(t *testing.T) {
 				t.Errorf("got %v, want an *UpdateError with code %d", err, tt.code)
 			}
 			if diff := updatetest.DiffSnapshots(updatetest.Look(t, dir), before); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// Habits of the updater that a tree shows.
+func TestApplyFollowsTheUpdater(t *testing.T) {
+	t.Parallel()
+	file := updatetest.File
+	tests := []struct {
+		name, manifest string
+		change         updatetest.Tree // of the tree below; "" removes
+		err            Code
+	}{
+		{"rmrfdir removes a file", `rmrfdir "a/"`, updatetest.Tree{"a": ""}, 0},
+		{"rmdir behind what empties the directory", "remove \"d/f\"\nrmdir \"d/\"", updatetest.Tree{"d/": "", "d/f": ""}, 0},
+		{"rmdir before what empties the directory", "rmdir \"d/\"\nremove \"d/f\"", updatetest.Tree{"d/f": ""}, 0},
+		{"a file that is added and removed has no old one", "add \"e/x\"\nrmdir \"e/\"\nremove \"a\"", updatetest.Tree{"e/x": file("new"), "a": ""}, 0},
+		{"an empty directory becomes a file", `add "e"`, updatetest.Tree{"e/": "", "e": file("new")}, 0},
+		{"a file is not there with a slash behind", "remove \"a/\"\nadd-if \"a/\" \"x\"\nadd-if-not \"a/\" \"y\"", updatetest.Tree{"y": file("new")}, 0},
+		{"a directory is", "add-if \"d/\" \"x\"", updatetest.Tree{"x": file("new")}, 0},
+		{"rmrfdir meets a name with two dots", `rmrfdir "dots/"`, nil, CodeParse},
+		{"rmrfdir cuts a name at a quote", `rmrfdir "quote/"`, updatetest.Tree{"quote/x": ""}, 0},
+		{"a later failure counts before a directory in the way", "add \"d\"\nremove \"e\"", nil, CodeExpectedFile},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			dir := testkit.MemoryDir(t)
+			updatetest.Tree{
+				"a": file("a"), "d/": "", "d/f": file("f"), "e/": "", "dots/": "", "dots/x..y": file("x"),
+				"quote/": "", "quote/x\"y": file("xy"), "quote/x": file("x"),
+			}.Write(t, dir)
+			want := updatetest.Look(t, dir)
+			for n, v := range tt.change {
+				if v == "" {
+					delete(want, n)
+				} else {
+					want[n] = v
+				}
+			}
+			items := updatetest.Tree{}
+			for _, n := range []string{"e", "e/x", "x", "y", "d"} {
+				if strings.Contains(tt.manifest, strconv.Quote(n)) {
+					items[n] = file("new")
+				}
+			}
+			err := Apply(t.Context(), updatetest.OpenRoot(t, dir), updatetest.Archive(t, tt.manifest, items), nil)
+			var ue *UpdateError
+			if tt.err != 0 && (!errors.As(err, &ue) || ue.Code != tt.err) || tt.err == 0 && err != nil {
+				t.Errorf("got %v, want code %d", err, tt.err)
+			}
+			if diff := updatetest.DiffSnapshots(updatetest.Look(t, dir), want); diff != "" {
 				t.Error(diff)
 			}
 		})

@@ -18,6 +18,19 @@
 // What the updater would fail with is an [*UpdateError] with its number, or [CodeCrash]. Where the updater would not
 // notice that the result is wrong, the code is 0, and only this package refuses.
 //
+// # Where it is not the updater
+//
+// What 600 made-up updates come to is known from Mozilla's updater (ESR 140), and is the same here, tree and number, but for
+// two kinds:
+//
+//   - The updater crashes (12 of them: a manifest or an item that is not there, a type without a word). Here that is an
+//     error with CodeCrash, and nothing is changed; the updater leaves whatever it was doing.
+//   - The updater fails and leaves something behind: directories that it made, files that it did not put back (11 of 58).
+//     Here the tree is what it was.
+//
+// Beyond those, three kinds of updates that would succeed are refused, with code 0: a file where there is a directory that
+// is not empty, which would stay behind under another name; a patch that contradicts itself; and what is over a limit.
+//
 // # Not supported
 //
 // Patches of other formats than MBDIFF10 (Zucchini's "Zucc" is named in the error).

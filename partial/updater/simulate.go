@@ -88,8 +88,9 @@ type Plan struct {
 
 type action struct {
 	Instruction
-	key  string // clean path
-	skip bool
+	key    string // clean path
+	number int    // in the order of execution
+	skip   bool
 }
 
 // Simulate works out what a manifest does to a tree, or what the updater fails with: then the error is an *UpdateError,
@@ -97,7 +98,8 @@ type action struct {
 func Simulate(m *Manifest, t Tree, lookup func(name string) (Item, bool)) (*Plan, error) {
 	s := &simulation{
 		Plan: Plan{Changes: make(map[string]*Change), Used: make(map[string]Instruction)},
-		tree: t, lookup: lookup, dirs: make(map[string]bool),
+		tree: t, lookup: lookup, dirs: make(map[string]bool), moved: make(map[string]bool),
+		touched: make(map[string]int), backups: make(map[string]bool),
 	}
 	if err := s.parse(m); err != nil {
 		return nil, err
@@ -110,14 +112,19 @@ func Simulate(m *Manifest, t Tree, lookup func(name string) (Item, bool)) (*Plan
 			return nil, err
 		}
 	}
-	for _, a := range s.actions {
+	for i, a := range s.actions {
 		if a.skip {
 			continue
 		}
+		a.number = i
 		if err := s.execute(a); err != nil {
 			return nil, err
 		}
 	}
+	if s.harm != nil {
+		return nil, s.harm
+	}
+	s.finish()
 	return &s.Plan, nil
 }
 
@@ -127,6 +134,12 @@ type simulation struct {
 	lookup  func(name string) (Item, bool)
 	actions []action
 	dirs    map[string]bool // directories that were made
+	moved   map[string]bool // directories that were moved away because a file goes there
+	touched map[string]int  // by path, the first action that was executed on it
+	backups map[string]bool // paths of which the old file is kept until the end
+	rmdirs  []action
+	// harm is what the updater would not notice, and leave behind. It counts where nothing else fails.
+	harm error
 }
 
 // parse lists the actions.
@@ -163,23 +176,29 @@ func (s *simulation) parse(m *Manifest) error {
 		if err != nil {
 			return wrong(ins, CodeRead, err)
 		}
+		var names []string
 		switch k {
 		case NodeNone:
 			continue
 		case NodeDir:
-		default:
-			return wrong(ins, CodeFileOperation, errors.New("not a directory"))
-		}
-		names, err := s.tree.Below(key)
-		if err != nil {
-			return wrong(ins, CodeRead, err)
-		}
-		for _, n := range append(names, key+"/") {
-			a := action{Instruction: Instruction{Op: OpRemove, Path: n, Line: ins.Line}, key: path.Clean(n)}
-			if strings.HasSuffix(n, "/") {
-				a.Op = OpRmdir
+			if names, err = s.tree.Below(key); err != nil {
+				return wrong(ins, CodeRead, err)
 			}
-			s.actions = append(s.actions, a)
+			names = append(names, key+"/")
+		default: // the updater walks what is there, and a file is all there is
+			names = []string{key}
+		}
+		for _, n := range names {
+			op := OpRemove
+			if strings.HasSuffix(n, "/") {
+				op = OpRmdir
+			}
+			// as the updater does it: the name is parsed as if it stood in the manifest
+			found, err := parseInstruction(op, n, ins.Line)
+			if err != nil {
+				return err
+			}
+			s.actions = append(s.actions, action{Instruction: found, key: path.Clean(found.Path)})
 		}
 	}
 	return nil
@@ -187,7 +206,7 @@ func (s *simulation) parse(m *Manifest) error {
 
 func (s *simulation) prepare(a *action) error {
 	if a.Test != "" {
-		k, err := s.tree.Stat(path.Clean(a.Test))
+		k, err := s.before(a.Test)
 		if err != nil {
 			return wrong(a.Instruction, CodeRead, err)
 		}
@@ -201,7 +220,11 @@ func (s *simulation) prepare(a *action) error {
 	case OpPatch, OpPatchIf:
 		return s.consume(a.Instruction) // patches are unpacked before anything is changed
 	case OpRemove, OpRmdir:
-		k, err := s.tree.Stat(a.key)
+		p := a.Path
+		if a.Op == OpRmdir {
+			p = a.key
+		}
+		k, err := s.before(p)
 		if err != nil {
 			return wrong(a.Instruction, CodeRead, err)
 		}
@@ -217,60 +240,131 @@ func (s *simulation) prepare(a *action) error {
 	return nil
 }
 
+// before says what was at a path before the update. Something that is named with a slash at the end and is no directory
+// is not there.
+func (s *simulation) before(p string) (NodeKind, error) {
+	k, err := s.tree.Stat(path.Clean(p))
+	if k == NodeFile && strings.HasSuffix(p, "/") {
+		k = NodeNone
+	}
+	return k, err
+}
+
 func (s *simulation) execute(a action) error {
 	switch a.Op {
 	case OpAdd, OpAddIf, OpAddIfNot:
-		k, err := s.now(a)
-		switch {
-		case err != nil:
-			return err
-		case a.key == "." || strings.HasSuffix(a.Path, "/"):
-			return wrong(a.Instruction, CodeWrite, errors.New("not the path of a file"))
-		case k == NodeDir:
-			return wrong(a.Instruction, 0, fmt.Errorf("a directory is where the file goes, and stays behind as %q", a.key+BackupSuffix))
-		case k == NodeNone:
-			if err := s.parents(a); err != nil {
-				return err
-			}
-		}
-		if err := s.consume(a.Instruction); err != nil {
-			return err
-		}
-		it, _ := s.lookup(a.item())
-		s.set(a, &Change{Blob: &Blob{Item: a.item()}, Mode: it.Mode & fs.ModePerm, Moded: true})
+		return s.add(a)
 	case OpPatch, OpPatchIf:
-		k, err := s.now(a)
-		if err != nil {
-			return err
-		}
-		if k != NodeFile || strings.HasSuffix(a.Path, "/") {
-			return wrong(a.Instruction, CodeRead, errors.New("there is no file to be patched"))
-		}
-		c := &Change{Blob: &Blob{Item: a.Item, Base: &Blob{File: a.key}}}
-		if before := s.Changes[a.key]; before != nil {
-			c.Blob.Base, c.Mode, c.Moded = before.Blob, before.Mode, before.Moded
-		}
-		s.set(a, c)
+		return s.patch(a)
 	case OpRemove:
 		k, err := s.now(a)
 		if err != nil {
 			return err
 		}
 		if k == NodeFile {
-			s.set(a, &Change{})
+			s.set(a, &Change{}, true)
 		}
 	case OpRmdir:
-		s.Rmdirs = append(s.Rmdirs, a.key)
+		s.rmdirs = append(s.rmdirs, a)
 	}
 	return nil
 }
 
-func (s *simulation) set(a action, c *Change) {
+// add puts an item in place. What there is moves away first; then come directories, and the item is looked up; then the
+// file is opened, and the item unpacked.
+func (s *simulation) add(a action) error {
+	slash := a.key == "." || strings.HasSuffix(a.Path, "/")
+	noFile := wrong(a.Instruction, CodeWrite, errors.New("not the path of a file"))
+	k, err := s.now(a)
+	if err != nil {
+		return err
+	}
+	var cannot error // what opening the file gives
+	switch {
+	case k == NodeDir && slash:
+		return noFile
+	case k == NodeDir:
+		if err := s.moveAway(a); err != nil {
+			return err
+		}
+	case k == NodeNone || slash:
+		cannot, err = s.parents(a)
+		if err != nil {
+			return err
+		}
+		if slash {
+			cannot = noFile
+		}
+	}
+	if cannot != nil {
+		if _, ok := s.lookup(a.item()); ok {
+			return cannot
+		}
+	}
+	if err := s.consume(a.Instruction); err != nil {
+		return err
+	}
+	it, _ := s.lookup(a.item())
+	s.set(a, &Change{Blob: &Blob{Item: a.item()}, Mode: it.Mode & fs.ModePerm, Moded: true}, k == NodeFile)
+	return nil
+}
+
+// moveAway is what becomes of a directory where a file goes: it is renamed, and at the end removed if it is empty.
+func (s *simulation) moveAway(a action) error {
+	inside, err := s.tree.Below(a.key)
+	if err != nil {
+		return wrong(a.Instruction, CodeRead, err)
+	}
+	if (len(inside) > 0 || s.dirs[a.key]) && s.harm == nil {
+		s.harm = wrong(a.Instruction, 0, fmt.Errorf("a directory is where the file goes, and stays behind as %q", a.key+BackupSuffix))
+	}
+	s.moved[a.key] = true
+	delete(s.dirs, a.key)
+	return nil
+}
+
+func (s *simulation) patch(a action) error {
+	k, err := s.now(a)
+	if err != nil {
+		return err
+	}
+	if k != NodeFile || strings.HasSuffix(a.Path, "/") {
+		return wrong(a.Instruction, CodeRead, errors.New("there is no file to be patched"))
+	}
+	c := &Change{Blob: &Blob{Item: a.Item, Base: &Blob{File: a.key}}}
+	if before := s.Changes[a.key]; before != nil {
+		c.Blob.Base, c.Mode, c.Moded = before.Blob, before.Mode, before.Moded
+	}
+	s.set(a, c, true)
+	return nil
+}
+
+// set notes what becomes of an action's path. backup says that there was a file, which the updater renames and keeps.
+func (s *simulation) set(a action, c *Change, backup bool) {
 	if _, ok := s.Changes[a.key]; !ok {
 		s.Order = append(s.Order, a.key)
+		s.touched[a.key] = a.number
+	}
+	if backup {
+		s.backups[a.key] = true
 	}
 	c.By = a.Instruction
 	s.Changes[a.key] = c
+}
+
+// finish lists the directories that go. The updater goes through the actions once more, in order: the old file of each is
+// deleted then, not before. So a directory stays if the file in it that goes is named behind it.
+func (s *simulation) finish() {
+	last := make(map[string]int) // by directory, the last action that deletes an old file in it
+	for p := range s.backups {
+		d := path.Dir(p)
+		last[d] = max(last[d], s.touched[p]+1)
+	}
+	for _, a := range s.rmdirs {
+		if a.number >= last[a.key] {
+			s.Rmdirs = append(s.Rmdirs, a.key)
+		}
+	}
 }
 
 // now says what is at an action's path after the actions before it.
@@ -286,6 +380,11 @@ func (s *simulation) at(p string) (NodeKind, error) {
 	if s.dirs[p] {
 		return NodeDir, nil
 	}
+	for d := p; len(s.moved) > 0 && d != "."; d = path.Dir(d) {
+		if _, ok := s.Changes[p]; s.moved[d] && !ok {
+			return NodeNone, nil
+		}
+	}
 	if c, ok := s.Changes[p]; ok {
 		if c.Blob == nil {
 			return NodeNone, nil
@@ -299,36 +398,40 @@ func (s *simulation) at(p string) (NodeKind, error) {
 	return k, err
 }
 
-// parents makes the directories above an action's path.
-func (s *simulation) parents(a action) error {
+// parents makes the directories above an action's path. cannot is the error of whoever then writes a file there: that
+// a file is where its own directory would be is only noticed by that.
+func (s *simulation) parents(a action) (cannot, err error) {
 	for i, r := range a.key {
 		if r != '/' {
 			continue
 		}
 		dir := a.key[:i]
-		if s.dirs[dir] {
-			continue
+		k, err := s.at(dir)
+		if err != nil {
+			return nil, wrong(a.Instruction, CodeRead, err)
 		}
-		c, changed := s.Changes[dir]
-		k := NodeNone
-		if changed {
-			if c.Blob != nil {
-				k = NodeFile
+		if _, changed := s.Changes[dir]; k == NodeFile && !changed {
+			// a link to a directory is used as one
+			was, err := s.tree.Stat(dir)
+			if err != nil {
+				return nil, wrong(a.Instruction, CodeRead, err)
 			}
-		} else {
-			var err error
-			if k, err = s.tree.Stat(dir); err != nil {
-				return wrong(a.Instruction, CodeRead, err)
+			if was == NodeDirLink {
+				k = NodeDir
 			}
 		}
 		switch k {
 		case NodeFile:
-			return wrong(a.Instruction, CodeWrite, fmt.Errorf("%q is a file and cannot hold another", dir))
+			err := wrong(a.Instruction, CodeWrite, fmt.Errorf("%q is a file and cannot hold another", dir))
+			if strings.Contains(a.key[i+1:], "/") {
+				return nil, err
+			}
+			return err, nil
 		case NodeNone:
 			s.dirs[dir] = true
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // consume takes the item of an instruction. Each can be taken once.

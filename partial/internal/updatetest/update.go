@@ -1,3 +1,4 @@
+// Package updatetest has what tests of updates need: trees, archives, and how they are made and compared.
 package updatetest
 
 import (
@@ -20,20 +21,21 @@ import (
 	"github.com/senbonzakura/senbonzakura/mar"
 )
 
-// A snapshot is what a tree holds: content and executable bit by path, and directories with a slash behind.
+// A Tree is what a tree holds: content and executable bit by path, and directories with a slash behind.
 type Tree map[string]string
 
+// File is an ordinary file in a tree.
 func File(data string) string    { return "-" + data }
 func Program(data string) string { return "x" + data }
 
-// files returns the snapshot without its directories.
+// Files returns the snapshot without its directories.
 func (s Tree) Files() Tree {
 	out := maps.Clone(s)
 	maps.DeleteFunc(out, func(n, _ string) bool { return strings.HasSuffix(n, "/") })
 	return out
 }
 
-// tree returns the files as a file system.
+// FS returns the files as a file system.
 func (s Tree) FS() fstest.MapFS {
 	m := fstest.MapFS{}
 	for n, v := range s.Files() {
@@ -46,9 +48,16 @@ func (s Tree) FS() fstest.MapFS {
 	return m
 }
 
-// write writes the files into a directory.
+// Write writes the files and directories into a directory.
 func (s Tree) Write(tb testing.TB, dir string) {
 	tb.Helper()
+	for n := range s {
+		if strings.HasSuffix(n, "/") {
+			if err := os.MkdirAll(filepath.Join(dir, n), 0o755); err != nil {
+				tb.Fatal(err)
+			}
+		}
+	}
 	for n, v := range s.Files() {
 		p := filepath.Join(dir, n)
 		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
@@ -64,7 +73,7 @@ func (s Tree) Write(tb testing.TB, dir string) {
 	}
 }
 
-// look takes a snapshot of a directory.
+// Look takes a snapshot of a directory.
 func Look(tb testing.TB, dir string) Tree {
 	tb.Helper()
 	s := Tree{}
@@ -100,7 +109,7 @@ func Look(tb testing.TB, dir string) Tree {
 	return s
 }
 
-// contents takes a snapshot of the files of a complete update.
+// Contents takes a snapshot of the files of a complete update.
 func Contents(tb testing.TB, r *mar.Reader) Tree {
 	tb.Helper()
 	s := Tree{}
@@ -117,7 +126,7 @@ func Contents(tb testing.TB, r *mar.Reader) Tree {
 	return s
 }
 
-// diffSnapshots describes how two snapshots differ.
+// DiffSnapshots describes how two snapshots differ.
 func DiffSnapshots(got, want Tree) string {
 	var b strings.Builder
 	for _, n := range slices.Sorted(maps.Keys(want)) {
@@ -135,8 +144,10 @@ func DiffSnapshots(got, want Tree) string {
 	return b.String()
 }
 
+// TestProduct is what updates of tests are for.
 var TestProduct = &mar.Product{Channel: "test", Version: "2.0"}
 
+// Noise returns random bytes.
 func Noise(r *rand.Rand, n int) []byte {
 	b := make([]byte, n)
 	for i := range b {
@@ -145,7 +156,7 @@ func Noise(r *rand.Rand, n int) []byte {
 	return b
 }
 
-// edited returns data with a few changes, as a new version of a file has.
+// Edited returns data with a few changes, as a new version of a file has.
 func Edited(r *rand.Rand, data []byte) []byte {
 	out := slices.Clone(data)
 	for range 1 + r.IntN(4) {
@@ -163,6 +174,7 @@ func Edited(r *rand.Rand, data []byte) []byte {
 	return out
 }
 
+// Open opens an archive of the shared inputs.
 func Open(tb testing.TB, elem ...string) *mar.Reader {
 	tb.Helper()
 	r, err := mar.OpenFile(testkit.Shared(tb, elem...), nil)
@@ -173,6 +185,7 @@ func Open(tb testing.TB, elem ...string) *mar.Reader {
 	return r.Reader
 }
 
+// Write writes an archive into memory and opens it.
 func Write(tb testing.TB, a *mar.Archive) *mar.Reader {
 	tb.Helper()
 	var buf bytes.Buffer
@@ -186,7 +199,7 @@ func Write(tb testing.TB, a *mar.Archive) *mar.Reader {
 	return r
 }
 
-// decompressed returns what the entry of an archive holds.
+// Content returns what the entry of an archive holds.
 func Content(tb testing.TB, r *mar.Reader, name string) []byte {
 	tb.Helper()
 	f := r.Lookup(name)
@@ -205,6 +218,7 @@ func Content(tb testing.TB, r *mar.Reader, name string) []byte {
 	return data
 }
 
+// Names lists the entries of an archive.
 func Names(r *mar.Reader) []string {
 	var out []string
 	for _, f := range r.Files() {
@@ -213,11 +227,13 @@ func Names(r *mar.Reader) []string {
 	return out
 }
 
+// With returns s with one more file.
 func (s Tree) With(name, value string) Tree {
 	s[name] = value
 	return s
 }
 
+// OpenRoot opens a directory until the test ends.
 func OpenRoot(tb testing.TB, dir string) *os.Root {
 	tb.Helper()
 	root, err := os.OpenRoot(dir)
@@ -228,7 +244,7 @@ func OpenRoot(tb testing.TB, dir string) *os.Root {
 	return root
 }
 
-// archive makes an update of a manifest and items.
+// Archive makes an update of a manifest and items.
 func Archive(tb testing.TB, manifest string, items Tree) *mar.Reader {
 	tb.Helper()
 	a := &mar.Archive{Product: TestProduct}

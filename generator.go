@@ -12,7 +12,6 @@ import (
 	"hash"
 	"io"
 	"log/slog"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -22,6 +21,7 @@ import (
 
 	"github.com/senbonzakura/senbonzakura/cache"
 	"github.com/senbonzakura/senbonzakura/fetch"
+	"github.com/senbonzakura/senbonzakura/internal/stream"
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/partial"
 	"github.com/senbonzakura/senbonzakura/toolchain"
@@ -72,30 +72,23 @@ type ProductSigner interface {
 	ForProduct(ctx context.Context, product *mar.Product) (mar.Signer, error)
 }
 
+// Event says how far a job is. Done and Total are bytes; Total is -1 while it is not known. File is "from" or "to" while
+// fetching, else the file under work.
+type Event = partial.Event
+
 // Step is a step of the job, in the order in which they come; some overlap.
-type Step string
+type Step = partial.Step
 
 // The steps.
 const (
 	StepFetching  Step = "fetching"
-	StepUnpacking Step = "unpacking"
-	StepDiffing   Step = "diffing"
-	StepPacking   Step = "packing"
-	StepVerifying Step = "verifying"
+	StepUnpacking      = partial.StepUnpacking
+	StepDiffing        = partial.StepDiffing
+	StepPacking        = partial.StepPacking
+	StepVerifying      = partial.StepVerifying
 	StepSigning   Step = "signing"
 	StepStoring   Step = "storing"
 )
-
-// Event says how far a job is. Done and Total are bytes; Total is -1 while it is not known.
-type Event struct {
-	Step  Step   `json:"step"`
-	File  string `json:"file,omitempty"` // "from" or "to" while fetching, else the file under work
-	Done  int64  `json:"done"`
-	Total int64  `json:"total"`
-	// From and To are what the completes say of themselves, in the first event after both were read; nil else.
-	From *toolchain.Build `json:"-"`
-	To   *toolchain.Build `json:"-"`
-}
 
 // Generator makes partial updates. Build one with [New]. It is safe for concurrent use.
 type Generator struct {
@@ -182,33 +175,15 @@ type Result struct {
 }
 
 // Open returns the update's bytes, verified, for reading at any offset. The caller closes it. It may be called until
-// the result is closed.
+// the result is closed. Where Generate returned an error as well there is nothing to open.
 func (r *Result) Open() *cache.Entry { return r.entry.Clone() }
 
 // Close frees the result. Entries from Open stay readable.
-func (r *Result) Close() error { return r.entry.Close() }
-
-// Key returns the name under which the update that a request asks for is stored, without making it. Requests whose
-// sources are files without hashes have no name before these are read; the error matches [ErrRequest] then and where
-// the request cannot be used.
-func (g *Generator) Key(r Request) (cache.Key, error) {
-	if err := r.check(); err != nil {
-		return cache.Key{}, err
+func (r *Result) Close() error {
+	if r.entry == nil { // a report alone
+		return nil
 	}
-	for field, s := range map[string]*Source{"From": &r.From, "To": &r.To} {
-		if s.identity() == "" {
-			return cache.Key{}, &RequestError{field + ".Hashes", "a file without hash has no name yet"}
-		}
-	}
-	return g.key(&r), nil
-}
-
-func (g *Generator) key(r *Request) cache.Key {
-	selection := g.opts.Toolchain.ID()
-	if r.Recipe != nil { // the rules still decide about the client and about watersheds
-		selection += " recipe " + r.with(*r.Recipe).ID()
-	}
-	return r.key(r.From.identity(), r.To.identity(), selection, g.opts.Signers, g.opts.Require)
+	return r.entry.Close()
 }
 
 // Generate returns the partial update that a request asks for: from the cache where it was made before, else it is
@@ -221,36 +196,50 @@ func (g *Generator) key(r *Request) cache.Key {
 // The errors are those of this package (see [ErrRequest], [ErrCheck], [ErrRequirement], [InputError]) and of the packages that do the work,
 // wrapped: *fetch.Error, *mar.FormatError, *partial.RefusedError, *toolchain.WatershedError. What the proof finds is a
 // *partial.VerifyError or a *updater.UpdateError.
+//
+// The report comes with a refusal, and with a proof that failed: the result has nothing else then.
 func (g *Generator) Generate(ctx context.Context, r Request, progress func(Event)) (*Result, error) {
-	g.mu.Lock()
-	closed := g.closed
-	g.mu.Unlock()
-	if closed {
-		return nil, ErrClosed
-	}
-	if err := r.check(); err != nil {
+	if err := g.open(); err != nil {
 		return nil, err
 	}
-	for i, s := range []*Source{&r.From, &r.To} {
-		if s.File != "" && s.identity() == "" {
-			if err := hashFile(ctx, s); err != nil {
-				return nil, &InputError{[]string{"FROM", "TO"}[i], err}
-			}
-		}
+	if r.AllowFindings {
+		return nil, &RequestError{"AllowFindings", "what clients may fail on is not stored: see GenerateTo"}
 	}
-	key := g.key(&r)
+	o, release, err := g.prepare(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	return g.Make(ctx, o, progress)
+}
+
+func (g *Generator) open() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return ErrClosed
+	}
+	return nil
+}
+
+// Make is [Generator.Generate] for a request that was looked at before.
+func (g *Generator) Make(ctx context.Context, o *Order, progress func(Event)) (*Result, error) {
+	if err := g.open(); err != nil {
+		return nil, err
+	}
+	r, key := &o.request, o.key
 	j, leave := g.join(key, progress)
 	defer leave()
 
 	entry, err := g.store.GetOrFill(ctx, key, func(ctx context.Context, w io.Writer) error {
 		start := time.Now()
 		g.opts.Log.InfoContext(ctx, "making a partial update", "key", key.String(), "from", r.From.identity(), "to", r.To.identity())
-		p, err := g.make(ctx, &r, j, w)
+		p, err := g.make(ctx, o, j, w)
 		if err != nil {
 			g.opts.Log.ErrorContext(ctx, "partial update failed", "key", key.String(), "took", time.Since(start), "error", err)
 			return err
 		}
-		if err := g.remember(ctx, &r, p); err != nil {
+		if err := g.remember(ctx, key, p); err != nil {
 			return err
 		}
 		g.opts.Log.InfoContext(ctx, "made a partial update", "key", key.String(), "took", time.Since(start),
@@ -258,9 +247,12 @@ func (g *Generator) Generate(ctx context.Context, r Request, progress func(Event
 		return nil
 	})
 	if err != nil {
+		if p := j.refused(err); p != nil {
+			return &Result{Key: key, Report: p.Report, Provenance: p}, err
+		}
 		return nil, err
 	}
-	result, err := g.result(ctx, &r, key, entry, j)
+	result, err := g.result(ctx, o, entry, j)
 	if err != nil {
 		entry.Close()
 		return nil, err
@@ -270,18 +262,19 @@ func (g *Generator) Generate(ctx context.Context, r Request, progress func(Event
 }
 
 // result puts the update and its provenance together.
-func (g *Generator) result(ctx context.Context, r *Request, key cache.Key, entry *cache.Entry, j *job) (*Result, error) {
-	p, err := g.provenance(ctx, r, j)
+func (g *Generator) result(ctx context.Context, o *Order, entry *cache.Entry, j *job) (*Result, error) {
+	r := &o.request
+	p, err := g.provenance(ctx, o, j)
 	if err != nil {
 		return nil, err
 	}
 	if err := r.From.agrees(&p.From); err != nil {
-		return nil, &InputError{"FROM", err}
+		return nil, &InputError{Input: "FROM", Err: err}
 	}
 	if err := r.To.agrees(&p.To); err != nil {
-		return nil, &InputError{"TO", err}
+		return nil, &InputError{Input: "TO", Err: err}
 	}
-	res := &Result{Key: key, Size: entry.Size(), SHA256: entry.SHA256(), Report: p.Report, Provenance: p, entry: entry}
+	res := &Result{Key: o.key, Size: entry.Size(), SHA256: entry.SHA256(), Report: p.Report, Provenance: p, entry: entry}
 	if p.Output.SHA256 != hexOf(res.SHA256[:]) {
 		return nil, fmt.Errorf("provenance is of an update with SHA-256 %s, the stored one has %x", p.Output.SHA256, res.SHA256)
 	}
@@ -295,8 +288,8 @@ func (g *Generator) result(ctx context.Context, r *Request, key cache.Key, entry
 
 // provenance finds the provenance of an update that exists. Where the store forgot it the job is done again: the bytes
 // are the same, and the patches are usually still there.
-func (g *Generator) provenance(ctx context.Context, r *Request, j *job) (*Provenance, error) {
-	key := ReportKey(g.key(r))
+func (g *Generator) provenance(ctx context.Context, o *Order, j *job) (*Provenance, error) {
+	key := ReportKey(o.key)
 	g.mu.Lock()
 	for _, m := range g.recent {
 		if m.key == key {
@@ -306,7 +299,7 @@ func (g *Generator) provenance(ctx context.Context, r *Request, j *job) (*Proven
 	}
 	g.mu.Unlock()
 	entry, err := g.store.GetOrFill(ctx, key, func(ctx context.Context, w io.Writer) error {
-		p, err := g.make(ctx, r, j, io.Discard)
+		p, err := g.make(ctx, o, j, io.Discard)
 		if err != nil {
 			return err
 		}
@@ -332,12 +325,12 @@ func decodeProvenance(data []byte) (*Provenance, error) {
 }
 
 // remember stores the provenance, before the update becomes visible.
-func (g *Generator) remember(ctx context.Context, r *Request, p *Provenance) error {
+func (g *Generator) remember(ctx context.Context, of cache.Key, p *Provenance) error {
 	data, err := json.Marshal(p)
 	if err != nil {
 		return fmt.Errorf("provenance: %w", err)
 	}
-	key := ReportKey(g.key(r))
+	key := ReportKey(of)
 	g.mu.Lock()
 	g.recent = slices.DeleteFunc(g.recent, func(m made) bool { return m.key == key })
 	g.recent = append(g.recent, made{key, data})
@@ -349,33 +342,6 @@ func (g *Generator) remember(ctx context.Context, r *Request, p *Provenance) err
 		return ctx.Err() // any other failure costs the provenance of a restart, not the update
 	}
 	return nil
-}
-
-// hashFile gives a local file without hashes the one that it has now.
-func hashFile(ctx context.Context, s *Source) error {
-	f, err := os.Open(s.File)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	sum := sha512.New()
-	if _, err := io.Copy(sum, contextReader{ctx, f}); err != nil {
-		return err
-	}
-	s.Hashes = []fetch.Hash{{Algorithm: fetch.SHA512, Sum: sum.Sum(nil)}}
-	return nil
-}
-
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c contextReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }
 
 // complete returns a complete update, verified, from the cache or fetched.
@@ -457,7 +423,7 @@ func sumsOf(ctx context.Context, e *cache.Entry, s *Source, fetched bool) (map[f
 		all = append(all, h)
 	}
 	if len(all) > 0 {
-		if _, err := io.Copy(io.MultiWriter(all...), contextReader{ctx, e.Reader()}); err != nil {
+		if _, err := stream.Copy(ctx, io.MultiWriter(all...), e.Reader()); err != nil {
 			return nil, err
 		}
 	}
@@ -486,6 +452,8 @@ type job struct {
 	listeners map[int]func(Event)
 	next      int
 	started   bool
+	failure   error       // how making it ended
+	report    *Provenance // what it came to before that
 }
 
 // join adds a listener to the job of a key. leave takes it out again.
@@ -524,6 +492,23 @@ func (j *job) send(e Event) {
 			listener(e)
 		}
 	}
+}
+
+// fail notes what an attempt came to that ends with an error.
+func (j *job) fail(p *Provenance, err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.report, j.failure = p, err
+}
+
+// refused returns what an attempt came to that ended with err.
+func (j *job) refused(err error) *Provenance {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.failure == nil || !errors.Is(err, j.failure) {
+		return nil
+	}
+	return j.report
 }
 
 func (j *job) start() {

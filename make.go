@@ -12,32 +12,33 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/senbonzakura/senbonzakura/cache"
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/partial"
 	"github.com/senbonzakura/senbonzakura/partial/updater"
 	"github.com/senbonzakura/senbonzakura/toolchain"
 )
 
-// side is one of the two completes while an update is made.
-type side struct {
-	input  Input
-	entry  *cache.Entry
-	reader *mar.Reader
+// make makes the update of an order and writes it to w. With a refusal, and with a proof that fails, what it returns has the
+// report alone.
+func (g *Generator) make(ctx context.Context, o *Order, j *job, w io.Writer) (*Provenance, error) {
+	j.start()
+	p, err := g.build(ctx, o, j, w)
+	if err != nil && p != nil {
+		j.fail(p, err)
+	}
+	return p, err
 }
 
-// make makes the update of a request and writes it to w.
-func (g *Generator) make(ctx context.Context, r *Request, j *job, w io.Writer) (*Provenance, error) {
-	j.start()
-	from, to, err := g.openBoth(ctx, r, j)
+func (g *Generator) build(ctx context.Context, o *Order, j *job, w io.Writer) (*Provenance, error) {
+	r := &o.request
+	from, to, err := g.openBoth(ctx, o, j)
 	if err != nil {
 		return nil, err
 	}
-	defer from.entry.Close()
-	defer to.entry.Close()
+	defer from.close()
+	defer to.close()
 
-	fromBuild, toBuild := from.input.Build, to.input.Build
-	j.send(Event{Step: StepUnpacking, Total: -1, From: &fromBuild, To: &toBuild})
+	j.send(Event{Step: StepUnpacking, Total: -1, From: identity(&from.input.Build), To: identity(&to.input.Build)})
 	p := &Provenance{Skipped: r.Skip, Labels: r.Labels, Locale: first(r.Locale, to.input.Build.Locale)}
 	if err := g.checkInputs(ctx, r, from, to, p); err != nil {
 		return nil, err
@@ -52,18 +53,32 @@ func (g *Generator) make(ctx context.Context, r *Request, j *job, w io.Writer) (
 		return nil, err
 	}
 
+	var cached partial.PatchCache
+	var memo *partial.Memo
+	if g.opts.Cache != nil {
+		cached, memo = patches{g}, g.memo
+	}
 	archive, report, err := partial.Build(ctx, from.reader, to.reader, recipe, &partial.BuildOptions{
 		Workers: g.opts.Workers, Memory: g.memory, Limits: g.opts.Limits,
 		NoVerify: r.skips(CheckVerify), Client: client, Skip: r.Skip,
-		Patches: patches{g}, Memo: g.memo,
-		Progress: func(e partial.Event) { j.send(Event{Step: steps[e.Step], File: e.File, Done: e.Done, Total: e.Total}) },
+		Patches: cached, Memo: memo, Progress: j.send,
 	})
-	if err != nil {
-		return nil, err
+	for _, s := range []*side{to, from} { // what packing a directory found stands in front
+		if s.local != nil && s.local.report != nil && report != nil {
+			report.Findings = append(slices.Clone(s.local.report.Findings), report.Findings...)
+		}
 	}
-	if broken := report.Broken(); len(broken) > 0 {
-		// Only rules of Mozilla's scripts let this pass; nothing that clients fail on leaves a generator.
-		return nil, &CheckError{CheckVerify, &partial.RefusedError{Findings: broken}}
+	if err == nil && !r.AllowFindings {
+		if broken := report.Broken(); len(broken) > 0 {
+			// Only rules of Mozilla's scripts let this pass; nothing that clients fail on is stored.
+			err = &CheckError{CheckVerify, &partial.RefusedError{Findings: broken}}
+		}
+	}
+	if err != nil {
+		if report == nil {
+			return nil, err
+		}
+		return &Provenance{From: p.From, To: p.To, Report: report}, err
 	}
 	p.Report, p.Recipe = report, report.RecipeID
 	p.note(report.Checks...)
@@ -71,7 +86,25 @@ func (g *Generator) make(ctx context.Context, r *Request, j *job, w io.Writer) (
 	if err := g.signable(r, to, p, archive.Product); err != nil {
 		return nil, err
 	}
-	return p, g.write(ctx, archive, p, j, w)
+	if err := g.write(ctx, archive, p, j, w); err != nil {
+		return nil, err
+	}
+	for i, s := range []*side{from, to} {
+		if s.local != nil {
+			if err := s.local.unchanged(); err != nil {
+				return nil, &InputError{Input: []string{"FROM", "TO"}[i], Err: err}
+			}
+		}
+	}
+	return p, nil
+}
+
+// identity is what events say of a build.
+func identity(b *toolchain.Build) *updater.Identity {
+	return &updater.Identity{
+		Product: b.Product, Version: b.Version, BuildID: b.BuildID, SourceRepository: b.SourceRepository, SourceStamp: b.SourceStamp,
+		Milestone: b.Gecko, MAR: mar.Product{Channel: strings.Join(b.Channels, ",")}, Platform: b.Platform, Locale: b.Locale,
+	}
 }
 
 // signable says why an update may not be signed, where it is to be. Without a report that is about what is known before
@@ -90,41 +123,47 @@ func (g *Generator) signable(r *Request, to *side, p *Provenance, product *mar.P
 	return nil
 }
 
-// steps maps the steps of package partial.
-var steps = map[string]Step{
-	partial.StepCompare: StepUnpacking, partial.StepDiff: StepDiffing,
-	partial.StepCompress: StepPacking, partial.StepVerify: StepVerifying,
-}
-
 // openBoth gets both completes at the same time and reads what they say of themselves.
-func (g *Generator) openBoth(ctx context.Context, r *Request, j *job) (from, to *side, err error) {
-	sides := [2]*side{{}, {}}
+func (g *Generator) openBoth(ctx context.Context, o *Order, j *job) (from, to *side, err error) {
+	r := &o.request
+	sides := [2]*side{{close: func() {}}, {close: func() {}}}
 	group, ctx := errgroup.WithContext(ctx)
 	for i, source := range []*Source{&r.From, &r.To} {
 		s, name := sides[i], []string{"from", "to"}[i]
 		group.Go(func() error {
-			entry, input, err := g.complete(ctx, source, name, j)
+			fails := func(err error) error { return &InputError{Input: strings.ToUpper(name), Err: err} }
+			if l := o.local[i]; l != nil {
+				var err error
+				s.local, s.input = l, l.input(source)
+				if s.reader, err = mar.NewReader(l.file, l.info.Size(), nil); err != nil {
+					return fails(err)
+				}
+			} else {
+				entry, input, err := g.complete(ctx, source, name, j)
+				if err != nil {
+					return fails(err)
+				}
+				s.close, s.input = func() { entry.Close() }, input
+				if s.reader, err = mar.NewReader(entry, entry.Size(), nil); err != nil {
+					return fails(err)
+				}
+			}
+			build, err := toolchain.ReadBuild(s.reader)
 			if err != nil {
-				return &InputError{strings.ToUpper(name), err}
+				return fails(err)
 			}
-			s.entry, s.input = entry, input
-			if s.reader, err = mar.NewReader(entry, entry.Size(), nil); err != nil {
-				return &InputError{strings.ToUpper(name), err}
+			if l := s.local; l != nil && l.build != nil { // the members and the manifest are ours
+				build = *l.build
 			}
-			if s.input.Build, err = toolchain.ReadBuild(s.reader); err != nil {
-				return &InputError{strings.ToUpper(name), fmt.Errorf("%w: %w", partial.ErrInput, err)}
-			}
-			b := &s.input.Build
-			b.Product = first(b.Product, r.Product)
-			b.Platform, b.Arch, b.Locale = first(b.Platform, r.Platform), first(b.Arch, r.Arch), first(b.Locale, r.Locale)
+			build.Product = first(build.Product, r.Product)
+			build.Platform, build.Arch, build.Locale = first(build.Platform, r.Platform), first(build.Arch, r.Arch), first(build.Locale, r.Locale)
+			s.input.Build = build
 			return nil
 		})
 	}
 	if err := group.Wait(); err != nil {
 		for _, s := range sides {
-			if s.entry != nil {
-				s.entry.Close()
-			}
+			s.close()
 		}
 		return nil, nil, err
 	}
@@ -158,7 +197,7 @@ func (g *Generator) checkInputs(ctx context.Context, r *Request, from, to *side,
 				if ctx.Err() != nil {
 					return ctx.Err()
 				}
-				return &CheckError{CheckSignatures, &InputError{s.name, err}}
+				return &CheckError{CheckSignatures, &InputError{Input: s.name, Err: err}}
 			}
 			s.input.SignedBy = fingerprint(r.Keys[match.Key])
 		}

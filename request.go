@@ -24,7 +24,9 @@ import (
 type Source struct {
 	// URLs are where it can be fetched, tried in this order.
 	URLs []string
-	// File is a local file instead of URLs. It is copied while it is verified, so that it may change later.
+	// File is a local file instead of URLs, or a directory that holds an installation, which is packed. With a cache a
+	// file is copied into it while it is verified, so that it may change later; without one it is read in place and must
+	// not change until the update is made.
 	File string
 	// Hashes are what its bytes must hash to, all of them. A source with URLs needs one; SHA-512 is best, SHA-1 alone
 	// is taken and noted as weak. A File without hashes is taken as it is. An update that was made before is found by
@@ -84,6 +86,9 @@ type Request struct {
 	Channels []string
 	// Skip names checks to leave out.
 	Skip []Check
+	// AllowFindings has an update made that clients may fail on, as the rules of Mozilla's scripts let them pass: the
+	// report lists them. Such an update is neither signed nor stored: see [Generator.GenerateTo].
+	AllowFindings bool
 	// Labels go into the provenance and the fields for Mozilla's submitters as they are: "update_number",
 	// "previousVersion", "previousBuildNumber", "toVersion", "toBuildNumber", "mar", "branch", "platform", "locale".
 	Labels map[string]string
@@ -127,17 +132,13 @@ func (e *CheckError) Unwrap() error { return e.Err }
 // Is makes errors.Is find [ErrCheck].
 func (e *CheckError) Is(target error) bool { return target == ErrCheck }
 
-// InputError says which of the two complete updates an error is about: it could not be fetched or read, is no MAR file, is
-// not of the size or hash that the request gives, or is not signed as it should be. It unwraps to the reason. What package partial finds is a [*partial.InputError].
-type InputError struct {
-	Input string // "FROM" or "TO"
-	Err   error
-}
+// InputError says which of the two complete updates an error is about: it could not be fetched or read, is no complete
+// update, is not of the size or hash that the request gives, or is not signed as it should be. It matches [ErrInput] and
+// unwraps to the reason.
+type InputError = partial.InputError
 
-func (e *InputError) Error() string { return e.Input + ": " + e.Err.Error() }
-
-// Unwrap returns the reason.
-func (e *InputError) Unwrap() error { return e.Err }
+// ErrInput matches every [*InputError] with errors.Is.
+var ErrInput = partial.ErrInput
 
 func (s *Source) check(field string) error {
 	switch {
@@ -227,7 +228,7 @@ func (r *Request) key(from, to, selection string, signers []mar.Signer, require 
 		panic(err) // plain data
 	}
 	parts := []string{
-		"request/2", from, to, selection, r.Product, r.Platform, r.Arch, r.Locale, r.Channel, r.ProductVersion, string(client), r.Trust.String(),
+		"request/2", from, to, selection, r.Product, r.Platform, r.Arch, r.Locale, r.Channel, r.ProductVersion, string(client), r.Trust.String(), fmt.Sprint(r.AllowFindings),
 	}
 	list := func(items []string) { parts = append(parts, fmt.Sprint(len(items)), strings.Join(items, "\x00")) }
 	list(sorted(r.Force))

@@ -77,11 +77,11 @@ func TestRequirements(t *testing.T) {
 	}
 	// What is required is part of the name, where there are signers.
 	name := func(signers []mar.Signer, require ...Requirement) string {
-		key, err := newGenerator(t, "", func(o *Options) { o.Signers, o.Require = signers, require }).Key(good)
+		order, err := newGenerator(t, "", func(o *Options) { o.Signers, o.Require = signers, require }).Order(good)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return key.String()
+		return order.Key().String()
 	}
 	if name([]mar.Signer{signer}, RequireProof) == name([]mar.Signer{signer}, RequireProof, RequireChannel) {
 		t.Error("two updates of which other things are required have one name")

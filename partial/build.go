@@ -363,7 +363,7 @@ func (b *builder) findChanges(ctx context.Context) error {
 	for _, s := range b.steps {
 		total += s.to.Size
 	}
-	steps := newCounter(StepCompare, b.opts.Progress).Start(total)
+	steps := newCounter(StepUnpacking, b.opts.Progress).Start(total)
 	jobs := make([]job, 0, len(b.steps))
 	for _, s := range b.steps {
 		jobs = append(jobs, job{memory: 256 << 10, order: s.to.Size, run: func(ctx context.Context, r *reservation) error {
@@ -511,7 +511,7 @@ func (b *builder) makePatches(ctx context.Context) error {
 			return err
 		}})
 	}
-	b.total = newCounter(StepDiff, b.opts.Progress).Start(total)
+	b.total = newCounter(StepDiffing, b.opts.Progress).Start(total)
 	return runJobs(ctx, b.workers, b.opts.Memory, jobs)
 }
 
@@ -862,7 +862,7 @@ func (b *builder) manifests(ctx context.Context, list []updater.Instruction) ([]
 		texts = append(texts, m.String())
 		total += int64(len(texts[len(texts)-1]))
 	}
-	steps := newCounter(StepCompress, b.opts.Progress).Start(total)
+	steps := newCounter(StepPacking, b.opts.Progress).Start(total)
 	for i, v := range b.recipe.Manifests {
 		text := texts[i]
 		data, err := compress(ctx, b.recipe.Compression.Files, Content{Kind: ContentManifest, Arch: b.recipe.Arch}, []byte(text))

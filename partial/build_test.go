@@ -84,13 +84,13 @@ func TestBuildProgress(t *testing.T) {
 	t.Parallel()
 	long := noisy(300_000)
 	from, to := releases(t, updatetest.Tree{"f": updatetest.File(long), "g": updatetest.File("1")}, updatetest.Tree{"f": updatetest.File(long + "x"), "g": updatetest.File("2")})
-	last := map[string]updater.Event{}
+	last := map[Step]updater.Event{}
 	inside := 0
 	a, _, err := Build(t.Context(), from, to, fastRecipe(RulesStrict), &BuildOptions{Progress: func(e updater.Event) {
 		if before := last[e.Step]; e.Done < before.Done || e.Done > e.Total {
 			t.Errorf("got %+v after %+v", e, before)
 		}
-		if e.Step == StepDiff && e.File == "f" && e.Done < e.Total*9/10 {
+		if e.Step == StepDiffing && e.File == "f" && e.Done < e.Total*9/10 {
 			inside++
 		}
 		last[e.Step] = e
@@ -98,7 +98,7 @@ func TestBuildProgress(t *testing.T) {
 	if err != nil || a == nil {
 		t.Fatal(err)
 	}
-	for _, step := range []string{StepCompare, StepDiff, StepCompress, StepVerify} {
+	for _, step := range []Step{StepUnpacking, StepDiffing, StepPacking, StepVerifying} {
 		if e, ok := last[step]; !ok || e.Done != e.Total || e.Total == 0 {
 			t.Errorf("%s ended with %+v", step, e)
 		}

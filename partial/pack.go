@@ -325,7 +325,7 @@ func (p *packer) instructions() ([]updater.Instruction, error) {
 func (p *packer) compress(ctx context.Context) error {
 	var total int64
 	jobs := make([]job, 0, len(p.names))
-	steps := newCounter(StepCompress, p.opts.Progress)
+	steps := newCounter(StepPacking, p.opts.Progress)
 	for _, n := range p.names {
 		f := p.found[n]
 		total += f.size

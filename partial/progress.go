@@ -5,20 +5,22 @@ import (
 	"github.com/senbonzakura/senbonzakura/partial/updater"
 )
 
-// Steps of Build, Pack and Verify, as they stand in events; those of Apply are [updater.StepStage] and
-// [updater.StepCommit].
+// Step is a step of a job.
+type Step = updater.Step
+
+// Steps of Build, Pack and Verify; those of Apply are [updater.StepStaging] and [updater.StepCommitting].
 const (
-	StepCompare  = "compare"  // finding out which files changed; bytes are counted as they are stored, compressed
-	StepDiff     = "diff"     // making patches
-	StepCompress = "compress" // compressing whole files, in Build the manifests: the update is put together
-	StepVerify   = "verify"   // proving the result
+	StepUnpacking Step = "unpacking" // finding out which files changed; bytes are counted as they are stored, compressed
+	StepDiffing   Step = "diffing"   // making patches
+	StepPacking   Step = "packing"   // compressing whole files, in Build the manifests: the update is put together
+	StepVerifying Step = "verifying" // proving the result
 )
 
 // An Event says how far a job has come.
 type Event = updater.Event
 
 // newCounter returns a counter that reports one step.
-func newCounter(step string, call func(Event)) *progress.Counter {
+func newCounter(step Step, call func(Event)) *progress.Counter {
 	if call == nil {
 		return progress.New(nil)
 	}

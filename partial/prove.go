@@ -466,7 +466,7 @@ func (p *prover) expected(v updater.ManifestVersion, d Difference, before *memor
 func (p *prover) run(ctx context.Context, todo []comparison, needed map[string]updater.Instruction) error {
 	var jobs []job
 	var total int64
-	steps := newCounter(StepVerify, p.progress)
+	steps := newCounter(StepVerifying, p.progress)
 	addJob := func(memory, size int64, name string, run func(ctx context.Context) error) {
 		total += size
 		jobs = append(jobs, job{memory: memory, order: memory, run: func(ctx context.Context, _ *reservation) error {

@@ -1,6 +1,7 @@
 package toolchain
 
 import (
+	"io/fs"
 	"strings"
 
 	"github.com/senbonzakura/senbonzakura/mar"
@@ -36,6 +37,17 @@ type Build struct {
 // and what it shows of its updater. Fields that it does not tell stay empty; a file that cannot be read is an error.
 func ReadBuild(complete *mar.Reader) (Build, error) {
 	id, client, err := updater.ReadComplete(complete)
+	return buildOf(id, client), err
+}
+
+// ReadTree is [ReadBuild] for an installation in a directory: use os.Root's FS. How the members of its updates are
+// compressed, and which manifests it looks for, a directory does not show.
+func ReadTree(tree fs.FS) (Build, error) {
+	id, client, err := updater.ReadTree(tree)
+	return buildOf(id, client), err
+}
+
+func buildOf(id updater.Identity, client updater.Claims) Build {
 	b := Build{
 		Product: id.Product, Version: first(id.Version, id.MAR.Version), BuildID: id.BuildID, Gecko: id.Milestone,
 		SourceRepository: id.SourceRepository, SourceStamp: id.SourceStamp, Client: &client,
@@ -45,7 +57,7 @@ func ReadBuild(complete *mar.Reader) (Build, error) {
 			b.Channels = append(b.Channels, channel)
 		}
 	}
-	return b, err
+	return b
 }
 
 func first(values ...string) string {

@@ -97,7 +97,7 @@ For clients before Firefox 56: --compression bzip2, which reads no xz. Older one
 			p := a.newProgress("pack")
 			defer p.end()
 			opts.Workers = a.workers
-			opts.Progress = func(e partial.Event) { p.set(e.Step, e.Done, e.Total) }
+			opts.Progress = func(e partial.Event) { p.set(string(e.Step), e.Done, e.Total) }
 			archive, report, err := packDirectory(cmd.Context(), args[0], opts)
 			p.end()
 			if err != nil {

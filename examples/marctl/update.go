@@ -167,7 +167,7 @@ hashes. Running it again goes on where it stopped.`,
 			}
 			bar := a.newProgress("partial")
 			defer bar.end()
-			progress := func(e partial.Event) { bar.set(e.Step, e.Done, e.Total) }
+			progress := func(e partial.Event) { bar.set(string(e.Step), e.Done, e.Total) }
 			from, err := a.openUpdate(cmd.Context(), args[0], partial.LevelFast, f.arch, progress)
 			if err != nil {
 				return err
@@ -373,7 +373,7 @@ the offset of the first byte.`,
 			p := a.newProgress("prove")
 			defer p.end()
 			proof, err := partial.Prove(cmd.Context(), readers[0], readers[1], readers[2], &partial.VerifyOptions{
-				Workers: a.workers, Progress: func(e partial.Event) { p.set(e.Step, e.Done, e.Total) },
+				Workers: a.workers, Progress: func(e partial.Event) { p.set(string(e.Step), e.Done, e.Total) },
 			})
 			p.end()
 			if err != nil {
@@ -428,7 +428,7 @@ the old one, and after a kill another apply finishes or takes back what was begu
 			p := a.newProgress("apply")
 			defer p.end()
 			err = updater.Apply(cmd.Context(), root, r.Reader, &updater.ApplyOptions{
-				Progress: func(e partial.Event) { p.set(e.Step, e.Done, e.Total) },
+				Progress: func(e partial.Event) { p.set(string(e.Step), e.Done, e.Total) },
 			})
 			p.end()
 			if err != nil {

@@ -259,7 +259,7 @@ func (a *applier) stage(ctx context.Context, plan *Plan) error {
 			total += a.mar.Lookup(c.Blob.Item).Size
 		}
 	}
-	steps := counter(StepStage, a.progress).Start(total)
+	steps := counter(StepStaging, a.progress).Start(total)
 	for i, e := range j.Files {
 		if !e.Staged {
 			continue
@@ -415,7 +415,7 @@ func (a *applier) swap() error {
 		return err
 	}
 	j := &a.journal
-	steps := counter(StepCommit, a.progress).Start(int64(len(j.Files)))
+	steps := counter(StepCommitting, a.progress).Start(int64(len(j.Files)))
 	touched := map[string]bool{oldDir: true}
 	for i, e := range j.Files {
 		if e.Existed {

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -26,7 +27,7 @@ func TestApplyUpdaterTests(t *testing.T) {
 	update := updatetest.Open(t, "testdata", "updater", "partial.mar")
 	dir := t.TempDir()
 	updatetest.Contents(t, complete).Write(t, dir)
-	var steps []string
+	var steps []Step
 	err := Apply(t.Context(), updatetest.OpenRoot(t, dir), update, &ApplyOptions{Progress: func(e Event) {
 		if len(steps) == 0 || steps[len(steps)-1] != e.Step {
 			steps = append(steps, e.Step)
@@ -35,8 +36,8 @@ func TestApplyUpdaterTests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Join(steps, " "); got != "stage commit" {
-		t.Errorf("got steps %q", got)
+	if want := []Step{StepStaging, StepCommitting}; !slices.Equal(steps, want) {
+		t.Errorf("got steps %q, want %q", steps, want)
 	}
 	exe, png := readShared(t, "partial.exe"), readShared(t, "partial.png")
 	was := updatetest.Contents(t, complete)
@@ -432,7 +433,7 @@ func TestApplyTwiceAtOnce(t *testing.T) {
 	dir, other := t.TempDir(), t.TempDir()
 	from.Write(t, dir)
 	from.Write(t, other)
-	seen := map[string]bool{}
+	seen := map[Step]bool{}
 	err := Apply(t.Context(), updatetest.OpenRoot(t, dir), update, &ApplyOptions{Progress: func(e Event) {
 		if seen[e.Step] {
 			return
@@ -441,13 +442,13 @@ func TestApplyTwiceAtOnce(t *testing.T) {
 		if err := Apply(t.Context(), updatetest.OpenRoot(t, dir), update, nil); !errors.Is(err, ErrBusy) {
 			t.Errorf("second Apply during %s: got %v, want ErrBusy", e.Step, err)
 		}
-		if e.Step == StepStage {
+		if e.Step == StepStaging {
 			if err := Apply(t.Context(), updatetest.OpenRoot(t, other), update, nil); err != nil {
 				t.Errorf("Apply on another tree: %v", err)
 			}
 		}
 	}})
-	if err != nil || !seen[StepStage] || !seen[StepCommit] {
+	if err != nil || !seen[StepStaging] || !seen[StepCommitting] {
 		t.Fatalf("got %v, steps %v", err, seen)
 	}
 	for _, d := range []string{dir, other} {

@@ -31,6 +31,8 @@ type Identity struct {
 	Milestone string
 	// MAR is its product block; zero for a directory or where there is none.
 	MAR mar.Product
+	// Platform and Locale are those of who asks for an update, in events of the whole job.
+	Platform, Locale string
 }
 
 // ReadComplete reads off a complete update what it says of itself and of the client that it installs: it applied, or

@@ -16,6 +16,7 @@ import (
 	"github.com/senbonzakura/senbonzakura/fetch"
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/partial"
+	"github.com/senbonzakura/senbonzakura/partial/updater"
 )
 
 // Bounds of a spec that the generator does not check.
@@ -42,22 +43,35 @@ func normal(s job.Spec) job.Spec {
 	if s.Recipe == "" {
 		s.Recipe = "auto"
 	}
+	s.Keys = job.Keys
 	return s
 }
 
 // request turns a spec into what the generator is asked, and the job's ID. Errors are those of callers.
-func (e *Engine) request(s *job.Spec) (r senbonzakura.Request, id string, err error) {
+func (e *Engine) request(s *job.Spec) (order *senbonzakura.Order, id string, err error) {
+	r, err := e.translate(s)
+	if err != nil {
+		return nil, "", err
+	}
+	if order, err = e.gen.Order(r); err != nil {
+		return nil, "", requestError(err)
+	}
+	key := order.Key()
+	return order, hex.EncodeToString(key.Sum[:]), nil
+}
+
+func (e *Engine) translate(s *job.Spec) (r senbonzakura.Request, err error) {
 	if r.From, err = e.source("from", &s.From); err != nil {
-		return r, "", err
+		return r, err
 	}
 	if r.To, err = e.source("to", &s.To); err != nil {
-		return r, "", err
+		return r, err
 	}
 	if s.From.SHA512 != "" && s.From.SHA512 == s.To.SHA512 || s.From.SHA256 != "" && s.From.SHA256 == s.To.SHA256 {
-		return r, "", refuse("to", "FROM and TO are the same file")
+		return r, refuse("to", "FROM and TO are the same file")
 	}
 	if s.Priority < 0 || s.Priority > 9 {
-		return r, "", refuse("priority", "%d is not between 0 and 9", s.Priority)
+		return r, refuse("priority", "%d is not between 0 and 9", s.Priority)
 	}
 	for _, list := range []struct {
 		field string
@@ -65,51 +79,50 @@ func (e *Engine) request(s *job.Spec) (r senbonzakura.Request, id string, err er
 		most  int
 	}{{"force", s.Force, maxForce}, {"channels", s.Channels, maxChannels}, {"skip", s.Skip, maxChannels}} {
 		if len(list.items) > list.most {
-			return r, "", refuse(list.field, "%d are given, at most %d are allowed", len(list.items), list.most)
+			return r, refuse(list.field, "%d are given, at most %d are allowed", len(list.items), list.most)
 		}
 		for i, item := range list.items {
 			if item == "" || len(item) > maxText {
-				return r, "", refuse(fmt.Sprintf("%s[%d]", list.field, i), "is empty or longer than %d bytes", maxText)
+				return r, refuse(fmt.Sprintf("%s[%d]", list.field, i), "is empty or longer than %d bytes", maxText)
 			}
 		}
 	}
 	if len(s.Labels) > maxLabels {
-		return r, "", refuse("labels", "%d are given, at most %d are allowed", len(s.Labels), maxLabels)
+		return r, refuse("labels", "%d are given, at most %d are allowed", len(s.Labels), maxLabels)
 	}
 	for name, value := range s.Labels {
 		if name == "" || len(name) > maxText || len(value) > maxText {
-			return r, "", refuse("labels", "a name or value is empty or longer than %d bytes", maxText)
+			return r, refuse("labels", "a name or value is empty or longer than %d bytes", maxText)
 		}
 	}
 	for field, text := range map[string]string{"product": s.Product, "platform": s.Platform, "arch": s.Arch, "locale": s.Locale} {
 		if len(text) > 128 {
-			return r, "", refuse(field, "is longer than 128 bytes")
+			return r, refuse(field, "is longer than 128 bytes")
 		}
 	}
 	r.Product, r.Platform, r.Arch, r.Locale = s.Product, s.Platform, s.Arch, s.Locale
+	if _, ok := updater.ParsePlatform(s.Platform); !ok && s.Keys == 0 {
+		r.Platform = "" // the version that took the job did not look at it
+	}
 	r.Channel, r.ProductVersion = s.Channel, s.ProductVersion
 	r.Force, r.Channels, r.Labels, r.Keys = s.Force, s.Channels, s.Labels, e.o.Keys
 	for i, name := range s.Skip {
 		check := senbonzakura.Check(name)
 		if !slices.Contains(senbonzakura.Checks(), check) {
-			return r, "", refuse(fmt.Sprintf("skip[%d]", i), "no check is called %.60q", name)
+			return r, refuse(fmt.Sprintf("skip[%d]", i), "no check is called %.60q", name)
 		}
 		if !slices.Contains(e.o.Skip, check) {
-			return r, "", forbidden(fmt.Sprintf("the check %s cannot be left out here", name))
+			return r, forbidden(fmt.Sprintf("the check %s cannot be left out here", name))
 		}
 		r.Skip = append(r.Skip, check)
 	}
 	if r.Recipe, err = recipe(s); err != nil {
-		return r, "", err
+		return r, err
 	}
 	if text, err := json.Marshal(s); err != nil || len(text) > maxSpec {
-		return r, "", job.Errorf(job.CodeTooLarge, "the request has %d bytes, at most %d are allowed", len(text), maxSpec)
+		return r, job.Errorf(job.CodeTooLarge, "the request has %d bytes, at most %d are allowed", len(text), maxSpec)
 	}
-	key, err := e.gen.Key(r)
-	if err != nil {
-		return r, "", requestError(err)
-	}
-	return r, hex.EncodeToString(key.Sum[:]), nil
+	return r, nil
 }
 
 // forbidden is the error for who leaves out checks that have to be made.
@@ -131,7 +144,7 @@ func permit(s *job.Spec, who job.Asker) error {
 // fields maps the generator's names of fields to those of a spec.
 var fields = map[string]string{
 	"From": "from", "To": "to", "From.Hashes": "from.sha512", "To.Hashes": "to.sha512", "From.Size": "from.size", "To.Size": "to.size",
-	"Skip": "skip", "Channel": "channel", "ProductVersion": "product_version",
+	"Skip": "skip", "Platform": "platform", "Channel": "channel", "ProductVersion": "product_version",
 }
 
 func requestError(err error) error {

@@ -18,7 +18,7 @@ import (
 	"github.com/senbonzakura/senbonzakura/cache"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/queue"
-	"github.com/senbonzakura/senbonzakura/toolchain"
+	"github.com/senbonzakura/senbonzakura/partial/updater"
 )
 
 // Why an attempt ends that did not come to its own end.
@@ -44,6 +44,7 @@ const (
 
 // attempt is one run of a job on this server.
 type attempt struct {
+	order   *senbonzakura.Order // what the spec comes to; nil before it was claimed
 	e       *Engine
 	id      string
 	token   string
@@ -234,8 +235,9 @@ func (e *Engine) claimRecord(ctx context.Context, a *attempt, r record, revision
 		return false, m.HandBack(ctx, 0)
 	}
 	spec := r.spec()
-	_, id, err := e.request(&spec)
-	if err == nil && id != m.ID {
+	order, id, err := e.request(&spec)
+	if err == nil && id != m.ID && spec.Keys == job.Keys { // those of versions before had other IDs
+
 		err = job.Errorf(job.CodeConflict, "this server would make something else of it: its signers or its rules are others than those of "+
 			"the server that took the job")
 	}
@@ -270,6 +272,7 @@ func (e *Engine) claimRecord(ctx context.Context, a *attempt, r record, revision
 	if err != nil {
 		return false, err
 	}
+	a.order = order
 	a.claimed(&r, revision, before)
 	return true, nil
 }
@@ -361,13 +364,16 @@ func (a *attempt) run(ctx context.Context) {
 // generate makes the partial and stores what belongs to it.
 func (a *attempt) generate(ctx context.Context) (*job.Result, error) {
 	e := a.e
-	request, _, err := e.request(&a.spec)
-	if err != nil {
-		return nil, err
+	if a.order == nil { // claimed by a try whose answer did not come
+		order, _, err := e.request(&a.spec)
+		if err != nil {
+			return nil, err
+		}
+		a.order = order
 	}
 	limited, cancel := context.WithTimeout(ctx, e.o.JobTimeout)
 	defer cancel()
-	res, err := e.gen.Generate(limited, request, a.event)
+	res, err := e.gen.Make(limited, a.order, a.event)
 	if err != nil {
 		return nil, err
 	}
@@ -379,7 +385,7 @@ func (a *attempt) generate(ctx context.Context) (*job.Result, error) {
 	a.event(senbonzakura.Event{Step: senbonzakura.StepStoring, Done: res.Size, Total: res.Size})
 	entry := res.Open()
 	defer entry.Close()
-	if err := e.keep(ctx, res.Key, entry.Reader()); err != nil {
+	if err := e.keep(ctx, partialKey(a.id), entry.Reader()); err != nil {
 		return nil, err
 	}
 	if err := e.put(ctx, docKey(a.id), doc); err != nil {
@@ -453,7 +459,7 @@ func (a *attempt) event(ev senbonzakura.Event) {
 }
 
 // about is what people want to know of two builds, cut to what has a place in a record: the completes are anybody's.
-func about(from, to *toolchain.Build) *job.About {
+func about(from, to *updater.Identity) *job.About {
 	brief := func(texts ...string) string { return cut(cmp.Or(texts...), 128) }
 	return &job.About{
 		Product: brief(to.Product, from.Product), FromVersion: brief(from.Version), ToVersion: brief(to.Version),

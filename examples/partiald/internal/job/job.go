@@ -68,7 +68,12 @@ type Spec struct {
 	Labels         map[string]string `json:"labels,omitempty" doc:"Taken over into the provenance."`
 	// Priority is 0 (normal) to 9 (first).
 	Priority int `json:"priority,omitempty" minimum:"0" maximum:"9" doc:"0 (normal) to 9 (first)."`
+	// Keys is the version of the keys by which jobs have their IDs; 0 stands for those before there was a number.
+	Keys int `json:"keys,omitempty" doc:"Set by the service: by which version of its keys the job has its ID."`
 }
+
+// Keys is the present version of the keys by which jobs have their IDs: that of the generator's keys of updates.
+const Keys = 2
 
 // Asker is who asked for something.
 type Asker struct {

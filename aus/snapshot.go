@@ -72,6 +72,7 @@ type Snapshot struct {
 	shutoffs  []compiledShutoff
 	hosts     hosts
 	made      map[*locale][]madePatch
+	byBuildID map[string][]*Release
 	problems  []Problem
 }
 
@@ -128,6 +129,7 @@ func Compile(config Config) (s *Snapshot, problems []Problem) {
 		}
 		s.shutoffs = append(s.shutoffs, c)
 	}
+	s.indexBuilds()
 	s.joinMade()
 	s.check(report)
 	slices.SortStableFunc(s.problems, func(a, b Problem) int { return cmp.Compare(b.Severity, a.Severity) })

@@ -66,26 +66,32 @@ func run(args []string, stdout, stderr io.Writer) int {
 }
 
 func (a *app) root() *cobra.Command {
+	var f serveFlags
 	root := &cobra.Command{
 		Use:   "ausd",
 		Short: "Update server for Gecko products",
 		Long: `ausd answers the update requests of Firefox, Thunderbird and everything else built on Gecko, by the rules and
-releases of Mozilla's Balrog.
+releases of Mozilla's Balrog, serves the files, and makes the partial updates that clients lack.
+
+Without a command it serves: without a configuration for this machine alone, with everything in the user's directories.
 
 Exit codes: 0 done (or the answer is yes), 1 it failed (or the answer is no), 2 called wrongly.`,
-		Example: `  ausd explain --rules rules.json /update/3/Firefox/90.0/…/update.xml   what does this client get, and why?
+		Example: `  ausd                                                                  then open http://127.0.0.1:8090/
+  ausd add old.complete.mar new.complete.mar                            offer them to clients
+  ausd explain --rules rules.json /update/3/Firefox/90.0/…/update.xml   what does this client get, and why?
   ausd replay --strict recorded.json                                    are these the recorded answers?`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Version:       version(),
 		Args:          cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return cmd.Help()
+		RunE: func(*cobra.Command, []string) error {
+			return a.serve(&f)
 		},
 	}
+	f.add(root)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print the result as JSON on standard output")
-	root.AddCommand(a.replayCommand(), a.explainCommand())
+	root.AddCommand(a.addCommand(), a.explainCommand(), a.replayCommand(), a.backupCommand(), a.tokenCommand())
 	root.InitDefaultCompletionCmd()
 	root.InitDefaultHelpCmd()
 	wrapArgs(root)

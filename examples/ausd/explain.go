@@ -1,9 +1,13 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -25,29 +29,31 @@ type explained struct {
 }
 
 func (a *app) explainCommand() *cobra.Command {
-	var rules, agent string
+	var rules, agent, at string
 	var number, dice int
+	var c client
 	cmd := &cobra.Command{
 		Use:   "explain URL",
 		Short: "Say what a client gets, and why",
 		Long: `explain answers the address of a client's request, and says of each rule of its product which column is the first
 that does not match. The address is that of app.update.url with everything filled in, with or without scheme and host.
 
-The rules and releases come from a file, in the form that replay reads; of several documents the one of --document.
-Errors among them are printed first.`,
-		Example: `  ausd explain --rules rules.json /update/3/Firefox/90.0/20240301000000/Linux_x86_64-gcc3/en-US/release/Linux/default/default/update.xml
+A running server says what it answers, now or as of --at. With --rules the rules and releases come from a file, in the
+form that replay reads; of several documents the one of --document. Errors among them are printed first.`,
+		Example: `  ausd explain /update/3/Firefox/90.0/20240301000000/Linux_x86_64-gcc3/en-US/release/Linux/default/default/update.xml
+  ausd explain --rules rules.json /update/3/Firefox/90.0/20240301000000/Linux_x86_64-gcc3/en-US/release/Linux/default/default/update.xml
   ausd explain --json --rules rules.json "$URL" | jq .outcome`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			if rules == "" {
-				return usagef("say where the rules are with --rules")
-			}
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if dice < 0 || dice > 99 {
 				return usagef("--dice %d: want 0 to 99", dice)
 			}
 			q, ok := aus.ParseURL(args[0], http.Header{"User-Agent": {agent}})
 			if !ok {
 				return usagef("%q is no address of a client's request", args[0])
+			}
+			if rules == "" {
+				return a.explainServer(cmd.Context(), &c, url.Values{"url": {args[0]}, "user_agent": {agent}, "dice": {strconv.Itoa(dice)}, "at": {at}})
 			}
 			s, problems, err := openRules(rules, number)
 			if err != nil {
@@ -56,12 +62,60 @@ Errors among them are printed first.`,
 			return a.explain(s, problems, q, aus.Env{Dice: func() int { return dice }})
 		},
 	}
+	c.flags(cmd)
 	flags := cmd.Flags()
+	flags.StringVar(&at, "at", "", "number of a snapshot of the server, or a time (2026-11-30T12:00:00Z)")
 	flags.StringVar(&rules, "rules", "", "file with rules and releases")
 	flags.IntVar(&number, "document", 1, "which document of the file, counted from 1")
 	flags.StringVar(&agent, "user-agent", "", "User-Agent of the client (tells PowerPC from Intel)")
 	flags.IntVar(&dice, "dice", 0, "what the die of a throttled rule shows, 0 to 99")
 	return cmd
+}
+
+// explainServer asks a running server.
+func (a *app) explainServer(ctx context.Context, c *client, q url.Values) error {
+	var x struct {
+		Snapshot int64    `json:"snapshot"`
+		Outcome  string   `json:"outcome"`
+		Body     string   `json:"body"`
+		Rule     int64    `json:"rule"`
+		Release  string   `json:"release"`
+		Quirks   []string `json:"quirks"`
+		Rules    []struct {
+			Rule    int64  `json:"rule"`
+			Column  string `json:"column"`
+			Decides bool   `json:"decides"`
+		} `json:"rules"`
+	}
+	var raw json.RawMessage
+	if err := c.call(ctx, http.MethodGet, "/admin/v1/explain?"+q.Encode(), nil, 0, &raw); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(raw, &x); err != nil {
+		return err
+	}
+	return a.print(raw, func(w *printer) {
+		for _, r := range x.Rules {
+			w.printf("rule %d: %s\n", r.Rule, considered(r.Column, r.Decides))
+		}
+		writeOutcome(w, x.Outcome, x.Rule, x.Release, x.Quirks)
+		w.printf("%s\n", x.Body)
+	})
+}
+
+// writeOutcome writes the line that sums an answer up.
+func writeOutcome(w *printer, outcome string, rule int64, release string, quirks []string) {
+	w.printf("outcome: %s", outcome)
+	if rule != 0 {
+		w.printf(", rule %d", rule)
+	}
+	if release != "" {
+		w.printf(", release %s", release)
+	}
+	if len(quirks) > 0 {
+		w.printf(" (Balrog may answer otherwise: %s)", strings.Join(quirks, ", "))
+	}
+	w.printf("\n")
 }
 
 // openRules compiles one document of a file.
@@ -104,29 +158,20 @@ func (a *app) explain(s *aus.Snapshot, problems []aus.Problem, q aus.Query, env 
 			w.printf("shut off: product %q, channel %q: %s\n", f.Product, f.Channel, f.Comment)
 		}
 		for _, c := range x.Rules {
-			w.printf("rule %d: %s\n", c.Rule.ID, considered(&c))
+			w.printf("rule %d: %s\n", c.Rule.ID, considered(string(c.Column), c.Decides))
 		}
-		w.printf("outcome: %s", result.Outcome)
-		if result.Rule != 0 {
-			w.printf(", rule %d", result.Rule)
-		}
-		if result.Release != "" {
-			w.printf(", release %s", result.Release)
-		}
-		if len(result.Quirks) > 0 {
-			w.printf(" (Balrog may answer otherwise: %s)", strings.Join(result.Quirks, ", "))
-		}
-		w.printf("\n%s\n", result.Body)
+		writeOutcome(w, string(result.Outcome), result.Rule, result.Release, result.Quirks)
+		w.printf("%s\n", result.Body)
 	})
 }
 
 // considered says what became of a rule.
-func considered(c *aus.Considered) string {
+func considered(column string, decides bool) string {
 	switch {
-	case c.Decides:
+	case decides:
 		return "decides"
-	case c.Column == "":
+	case column == "":
 		return "matches, but another one comes first"
 	}
-	return "does not match by " + string(c.Column)
+	return "does not match by " + column
 }

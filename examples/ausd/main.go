@@ -1,5 +1,8 @@
-// Command ausd is an update server: it answers the clients of Gecko products.
+// Command ausd is an update server: it answers the clients of Gecko products, serves their updates, and makes the partial
+// updates that they lack.
 //
+//	ausd                                     on this machine alone, page at http://127.0.0.1:8090/
+//	ausd add old.complete.mar new.complete.mar
 //	ausd replay --strict recorded.json       does the library answer as the server that was recorded?
 //	ausd explain --rules rules.json URL      what does this client get, and why?
 //

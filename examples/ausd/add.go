@@ -1,0 +1,218 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/inspect"
+	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/server"
+	"github.com/senbonzakura/senbonzakura/mar"
+)
+
+// client asks a running server.
+type client struct{ url, token string }
+
+func (c *client) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&c.url, "server", cmp.Or(os.Getenv("AUSD_URL"), "http://127.0.0.1:8090"), "address of the server ($AUSD_URL)")
+	cmd.Flags().StringVar(&c.token, "token", "", "token of the server (default: $AUSD_TOKEN; none is needed on its own machine)")
+}
+
+// maxAnswer bounds what is read of an answer, in bytes.
+const maxAnswer = 64 << 20
+
+// call sends a request and decodes the answer; a problem is an error with what the server says.
+func (c *client) call(ctx context.Context, method, path string, body io.Reader, size int64, to any) error {
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(c.url, "/")+path, body)
+	if err != nil {
+		return usagef("--server %q: %w", c.url, err)
+	}
+	req.ContentLength = size
+	req.Header.Set("Content-Type", "application/json")
+	if token := cmp.Or(c.token, os.Getenv("AUSD_TOKEN")); token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("is the server running? %w", err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	if err != nil {
+		return err
+	}
+	if res.StatusCode >= 300 {
+		var problem struct {
+			Detail string `json:"detail"`
+			Errors []struct {
+				Message string `json:"message"`
+			} `json:"errors"`
+		}
+		if json.Unmarshal(text, &problem) != nil || problem.Detail == "" {
+			return fmt.Errorf("the server answers %s", res.Status)
+		}
+		for _, e := range problem.Errors {
+			problem.Detail += "; " + e.Message
+		}
+		return fmt.Errorf("the server answers %s: %s", res.Status, problem.Detail)
+	}
+	if to == nil {
+		return nil
+	}
+	return json.Unmarshal(text, to)
+}
+
+func (c *client) post(ctx context.Context, path string, body, to any) error {
+	text, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	return c.call(ctx, http.MethodPost, path, bytes.NewReader(text), int64(len(text)), to)
+}
+
+func (a *app) addCommand() *cobra.Command {
+	var c client
+	var o server.Addition
+	var dry bool
+	cmd := &cobra.Command{
+		Use:   "add FILE…",
+		Short: "Offer complete updates to clients",
+		Long: `add uploads complete updates (MAR files) to a running server and offers them: it makes a release, or adds to the one
+that is there, and lets the rule of the product and channel lead to it, if it is newer than what is offered now. The server
+then makes partial updates from the last builds, and from those that clients have.
+
+What a file tells is never asked for: product, version, build ID, channel, system, architecture, locale. What it does not tell has a
+default, which is shown (locale en-US, channel release, Linux on x86-64); flags replace either. The channel is the one that
+clients ask with, not that of the MAR file.`,
+		Example: `  ausd add --dry-run firefox-153.6.0.complete.mar   what would it be offered as?
+  ausd add firefox-153.5.1.complete.mar firefox-153.6.0.complete.mar
+  ausd add --locale de --channel beta firefox.de.complete.mar`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			builds := make([]inspect.Build, len(args))
+			for i, name := range args { // all are read before the first is sent
+				b, err := inspectFile(name)
+				if err != nil {
+					return fmt.Errorf("%s: %w", name, err)
+				}
+				for _, f := range []struct {
+					name, with string
+					to         *string
+				}{{"channel", o.Channel, &b.Channel}, {"target", o.Target, &b.Target}, {"locale", o.Locale, &b.Locale}, {"product", o.Product, &b.Product}} {
+					if f.with != "" {
+						*f.to = f.with
+						b.Defaults = slices.DeleteFunc(b.Defaults, func(s string) bool { return s == f.name })
+					}
+				}
+				builds[i] = b
+			}
+			if !a.json {
+				a.showBuilds(args, builds)
+			}
+			if dry {
+				if a.json {
+					return a.encode(builds)
+				}
+				return nil
+			}
+			added := []server.Added{}
+			for i, name := range args {
+				one, err := c.add(cmd.Context(), name, o)
+				if err != nil {
+					return fmt.Errorf("%s: %w", name, err)
+				}
+				one.Build = builds[i]
+				added = append(added, one)
+			}
+			return a.print(added, func(w *printer) {
+				for i, one := range added {
+					w.printf("%s is release %s", args[i], one.Release)
+					if one.Rule != 0 {
+						w.printf(", offered by rule %d", one.Rule)
+					} else {
+						w.printf(", which no rule of its product and channel leads to")
+					}
+					w.printf(" (snapshot %d)\n", one.Snapshot.Seq)
+				}
+			})
+		},
+	}
+	c.flags(cmd)
+	flags := cmd.Flags()
+	flags.StringVar(&o.Product, "product", "", "product that clients ask with")
+	flags.StringVar(&o.Channel, "channel", "", "channel that clients ask with")
+	flags.StringVar(&o.Target, "target", "", "build target that clients ask with")
+	flags.StringVar(&o.Locale, "locale", "", "locale of the build")
+	flags.BoolVar(&o.NoRule, "no-rule", false, "make the release, but let no rule lead to it")
+	flags.BoolVar(&dry, "dry-run", false, "only say what the files would be offered as")
+	return cmd
+}
+
+// inspectFile reads what a file tells about its build.
+func inspectFile(name string) (inspect.Build, error) {
+	r, err := mar.OpenFile(name, nil)
+	if err != nil {
+		return inspect.Build{}, err
+	}
+	defer r.Close()
+	return inspect.Read(r.Reader)
+}
+
+func (a *app) showBuilds(names []string, builds []inspect.Build) {
+	w := &printer{w: a.stdout}
+	for i, b := range builds {
+		w.printf("%s: %s %s, build %s, %s, %s, channel %s\n", names[i], b.Product, b.Version, b.BuildID, b.Target, b.Locale, b.Channel)
+		for _, d := range b.Defaults {
+			w.printf("  the file does not tell its %s: taken to be %s (--%s)\n", d, map[string]string{"locale": b.Locale, "channel": b.Channel, "target": b.Target}[d], d)
+		}
+	}
+}
+
+// add uploads a file and offers it.
+func (c *client) add(ctx context.Context, name string, o server.Addition) (server.Added, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return server.Added{}, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return server.Added{}, err
+	}
+	var up struct {
+		SHA512 string `json:"sha512"`
+	}
+	if err := c.call(ctx, http.MethodPut, "/admin/v1/files/"+url.PathEscape(plain(filepath.Base(name))), f, info.Size(), &up); err != nil {
+		return server.Added{}, err
+	}
+	o.SHA512 = up.SHA512
+	var added server.Added
+	err = c.post(ctx, "/admin/v1/builds", o, &added)
+	return added, err
+}
+
+// plain makes a name that the server takes.
+func plain(name string) string {
+	name = strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._+@-", r) {
+			return r
+		}
+		return '_'
+	}, name)
+	name = strings.TrimLeft(name, "._+@-")
+	if name == "" {
+		name = "update.mar"
+	}
+	return name[:min(len(name), 200)]
+}

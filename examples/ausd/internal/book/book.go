@@ -1,0 +1,474 @@
+// Package book keeps everything that an update server must not lose in one SQLite database: the objects that its state is made
+// of, every state that was ever published, drafts, and who did what.
+//
+// A published state is named by a number that grows by one. Of each object the book has the range of numbers in which it held, so that
+// publishing writes what changed and nothing else, and any earlier state can be read. What a transaction
+// writes is there whole or not at all, and synced before the call returns.
+package book
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	_ "modernc.org/sqlite" // the driver "sqlite"
+
+	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/state"
+)
+
+// Errors that callers branch on.
+var (
+	// ErrNotFound says that there is no such snapshot, draft or object.
+	ErrNotFound = errors.New("book: not found")
+	// ErrBehind says that somebody else published meanwhile.
+	ErrBehind = errors.New("book: another snapshot was published meanwhile")
+	// ErrClosedDraft says that a draft is published or withdrawn already.
+	ErrClosedDraft = errors.New("book: the draft is closed")
+)
+
+// The schema, step by step. A step that was released is never changed; another one follows it.
+var schema = []string{`
+CREATE TABLE objects (
+	hash TEXT PRIMARY KEY,
+	body BLOB NOT NULL
+) STRICT;
+CREATE TABLE snapshots (
+	seq     INTEGER PRIMARY KEY,
+	hash    TEXT NOT NULL,
+	at      INTEGER NOT NULL,
+	author  TEXT NOT NULL,
+	comment TEXT NOT NULL,
+	draft   INTEGER NOT NULL
+) STRICT;
+CREATE TABLE contents (
+	kind  TEXT NOT NULL,
+	key   TEXT NOT NULL,
+	since INTEGER NOT NULL,
+	until INTEGER,
+	hash  TEXT NOT NULL,
+	PRIMARY KEY (kind, key, since)
+) STRICT;
+CREATE INDEX contents_now ON contents (kind, key) WHERE until IS NULL;
+CREATE INDEX contents_since ON contents (since);
+CREATE INDEX contents_until ON contents (until) WHERE until IS NOT NULL;
+CREATE TABLE drafts (
+	id         INTEGER PRIMARY KEY AUTOINCREMENT,
+	created    INTEGER NOT NULL,
+	author     TEXT NOT NULL,
+	comment    TEXT NOT NULL,
+	scheduled  INTEGER NOT NULL,
+	state      TEXT NOT NULL,
+	reason     TEXT NOT NULL,
+	operations BLOB NOT NULL
+) STRICT;
+CREATE INDEX drafts_open ON drafts (id) WHERE state = 'open';
+CREATE TABLE demand (
+	function TEXT NOT NULL,
+	"from"   TEXT NOT NULL,
+	"to"     TEXT NOT NULL,
+	target   TEXT NOT NULL,
+	locale   TEXT NOT NULL,
+	n        INTEGER NOT NULL,
+	first    INTEGER NOT NULL,
+	last     INTEGER NOT NULL,
+	state    TEXT NOT NULL,
+	reason   TEXT NOT NULL,
+	about    BLOB NOT NULL,
+	PRIMARY KEY (function, "from", "to", target, locale)
+) STRICT;
+CREATE TABLE files (
+	sha512 TEXT PRIMARY KEY,
+	name   TEXT NOT NULL,
+	size   INTEGER NOT NULL,
+	added  INTEGER NOT NULL,
+	build  BLOB NOT NULL
+) STRICT`}
+
+// Book is open. It is safe for concurrent use.
+type Book struct{ read, write *sql.DB }
+
+// Open opens the book in a file, which is made, for its owner alone, where there is none.
+func Open(ctx context.Context, file string) (*Book, error) {
+	file, err := filepath.Abs(file)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("book: %w", err)
+	}
+	if err := f.Close(); err != nil {
+		return nil, fmt.Errorf("book: %w", err)
+	}
+	open := func(connections int, pragmas ...string) (*sql.DB, error) {
+		q := url.Values{"_pragma": append([]string{"busy_timeout(10000)", "synchronous(FULL)"}, pragmas...), "_txlock": {"immediate"}}
+		db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Path: file, RawQuery: q.Encode()}).String())
+		if err != nil {
+			return nil, fmt.Errorf("book: %w", err)
+		}
+		db.SetMaxOpenConns(connections)
+		db.SetMaxIdleConns(connections)
+		return db, nil
+	}
+	// The first connection changes the file to a write-ahead log, so that readers do not wait for the writer.
+	write, err := open(1, "journal_mode(WAL)")
+	if err != nil {
+		return nil, err
+	}
+	read, err := open(4, "query_only(1)")
+	if err != nil {
+		return nil, errors.Join(err, write.Close())
+	}
+	b := &Book{read: read, write: write}
+	if err := b.migrate(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("book: %w", err), b.Close())
+	}
+	return b, nil
+}
+
+// Close closes the database.
+func (b *Book) Close() error { return errors.Join(b.read.Close(), b.write.Close()) }
+
+func (b *Book) migrate(ctx context.Context) error {
+	return b.update(ctx, func(tx *sql.Tx) error {
+		var version int
+		if err := tx.QueryRowContext(ctx, `PRAGMA user_version`).Scan(&version); err != nil {
+			return err
+		}
+		if version > len(schema) {
+			return fmt.Errorf("it was written by a newer program: version %d, this one knows %d", version, len(schema))
+		}
+		for ; version < len(schema); version++ {
+			for statement := range strings.SplitSeq(schema[version], ";\n") {
+				if _, err := tx.ExecContext(ctx, statement); err != nil {
+					return fmt.Errorf("schema %d: %w", version+1, err)
+				}
+			}
+		}
+		_, err := tx.ExecContext(ctx, `PRAGMA user_version = `+strconv.Itoa(version))
+		return err
+	})
+}
+
+// update runs f in a transaction.
+func (b *Book) update(ctx context.Context, f func(tx *sql.Tx) error) error {
+	tx, err := b.write.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if err := f(tx); err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
+	return tx.Commit()
+}
+
+// Snapshot is one published state.
+type Snapshot struct {
+	Seq     int64     `json:"seq"`
+	Hash    string    `json:"hash"`
+	At      time.Time `json:"at"`
+	Author  string    `json:"author"`
+	Comment string    `json:"comment"`
+	Draft   int64     `json:"draft,omitempty"`
+}
+
+const snapshotColumns = `seq, hash, at, author, comment, draft`
+
+func scanSnapshot(r row) (Snapshot, error) {
+	var s Snapshot
+	var at int64
+	err := r.Scan(&s.Seq, &s.Hash, &at, &s.Author, &s.Comment, &s.Draft)
+	s.At = time.UnixMilli(at).UTC()
+	if errors.Is(err, sql.ErrNoRows) {
+		err = ErrNotFound
+	}
+	return s, err
+}
+
+// Head returns the snapshot that was published last; before the first one its number is 0.
+func (b *Book) Head(ctx context.Context) (Snapshot, error) {
+	s, err := scanSnapshot(b.read.QueryRowContext(ctx, `SELECT `+snapshotColumns+` FROM snapshots ORDER BY seq DESC LIMIT 1`))
+	if errors.Is(err, ErrNotFound) {
+		return Snapshot{}, nil
+	}
+	return s, err
+}
+
+// Snapshot returns one snapshot.
+func (b *Book) Snapshot(ctx context.Context, seq int64) (Snapshot, error) {
+	return scanSnapshot(b.read.QueryRowContext(ctx, `SELECT `+snapshotColumns+` FROM snapshots WHERE seq = ?`, seq))
+}
+
+// SnapshotAt returns the snapshot that held at a time.
+func (b *Book) SnapshotAt(ctx context.Context, at time.Time) (Snapshot, error) {
+	return scanSnapshot(b.read.QueryRowContext(ctx, `SELECT `+snapshotColumns+` FROM snapshots WHERE at <= ? ORDER BY seq DESC LIMIT 1`, at.UnixMilli()))
+}
+
+// History returns at most limit snapshots before a number (0: all), the newest first. words must all be in author, comment, or the
+// name of an object that changed.
+func (b *Book) History(ctx context.Context, before int64, limit int, words ...string) ([]Snapshot, error) {
+	q := `SELECT ` + snapshotColumns + ` FROM snapshots s WHERE (? = 0 OR seq < ?)`
+	args := []any{before, before}
+	for _, w := range words {
+		q += ` AND (instr(lower(author || ' ' || comment), ?) OR EXISTS (SELECT 1 FROM contents c WHERE (c.since = s.seq OR c.until = s.seq) AND instr(lower(c.kind || ' ' || c.key), ?)))`
+		args = append(args, strings.ToLower(w), strings.ToLower(w))
+	}
+	rows, err := b.read.QueryContext(ctx, q+` ORDER BY seq DESC LIMIT ?`, append(args, limit)...)
+	return collect(rows, err, scanSnapshot)
+}
+
+// row is a row of an answer.
+type row interface{ Scan(to ...any) error }
+
+// collect reads and closes an answer.
+func collect[T any](rows *sql.Rows, err error, scan func(row) (T, error)) ([]T, error) {
+	if err != nil {
+		return nil, err
+	}
+	list := []T{}
+	for rows.Next() {
+		v, err := scan(rows)
+		if err != nil {
+			return nil, errors.Join(err, rows.Close())
+		}
+		list = append(list, v)
+	}
+	return list, errors.Join(rows.Err(), rows.Close())
+}
+
+// Change is what one snapshot changed of one object; "" is no object.
+type Change struct {
+	state.Ref
+	Before string `json:"before,omitempty"`
+	After  string `json:"after,omitempty"`
+}
+
+// Changes returns what a snapshot changed.
+func (b *Book) Changes(ctx context.Context, seq int64) ([]Change, error) {
+	rows, err := b.read.QueryContext(ctx, `SELECT kind, key, max(before), max(after) FROM (
+		SELECT kind, key, hash AS before, '' AS after FROM contents WHERE until = ?
+		UNION ALL SELECT kind, key, '', hash FROM contents WHERE since = ?) GROUP BY kind, key ORDER BY kind, key`, seq, seq)
+	return collect(rows, err, func(r row) (c Change, err error) {
+		err = r.Scan(&c.Kind, &c.Key, &c.Before, &c.After)
+		return c, err
+	})
+}
+
+// Object returns the body of an object by its hash.
+func (b *Book) Object(ctx context.Context, hash string) ([]byte, error) {
+	var body []byte
+	err := b.read.QueryRowContext(ctx, `SELECT body FROM objects WHERE hash = ?`, hash).Scan(&body)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = ErrNotFound
+	}
+	return body, err
+}
+
+// State returns the state of a snapshot; that of number 0 is empty. Objects of known, which may be nil, are used again
+// instead of being read.
+func (b *Book) State(ctx context.Context, seq int64, known *state.State) (*state.State, error) {
+	type entry struct {
+		ref  state.Ref
+		hash string
+	}
+	rows, err := b.read.QueryContext(ctx, `SELECT kind, key, hash FROM contents WHERE since <= ? AND (until IS NULL OR until > ?)`, seq, seq)
+	entries, err := collect(rows, err, func(r row) (e entry, err error) {
+		err = r.Scan(&e.ref.Kind, &e.ref.Key, &e.hash)
+		return e, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	objects := make([]*state.Object, 0, len(entries))
+	for _, e := range entries {
+		if known != nil {
+			if o := known.Get(e.ref); o != nil && o.Hash == e.hash {
+				objects = append(objects, o)
+				continue
+			}
+		}
+		body, err := b.Object(ctx, e.hash)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", e.ref, err)
+		}
+		o, err := state.NewObject(e.ref, body)
+		if err != nil {
+			return nil, err
+		}
+		if o.Hash != e.hash {
+			return nil, fmt.Errorf("book: %s is damaged: its hash is %s, want %s", e.ref, o.Hash, e.hash)
+		}
+		objects = append(objects, o)
+	}
+	return state.New(objects), nil
+}
+
+// Publication is what is published.
+type Publication struct {
+	After   int64 // number of the snapshot that it changes
+	Hash    string
+	Author  string
+	Comment string
+	Draft   int64 // 0 is none
+	Changes []state.Changed
+}
+
+// Publish writes a snapshot and returns it. If another one was published since After, that is ErrBehind, and nothing is
+// written.
+func (b *Book) Publish(ctx context.Context, p Publication, now time.Time) (Snapshot, error) {
+	s := Snapshot{Seq: p.After + 1, Hash: p.Hash, At: now.UTC().Truncate(time.Millisecond), Author: p.Author, Comment: p.Comment, Draft: p.Draft}
+	err := b.update(ctx, func(tx *sql.Tx) error {
+		var head int64
+		if err := tx.QueryRowContext(ctx, `SELECT coalesce(max(seq), 0) FROM snapshots`).Scan(&head); err != nil {
+			return err
+		}
+		if head != p.After {
+			return ErrBehind
+		}
+		for _, c := range p.Changes {
+			if c.Before != nil {
+				if _, err := tx.ExecContext(ctx, `UPDATE contents SET until = ? WHERE kind = ? AND key = ? AND until IS NULL`, s.Seq, c.Kind, c.Key); err != nil {
+					return err
+				}
+			}
+			if c.After == nil {
+				continue
+			}
+			if _, err := tx.ExecContext(ctx, `INSERT INTO objects (hash, body) VALUES (?, ?) ON CONFLICT DO NOTHING`, c.After.Hash, c.After.Body()); err != nil {
+				return err
+			}
+			if _, err := tx.ExecContext(ctx, `INSERT INTO contents (kind, key, since, hash) VALUES (?, ?, ?, ?)`, c.Kind, c.Key, s.Seq, c.After.Hash); err != nil {
+				return err
+			}
+		}
+		if p.Draft != 0 {
+			if err := closeDraft(ctx, tx, p.Draft, DraftPublished, ""); err != nil {
+				return err
+			}
+		}
+		_, err := tx.ExecContext(ctx, `INSERT INTO snapshots (`+snapshotColumns+`) VALUES (?, ?, ?, ?, ?, ?)`, s.Seq, s.Hash, s.At.UnixMilli(), s.Author, s.Comment, s.Draft)
+		return err
+	})
+	return s, err
+}
+
+// The states of a draft.
+const (
+	DraftOpen      = "open"
+	DraftPublished = "published"
+	DraftWithdrawn = "withdrawn"
+)
+
+// Draft is a change that is not published.
+type Draft struct {
+	ID         int64             `json:"id"`
+	Created    time.Time         `json:"created"`
+	Author     string            `json:"author"`
+	Comment    string            `json:"comment"`
+	Scheduled  time.Time         `json:"scheduled,omitzero"` // when it is published by itself; the zero time is never
+	State      string            `json:"state"`
+	Reason     string            `json:"reason,omitempty"` // why it was not published in time
+	Operations []state.Operation `json:"operations"`
+}
+
+// SaveDraft writes a new draft and returns its number. Bodies that its operations replace must be objects of the book.
+func (b *Book) SaveDraft(ctx context.Context, d Draft) (int64, error) {
+	operations, err := json.Marshal(d.Operations)
+	if err != nil {
+		return 0, err
+	}
+	var id int64
+	err = b.update(ctx, func(tx *sql.Tx) error {
+		return tx.QueryRowContext(ctx, `INSERT INTO drafts (created, author, comment, scheduled, state, reason, operations) VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id`,
+			d.Created.UnixMilli(), d.Author, d.Comment, milli(d.Scheduled), DraftOpen, "", operations).Scan(&id)
+	})
+	return id, err
+}
+
+func milli(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+func since(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}
+
+const draftColumns = `id, created, author, comment, scheduled, state, reason, operations`
+
+func scanDraft(r row) (Draft, error) {
+	var d Draft
+	var created, scheduled int64
+	var operations []byte
+	err := r.Scan(&d.ID, &created, &d.Author, &d.Comment, &scheduled, &d.State, &d.Reason, &operations)
+	if errors.Is(err, sql.ErrNoRows) {
+		return d, ErrNotFound
+	}
+	if err != nil {
+		return d, err
+	}
+	d.Created, d.Scheduled = since(created), since(scheduled)
+	return d, json.Unmarshal(operations, &d.Operations)
+}
+
+// Draft returns one draft.
+func (b *Book) Draft(ctx context.Context, id int64) (Draft, error) {
+	return scanDraft(b.read.QueryRowContext(ctx, `SELECT `+draftColumns+` FROM drafts WHERE id = ?`, id))
+}
+
+// Drafts returns the open drafts, the oldest first.
+func (b *Book) Drafts(ctx context.Context) ([]Draft, error) {
+	rows, err := b.read.QueryContext(ctx, `SELECT `+draftColumns+` FROM drafts WHERE state = 'open' ORDER BY id`)
+	return collect(rows, err, scanDraft)
+}
+
+// Withdraw closes a draft without publishing it.
+func (b *Book) Withdraw(ctx context.Context, id int64) error {
+	return b.update(ctx, func(tx *sql.Tx) error { return closeDraft(ctx, tx, id, DraftWithdrawn, "") })
+}
+
+// Unschedule takes the time off a draft that could not be published, and notes why.
+func (b *Book) Unschedule(ctx context.Context, id int64, reason string) error {
+	return b.update(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE drafts SET scheduled = 0, reason = ? WHERE id = ? AND state = 'open'`, reason, id)
+		return err
+	})
+}
+
+func closeDraft(ctx context.Context, tx *sql.Tx, id int64, to, reason string) error {
+	r, err := tx.ExecContext(ctx, `UPDATE drafts SET state = ?, reason = ? WHERE id = ? AND state = 'open'`, to, reason, id)
+	if err != nil {
+		return err
+	}
+	if n, err := r.RowsAffected(); err != nil || n == 1 {
+		return err
+	}
+	var was string
+	err = tx.QueryRowContext(ctx, `SELECT state FROM drafts WHERE id = ?`, id).Scan(&was)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return ErrNotFound
+	case err != nil:
+		return err
+	}
+	return fmt.Errorf("%w: it is %s", ErrClosedDraft, was)
+}
+
+// Backup writes a copy of the whole book into a new file, while it is in use.
+func (b *Book) Backup(ctx context.Context, file string) error {
+	_, err := b.write.ExecContext(ctx, `VACUUM INTO ?`, file)
+	return err
+}

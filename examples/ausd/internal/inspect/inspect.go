@@ -1,0 +1,174 @@
+// Package inspect reads off a complete update what an update server has to know about it, and names what it cannot read
+// with a default.
+package inspect
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"regexp"
+	"strings"
+
+	"github.com/senbonzakura/senbonzakura/internal/xz"
+	"github.com/senbonzakura/senbonzakura/mar"
+	"github.com/senbonzakura/senbonzakura/toolchain"
+)
+
+// ErrIncomplete says that a file does not tell what cannot be guessed: product, version or build ID.
+var ErrIncomplete = errors.New("inspect: not a complete update of an application")
+
+// Build is what a complete update says about its build.
+type Build struct {
+	Product     string   `json:"product"`
+	Version     string   `json:"version"`
+	BuildID     string   `json:"build_id"`
+	MARChannels []string `json:"mar_channels,omitempty"`
+	Channel     string   `json:"channel"` // the update channel that its clients ask with
+	Target      string   `json:"target"`
+	Aliases     []string `json:"aliases,omitempty"` // other targets that clients of this build ask with
+	Locale      string   `json:"locale"`
+	Signed      bool     `json:"signed"`
+	// Defaults names the fields that the file does not tell.
+	Defaults []string `json:"defaults,omitempty"`
+}
+
+// maxText bounds the small files that are read whole, in bytes.
+const maxText = 1 << 20
+
+// Read reads a complete update. Fields that it does not tell have a default: locale en-US, channel release, and the target of
+// Linux on x86-64; Defaults names them. Without product, version or build ID it is ErrIncomplete.
+func Read(r *mar.Reader) (Build, error) {
+	tb, err := toolchain.ReadBuild(r)
+	if err != nil {
+		return Build{}, err
+	}
+	b := Build{Product: tb.Product, Version: tb.Version, BuildID: tb.BuildID, MARChannels: tb.Channels, Signed: len(r.Signatures()) > 0}
+	var missing []string
+	for _, f := range []struct{ name, value string }{{"product", b.Product}, {"version", b.Version}, {"build ID", b.BuildID}} {
+		if f.value == "" {
+			missing = append(missing, f.name)
+		}
+	}
+	if len(missing) > 0 {
+		return Build{}, fmt.Errorf("%w: its application.ini has no %s", ErrIncomplete, strings.Join(missing, ", "))
+	}
+	for _, f := range r.Files() {
+		switch path.Base(f.Name) {
+		case "channel-prefs.js":
+			if m := channelPref.FindSubmatch(head(f, maxText)); m != nil {
+				b.Channel = string(m[1])
+			}
+		case "update.locale":
+			if b.Locale == "" {
+				b.Locale = strings.TrimSpace(string(head(f, 100)))
+			}
+		}
+	}
+	b.Target, b.Aliases = target(r)
+	for _, f := range []struct {
+		field       *string
+		name, value string
+	}{{&b.Locale, "locale", "en-US"}, {&b.Channel, "channel", "release"}, {&b.Target, "target", "Linux_x86_64-gcc3"}} {
+		if *f.field == "" {
+			*f.field = f.value
+			b.Defaults = append(b.Defaults, f.name)
+		}
+	}
+	return b, nil
+}
+
+var channelPref = regexp.MustCompile(`pref\(\s*"app\.update\.channel"\s*,\s*"([^"\n]{1,75})"`)
+
+// head returns at most n bytes from the begin of a member, or nil where it cannot be read.
+func head(f *mar.File, n int) []byte {
+	magic := make([]byte, 6)
+	k, err := f.Section().ReadAt(magic, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil
+	}
+	var r io.Reader = f.Section()
+	switch xz.Sniff(magic[:k]) {
+	case xz.FormatXZ:
+		x, err := xz.NewReader(f.Section(), nil)
+		if err != nil {
+			return nil
+		}
+		defer x.Close()
+		r = x
+	case xz.FormatBzip2:
+		b := xz.NewBzip2Reader(f.Section(), nil)
+		defer b.Close()
+		r = b
+	}
+	data := make([]byte, n)
+	k, err = io.ReadFull(r, data)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+		return nil
+	}
+	return data[:k]
+}
+
+// targets are what clients of the usual builds ask with: the first is the platform of releases, the others are its aliases.
+var targets = map[string][]string{
+	"linux-x86_64":  {"Linux_x86_64-gcc3"},
+	"linux-x86":     {"Linux_x86-gcc3"},
+	"linux-aarch64": {"Linux_aarch64-gcc3"},
+	"win-x86_64":    {"WINNT_x86_64-msvc", "WINNT_x86_64-msvc-x64"},
+	"win-x86":       {"WINNT_x86-msvc", "WINNT_x86-msvc-x86", "WINNT_x86-msvc-x64"},
+	"win-aarch64":   {"WINNT_aarch64-msvc-aarch64"},
+	"mac-x86_64":    {"Darwin_x86_64-gcc3"},
+	"mac-aarch64":   {"Darwin_aarch64-gcc3"},
+	"mac-universal": {"Darwin_x86_64-gcc3-u-i386-x86_64", "Darwin_x86_64-gcc3", "Darwin_aarch64-gcc3"},
+}
+
+// target returns what the programs of an update run on, of those that most of them run on.
+func target(r *mar.Reader) (name string, aliases []string) {
+	counts := map[string]int{}
+	best, looked := "", 0
+	for _, f := range r.Files() {
+		if ext := path.Ext(f.Name); f.Mode.Perm()&0o111 == 0 && ext != ".exe" && ext != ".dll" && ext != ".so" && ext != ".dylib" {
+			continue
+		}
+		if looked++; looked > 20 {
+			break
+		}
+		if system := system(head(f, 4096)); system != "" {
+			if counts[system]++; counts[system] > counts[best] {
+				best = system
+			}
+		}
+	}
+	if t := targets[best]; t != nil {
+		return t[0], t[1:]
+	}
+	return "", nil
+}
+
+// system reads the headers of ELF, PE and Mach-O files.
+func system(b []byte) string {
+	arch := func(os string, m map[uint32]string, machine uint32) string {
+		if a := m[machine]; a != "" {
+			return os + "-" + a
+		}
+		return ""
+	}
+	switch {
+	case len(b) < 64:
+		return ""
+	case string(b[:4]) == "\x7fELF" && b[5] == 1:
+		return arch("linux", map[uint32]string{0x3e: "x86_64", 3: "x86", 0xb7: "aarch64"}, uint32(binary.LittleEndian.Uint16(b[18:])))
+	case string(b[:2]) == "MZ":
+		at := int64(binary.LittleEndian.Uint32(b[0x3c:]))
+		if at+6 > int64(len(b)) || string(b[at:at+4]) != "PE\x00\x00" {
+			return ""
+		}
+		return arch("win", map[uint32]string{0x8664: "x86_64", 0x14c: "x86", 0xaa64: "aarch64"}, uint32(binary.LittleEndian.Uint16(b[at+4:])))
+	case string(b[:4]) == "\xca\xfe\xba\xbe":
+		return "mac-universal"
+	case string(b[:4]) == "\xcf\xfa\xed\xfe":
+		return arch("mac", map[uint32]string{0x01000007: "x86_64", 0x0100000c: "aarch64"}, binary.LittleEndian.Uint32(b[4:]))
+	}
+	return ""
+}

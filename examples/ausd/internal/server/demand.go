@@ -1,0 +1,285 @@
+package server
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/senbonzakura/senbonzakura"
+	"github.com/senbonzakura/senbonzakura/aus"
+	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/book"
+	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/inspect"
+	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/state"
+	"github.com/senbonzakura/senbonzakura/fetch"
+	"github.com/senbonzakura/senbonzakura/mar"
+)
+
+// asked is a client that was offered a complete update alone.
+type asked struct {
+	query    aus.Query
+	release  string
+	snapshot *aus.Snapshot
+}
+
+// countDemand counts which partials clients could have used, and orders them.
+func (s *Server) countDemand(ctx context.Context) {
+	const flush = time.Second
+	type pair struct{ from, to aus.Build }
+	counts := map[pair]int64{}
+	tick := time.NewTicker(flush)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case a := <-s.asked:
+			from, ok := a.snapshot.BuildOf(a.query)
+			if !ok {
+				continue
+			}
+			if to, ok := a.snapshot.Release(a.release).BuildFor(a.query); ok && from.Hash != to.Hash && strings.EqualFold(from.HashFunction, to.HashFunction) {
+				counts[pair{from, to}]++
+			}
+		case <-tick.C:
+			for p, n := range counts {
+				if err := s.book.Want(ctx, p.from, p.to, n, time.Now()); err != nil {
+					s.log.Error("note a wanted partial", "error", err)
+					continue
+				}
+				delete(counts, p)
+				s.wake()
+			}
+		}
+	}
+}
+
+// orderPartials orders the partials from the last builds to what rules lead to, when releases or rules have changed.
+func (s *Server) orderPartials(ctx context.Context) {
+	for {
+		var products []string
+		select {
+		case <-ctx.Done():
+			return
+		case products = <-s.ordering:
+		}
+		now := s.current.Load()
+		for _, product := range products {
+			for _, release := range offered(now.snapshot, product) {
+				for _, to := range release.Builds() {
+					for _, from := range now.snapshot.Before(to, s.opts.Builds) {
+						if !strings.EqualFold(from.HashFunction, to.HashFunction) {
+							continue
+						}
+						if err := s.book.Want(ctx, from, to, 0, time.Now()); err != nil {
+							s.log.Error("order a partial", "error", err)
+						}
+					}
+				}
+			}
+		}
+		s.wake()
+	}
+}
+
+// offered returns the releases that a product's rules lead to.
+func offered(snapshot *aus.Snapshot, product string) []*aus.Release {
+	var list []*aus.Release
+	seen := map[string]bool{}
+	for _, rule := range snapshot.Rules() {
+		if rule.Product != nil && *rule.Product != product {
+			continue
+		}
+		for _, name := range []*string{rule.Mapping, rule.FallbackMapping} {
+			if name == nil || seen[*name] {
+				continue
+			}
+			seen[*name] = true
+			if r := snapshot.Release(*name); r != nil && r.Product() == product {
+				list = append(list, r)
+			}
+		}
+	}
+	return list
+}
+
+// makeWanted makes what is wanted, one after the other, the most wanted first, and publishes what is made together, not
+// more often than once in a while.
+func (s *Server) makeWanted(ctx context.Context) {
+	var ready []made
+	var last time.Time
+	for {
+		d, ok, err := s.book.NextWanted(ctx)
+		if err != nil && ctx.Err() == nil {
+			s.log.Error("look for wanted partials", "error", err)
+		}
+		if wait := time.Until(last.Add(s.opts.PublishMade)); len(ready) > 0 && (wait <= 0 || !ok) {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(wait):
+			}
+			s.publishMade(ctx, ready)
+			ready, last = nil, time.Now()
+			continue
+		}
+		if !ok || err != nil {
+			select {
+			case <-ctx.Done():
+				return
+			case <-s.work:
+			case <-time.After(10 * time.Second):
+			}
+			continue
+		}
+		if err := s.book.Settle(ctx, d, book.Working, ""); err != nil {
+			if ctx.Err() != nil {
+				return
+			}
+			s.log.Error("begin a partial", "error", err)
+			continue
+		}
+		m, state, reason := s.makeOne(ctx, d)
+		if ctx.Err() != nil {
+			return
+		}
+		if state == book.Made {
+			ready = append(ready, m)
+			continue // it is settled when it is published
+		}
+		s.log.Warn("a partial is not published", "from", d.From.Release, "to", d.To.Release, "target", d.To.Target, "locale", d.To.Locale, "state", state, "reason", reason)
+		if err := s.book.Settle(ctx, d, state, reason); err != nil {
+			s.log.Error("note what became of a partial", "error", err)
+		}
+	}
+}
+
+// made is a partial that is to be published.
+type made struct {
+	demand  book.Demand
+	partial aus.MadePartial
+}
+
+// source says where a build's complete is: here, or at its address.
+func (s *Server) source(b aus.Build) (senbonzakura.Source, error) {
+	sum, err := hex.DecodeString(b.Hash)
+	if err != nil {
+		return senbonzakura.Source{}, fmt.Errorf("its hash is not hexadecimal: %w", err)
+	}
+	src := senbonzakura.Source{Hashes: []fetch.Hash{{Algorithm: fetch.Algorithm(strings.ToLower(b.HashFunction)), Sum: sum}}, Size: b.Size}
+	if name := fileName(b.Hash); strings.EqualFold(b.HashFunction, "sha512") {
+		if _, err := s.files.Stat(name); err == nil {
+			src.File = s.filePath(name)
+			return src, nil
+		}
+	}
+	src.URLs = []string{b.URL}
+	return src, nil
+}
+
+// makeOne makes a partial, proved, and keeps it among the files.
+func (s *Server) makeOne(ctx context.Context, d book.Demand) (m made, state, reason string) {
+	fail := func(err error) (made, string, string) { return made{}, book.Failed, err.Error() }
+	from, err := s.source(d.From)
+	if err != nil {
+		return fail(err)
+	}
+	to, err := s.source(d.To)
+	if err != nil {
+		return fail(err)
+	}
+	start := time.Now()
+	result, err := s.generator.Generate(ctx, senbonzakura.Request{From: from, To: to, Product: d.To.Product, Locale: d.To.Locale}, nil)
+	if err != nil {
+		return fail(err)
+	}
+	defer result.Close()
+	if result.Report == nil || !result.Report.Verified {
+		return made{}, book.Withheld, "it is not proved"
+	}
+	if result.Size >= d.To.Size {
+		return made{}, book.Withheld, fmt.Sprintf("it has %d bytes, the complete update %d", result.Size, d.To.Size)
+	}
+	if c := result.Provenance.To.Build.Capabilities; c != nil && len(c.Signatures) > 0 && len(s.opts.Generator.Signers) == 0 {
+		return made{}, book.Withheld, "the complete update is signed, and there is no key to sign the partial with"
+	}
+	entry := result.Open()
+	defer entry.Close()
+	name := fmt.Sprintf("%s-%s-%s-%s.partial.mar", d.To.Product, d.From.Version, d.To.Version, d.To.Locale)
+	f, err := s.keep(ctx, name, entry.Reader(), nil)
+	if err != nil {
+		return fail(err)
+	}
+	s.log.Info("made a partial", "from", d.From.Release, "to", d.To.Release, "target", d.To.Target, "locale", d.To.Locale,
+		"bytes", result.Size, "complete", d.To.Size, "took", time.Since(start).Round(time.Millisecond))
+	hash := f.SHA512
+	if !strings.EqualFold(d.To.HashFunction, "sha512") {
+		return made{}, book.Withheld, "the release has hashes of " + d.To.HashFunction + ", and one update names one function"
+	}
+	return made{d, aus.MadePartial{
+		From: strings.ToLower(d.From.Hash), To: strings.ToLower(d.To.Hash), URL: s.fileURL(f), Size: f.Size, Hash: hash, HashFunction: d.To.HashFunction,
+	}}, book.Made, ""
+}
+
+// publishMade publishes made partials together.
+func (s *Server) publishMade(ctx context.Context, ready []made) {
+	now := s.current.Load().state
+	var operations []state.Operation
+	for _, m := range ready {
+		ref := state.Ref{Kind: state.Made, Key: state.MadeKey(m.partial.From, m.partial.To)}
+		body, err := json.Marshal(m.partial)
+		if err != nil {
+			s.log.Error("write a made partial down", "error", err)
+			continue
+		}
+		op := state.Operation{Ref: ref, Body: body}
+		if o := now.Get(ref); o != nil {
+			op.Before = o.Hash
+		}
+		operations = append(operations, op)
+	}
+	comment := fmt.Sprintf("%d partial updates made", len(operations))
+	if len(operations) == 1 {
+		comment = fmt.Sprintf("partial update made: %s to %s", ready[0].demand.From.Release, ready[0].demand.To.Release)
+	}
+	var err error
+	if s.opts.Review {
+		_, err = s.Draft(ctx, "ausd", comment, operations, time.Time{})
+	} else {
+		_, err = s.Publish(ctx, "ausd", comment, operations)
+	}
+	to, reason := book.Made, ""
+	if err != nil && !errors.Is(err, ErrNothing) {
+		if ctx.Err() != nil {
+			return
+		}
+		s.log.Error("publish made partials", "error", err)
+		to, reason = book.Failed, err.Error()
+	}
+	for _, m := range ready {
+		if err := s.book.Settle(ctx, m.demand, to, reason); err != nil && ctx.Err() == nil {
+			s.log.Error("note what became of a partial", "error", err)
+		}
+	}
+}
+
+// inspectFile reads what a file of the server says about its build.
+func (s *Server) inspectFile(name string) (inspect.Build, error) {
+	f, err := s.files.Open(name)
+	if err != nil {
+		return inspect.Build{}, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return inspect.Build{}, err
+	}
+	r, err := mar.NewReader(f, info.Size(), nil)
+	if err != nil {
+		return inspect.Build{}, err
+	}
+	return inspect.Read(r)
+}

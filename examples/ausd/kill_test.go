@@ -1,0 +1,206 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/senbonzakura/senbonzakura/internal/testkit"
+)
+
+// process is ausd as a process of its own.
+type process struct {
+	cmd *exec.Cmd
+	url string
+}
+
+// startProcess starts ausd on a data directory and returns once it answers.
+func startProcess(t *testing.T, dir string) *process {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), exe, "--data", dir, "--listen", "127.0.0.1:0")
+	cmd.Env = append(os.Environ(), "AUSD_TEST_RUN=1")
+	var log bytes.Buffer
+	cmd.Stderr = &log
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		_ = cmd.Process.Kill() // it does not answer
+		_ = cmd.Wait()
+		t.Fatalf("it says %q, %v: %s", line, err, log.String())
+	}
+	_, rest, _ := strings.Cut(line, "answers at ")
+	url, _, _ := strings.Cut(rest, " ")
+	return &process{cmd, url}
+}
+
+func (p *process) kill(t *testing.T) {
+	t.Helper()
+	if err := p.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = p.cmd.Wait() // it was killed
+}
+
+// call sends JSON and decodes the answer; an error is one of the connection.
+func (p *process) call(t *testing.T, method, path string, body, to any) (int, error) {
+	t.Helper()
+	text, err := json.Marshal(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), method, p.url+path, bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer res.Body.Close()
+	text, err = io.ReadAll(res.Body)
+	if err != nil {
+		return 0, err
+	}
+	if to != nil {
+		if err := json.Unmarshal(text, to); err != nil {
+			t.Fatalf("%s: %d %s", path, res.StatusCode, text)
+		}
+	}
+	return res.StatusCode, nil
+}
+
+// Killed at any moment of a publication, the server comes back with what it had acknowledged, whole: every snapshot is there, or
+// is not there at all, and history has each.
+func TestKill(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var acknowledged int64
+	for round := range testkit.Count(3, 40, 400) {
+		p := startProcess(t, dir)
+		var status struct {
+			Snapshot struct{ Seq int64 }
+			Objects  map[string]int
+		}
+		if code, err := p.call(t, "GET", "/admin/v1/status", nil, &status); err != nil || code != 200 {
+			t.Fatalf("round %d: status %d, %v", round, code, err)
+		}
+		if n := status.Snapshot.Seq; n < acknowledged || n > acknowledged+1 {
+			t.Fatalf("round %d: snapshot %d, but %d was acknowledged", round, n, acknowledged)
+		}
+		acknowledged = status.Snapshot.Seq
+		var history []struct {
+			Seq     int64
+			Comment string
+		}
+		if code, err := p.call(t, "GET", "/admin/v1/history?limit=1000", nil, &history); err != nil || code != 200 {
+			t.Fatalf("round %d: history %d, %v", round, code, err)
+		}
+		if int64(len(history)) != min(1000, acknowledged) || len(history) > 0 && (history[0].Seq != acknowledged || history[0].Comment != fmt.Sprint("change ", acknowledged)) {
+			t.Fatalf("round %d: %d entries in history for %d snapshots", round, len(history), acknowledged)
+		}
+		if acknowledged > 0 {
+			var rule struct{ Body struct{ Comment string } }
+			if code, err := p.call(t, "GET", "/admin/v1/objects/rule/1", nil, &rule); err != nil || code != 200 || rule.Body.Comment != fmt.Sprint(acknowledged) || status.Objects["host"] != int(acknowledged) {
+				t.Fatalf("round %d: rule %+v and %d hosts at snapshot %d: %d, %v", round, rule, status.Objects["host"], acknowledged, code, err)
+			}
+		}
+		var wg sync.WaitGroup
+		begun := make(chan struct{})
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				if i == 2 {
+					close(begun)
+				}
+				n := acknowledged + 1
+				code, err := p.call(t, "POST", "/admin/v1/changes", map[string]any{"comment": fmt.Sprint("change ", n), "operations": []any{
+					map[string]any{"kind": "rule", "key": "1", "body": map[string]any{"rule_id": 1, "priority": 1, "backgroundRate": 100, "update_type": "minor", "product": "Fox", "comment": fmt.Sprint(n)}},
+					map[string]any{"kind": "host", "key": fmt.Sprintf("h%d.example", n), "body": map[string]any{"products": []string{"Fox"}}},
+				}}, nil)
+				if err != nil {
+					if i < 2 {
+						close(begun)
+					}
+					return
+				}
+				if code != 200 {
+					t.Errorf("round %d: publish: status %d", round, code)
+					if i < 2 {
+						close(begun)
+					}
+					return
+				}
+				acknowledged = n
+			}
+		})
+		wg.Go(func() { // readers are answered as long as there is a server
+			for {
+				res, err := http.Get(p.url + "/update/3/Fox/1.0/1/x/de/release/Linux/default/default/update.xml")
+				if err != nil {
+					return
+				}
+				body, err := io.ReadAll(res.Body)
+				res.Body.Close()
+				if err == nil && (res.StatusCode != http.StatusOK || !strings.HasPrefix(string(body), "<?xml")) {
+					t.Errorf("a client gets %d %s", res.StatusCode, body)
+					return
+				}
+			}
+		})
+		<-begun
+		time.Sleep(time.Duration(rand.IntN(100)) * time.Millisecond)
+		p.kill(t)
+		wg.Wait()
+		if t.Failed() {
+			return
+		}
+	}
+	t.Logf("%d snapshots were acknowledged", acknowledged)
+}
+
+// Only one server serves from a directory.
+func TestOneServer(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	p := startProcess(t, dir)
+	defer p.kill(t)
+	var stdout, stderr strings.Builder
+	if code := run([]string{"--data", dir, "--listen", "127.0.0.1:0"}, &stdout, &stderr); code != exitNo || !strings.Contains(stderr.String(), "another ausd serves from") {
+		t.Errorf("exit code %d: %s%s", code, stdout.String(), stderr.String())
+	}
+}
+
+// Told to stop, it ends with 0, and starts again.
+func TestStop(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for range 2 {
+		p := startProcess(t, dir)
+		if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
+			t.Skipf("this system has no such signal: %v", err)
+		}
+		if err := p.cmd.Wait(); err != nil {
+			t.Errorf("it ends with %v", err)
+		}
+	}
+}

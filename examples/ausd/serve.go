@@ -1,0 +1,205 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/book"
+	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/server"
+	"github.com/senbonzakura/senbonzakura/internal/filelock"
+)
+
+// How long things may take.
+const (
+	headerTime  = 10 * time.Second
+	answerTime  = 30 * time.Minute // a complete update on a slow line
+	idleTime    = 2 * time.Minute
+	stopTime    = 10 * time.Second
+	purgeTime   = time.Minute
+	maxHeader   = 32 << 10
+	oneInstance = "ausd.lock"
+)
+
+// serveFlags are the flags of the server.
+type serveFlags struct{ config, listen, url, data string }
+
+func (f *serveFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVarP(&f.config, "config", "c", "", "configuration file (default: $AUSD_CONFIG, else none)")
+	flags.StringVar(&f.listen, "listen", "", "address and port to listen on (default 127.0.0.1:8090)")
+	flags.StringVar(&f.url, "url", "", "scheme and host under which clients reach the server")
+	flags.StringVar(&f.data, "data", "", "directory of everything that must not be lost")
+}
+
+func (f *serveFlags) load() (config, error) {
+	if f.config == "" {
+		f.config = os.Getenv("AUSD_CONFIG")
+	}
+	c, err := loadConfig(f.config)
+	if err != nil {
+		return c, err
+	}
+	for _, o := range []struct {
+		from string
+		to   *string
+	}{{f.listen, &c.Listen}, {f.url, &c.URL}, {f.data, &c.Data}} {
+		if o.from != "" {
+			*o.to = o.from
+		}
+	}
+	return c, nil
+}
+
+// serve runs the server until it is told to stop.
+func (a *app) serve(f *serveFlags) error {
+	c, err := f.load()
+	if err != nil {
+		return err
+	}
+	configured := c.URL
+	if _, err := c.options(); err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", c.Listen)
+	if err != nil {
+		return err
+	}
+	defer listener.Close() //nolint:errcheck // the server has closed it, or nothing was served
+	if _, port, _ := net.SplitHostPort(c.Listen); port == "0" {
+		c.Listen = listener.Addr().String()
+		c.URL = configured
+	}
+	opts, err := c.options()
+	if err != nil {
+		return err
+	}
+	opts.Log = slog.New(slog.NewTextHandler(a.stderr, nil))
+	if len(c.Purge) > 0 {
+		opts.Purge = purge(c.Purge, opts.Log)
+	}
+	if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
+		return err
+	}
+	lock, err := filelock.Try(filepath.Join(opts.Dir, oneInstance))
+	switch {
+	case errors.Is(err, filelock.ErrBusy):
+		return fmt.Errorf("another ausd serves from %s", opts.Dir)
+	case err != nil:
+		return err
+	}
+	defer lock.Unlock() //nolint:errcheck // it vanishes with the process
+	s, err := server.Open(ctx, opts)
+	if err != nil {
+		return err
+	}
+	web := &http.Server{
+		Handler: s.Handler(), ReadHeaderTimeout: headerTime, WriteTimeout: answerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
+		ErrorLog: slog.NewLogLogger(opts.Log.Handler(), slog.LevelDebug),
+	}
+	(&printer{w: a.stdout}).printf("ausd answers at %s (page: %s/)\n", opts.URL, opts.URL)
+	failed := make(chan error, 1)
+	go func() { failed <- web.Serve(listener) }()
+	select {
+	case err = <-failed:
+	case <-ctx.Done():
+		stop() // the second signal ends at once
+		timeout, cancel := context.WithTimeout(context.Background(), stopTime)
+		err = web.Shutdown(timeout)
+		cancel()
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = web.Close()
+		}
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		err = nil
+	}
+	return errors.Join(err, s.Close())
+}
+
+// purge runs a command behind each publication, with the snapshot's number in AUSD_SNAPSHOT.
+func purge(command []string, log *slog.Logger) func(context.Context, book.Snapshot) {
+	return func(ctx context.Context, head book.Snapshot) {
+		ctx, cancel := context.WithTimeout(ctx, purgeTime)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+		cmd.Env = append(os.Environ(), "AUSD_SNAPSHOT="+strconv.FormatInt(head.Seq, 10), "AUSD_HASH="+head.Hash)
+		cmd.WaitDelay = time.Second
+		if said, err := cmd.CombinedOutput(); err != nil {
+			log.Error("purge", "error", err, "said", string(said[:min(len(said), 1000)]))
+		}
+	}
+}
+
+func (a *app) backupCommand() *cobra.Command {
+	var f serveFlags
+	cmd := &cobra.Command{
+		Use:   "backup FILE",
+		Short: "Copy the book of the server into a new file, while it runs",
+		Long: `backup writes a copy of the database: everything that was ever published, drafts and history. The files under
+"files" in the data directory belong to it; they never change and can be copied before or after. To restore, put the copy
+into an empty data directory as ausd.db, and the files under files.`,
+		Example: "  ausd backup /backup/ausd.db && rsync -a ~/.local/state/ausd/files /backup/",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := f.load()
+			if err != nil {
+				return err
+			}
+			opts, err := c.options()
+			if err != nil {
+				return err
+			}
+			file := filepath.Join(opts.Dir, "ausd.db")
+			if _, err := os.Stat(file); err != nil {
+				return err
+			}
+			if _, err := os.Stat(args[0]); err == nil {
+				return usagef("%s is there already", args[0])
+			}
+			b, err := book.Open(cmd.Context(), file)
+			if err != nil {
+				return err
+			}
+			if err := errors.Join(b.Backup(cmd.Context(), args[0]), b.Close()); err != nil {
+				return err
+			}
+			return a.print(map[string]string{"file": args[0]}, func(w *printer) { w.printf("%s written\n", args[0]) })
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func (a *app) tokenCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "token NAME",
+		Short:   "Make a token and the lines for the configuration",
+		Example: "  ausd token release-automation >> ausd.toml",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			token := rand.Text()
+			sum := sha256.Sum256([]byte(token))
+			return a.print(map[string]string{"name": args[0], "token": token, "sha256": hex.EncodeToString(sum[:])}, func(w *printer) {
+				w.printf("# The token is %s: give it to who needs it, it stands nowhere else.\n[[tokens]]\nname = %q\nsha256 = %q\nroles = [\"edit\"]\n", token, args[0], hex.EncodeToString(sum[:]))
+			})
+		},
+	}
+}

@@ -11,7 +11,7 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/senbonzakura/senbonzakura/internal/xz"
+	"github.com/senbonzakura/senbonzakura/internal/member"
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/toolchain"
 )
@@ -83,24 +83,19 @@ var channelPref = regexp.MustCompile(`pref\(\s*"app\.update\.channel"\s*,\s*"([^
 
 // head returns at most n bytes from the begin of a member, or nil where it cannot be read.
 func head(f *mar.File, n int) []byte {
-	magic := make([]byte, 6)
+	magic := make([]byte, member.HeadSize)
 	k, err := f.Section().ReadAt(magic, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil
 	}
 	var r io.Reader = f.Section()
-	switch xz.Sniff(magic[:k]) {
-	case xz.FormatXZ:
-		x, err := xz.NewReader(f.Section(), nil)
+	if format, ok := member.Sniff(magic[:k]); ok {
+		c, err := format.NewReader(f.Section(), member.Limits{})
 		if err != nil {
 			return nil
 		}
-		defer x.Close()
-		r = x
-	case xz.FormatBzip2:
-		b := xz.NewBzip2Reader(f.Section(), nil)
-		defer b.Close()
-		r = b
+		defer c.Close()
+		r = c
 	}
 	data := make([]byte, n)
 	k, err = io.ReadFull(r, data)

@@ -203,7 +203,7 @@ func (s *Server) makeOne(ctx context.Context, d book.Demand) (m made, state, rea
 	if result.Size >= d.To.Size {
 		return made{}, book.Withheld, fmt.Sprintf("it has %d bytes, the complete update %d", result.Size, d.To.Size)
 	}
-	if c := result.Provenance.To.Build.Capabilities; c != nil && len(c.Signatures) > 0 && len(s.opts.Generator.Signers) == 0 {
+	if c := result.Provenance.To.Build.Client; c != nil && c.Signature != 0 && len(s.opts.Generator.Signers) == 0 {
 		return made{}, book.Withheld, "the complete update is signed, and there is no key to sign the partial with"
 	}
 	entry := result.Open()

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/senbonzakura/senbonzakura/internal/exe"
+	"github.com/senbonzakura/senbonzakura/internal/lzma"
 	"github.com/senbonzakura/senbonzakura/internal/match"
 )
 
@@ -29,13 +30,104 @@ type generation struct {
 // errUnsuitable means that an executable is better taken as bytes.
 var errUnsuitable = errors.New("executable with references that overlap or are uncertain")
 
+// A try is one way to make an element.
+type try struct {
+	rounds     int // of an executable
+	switchBits int // what the search takes going on elsewhere to cost, in bits
+}
+
+// ordinary is how large elements are made. What suits small ones differs from file to file, and they are made in several
+// ways, of which the one that compresses best is kept.
+var (
+	ordinary = []try{{2, 44}}
+	several  = []try{{3, 24}, {3, 44}}
+)
+
+// smallNew is the size of what is small.
+const smallNew = 1 << 20
+
+func (g *generation) tries() []try {
+	if len(g.new) <= smallNew {
+		return several
+	}
+	return ordinary
+}
+
+// choose makes the element in each way and keeps the best.
+func (g *generation) choose(ctx context.Context, way func(t try, progress func(done, total int64)) ([]equivalence, error)) error {
+	var best *element
+	smallest := 0
+	tries := g.tries()
+	whole := *g.e
+	for i, t := range tries {
+		var progress func(done, total int64)
+		if g.progress != nil {
+			progress = func(done, total int64) {
+				g.progress(done+int64(i)*total, int64(len(tries))*total)
+			}
+		}
+		list, err := way(t, progress)
+		if err != nil {
+			return err
+		}
+		made := whole
+		g.e = &made
+		if err := g.emit(ctx, list); err != nil {
+			return err
+		}
+		if len(tries) == 1 {
+			best = &made
+			break
+		}
+		size, err := compressed(made.append(nil))
+		if err != nil {
+			return err
+		}
+		if best == nil || size < smallest {
+			best, smallest = &made, size
+		}
+	}
+	g.e = best
+	return nil
+}
+
+// compressed returns about how many bytes are left of an element in an update.
+func compressed(b []byte) (int, error) {
+	var n counter
+	enc, err := lzma.NewEncoder(&n, lzma.EncoderOptions{DictSize: min(max(len(b), 1<<12), 1<<21), LC: 3, NiceLen: 273})
+	if err == nil {
+		_, err = enc.Write(b)
+	}
+	if err == nil {
+		err = enc.Close()
+	}
+	if err != nil {
+		return 0, fmt.Errorf("zucchini: %w", err)
+	}
+	return int(n), nil
+}
+
+// counter is a writer that counts.
+type counter int
+
+func (c *counter) Write(b []byte) (int, error) {
+	*c += counter(len(b))
+	return len(b), nil
+}
+
 // plain makes the element of bytes.
 func (g *generation) plain(ctx context.Context) error {
-	triples, err := match.Default(ctx, g.old, g.new, match.Options{Workers: g.workers, Progress: g.progress})
+	structure, err := match.NewStructure(ctx, g.old, g.new, g.workers)
 	if err != nil {
 		return fmt.Errorf("zucchini: %w", err)
 	}
-	return g.emit(ctx, pieces(triples))
+	return g.choose(ctx, func(t try, progress func(done, total int64)) ([]equivalence, error) {
+		triples, err := match.Guided(ctx, g.old, g.new, structure, match.Options{Workers: g.workers, Progress: progress, SwitchBits: t.switchBits})
+		if err != nil {
+			return nil, fmt.Errorf("zucchini: %w", err)
+		}
+		return pieces(triples), nil
+	})
 }
 
 // executable makes the element of an executable, or returns errUnsuitable.
@@ -55,25 +147,24 @@ func (g *generation) executable(ctx context.Context) error {
 	}
 	structure, err := match.NewStructure(ctx, g.old, g.new, g.workers)
 	if err != nil {
-		return err
+		return fmt.Errorf("zucchini: %w", err)
 	}
-	const rounds = 2
 	old, new := bytes.Clone(g.old), bytes.Clone(g.new)
-	var list []equivalence
-	for round := range rounds {
-		g.mask(old, new, round > 0, list)
-		progress := g.progress
-		if progress != nil {
-			progress = func(done, total int64) { g.progress(done+int64(round)*total, rounds*total) }
+	return g.choose(ctx, func(t try, progress func(done, total int64)) (list []equivalence, err error) {
+		for round := range t.rounds {
+			g.mask(old, new, round > 0, list)
+			part := progress
+			if progress != nil {
+				part = func(done, total int64) { progress(done+int64(round)*total, int64(t.rounds)*total) }
+			}
+			triples, err := match.Guided(ctx, old, new, structure, match.Options{Workers: g.workers, Progress: part, SwitchBits: t.switchBits})
+			if err != nil {
+				return nil, fmt.Errorf("zucchini: %w", err)
+			}
+			list = pieces(triples)
 		}
-		triples, err := match.Guided(ctx, old, new, structure, match.Options{Workers: g.workers, Progress: progress})
-		if err != nil {
-			return fmt.Errorf("zucchini: %w", err)
-		}
-		list = pieces(triples)
-	}
-	list = g.legal(list)
-	return g.emit(ctx, list)
+		return g.legal(list), nil
+	})
 }
 
 func unsuitable(err error) error {

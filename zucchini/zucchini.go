@@ -130,6 +130,7 @@ func (d *Differ) make(ctx context.Context, e *planned, old, new []byte) error {
 	if err != nil {
 		return err
 	}
+	e.element = g.e
 	made := make([]byte, len(newPart))
 	if err := e.apply(ctx, oldPart, made, false); err != nil {
 		return fmt.Errorf("zucchini: check of the patch: %w", err)

@@ -34,10 +34,13 @@ type Triple struct {
 	Add, Copy, Seek int32
 }
 
-// Options are what may differ between runs that return the same steps.
+// Options for [Default] and [Guided].
 type Options struct {
 	// Workers is the number of goroutines that search at the same time; zero means GOMAXPROCS.
 	Workers int
+	// SwitchBits is what it costs to go on elsewhere in the old file, in bits after compression; zero means what it costs in
+	// MBDIFF10. Unlike the others this changes the steps.
+	SwitchBits int
 	// Progress, if not nil, is told how many of the new file's bytes are done. It is called from
 	// several goroutines, one at a time, with rising numbers.
 	Progress func(done, total int64)
@@ -144,7 +147,11 @@ func search(ctx context.Context, old, new []byte, o Options, structure func(ctx 
 		}
 		m, seen = newModel(seen, m), nil
 		err = p.run(ctx, func(ctx context.Context, chunks func() (int, bool)) error {
-			s := &parser{old: old, new: new, model: m}
+			s := &parser{old: old, new: new, model: m, costSwitch: costSwitch, costResume: costResume}
+			if o.SwitchBits > 0 {
+				s.costSwitch = int32(o.SwitchBits) * costUnit
+				s.costResume = s.costSwitch - (costSwitch - costResume)
+			}
 			var learned *stats
 			if pass+1 < passes {
 				learned = newStats(len(new), false)

@@ -136,10 +136,12 @@ func (s *scanner) scan(ctx context.Context, from, to int) ([]anchor, error) {
 type parser struct {
 	old, new []byte
 	model    *model
-	lanes    []lane
-	nodes    []node
-	recent   [32]int32 // alignments used last, a ring
-	recents  int
+	// What it costs to go to another alignment, and from bytes that are not from the old file to one.
+	costSwitch, costResume int32
+	lanes                  []lane
+	nodes                  []node
+	recent                 [32]int32 // alignments used last, a ring
+	recents                int
 }
 
 // lane is one alignment of old and new bytes that is followed: the cheapest way to make what is
@@ -299,10 +301,10 @@ func (s *parser) addLane(off int32, i, until int, first bool) {
 			worst = k
 		}
 	}
-	l := lane{offset: off, start: int32(i), node: -1, useful: int32(until), parent: -1, cost: costResume}
+	l := lane{offset: off, start: int32(i), node: -1, useful: int32(until), parent: -1, cost: s.costResume}
 	if !first {
 		l.parent = s.use(b)
-		l.cost = s.lanes[b].cost + costSwitch
+		l.cost = s.lanes[b].cost + s.costSwitch
 	}
 	if len(s.lanes) < maxLanes {
 		s.lanes = append(s.lanes, l)
@@ -325,9 +327,9 @@ func (s *parser) force(offset int32, best, i int) int {
 // step adds the byte at i to every lane.
 func (s *parser) step(i, best int) {
 	base := s.lanes[best].cost
-	enter := base + costSwitch
+	enter := base + s.costSwitch
 	if s.lanes[best].offset == literal {
-		enter = base + costResume
+		enter = base + s.costResume
 	}
 	for k := 1; k < len(s.lanes); k++ {
 		l := &s.lanes[k]

@@ -283,6 +283,9 @@ func (b *builder) checkClient() *mar.Product {
 			Reason: fmt.Sprintf("the recipe compresses with %s, the client reads %v", f, b.client.Members.Value), WayOut: "leave the format to the client",
 		})
 	}
+	if v := b.client.CheckPatchFormats(b.recipe.Differ.Format()); v.Answer == updater.Fails {
+		verdicts = append(verdicts, v)
+	}
 	verdicts = verdicts.Skip(b.opts.Skip...)
 	b.report.Checks = verdicts
 	b.checks.findings = append(b.checks.findings, verdictFindings(verdicts)...)
@@ -888,6 +891,11 @@ func (b *builder) prove(ctx context.Context, members []*updater.Member) error {
 	}
 	for _, m := range members {
 		p.entries[m.Name] = m
+	}
+	for _, s := range b.steps {
+		if s.action == ActionPatch {
+			p.used(b.recipe.Differ.Format())
+		}
 	}
 	proof, err := p.prove(ctx)
 	if err != nil {

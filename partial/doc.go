@@ -43,6 +43,5 @@
 //
 // # Not supported
 //
-// Patches of other formats than MBDIFF10 (Zucchini's "Zucc" is named in the error); symbolic links and empty
-// directories, which no MAR can hold; renames: a file at a new path goes in whole.
+// Symbolic links and empty directories, which no MAR can hold; renames: a file at a new path goes in whole.
 package partial

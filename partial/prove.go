@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path"
 	"slices"
 	"sync"
@@ -211,8 +212,9 @@ type prover struct {
 	// removed says which manifest removes a file that the client must not lose.
 	removed map[string]string
 
-	mu    sync.Mutex
-	diffs []Difference
+	mu      sync.Mutex
+	diffs   []Difference
+	formats map[string]bool // of patches
 }
 
 // fact names the finding that a blob equals a file of TO.
@@ -273,7 +275,7 @@ func (p *prover) prove(ctx context.Context) (*Proof, error) {
 	proof.Checks = append(proof.Checks, p.settings(),
 		updater.Verdict{Check: updater.CheckMembers, Answer: updater.Holds},
 		updater.Verdict{Check: updater.CheckManifests, Answer: updater.Holds},
-		updater.Verdict{Check: updater.CheckPatches, Answer: updater.Holds},
+		p.client.CheckPatchFormats(slices.Sorted(maps.Keys(p.formats))...),
 		p.verdict(proof.Differences),
 	).Skip(p.skip...)
 	return proof, nil
@@ -676,5 +678,20 @@ func (p *prover) materialize(ctx context.Context, b *updater.Blob, needed map[st
 	if err != nil {
 		return nil, err
 	}
-	return updater.ApplyPatch(ctx, old, m, needed[m.Name], p.lim)
+	got, format, err := m.ApplyPatch(ctx, old, needed[m.Name], p.lim)
+	if err != nil {
+		return nil, err
+	}
+	p.used(format.Name())
+	return got, nil
+}
+
+// used notes the format of a patch.
+func (p *prover) used(format string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.formats == nil {
+		p.formats = make(map[string]bool)
+	}
+	p.formats[format] = true
 }

@@ -704,15 +704,6 @@ func TestBuildNeedsCompletes(t *testing.T) {
 	}
 }
 
-func TestVerifyNamesZucchini(t *testing.T) {
-	t.Parallel()
-	complete := updatetest.Open(t, "testdata", "updater", "complete.mar")
-	update := updatetest.Open(t, "testdata", "updater", "partial_zucchini.mar")
-	if err := Verify(t.Context(), complete, update, complete, nil); !errors.Is(err, updater.ErrPatchFormat) || !strings.Contains(err.Error(), "Zucc") {
-		t.Errorf("got %v, want ErrPatchFormat with the format's name", err)
-	}
-}
-
 // A small archive that unpacks to gigabytes costs neither their time nor their memory.
 func TestBombs(t *testing.T) {
 	if testkit.Race {

@@ -1,10 +1,12 @@
 package zucchini
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"math"
 	"slices"
 
@@ -16,6 +18,16 @@ type Limits struct {
 	// New is the largest new file in bytes, by default 2 GiB - 1, which nothing larger can be. A patch of some hundred bytes
 	// can ask for as much.
 	New int64
+	// Patch is the size in bytes of the largest patch that [ReadPatch] reads, by default twice that of the new file and a
+	// megabyte: what is larger is worth nothing.
+	Patch int64
+}
+
+func (l Limits) patchSize(h Header) int64 {
+	if l.Patch > 0 {
+		return l.Patch
+	}
+	return 2*int64(h.NewSize) + 1<<20
 }
 
 func (l Limits) newSize() int64 {
@@ -34,6 +46,43 @@ type ApplyOptions struct {
 	Limits Limits
 	// Progress, if not nil, is told how many bytes of the new file of how many are done. It must return quickly.
 	Progress func(done, total int64)
+}
+
+// ReadPatch reads a patch from where the reader stands to its end, within the limits. That it is one it says after its
+// first bytes; all else is left to those who use it. Errors are *[PatchError] but for those of ctx.
+func ReadPatch(ctx context.Context, patch io.Reader, limits Limits) ([]byte, error) {
+	head := make([]byte, headerSize)
+	n, err := io.ReadFull(patch, head)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, readError(err)
+	}
+	h, err := ParseHeader(head[:n])
+	if err != nil {
+		return nil, err
+	}
+	if most := limits.newSize(); int64(h.NewSize) > most {
+		return nil, &PatchError{Err: ErrTooLarge, Detail: fmt.Sprintf("new file of %d bytes, the limit is %d", h.NewSize, most), Element: -1, Offset: 16}
+	}
+	most := limits.patchSize(h)
+	out := bytes.NewBuffer(head)
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		n, err := io.CopyN(out, patch, poll)
+		switch {
+		case int64(out.Len()) > most:
+			return nil, &PatchError{Err: ErrTooLarge, Detail: fmt.Sprintf("patch of more than %d bytes", most), Element: -1, Offset: most}
+		case errors.Is(err, io.EOF) && n < poll:
+			return out.Bytes(), nil
+		case err != nil:
+			return nil, readError(err)
+		}
+	}
+}
+
+func readError(err error) error {
+	return &PatchError{Err: fmt.Errorf("read patch: %w", err), Element: -1, Offset: -1, Code: codeRead}
 }
 
 // Apply applies a patch to the old file and returns the new one, which it stores in the array of dst, whatever that

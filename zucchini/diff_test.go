@@ -198,14 +198,14 @@ func TestProgress(t *testing.T) {
 	p := exetest.Random(r, exe.PE64, 2000)
 	old, new := p.Bytes(), p.Change(r, 30).Bytes()
 	var last, calls atomic.Int64
-	d := New(Options{}).WithProgress(func(done, total int64) {
+	progress := func(done, total int64) {
 		if before := last.Swap(done); done < before || total != int64(len(new)) || done > total {
 			t.Errorf("%d of %d after %d", done, total, before)
 		}
 		calls.Add(1)
-	})
+	}
 	var patch bytes.Buffer
-	if err := d.Diff(t.Context(), &patch, old, new); err != nil {
+	if err := New(Options{}).DiffProgress(t.Context(), &patch, old, new, progress); err != nil {
 		t.Fatal(err)
 	}
 	if last.Load() != int64(len(new)) || calls.Load() < 2 {

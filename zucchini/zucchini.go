@@ -38,12 +38,14 @@ func New(o Options) *Differ {
 	return &Differ{o: o}
 }
 
-// WithProgress returns a Differ that makes the same patches and tells progress, as [Options].Progress says. It is
-// for callers who share one Differ between files.
-func (d *Differ) WithProgress(progress func(done, total int64)) *Differ {
+// Format names the format of the patches: "zucchini".
+func (d *Differ) Format() string { return "zucchini" }
+
+// DiffProgress is [Differ.Diff] that tells progress, as [Options].Progress says, which it takes the place of.
+func (d *Differ) DiffProgress(ctx context.Context, patch io.Writer, old, new []byte, progress func(done, total int64)) error {
 	o := d.o
 	o.Progress = progress
-	return &Differ{o: o}
+	return (&Differ{o: o}).Diff(ctx, patch, old, new)
 }
 
 // generatorVersion names how patches are made of what package match finds. It changes whenever that makes other patches.

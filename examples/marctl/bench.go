@@ -40,6 +40,8 @@ func strategies() []strategy {
 	all := []strategy{
 		{name: "default", updater: true, diff: own("{old}", "{new}", "{patch}"), apply: apply, xz: "patch"},
 		{name: "compatible", updater: true, diff: own("--match", "compatible", "{old}", "{new}", "{patch}"), apply: apply, xz: "patch"},
+		{name: "zucchini-own", updater: true, diff: own("--format", "zucchini", "{old}", "{new}", "{patch}"), apply: apply, xz: "patch"},
+		{name: "zucchini-plain", updater: true, diff: own("--format", "zucchini-plain", "{old}", "{new}", "{patch}"), apply: apply, xz: "patch"},
 		{name: "bsdiff40", diff: own("--format", "bsdiff40", "{old}", "{new}", "{patch}"), apply: apply},
 		{name: "whole-file", updater: true, xz: "file"},
 		{

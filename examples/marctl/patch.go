@@ -15,6 +15,7 @@ import (
 	"github.com/senbonzakura/senbonzakura/internal/member"
 	"github.com/senbonzakura/senbonzakura/internal/xz"
 	"github.com/senbonzakura/senbonzakura/partial/updater"
+	"github.com/senbonzakura/senbonzakura/zucchini"
 )
 
 func (a *app) patchCommands() []*cobra.Command {
@@ -45,17 +46,23 @@ func (a *app) diffCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "diff OLD NEW PATCH",
 		Short: "Make a binary patch that turns one file into another",
-		Long: `diff makes a patch in MBDIFF10, the format of Mozilla's updates, or in BSDIFF40. The default matching makes
-the smallest patches; compatible makes the very bytes that mbsdiff makes. An MBDIFF10 patch is not compressed by
-itself: --xz does that, as it is stored in an update.`,
+		Long: `diff makes a patch in MBDIFF10, the format of Mozilla's updates, in Zucchini, which newer updaters apply as
+well, or in BSDIFF40. The default matching makes the smallest patches; compatible makes the very bytes that mbsdiff
+makes. Zucchini suits executables, of Windows above all; zucchini-plain takes them as bytes. Patches of both are not
+compressed by themselves: --xz does that, as it is stored in an update.`,
 		Example: `  marctl diff libxul.so.old libxul.so.new libxul.so.patch --xz
   marctl diff --match compatible old new patch
+  marctl diff --format zucchini xul.dll.old xul.dll.new xul.dll.patch --xz
   marctl diff --format bsdiff40 old new patch`,
 		Args: cobra.ExactArgs(3),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p := a.newProgress("diff")
 			defer p.end()
-			opts := bsdiff.Options{Workers: a.workers, Progress: func(done, total int64) { p.set("diff", done, total) }}
+			progress := func(done, total int64) { p.set("diff", done, total) }
+			opts := bsdiff.Options{Workers: a.workers, Progress: progress}
+			var differ interface {
+				Diff(ctx context.Context, patch io.Writer, old, new []byte) error
+			}
 			switch match {
 			case "default":
 			case "compatible":
@@ -67,8 +74,16 @@ itself: --xz does that, as it is stored in an update.`,
 			case "mbdiff10":
 			case "bsdiff40":
 				opts.Format = bsdiff.BSDIFF40
+			case "zucchini", "zucchini-plain":
+				if cmd.Flags().Changed("match") {
+					return usagef("--match does not go with --format %s", format)
+				}
+				differ = zucchini.New(zucchini.Options{Plain: format == "zucchini-plain", Workers: a.workers, Progress: progress})
 			default:
-				return usagef("--format %q: want mbdiff10 or bsdiff40", format)
+				return usagef("--format %q: want mbdiff10, zucchini, zucchini-plain or bsdiff40", format)
+			}
+			if differ == nil {
+				differ = bsdiff.New(opts)
 			}
 			if compress && opts.Format == bsdiff.BSDIFF40 {
 				return usagef("--xz makes no sense for bsdiff40, which is compressed by itself")
@@ -93,7 +108,7 @@ itself: --xz does that, as it is stored in an update.`,
 						return err
 					}
 				}
-				if err := bsdiff.New(opts).Diff(cmd.Context(), out, oldData, newData); err != nil {
+				if err := differ.Diff(cmd.Context(), out, oldData, newData); err != nil {
 					return err
 				}
 				return out.Close()
@@ -106,7 +121,7 @@ itself: --xz does that, as it is stored in an update.`,
 		},
 	}
 	cmd.Flags().StringVar(&match, "match", "default", "matching: default or compatible")
-	cmd.Flags().StringVar(&format, "format", "mbdiff10", "format: mbdiff10 or bsdiff40")
+	cmd.Flags().StringVar(&format, "format", "mbdiff10", "format: mbdiff10, zucchini, zucchini-plain or bsdiff40")
 	cmd.Flags().BoolVar(&compress, "xz", false, "compress the patch as updates store it")
 	return cmd
 }

@@ -305,6 +305,26 @@ func (c *Client) Reads(f MemberFormat) bool { return slices.Contains(c.Members.V
 // Applies reports whether the client applies patches of a format, by its name.
 func (c *Client) Applies(patch string) bool { return slices.Contains(c.Patches.Value, patch) }
 
+// CheckPatchFormats says whether the client applies patches of these formats.
+func (c *Client) CheckPatchFormats(formats ...string) Verdict {
+	for _, f := range formats {
+		v := Verdict{Check: CheckPatches, Code: CodePatchFormat, WayOut: "make the update for the client's own version"}
+		switch {
+		case c.Applies(f):
+			continue
+		case c.Patches.Known:
+			v.Answer, v.Reason = Fails, fmt.Sprintf("there are patches in the format %s, the client applies %v", f, c.Patches.Value)
+			return v
+		}
+		return Verdict{
+			Check: CheckPatches, Answer: NotChecked, Warning: true,
+			Reason: fmt.Sprintf("there are patches in the format %s, and nobody says whether the client applies them", f),
+			WayOut: "name the client's version of Gecko, or its patch formats",
+		}
+	}
+	return Verdict{Check: CheckPatches, Answer: Holds}
+}
+
 // Accepts reports whether the client takes updates for a MAR channel, as far as that is known.
 func (c *Client) Accepts(channel string) (takes, known bool) {
 	if !c.Channels.Known {

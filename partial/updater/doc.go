@@ -33,5 +33,5 @@
 //
 // # Not supported
 //
-// Patches of other formats than MBDIFF10 (Zucchini's "Zucc" is named in the error).
+// Patches of other formats than MBDIFF10 and Zucchini.
 package updater

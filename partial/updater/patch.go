@@ -67,7 +67,7 @@ type PatchPart struct {
 const PatchHeadSize = 32
 
 // PatchFormats returns the formats that this package applies.
-func PatchFormats() []PatchFormat { return []PatchFormat{mbdiff{}} }
+func PatchFormats() []PatchFormat { return []PatchFormat{mbdiff{}, zucc{}} }
 
 // PatchFormatNamed returns the format of a name, and whether there is one.
 func PatchFormatNamed(name string) (PatchFormat, bool) {
@@ -133,13 +133,20 @@ func (m *Member) openPatch(ctx context.Context, lim Limits) (PatchFormat, io.Rea
 // ApplyPatch applies the patch in a member to old and returns the new file. It is strict: what the updater would accept
 // although it gives something else than the patch says is refused. Errors are *UpdateError that blame ins, but for that of
 // ctx.
-func ApplyPatch(ctx context.Context, old []byte, m *Member, ins Instruction, lim Limits) (got []byte, err error) {
+func ApplyPatch(ctx context.Context, old []byte, m *Member, ins Instruction, lim Limits) ([]byte, error) {
+	got, _, err := m.ApplyPatch(ctx, old, ins, lim)
+	return got, err
+}
+
+// ApplyPatch is the function ApplyPatch, and says in which format the patch is.
+func (m *Member) ApplyPatch(ctx context.Context, old []byte, ins Instruction, lim Limits) (got []byte, format PatchFormat, err error) {
 	lim = lim.WithDefaults()
 	err = m.withPatch(ctx, ins, lim, func(f PatchFormat, patch io.Reader, opts PatchOptions) error {
+		format = f
 		got, err = PatchBytes(ctx, f, old, patch, opts)
 		return err
 	})
-	return got, err
+	return got, format, err
 }
 
 // PatchBytes applies a patch that is not compressed to a file in memory and returns the new one. Errors are those of the

@@ -177,6 +177,8 @@ func (c Code) title() string {
 		return "the real updater and ours come to different ends"
 	case URLNotHTTPS:
 		return "the MAR's address is not https"
+	case RedirectLoop:
+		return "the MAR's address redirects without an end"
 	case HostNotAllowed:
 		return "the MAR is on a host that was not expected"
 	case NetworkTrouble:

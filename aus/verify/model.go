@@ -62,6 +62,7 @@ const (
 	ChannelMismatch      Code = "channel-mismatch"           // FROM does not accept the MAR's channel
 	VersionDowngrade     Code = "version-downgrade"          // the MAR is older than FROM
 	ApplierDisagrees     Code = "applier-disagrees"          // the real updater and ours come to different ends
+	RedirectLoop         Code = "redirect-loop"              // redirects go in a circle, or on and on
 	URLNotHTTPS          Code = "url-not-https"              // the MAR's address is one that clients do not take
 	NetworkTrouble       Code = "network"                    // a server could not be reached: says nothing of the update
 	SetupTrouble         Code = "setup"                      // something that the test needs is not here
@@ -105,17 +106,19 @@ func (id Identity) pair() Identity {
 // Test is one test and what became of it.
 type Test struct {
 	Identity
-	Kind    string           `json:"kind"`
-	Result  Result           `json:"result"`
-	Group   int              `json:"group,omitempty"` // the Group with this ID says why; 0: none
-	Reasons []Reason         `json:"reasons"`
-	Known   string           `json:"known,omitempty"`   // why a Known failure is expected
-	MAR     string           `json:"mar,omitempty"`     // address of the MAR, where the test did not simply pass
-	Request string           `json:"request,omitempty"` // address of update.xml, likewise
-	File    string           `json:"file,omitempty"`    // log that the test was read from
-	Line    int              `json:"line,omitempty"`    // line of it in which the test begins
-	Proved  []string         `json:"proved,omitempty"`
-	Steps   map[string]int64 `json:"steps,omitempty"` // milliseconds that the steps took
+	Kind      string           `json:"kind"`
+	Result    Result           `json:"result"`
+	Group     int              `json:"group,omitempty"` // the Group with this ID says why; 0: none
+	Reasons   []Reason         `json:"reasons"`
+	Known     string           `json:"known,omitempty"`     // why a Known failure is expected
+	MAR       string           `json:"mar,omitempty"`       // address of the MAR, where the test did not simply pass
+	Request   string           `json:"request,omitempty"`   // address of update.xml, likewise
+	File      string           `json:"file,omitempty"`      // log that the test was read from
+	Line      int              `json:"line,omitempty"`      // line of it in which the test begins
+	Proved    []string         `json:"proved,omitempty"`    // by a run: what was checked and holds
+	Unchecked []string         `json:"unchecked,omitempty"` // and what could not be checked
+	Explained map[string]int   `json:"explained,omitempty"` // differences that rules explain, by the rule
+	Steps     map[string]int64 `json:"steps,omitempty"`     // milliseconds that the steps took
 }
 
 // remark says whether a test passed with something to say.

@@ -1,0 +1,212 @@
+package verify
+
+import (
+	"context"
+	"crypto/sha512"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// httpError is an answer that is not what was asked for.
+type httpError struct {
+	url    string
+	status int
+	after  time.Duration
+}
+
+func (e *httpError) Error() string { return fmt.Sprintf("HTTP %d for %s", e.status, e.url) }
+
+// temporary says whether asking again may help.
+func (e *httpError) temporary() bool {
+	return e.status >= 500 || e.status == http.StatusRequestTimeout || e.status == http.StatusTooManyRequests
+}
+
+// getter asks servers for what has no hash: answers of update servers, and installers. It asks again with growing random
+// waits, and keeps to a few requests at a time per host.
+type getter struct {
+	client   *http.Client
+	attempts int
+	wait     time.Duration
+	perHost  int
+
+	mu    sync.Mutex
+	hosts map[string]chan struct{}
+}
+
+func newGetter(client *http.Client) *getter {
+	if client == nil {
+		client = &http.Client{
+			Timeout: 30 * time.Minute,
+			Transport: &http.Transport{
+				Proxy: http.ProxyFromEnvironment, ResponseHeaderTimeout: time.Minute, TLSHandshakeTimeout: 30 * time.Second,
+				IdleConnTimeout: 30 * time.Second, ForceAttemptHTTP2: true,
+			},
+			CheckRedirect: func(req *http.Request, via []*http.Request) error {
+				if len(via) > 5 {
+					return errors.New("too many redirects")
+				}
+				if via[0].URL.Scheme == "https" && req.URL.Scheme != "https" {
+					return errors.New("redirect from https to " + req.URL.Scheme)
+				}
+				return nil
+			},
+		}
+	}
+	return &getter{client: client, attempts: 4, wait: 500 * time.Millisecond, perHost: 4, hosts: map[string]chan struct{}{}}
+}
+
+// enter waits for a place at a host.
+func (g *getter) enter(ctx context.Context, host string) (leave func(), err error) {
+	g.mu.Lock()
+	places := g.hosts[host]
+	if places == nil {
+		places = make(chan struct{}, g.perHost)
+		g.hosts[host] = places
+	}
+	g.mu.Unlock()
+	select {
+	case places <- struct{}{}:
+		return func() { <-places }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// get asks for an address, until it answers or there is no sense in it, and hands the body over, maybe several times.
+func (g *getter) get(ctx context.Context, address string, take func(io.Reader) error) error {
+	var last error
+	for attempt := range g.attempts {
+		if attempt > 0 {
+			wait := time.Duration(rand.Int64N(int64(g.wait) << attempt))
+			var failed *httpError
+			if errors.As(last, &failed) && failed.after > wait {
+				wait = min(failed.after, time.Minute)
+			}
+			select {
+			case <-time.After(wait):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		last = g.once(ctx, address, take)
+		if last == nil || ctx.Err() != nil {
+			return last
+		}
+		var failed *httpError
+		var final *finalError
+		if errors.As(last, &failed) && !failed.temporary() || errors.As(last, &final) {
+			return last
+		}
+	}
+	return last
+}
+
+// finalError is one that asking again does not mend.
+type finalError struct{ error }
+
+func (e *finalError) Unwrap() error { return e.error }
+
+func (g *getter) once(ctx context.Context, address string, take func(io.Reader) error) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return &finalError{err}
+	}
+	req.Header.Set("User-Agent", "senbonzakura")
+	leave, err := g.enter(ctx, req.URL.Host)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	resp, err := g.client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		failed := &httpError{url: address, status: resp.StatusCode}
+		if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && seconds > 0 {
+			failed.after = time.Duration(min(seconds, 3600)) * time.Second
+		}
+		return failed
+	}
+	return take(resp.Body)
+}
+
+// text fetches something small.
+func (g *getter) text(ctx context.Context, address string) ([]byte, error) {
+	if name, ok := localName(address); ok {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		return io.ReadAll(io.LimitReader(f, maxAnswer+1))
+	}
+	var text []byte
+	err := g.get(ctx, address, func(body io.Reader) error {
+		var err error
+		text, err = io.ReadAll(io.LimitReader(body, maxAnswer+1))
+		return err
+	})
+	return text, err
+}
+
+// localName says whether an address is a file here.
+func localName(address string) (string, bool) {
+	if name, ok := strings.CutPrefix(address, "file://"); ok {
+		return name, true
+	}
+	return address, !strings.Contains(address, "://")
+}
+
+// maxInstaller is how large an installer may be.
+const maxInstaller = 2 << 30
+
+// file fetches an installer into dir, or takes the local file as it is. A file that is there already from an earlier run
+// is taken.
+func (g *getter) file(ctx context.Context, address, dir string) (string, error) {
+	if name, ok := localName(address); ok {
+		_, err := os.Stat(name)
+		return name, err
+	}
+	sum := sha512.Sum512_256([]byte(address))
+	name := filepath.Join(dir, fmt.Sprintf("%x", sum[:16]))
+	if _, err := os.Stat(name); err == nil {
+		return name, nil
+	}
+	part, err := os.CreateTemp(dir, "part-*")
+	if err != nil {
+		return "", &finalError{err}
+	}
+	defer os.Remove(part.Name())
+	defer part.Close()
+	err = g.get(ctx, address, func(body io.Reader) error {
+		if err := part.Truncate(0); err != nil {
+			return &finalError{err}
+		}
+		if _, err := part.Seek(0, io.SeekStart); err != nil {
+			return &finalError{err}
+		}
+		n, err := io.Copy(part, io.LimitReader(body, maxInstaller+1))
+		if n > maxInstaller {
+			return &finalError{fmt.Errorf("%s has more than %d bytes", address, maxInstaller)}
+		}
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	if err := part.Close(); err != nil {
+		return "", &finalError{err}
+	}
+	return name, os.Rename(part.Name(), name)
+}

@@ -1,0 +1,907 @@
+package verify
+
+import (
+	"bufio"
+	"context"
+	"crypto"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/senbonzakura/senbonzakura/fetch"
+	"github.com/senbonzakura/senbonzakura/mar"
+	"github.com/senbonzakura/senbonzakura/partial/updater"
+)
+
+// RunOptions say how update verify is run. The zero value asks the servers that the plan names, over https only, and
+// applies everything in memory.
+type RunOptions struct {
+	// AUSServer, FromServer and ToServer replace the plan's servers. An installer's server may be a directory.
+	AUSServer, FromServer, ToServer string
+	// Request is the form of update requests, in the words of app.update.url; "" is DefaultRequest.
+	Request string
+	// HTTP asks for what has no hash: answers of the update server and installers. Nil is a client of its own that
+	// follows five redirects and none from https to http.
+	HTTP *http.Client
+	// Fetch fetches MARs. Nil is one without options: https on public addresses.
+	Fetch *fetch.Client
+	// Keys are those that the updaters of FROM have built in: one of them must have signed each MAR. None means that
+	// signatures are not checked, which the report says.
+	Keys []crypto.PublicKey
+	// Hosts are the hosts on which MARs may be; none means any.
+	Hosts []string
+	// AllowHTTP takes MARs whose address is not https.
+	AllowHTTP bool
+	// Rules are expected differences beside those that are built in.
+	Rules []Rule
+	// Watershed leaves out the tests of older releases, and says so.
+	Watershed string
+	// Work is a directory that keeps what was fetched and the results as they come, so that the same call goes on where
+	// the one before ended. "" is a temporary one.
+	Work string
+	// Again repeats tests whose results Work has: "failed" those that did not pass, "all" everything.
+	Again string
+	// Workers is how many update requests are followed at a time; 0 is two for each processor.
+	Workers int
+	// Memory bounds, in bytes, the files that are patched at a time; 0 is 1 GiB. A larger file runs alone.
+	Memory int64
+	// Updater is a real updater to run beside. Nil runs none.
+	Updater *RealUpdater
+	// Progress is told about every finished test, from one goroutine at a time; it must return quickly.
+	Progress func(Progress)
+
+	rules []Rule
+	now   time.Time
+}
+
+// Progress says how far a run is.
+type Progress struct {
+	Done, Total, Failed int
+	Test                Identity
+	Result              Result
+}
+
+// Again asks for everything or for what did not pass.
+const (
+	AgainFailed = "failed"
+	AgainAll    = "all"
+)
+
+// ErrRun matches errors about the options of a run.
+var ErrRun = errors.New("bad options")
+
+// runner is a run under way.
+type runner struct {
+	o      *RunOptions
+	dir    string
+	get    *getter
+	fetch  *fetch.Client
+	prover *prover
+	store  store
+
+	offers memo[string, offerResult]
+	mars   memo[marKey, *fetchedMAR]
+	trees  memo[string, *tree]
+
+	mu       sync.Mutex
+	out      *bufio.Writer
+	file     *os.File
+	progress Progress
+	notes    map[string]int
+}
+
+// memo works out each thing once; others wait. What failed with the end of its context is worked out again.
+type memo[K comparable, V any] struct {
+	mu sync.Mutex
+	m  map[K]*memoEntry[V]
+}
+
+type memoEntry[V any] struct {
+	done chan struct{}
+	v    V
+	err  error
+}
+
+func (m *memo[K, V]) do(ctx context.Context, k K, work func() (V, error)) (V, error) {
+	for {
+		m.mu.Lock()
+		if m.m == nil {
+			m.m = map[K]*memoEntry[V]{}
+		}
+		e := m.m[k]
+		if e == nil {
+			e = &memoEntry[V]{done: make(chan struct{})}
+			m.m[k] = e
+			m.mu.Unlock()
+			e.v, e.err = work()
+			if e.err != nil && ctx.Err() != nil {
+				m.mu.Lock()
+				delete(m.m, k)
+				m.mu.Unlock()
+				e.err = ctx.Err()
+			}
+			close(e.done)
+			return e.v, e.err
+		}
+		m.mu.Unlock()
+		select {
+		case <-e.done:
+		case <-ctx.Done():
+			return e.v, ctx.Err()
+		}
+		if e.err != nil && (errors.Is(e.err, context.Canceled) || errors.Is(e.err, context.DeadlineExceeded)) && ctx.Err() == nil {
+			continue
+		}
+		return e.v, e.err
+	}
+}
+
+// job is one update request: both patch types of a locale.
+type job struct {
+	line    *Line
+	indices []int // of the report's tests
+}
+
+// Run does what update verify does: for every test of the plan it asks the update server, checks the answer, fetches and
+// checks the MAR as the client of FROM would, applies it in memory and compares the tree with TO's. What several tests
+// share is done once. The tests of the report stand in the plan's order.
+//
+// Trouble of the network, and of what is missing here, is no failure of an update: such tests are an [Error]. Run itself
+// fails only where the options are wrong ([ErrRun], [ErrRule]), the work directory cannot be used, or ctx ends; then
+// what was done so far is in Work.
+func Run(ctx context.Context, lines []Line, opts *RunOptions) (*Report, error) {
+	o := RunOptions{}
+	if opts != nil {
+		o = *opts
+	}
+	if o.Again != "" && o.Again != AgainFailed && o.Again != AgainAll {
+		return nil, fmt.Errorf("%w: again %q", ErrRun, o.Again)
+	}
+	o.now = time.Now()
+	o.rules = builtinRules()
+	report := &Report{Source: "run", Complete: true}
+	for i := range o.Rules {
+		if err := o.Rules[i].check(); err != nil {
+			return nil, err
+		}
+		o.rules = append(o.rules, o.Rules[i])
+	}
+	if o.Workers <= 0 {
+		o.Workers = 2 * runtime.GOMAXPROCS(0)
+	}
+	if o.Memory <= 0 {
+		o.Memory = 1 << 30
+	}
+	known := newContents()
+	r := &runner{
+		o: &o, get: newGetter(o.HTTP), fetch: o.Fetch, dir: o.Work, notes: map[string]int{},
+		prover: &prover{known: known, memory: semaphore.NewWeighted(o.Memory), size: o.Memory, patched: map[patchKey]*patchResult{}},
+	}
+	if r.fetch == nil {
+		client, err := fetch.New(nil)
+		if err != nil {
+			return nil, err
+		}
+		defer client.Close()
+		r.fetch = client
+	}
+	if r.dir == "" {
+		dir, err := os.MkdirTemp("", "verify-*")
+		if err != nil {
+			return nil, err
+		}
+		defer os.RemoveAll(dir)
+		r.dir = dir
+	}
+	for _, sub := range []string{"mars", "installers", "files"} {
+		if err := os.MkdirAll(filepath.Join(r.dir, sub), 0o755); err != nil {
+			return nil, err
+		}
+	}
+	r.store = store{filepath.Join(r.dir, "files")}
+	jobs := r.plan(lines, report)
+	if err := r.resume(report, jobs); err != nil {
+		return nil, err
+	}
+	defer r.file.Close()
+	r.sample(report, jobs)
+	work, stop := errgroup.WithContext(ctx)
+	work.SetLimit(o.Workers)
+	for i := range jobs {
+		if stop.Err() != nil {
+			break
+		}
+		work.Go(func() error { return r.pair(stop, report, &jobs[i]) })
+	}
+	if err := work.Wait(); err != nil {
+		return nil, err
+	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	r.finish(report)
+	return report, nil
+}
+
+// plan lists the tests and the requests that they need.
+func (r *runner) plan(lines []Line, report *Report) []job {
+	var jobs []job
+	behind := map[string]bool{}
+	tests := 0
+	for i := range lines {
+		line := &lines[i]
+		if r.o.Watershed != "" && compareVersions(line.Release, r.o.Watershed) < 0 {
+			behind[line.Release] = true
+			tests += len(line.Locales) * len(line.PatchTypes)
+			continue
+		}
+		if report.To == (Build{}) {
+			report.To = Build{Version: line.ToDisplayVersion, BuildID: line.ToBuildID}
+			if report.To.Version == "" {
+				report.To.Version = line.ToAppVersion
+			}
+		}
+		list := line.Tests()
+		for start := 0; start < len(list); start += len(line.PatchTypes) {
+			j := job{line: line}
+			for _, t := range list[start : start+len(line.PatchTypes)] {
+				j.indices = append(j.indices, len(report.Tests))
+				report.Tests = append(report.Tests, t)
+			}
+			jobs = append(jobs, j)
+		}
+	}
+	if len(behind) > 0 {
+		report.Notes = append(report.Notes, fmt.Sprintf("%s behind the watershed %s, with %s, not tested", count(len(behind), "release"), r.o.Watershed, count(tests, "test")))
+	}
+	return jobs
+}
+
+// key names a test with everything that its result depends on.
+func (r *runner) key(line *Line, t *Test) string {
+	h := sha256.New()
+	plan := *line
+	plan.Locales, plan.PatchTypes, plan.Number = nil, nil, 0
+	var keys []string
+	for _, k := range r.o.Keys {
+		der, err := x509.MarshalPKIXPublicKey(k)
+		keys = append(keys, fmt.Sprintf("%x %v", der, err))
+	}
+	slices.Sort(keys)
+	real := ""
+	if u := r.o.Updater; u != nil {
+		real = fmt.Sprintf("%s %v", u.Path, u.All)
+	}
+	enc := json.NewEncoder(h)
+	_ = enc.Encode([]any{ // strings and numbers: this cannot fail
+		updater.ModelVersion, plan, t.Identity, t.Kind, r.o.AUSServer, r.o.FromServer, r.o.ToServer, r.o.Request, keys, r.o.Hosts, r.o.AllowHTTP, r.o.Rules, real,
+	})
+	return fmt.Sprintf("%x", h.Sum(nil)[:16])
+}
+
+// record is a line of the results that a work directory keeps.
+type record struct {
+	Key  string `json:"key"`
+	Test Test   `json:"test"`
+}
+
+// resume takes over the results that the work directory has, and opens it for more.
+func (r *runner) resume(report *Report, jobs []job) error {
+	name := filepath.Join(r.dir, "results.jsonl")
+	had := map[string]Test{}
+	old, err := os.Open(name)
+	if err == nil {
+		in := bufio.NewScanner(old)
+		in.Buffer(make([]byte, 0, 64<<10), 16<<20)
+		for in.Scan() {
+			var rec record
+			if json.Unmarshal(in.Bytes(), &rec) == nil && rec.Key != "" && known(rec.Test.Result) { // a line that a kill has cut says nothing
+				had[rec.Key] = rec.Test
+			}
+		}
+		old.Close()
+		if err := in.Err(); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if r.file, err = os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644); err != nil {
+		return err
+	}
+	if _, err := r.file.WriteString("\n"); err != nil { // whatever was cut ends here
+		return err
+	}
+	r.out = bufio.NewWriter(r.file)
+	r.progress.Total = len(report.Tests)
+	for i := range jobs {
+		for _, k := range jobs[i].indices {
+			t := &report.Tests[k]
+			done, ok := had[r.key(jobs[i].line, t)]
+			switch {
+			case !ok || r.o.Again == AgainAll, done.Result != Pass && done.Result != Warn && (r.o.Again == AgainFailed || done.Result != Fail):
+				continue
+			}
+			*t = done
+			r.progress.Done++
+			if t.Result == Fail {
+				r.progress.Failed++
+			}
+		}
+	}
+	return nil
+}
+
+// sample chooses the tests that the real updater runs: the first of every release, platform and patch type.
+func (r *runner) sample(report *Report, jobs []job) {
+	if r.o.Updater == nil {
+		return
+	}
+	seen := map[[4]string]bool{}
+	r.o.Updater.sampled = map[int]bool{}
+	for i := range jobs {
+		for _, k := range jobs[i].indices {
+			t := &report.Tests[k]
+			key := [4]string{t.Release, t.BuildID, t.Platform, t.PatchType}
+			if r.o.Updater.All || !seen[key] && t.Kind == KindFull {
+				seen[key] = true
+				r.o.Updater.sampled[k] = true
+			}
+		}
+	}
+}
+
+// save keeps the results of one request.
+func (r *runner) save(line *Line, tests []*Test) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	enc := json.NewEncoder(r.out)
+	enc.SetEscapeHTML(false)
+	for _, t := range tests {
+		if err := enc.Encode(record{r.key(line, t), *t}); err != nil {
+			return err
+		}
+		r.progress.Done++
+		if t.Result.bad() {
+			r.progress.Failed++
+		}
+		if r.o.Progress != nil {
+			p := r.progress
+			p.Test, p.Result = t.Identity, t.Result
+			r.o.Progress(p)
+		}
+	}
+	if err := r.out.Flush(); err != nil {
+		return err
+	}
+	return r.file.Sync()
+}
+
+// finish puts what the tests say together.
+func (r *runner) finish(report *Report) {
+	used := map[string]int{}
+	for i := range report.Tests {
+		for rule, n := range report.Tests[i].Explained {
+			used[rule] += n
+		}
+	}
+	seen := map[string]bool{}
+	for _, rule := range append(slices.Clone(r.o.rules), Rule{Name: keptRule, Reason: "TO adds the file only where it is absent: what users have is kept"}) {
+		if seen[rule.Name] {
+			continue
+		}
+		seen[rule.Name] = true
+		use := RuleUse{Rule: rule.Name, Reason: rule.Reason, Used: used[rule.Name]}
+		if !rule.Expires.IsZero() && !r.o.now.Before(rule.Expires) {
+			use.Expired = rule.Expires.Format(time.DateOnly)
+		}
+		report.Rules = append(report.Rules, use)
+	}
+	unproved := map[string]int{}
+	for i := range report.Tests {
+		for _, what := range report.Tests[i].Unchecked {
+			unproved[what]++
+		}
+	}
+	words := make([]string, 0, len(unproved))
+	for what := range unproved {
+		words = append(words, what)
+	}
+	slices.Sort(words)
+	for _, what := range words {
+		report.Notes = append(report.Notes, fmt.Sprintf("not checked in %s: %s", count(unproved[what], "test"), what))
+	}
+	report.finish()
+}
+
+// pair does the tests of one request.
+func (r *runner) pair(ctx context.Context, report *Report, j *job) error {
+	var todo []*Test
+	var indices []int
+	for _, k := range j.indices {
+		if t := &report.Tests[k]; t.Result == NotRun {
+			todo = append(todo, t)
+			indices = append(indices, k)
+		}
+	}
+	if len(todo) == 0 {
+		return nil
+	}
+	for i, t := range todo {
+		t.Result, t.Steps = Pass, map[string]int64{}
+		start := time.Now()
+		o, reason := r.ask(ctx, j.line, t)
+		t.Steps["offer_ms"] = time.Since(start).Milliseconds()
+		if reason == nil {
+			reason = r.test(ctx, j.line, t, o, indices[i])
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if reason != nil {
+			t.Reasons = append([]Reason{*reason}, t.Reasons...)
+			t.Result = Fail
+			if reason.Code == NetworkTrouble || reason.Code == SetupTrouble {
+				t.Result = Error
+			}
+		}
+		if o != nil {
+			comparePair(t, o)
+		}
+		if t.Reasons == nil {
+			t.Reasons = []Reason{}
+		}
+	}
+	return r.save(j.line, todo)
+}
+
+// comparePair files what the sizes of a pair say, under its partial.
+func comparePair(t *Test, o *offer) {
+	if t.PatchType != "partial" {
+		return
+	}
+	p, havePartial := o.patch("partial")
+	c, haveComplete := o.patch("complete")
+	if !havePartial || !haveComplete || p.Size < c.Size {
+		return
+	}
+	reason, result := Reason{Code: PartialEqual, Detail: fmt.Sprintf("both have %s bytes", thousands(int(p.Size)))}, Warn
+	if p.Size > c.Size {
+		reason, result = Reason{Code: PartialLarger, Detail: fmt.Sprintf("the partial has %s bytes, the complete %s", thousands(int(p.Size)), thousands(int(c.Size)))}, Fail
+	}
+	t.Reasons = append(t.Reasons, reason)
+	if t.Result == Pass || t.Result == Warn {
+		t.Result = result
+	}
+}
+
+type offerResult struct {
+	offer  *offer
+	reason *Reason
+}
+
+// ask asks the update server, once for both patch types, and checks what it says about the release.
+func (r *runner) ask(ctx context.Context, line *Line, t *Test) (*offer, *Reason) {
+	server := line.AUSServer
+	if r.o.AUSServer != "" {
+		server = r.o.AUSServer
+	}
+	if server == "" {
+		return nil, &Reason{Code: SetupTrouble, Detail: "no update server is named"}
+	}
+	t.Request = requestURL(server, r.o.Request, t)
+	res, err := r.offers.do(ctx, t.Request, func() (offerResult, error) {
+		text, err := r.get.text(ctx, t.Request)
+		if err != nil {
+			return offerResult{reason: netReason(err, UpdateXMLUnavailable, "update.xml")}, ctx.Err()
+		}
+		o, ok, err := parseOffer(text)
+		switch {
+		case err != nil:
+			return offerResult{reason: &Reason{Code: UpdateXMLUnavailable, Detail: err.Error()}}, nil
+		case !ok:
+			return offerResult{reason: &Reason{Code: NoUpdateOffered, Detail: "the update server answers with an empty <updates>"}}, nil
+		}
+		return offerResult{offer: &o}, nil
+	})
+	if err != nil || res.reason != nil {
+		return nil, res.reason
+	}
+	o := res.offer
+	for _, check := range []struct{ what, want, got string }{
+		{"buildID", line.ToBuildID, o.BuildID}, {"displayVersion", line.ToDisplayVersion, o.DisplayVersion}, {"appVersion", line.ToAppVersion, o.AppVersion},
+	} {
+		if check.want != "" && check.want != check.got {
+			return o, &Reason{Code: WrongMetadata, Detail: fmt.Sprintf("%s %s, expected %s", check.what, short(check.got, 100), check.want)}
+		}
+	}
+	return o, nil
+}
+
+// netReason tells what servers say from what the network does.
+func netReason(err error, missing Code, what string) *Reason {
+	var failed *httpError
+	if errors.As(err, &failed) {
+		if failed.temporary() {
+			return &Reason{Code: NetworkTrouble, HTTPStatus: failed.status, Detail: err.Error()}
+		}
+		return &Reason{Code: missing, HTTPStatus: failed.status, Detail: fmt.Sprintf("HTTP %d for %s: %s", failed.status, what, failed.url)}
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return &Reason{Code: missing, Detail: err.Error()}
+	}
+	return &Reason{Code: NetworkTrouble, Detail: err.Error()}
+}
+
+type marKey struct {
+	url, hash string
+	size      int64
+}
+
+// fetchedMAR is a MAR that is here, with what is wrong with it.
+type fetchedMAR struct {
+	file   string
+	r      *mar.Reader
+	reason *Reason
+}
+
+// test does what follows a good answer.
+func (r *runner) test(ctx context.Context, line *Line, t *Test, o *offer, index int) *Reason {
+	p, ok := o.patch(t.PatchType)
+	if !ok {
+		return &Reason{Code: PatchTypeMissing, Detail: "update.xml has no patch of this type"}
+	}
+	t.MAR = p.URL
+	if reason := r.address(p.URL); reason != nil {
+		return reason
+	}
+	start := time.Now()
+	m, err := r.mar(ctx, p)
+	t.Steps["fetch_ms"] = time.Since(start).Milliseconds()
+	if err != nil {
+		return &Reason{Code: SetupTrouble, Detail: err.Error()}
+	}
+	if m.reason != nil {
+		return m.reason
+	}
+	t.Proved = []string{"offer", "size", "hash"}
+	if t.Kind != KindFull {
+		client, err := updater.NewClient(r.claims(line), updater.Claims{}, updater.Claims{}, updater.TrustNeither)
+		if err != nil {
+			return &Reason{Code: SetupTrouble, Detail: err.Error()}
+		}
+		return r.client(ctx, t, m, client)
+	}
+	from, reason := r.tree(ctx, o, t.Locale, line.From, line.FTPServerFrom, r.o.FromServer)
+	if reason != nil {
+		return reason
+	}
+	to, reason := r.tree(ctx, o, t.Locale, line.To, line.FTPServerTo, r.o.ToServer)
+	if reason != nil {
+		return reason
+	}
+	if to.mar != nil {
+		t.Unchecked = append(t.Unchecked, "installer: TO is a complete update, what its installer has beside it is not known")
+	}
+	return r.full(ctx, line, t, m, from, to, index)
+}
+
+// claims is what the plan says about the client of FROM.
+func (r *runner) claims(line *Line) updater.Claims {
+	var c updater.Claims
+	if line.MARChannelIDs != "" {
+		c.Channels = strings.Split(line.MARChannelIDs, ",")
+		c.Notes = map[string]string{"channels": "mar_channel_IDs of the plan"}
+	}
+	return c
+}
+
+// address checks where a MAR is said to be.
+func (r *runner) address(address string) *Reason {
+	u, err := url.Parse(address)
+	switch {
+	case err != nil || u.Host == "" && u.Scheme != "file":
+		return &Reason{Code: URLNotHTTPS, Detail: fmt.Sprintf("%q is no address", short(address, 200))}
+	case u.Scheme != "https" && !r.o.AllowHTTP:
+		return &Reason{Code: URLNotHTTPS, Detail: address}
+	case len(r.o.Hosts) > 0 && !slices.Contains(r.o.Hosts, u.Hostname()):
+		return &Reason{Code: HostNotAllowed, Detail: address}
+	}
+	return nil
+}
+
+// mar fetches a MAR once.
+func (r *runner) mar(ctx context.Context, p offeredPatch) (*fetchedMAR, error) {
+	return r.mars.do(ctx, marKey{p.URL, strings.ToLower(p.HashFunction + ":" + p.HashValue), p.Size}, func() (*fetchedMAR, error) {
+		return r.fetchMAR(ctx, p)
+	})
+}
+
+// fetchMAR fetches a MAR, and looks at it as an archive.
+func (r *runner) fetchMAR(ctx context.Context, p offeredPatch) (*fetchedMAR, error) {
+	hash, err := fetch.ParseHash(strings.ToLower(p.HashFunction) + ":" + p.HashValue)
+	if err != nil {
+		return &fetchedMAR{reason: &Reason{Code: WrongMetadata, Detail: "update.xml gives no hash that can be understood: " + err.Error()}}, nil
+	}
+	if p.Size <= 0 {
+		return &fetchedMAR{reason: &Reason{Code: WrongMetadata, Detail: fmt.Sprintf("update.xml gives the size %d", p.Size)}}, nil
+	}
+	m := &fetchedMAR{file: filepath.Join(r.dir, "mars", fmt.Sprintf("%s-%x", hash.Algorithm, hash.Sum))}
+	if !intact(m.file, hash, p.Size) {
+		file, err := r.fetch.Fetch(ctx, fetch.Request{URLs: []string{p.URL}, Size: p.Size, Hashes: []fetch.Hash{hash}})
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			m.reason = fetchReason(err, p.URL)
+			return m, nil
+		}
+		defer file.Close()
+		if err := keep(file, m.file); err != nil {
+			return nil, err
+		}
+	}
+	if m.r, err = openMAR(m.file); err != nil {
+		if !errors.Is(err, mar.ErrFormat) {
+			return nil, err
+		}
+		m.reason = &Reason{Code: DamagedMAR, Detail: err.Error()}
+	}
+	return m, nil
+}
+
+// keep moves what was fetched into the work directory, which may be on another file system.
+func keep(file *fetch.File, name string) error {
+	if err := file.Keep(name); err == nil {
+		return nil
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(name), "part-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	if _, err := io.Copy(tmp, file.Reader()); err != nil {
+		tmp.Close()
+		return err
+	}
+	if err := tmp.Close(); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), name)
+}
+
+// intact says whether a file is there and is what it should be.
+func intact(name string, hash fetch.Hash, size int64) bool {
+	f, err := os.Open(name)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	h := hash.Algorithm.New()
+	if h == nil {
+		return false
+	}
+	n, err := io.Copy(h, f)
+	return err == nil && n == size && string(h.Sum(nil)) == string(hash.Sum)
+}
+
+// fetchReason tells what a server says about a MAR from what the network does.
+func fetchReason(err error, address string) *Reason {
+	var status *fetch.StatusError
+	var size *fetch.SizeError
+	var hash *fetch.DigestError
+	var refused *fetch.NotAllowedError
+	switch {
+	case errors.As(err, &hash):
+		return &Reason{Code: WrongHash, Detail: fmt.Sprintf("the MAR's hash is %s…, update.xml says %s…", first(fmt.Sprintf("%x", hash.Got), 16), first(fmt.Sprintf("%x", hash.Want), 16))}
+	case errors.As(err, &size):
+		return &Reason{Code: WrongSize, Detail: fmt.Sprintf("the MAR has %s bytes, update.xml says %s", thousands(int(size.Got)), thousands(int(size.Want)))}
+	case errors.As(err, &status) && status.Code >= 400 && status.Code < 500 && status.Code != http.StatusRequestTimeout && status.Code != http.StatusTooManyRequests:
+		return &Reason{Code: MARMissing, HTTPStatus: status.Code, Detail: fmt.Sprintf("HTTP %d for the MAR: %s", status.Code, address)}
+	case errors.As(err, &refused) && (refused.Reason == fetch.ReasonLoop || refused.Reason == fetch.ReasonRedirects):
+		return &Reason{Code: RedirectLoop, Detail: err.Error()}
+	case errors.As(err, &refused) && (refused.Reason == fetch.ReasonInsecure || refused.Reason == fetch.ReasonDowngrade):
+		return &Reason{Code: URLNotHTTPS, Detail: err.Error()}
+	}
+	return &Reason{Code: NetworkTrouble, Detail: err.Error()}
+}
+
+// tree fetches and opens an installer or a complete update, once. One that is offered as well is the one that was fetched.
+func (r *runner) tree(ctx context.Context, o *offer, locale, name, server, instead string) (*tree, *Reason) {
+	if instead != "" {
+		server = instead
+	}
+	if name == "" {
+		return nil, &Reason{Code: SetupTrouble, Detail: "the plan names no installer of TO"}
+	}
+	name = strings.Replace(name, "%locale%", locale, 1)
+	address := strings.TrimSuffix(server, "/") + "/" + strings.TrimPrefix(name, "/")
+	if strings.Contains(address, "://") {
+		address = strings.ReplaceAll(address, " ", "%20")
+	}
+	var reason *Reason
+	t, err := r.trees.do(ctx, address, func() (*tree, error) {
+		file := ""
+		for _, p := range o.Patches {
+			if p.URL != address {
+				continue
+			}
+			if m, err := r.mar(ctx, p); err == nil && m.reason == nil {
+				file = m.file
+			}
+		}
+		if file == "" {
+			var err error
+			if file, err = r.get.file(ctx, address, filepath.Join(r.dir, "installers")); err != nil {
+				return nil, err
+			}
+		}
+		t, err := treeOf(ctx, file, name, r.prover.known, r.store)
+		if err != nil && !errors.Is(err, errSetup) {
+			err = &unpackError{err}
+		}
+		return t, err
+	})
+	var bad *unpackError
+	switch {
+	case err == nil:
+		return t, nil
+	case errors.As(err, &bad):
+		reason = &Reason{Code: UnpackFailed, Detail: err.Error()}
+	case errors.Is(err, errSetup):
+		reason = &Reason{Code: SetupTrouble, Detail: err.Error()}
+	default:
+		reason = netReason(err, InstallerMissing, "an installer")
+	}
+	return nil, reason
+}
+
+// unpackError is an installer that cannot be unpacked.
+type unpackError struct{ error }
+
+func (e *unpackError) Unwrap() error { return e.error }
+
+// client checks what FROM's client looks at before it reads the manifest.
+func (r *runner) client(ctx context.Context, t *Test, m *fetchedMAR, client *updater.Client) *Reason {
+	signed := len(m.r.Signatures()) > 0
+	if !signed && (len(r.o.Keys) > 0 || client.Verifies.Known && client.Verifies.Value) {
+		return &Reason{Code: SignatureMissing, UpdaterStatus: updater.CodeSignature.String(), Detail: "the MAR has no signature"}
+	}
+	verdicts, err := client.CheckMAR(ctx, m.r, r.o.Keys...)
+	if err != nil {
+		return &Reason{Code: SetupTrouble, Detail: err.Error()}
+	}
+	for _, v := range verdicts {
+		what := string(v.Check)
+		switch v.Answer {
+		case updater.Holds:
+			t.Proved = append(t.Proved, what)
+		case updater.Fails:
+			code := RefusedByClient
+			switch v.Code {
+			case updater.CodeSignature:
+				code = SignatureWrongKey
+			case updater.CodeChannel:
+				code = ChannelMismatch
+			case updater.CodeDowngrade:
+				code = VersionDowngrade
+			}
+			return &Reason{Code: code, UpdaterStatus: v.Code.String(), Detail: v.Reason}
+		case updater.NotChecked:
+			t.Unchecked = append(t.Unchecked, what+": "+v.Reason)
+		}
+	}
+	return nil
+}
+
+// full applies the update to FROM and compares the tree with TO's.
+func (r *runner) full(ctx context.Context, line *Line, t *Test, m *fetchedMAR, from, to *tree, index int) *Reason {
+	client, err := from.client(r.claims(line))
+	if err != nil {
+		return &Reason{Code: UnpackFailed, Detail: "FROM contradicts itself: " + err.Error()}
+	}
+	reason := r.client(ctx, t, m, client)
+	var got *outcome
+	if reason == nil {
+		got, reason = r.apply(ctx, t, m, from, to, client)
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	if u := r.o.Updater; u != nil && (u.sampled[index] || reason != nil && reason.UpdaterStatus != "") || u != nil && reason != nil && len(reason.Files) > 0 {
+		r.real(ctx, line, t, m, from, got, reason)
+	}
+	return reason
+}
+
+// apply applies in memory.
+func (r *runner) apply(ctx context.Context, t *Test, m *fetchedMAR, from, to *tree, client *updater.Client) (*outcome, *Reason) {
+	start := time.Now()
+	u, err := r.prover.open(ctx, from, m.r, client)
+	var got *outcome
+	if err == nil {
+		got, err = r.prover.apply(ctx, u)
+	}
+	t.Steps["apply_ms"] = time.Since(start).Milliseconds()
+	if err != nil {
+		return nil, applyReason(err)
+	}
+	start = time.Now()
+	c, err := r.prover.compare(ctx, u, got, to, t, r.o)
+	t.Steps["compare_ms"] = time.Since(start).Milliseconds()
+	if err != nil {
+		return got, &Reason{Code: SetupTrouble, Detail: err.Error()}
+	}
+	if len(c.explained) > 0 {
+		t.Explained = c.explained
+	}
+	for _, framework := range frameworks {
+		if from.dirs[framework] && !hasBelow(got.files, framework) {
+			return got, &Reason{Code: FrameworkMissing, At: framework, Detail: framework + " is gone after the update"}
+		}
+	}
+	if len(c.diffs) == 0 {
+		t.Proved = append(t.Proved, "tree")
+		return got, nil
+	}
+	code := ExecutableBit
+	for _, d := range c.diffs {
+		if d.Kind != "mode" {
+			code = TreeDiffers
+		}
+	}
+	reason := &Reason{Code: code, Files: c.diffs, Detail: describeDiffs(c.diffs)}
+	if len(c.text) > 0 {
+		reason.Evidence = &Evidence{Text: first40(c.text)}
+	}
+	return got, reason
+}
+
+func first40(lines []string) []string {
+	return lines[:min(len(lines), maxEvidence)]
+}
+
+func hasBelow(files map[string]treeFile, dir string) bool {
+	for name := range files {
+		if strings.HasPrefix(name, dir+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// applyReason says why an update cannot be applied, in the updater's own terms.
+func applyReason(err error) *Reason {
+	var refused *refusal
+	if errors.As(err, &refused) {
+		return &Reason{Code: refused.code, UpdaterStatus: refused.status, Detail: refused.detail}
+	}
+	var failed *updater.UpdateError
+	if !errors.As(err, &failed) {
+		return &Reason{Code: ApplyFailed, Detail: err.Error()}
+	}
+	reason := &Reason{Code: ApplyFailed, Detail: err.Error(), At: failed.Path}
+	switch {
+	case failed.Code == updater.CodeCrash:
+		reason.Code, reason.UpdaterStatus = UpdaterCrashed, "applying"
+	case failed.Code > 0:
+		reason.UpdaterStatus = failed.Code.String()
+	}
+	return reason
+}

@@ -196,7 +196,7 @@ func (g *getter) file(ctx context.Context, address, dir string) (string, error) 
 		if _, err := part.Seek(0, io.SeekStart); err != nil {
 			return &finalError{err}
 		}
-		n, err := io.Copy(part, io.LimitReader(body, maxInstaller+1))
+		n, err := copyAll(part, io.LimitReader(body, maxInstaller+1))
 		if n > maxInstaller {
 			return &finalError{fmt.Errorf("%s has more than %d bytes", address, maxInstaller)}
 		}

@@ -99,6 +99,8 @@ type runner struct {
 	mars   memo[marKey, *fetchedMAR]
 	trees  memo[string, *tree]
 
+	clients memo[digest, *updater.Client]
+
 	mu       sync.Mutex
 	out      *bufio.Writer
 	file     *os.File
@@ -559,6 +561,15 @@ type fetchedMAR struct {
 	file   string
 	r      *mar.Reader
 	reason *Reason
+
+	once   sync.Once
+	signed error // what is wrong with its signature
+}
+
+// verify verifies the signature, once however many clients ask.
+func (m *fetchedMAR) verify(ctx context.Context, keys []crypto.PublicKey) error {
+	m.once.Do(func() { _, m.signed = m.r.VerifyAny(ctx, keys...) })
+	return m.signed
 }
 
 // test does what follows a good answer.
@@ -783,9 +794,26 @@ func (r *runner) client(ctx context.Context, t *Test, m *fetchedMAR, client *upd
 	if !signed && (len(r.o.Keys) > 0 || client.Verifies.Known && client.Verifies.Value) {
 		return &Reason{Code: SignatureMissing, UpdaterStatus: updater.CodeSignature.String(), Detail: "the MAR has no signature"}
 	}
-	verdicts, err := client.CheckMAR(ctx, m.r, r.o.Keys...)
-	if err != nil {
-		return &Reason{Code: SetupTrouble, Detail: err.Error()}
+	offer := updater.Offer{}
+	if p, ok := m.r.Product(); ok {
+		offer.Product = &p
+	}
+	for _, s := range m.r.Signatures() {
+		offer.Signatures = append(offer.Signatures, s.Algorithm)
+	}
+	var failed error
+	if len(r.o.Keys) > 0 {
+		offer.Verify = func() error {
+			err := m.verify(ctx, r.o.Keys)
+			if err != nil && !errors.Is(err, mar.ErrSignature) {
+				failed = err
+			}
+			return err
+		}
+	}
+	verdicts := client.Check(offer)
+	if failed != nil {
+		return &Reason{Code: SetupTrouble, Detail: failed.Error()}
 	}
 	for _, v := range verdicts {
 		what := string(v.Check)
@@ -810,9 +838,42 @@ func (r *runner) client(ctx context.Context, t *Test, m *fetchedMAR, client *upd
 	return nil
 }
 
+// clientOf is the client of an installation. It is the same for all locales whose programs and settings are, and is looked
+// at once for them: its programs are compressed.
+func (r *runner) clientOf(ctx context.Context, from *tree, claims updater.Claims) (*updater.Client, error) {
+	h := sha256.New()
+	fmt.Fprintf(h, "%q %v\n", claims.Channels, claims.Channels == nil)
+	if from.mar != nil {
+		product, ok := from.mar.Product()
+		fmt.Fprintf(h, "%q %q %v\n", product.Channel, product.Version, ok)
+		for _, s := range from.mar.Signatures() {
+			fmt.Fprintf(h, "%v\n", s.Algorithm)
+		}
+	}
+	for _, name := range sortedNames(from.files) {
+		f := from.files[name]
+		switch base := filepath.Base(name); {
+		case f.executable, filepath.Ext(base) == "", base == "application.ini", base == "platform.ini", updater.SettingsName(name),
+			slices.Contains([]string{".exe", ".dll", ".so", ".dylib"}, strings.ToLower(filepath.Ext(base))):
+			fmt.Fprintf(h, "%q %x %v\n", name, f.sum, f.executable)
+		}
+		if from.mar != nil { // the formats of members and the versions of manifests
+			if format, err := updater.MemberOf(from.mar.Lookup(name)).Format(); err == nil {
+				fmt.Fprintf(h, "%v\n", format)
+			}
+		}
+	}
+	for _, name := range manifestNames {
+		fmt.Fprintf(h, "%v\n", from.mar != nil && from.mar.Lookup(name) != nil)
+	}
+	var key digest
+	h.Sum(key[:0])
+	return r.clients.do(ctx, key, func() (*updater.Client, error) { return from.client(claims) })
+}
+
 // full applies the update to FROM and compares the tree with TO's.
 func (r *runner) full(ctx context.Context, line *Line, t *Test, m *fetchedMAR, from, to *tree, index int) *Reason {
-	client, err := from.client(r.claims(line))
+	client, err := r.clientOf(ctx, from, r.claims(line))
 	if err != nil {
 		return &Reason{Code: UnpackFailed, Detail: "FROM contradicts itself: " + err.Error()}
 	}

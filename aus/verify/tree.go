@@ -177,7 +177,7 @@ func (c *contents) of(ctx context.Context, m *updater.Member, name string) (dige
 	}
 	defer r.Close()
 	h := sha256.New()
-	size, err := io.Copy(h, r)
+	size, err := copyAll(h, r)
 	if err != nil {
 		return digest{}, 0, err
 	}
@@ -189,10 +189,25 @@ func (c *contents) of(ctx context.Context, m *updater.Member, name string) (dige
 	return sum, size, ctx.Err()
 }
 
+// buffers are of 256 KiB.
+var buffers = sync.Pool{New: func() any {
+	b := make([]byte, 256<<10)
+	return &b
+}}
+
+// copyAll copies in large steps.
+func copyAll(w io.Writer, r io.Reader) (int64, error) {
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, *buf)
+}
+
 func sameBytes(ctx context.Context, a, b *updater.Member) (bool, error) {
-	const chunk = 1 << 20
+	const chunk = 128 << 10
 	ra, rb := a.Section(), b.Section()
-	bufA, bufB := make([]byte, min(a.Size, chunk)), make([]byte, min(a.Size, chunk))
+	both := buffers.Get().(*[]byte)
+	defer buffers.Put(both)
+	bufA, bufB := (*both)[:chunk], (*both)[chunk:]
 	for off := int64(0); off < a.Size; off += chunk {
 		if err := ctx.Err(); err != nil {
 			return false, err
@@ -293,7 +308,7 @@ func (s store) put(r io.Reader) (digest, int64, error) {
 	defer os.Remove(tmp.Name())
 	defer tmp.Close()
 	h := sha256.New()
-	size, err := io.Copy(io.MultiWriter(tmp, h), io.LimitReader(r, maxTreeFile+1))
+	size, err := copyAll(io.MultiWriter(tmp, h), io.LimitReader(r, maxTreeFile+1))
 	if err != nil {
 		return digest{}, 0, err
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"regexp"
 	"strings"
 )
 
@@ -24,29 +25,15 @@ func requestURL(server, form string, t *Test) string {
 		"%BUILD_TARGET%", url.PathEscape(t.Platform), "%LOCALE%", url.PathEscape(t.Locale), "%CHANNEL%", url.PathEscape(t.Channel),
 	}
 	path := strings.NewReplacer(values...).Replace(form)
-	for { // whatever else the form asks for
-		start := strings.IndexByte(path, '%')
-		end := -1
-		for i := start + 1; start >= 0 && i < len(path); i++ {
-			c := path[i]
-			if c == '%' && i > start+3 {
-				end = i
-				break
-			}
-			if c != '_' && (c < 'A' || c > 'Z') {
-				break
-			}
-		}
-		if end < 0 {
-			break
-		}
-		path = path[:start] + "default" + path[end+1:]
-	}
+	path = otherToken.ReplaceAllString(path, "default")
 	if !strings.Contains(path, "?") {
 		path += "?force=1"
 	}
 	return strings.TrimSuffix(server, "/") + path
 }
+
+// otherToken is whatever else a form asks for.
+var otherToken = regexp.MustCompile(`%[A-Z_]+%`)
 
 // errNoXML says that an answer of an update server is none.
 var errNoXML = errors.New("not an update.xml")
@@ -104,20 +91,21 @@ func parseOffer(text []byte) (o offer, ok bool, err error) {
 			}
 		}
 	}
-	for _, u := range doc.Updates {
-		o = offer{AppVersion: u.AppVersion, DisplayVersion: u.DisplayVersion, BuildID: u.BuildID}
-		if o.AppVersion == "" {
-			o.AppVersion = u.ExtensionVersion
-		}
-		if o.DisplayVersion == "" {
-			o.DisplayVersion = u.Version
-		}
-		for _, p := range u.Patches {
-			o.Patches = append(o.Patches, offeredPatch(p))
-		}
-		return o, true, nil // the client takes the first that it can use; a server that offers several is not met
+	if len(doc.Updates) == 0 {
+		return offer{}, false, nil
 	}
-	return offer{}, false, nil
+	u := doc.Updates[0] // the client takes the first that it can use; a server that offers several is not met
+	o = offer{AppVersion: u.AppVersion, DisplayVersion: u.DisplayVersion, BuildID: u.BuildID}
+	if o.AppVersion == "" {
+		o.AppVersion = u.ExtensionVersion
+	}
+	if o.DisplayVersion == "" {
+		o.DisplayVersion = u.Version
+	}
+	for _, p := range u.Patches {
+		o.Patches = append(o.Patches, offeredPatch(p))
+	}
+	return o, true, nil
 }
 
 // patch finds the patch of a type.

@@ -56,7 +56,7 @@ type applied struct {
 	entries map[string]*updater.Member
 	plan    *updater.Plan
 	from    *tree
-	format  updater.MemberFormat
+	formats []updater.MemberFormat
 	sums    map[string]digest // of the stored bytes of patches
 	mu      sync.Mutex
 }
@@ -90,21 +90,20 @@ func (p *prover) open(ctx context.Context, from *tree, r *mar.Reader, client *up
 	if m == nil {
 		return nil, &refusal{FormatMismatch, "applying", fmt.Sprintf("FROM's updater looks for %s, which the MAR has not, and crashes", name)}
 	}
-	u.format = updater.FormatXZ
-	if len(client.Members.Value) > 0 {
-		u.format = client.Members.Value[0]
+	if u.formats = client.Members.Value; len(u.formats) == 0 {
+		u.formats = []updater.MemberFormat{updater.FormatXZ}
 	}
 	head := updater.Instruction{Path: name}
-	if err := updater.Usable(m, u.format, head); err != nil {
+	if err := m.Usable(head, u.formats...); err != nil {
 		var failed *updater.UpdateError
 		if errors.As(err, &failed) && client.Members.Known {
-			return nil, &refusal{FormatMismatch, failed.Code.String(), "FROM's updater reads " + string(u.format) + ": " + err.Error()}
+			return nil, &refusal{FormatMismatch, failed.Code.String(), fmt.Sprintf("FROM's updater reads %v: %v", u.formats, err)}
 		}
 		return nil, err
 	}
 	text, err := m.Content(ctx, updater.Limits{Member: updater.ManifestLimit}.WithDefaults())
 	if err != nil {
-		return nil, updater.UnpackError(m, head, err)
+		return nil, updater.ItemError(m, head, err)
 	}
 	man, err := updater.ParseManifest(text)
 	if err != nil {
@@ -127,7 +126,7 @@ func (p *prover) apply(ctx context.Context, u *applied) (*outcome, error) {
 		out.files[name] = f
 	}
 	for item, ins := range u.plan.Used {
-		if err := updater.Usable(u.entries[item], u.format, ins); err != nil {
+		if err := u.entries[item].Usable(ins, u.formats...); err != nil {
 			return nil, err
 		}
 	}
@@ -172,7 +171,7 @@ func (p *prover) unpackError(ctx context.Context, m *updater.Member, ins updater
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return updater.UnpackError(m, ins, err)
+	return updater.ItemError(m, ins, err)
 }
 
 // blob says what a blob holds.
@@ -257,7 +256,7 @@ func (p *prover) content(ctx context.Context, u *applied, b *updater.Blob, by up
 		case c.Item != "":
 			size, err := u.entries[c.Item].ContentSize(patchLimits)
 			if err != nil {
-				return nil, updater.UnpackError(u.entries[c.Item], by, err)
+				return nil, updater.ItemError(u.entries[c.Item], by, err)
 			}
 			need += size
 		default:
@@ -279,11 +278,7 @@ func (p *prover) materialize(ctx context.Context, u *applied, b *updater.Blob, b
 		if err != nil {
 			return nil, err
 		}
-		data, err := updater.PatchBytes(ctx, old, u.entries[b.Item], limits)
-		if err != nil {
-			return nil, updater.PatchError(by, b.Item, err)
-		}
-		return data, nil
+		return updater.ApplyPatch(ctx, old, u.entries[b.Item], by, limits)
 	case b.Item != "":
 		data, err := u.entries[b.Item].Content(ctx, limits)
 		if err != nil {
@@ -320,7 +315,7 @@ func (p *prover) compare(ctx context.Context, u *applied, got *outcome, to *tree
 	for _, name := range names {
 		updated, there := got.files[name]
 		want, wanted := to.files[name]
-		kind := ""
+		var kind string
 		switch {
 		case !there:
 			kind = "missing"

@@ -200,7 +200,7 @@ func Run(ctx context.Context, lines []Line, opts *RunOptions) (*Report, error) {
 		if err != nil {
 			return nil, err
 		}
-		defer client.Close()
+		defer func() { _ = client.Close() }() // which ends idle connections
 		r.fetch = client
 	}
 	if r.dir == "" {
@@ -509,14 +509,14 @@ func (r *runner) ask(ctx context.Context, line *Line, t *Test) (*offer, *Reason)
 	}
 	t.Request = requestURL(server, r.o.Request, t)
 	res, err := r.offers.do(ctx, t.Request, func() (offerResult, error) {
-		text, err := r.get.text(ctx, t.Request)
-		if err != nil {
-			return offerResult{reason: netReason(err, UpdateXMLUnavailable, "update.xml")}, ctx.Err()
+		text, failed := r.get.text(ctx, t.Request)
+		if failed != nil {
+			return offerResult{reason: netReason(failed, UpdateXMLUnavailable, "update.xml")}, ctx.Err()
 		}
-		o, ok, err := parseOffer(text)
+		o, ok, bad := parseOffer(text)
 		switch {
-		case err != nil:
-			return offerResult{reason: &Reason{Code: UpdateXMLUnavailable, Detail: err.Error()}}, nil
+		case bad != nil:
+			return offerResult{reason: &Reason{Code: UpdateXMLUnavailable, Detail: bad.Error()}}, nil
 		case !ok:
 			return offerResult{reason: &Reason{Code: NoUpdateOffered, Detail: "the update server answers with an empty <updates>"}}, nil
 		}
@@ -842,12 +842,13 @@ func (r *runner) client(ctx context.Context, t *Test, m *fetchedMAR, client *upd
 // at once for them: its programs are compressed.
 func (r *runner) clientOf(ctx context.Context, from *tree, claims updater.Claims) (*updater.Client, error) {
 	h := sha256.New()
-	fmt.Fprintf(h, "%q %v\n", claims.Channels, claims.Channels == nil)
+	note := func(format string, args ...any) { _, _ = fmt.Fprintf(h, format, args...) } // a hash takes everything
+	note("%q %v\n", claims.Channels, claims.Channels == nil)
 	if from.mar != nil {
 		product, ok := from.mar.Product()
-		fmt.Fprintf(h, "%q %q %v\n", product.Channel, product.Version, ok)
+		note("%q %q %v\n", product.Channel, product.Version, ok)
 		for _, s := range from.mar.Signatures() {
-			fmt.Fprintf(h, "%v\n", s.Algorithm)
+			note("%v\n", s.Algorithm)
 		}
 	}
 	for _, name := range sortedNames(from.files) {
@@ -855,16 +856,16 @@ func (r *runner) clientOf(ctx context.Context, from *tree, claims updater.Claims
 		switch base := filepath.Base(name); {
 		case f.executable, filepath.Ext(base) == "", base == "application.ini", base == "platform.ini", updater.SettingsName(name),
 			slices.Contains([]string{".exe", ".dll", ".so", ".dylib"}, strings.ToLower(filepath.Ext(base))):
-			fmt.Fprintf(h, "%q %x %v\n", name, f.sum, f.executable)
+			note("%q %x %v\n", name, f.sum, f.executable)
 		}
 		if from.mar != nil { // the formats of members and the versions of manifests
 			if format, err := updater.MemberOf(from.mar.Lookup(name)).Format(); err == nil {
-				fmt.Fprintf(h, "%v\n", format)
+				note("%v\n", format)
 			}
 		}
 	}
 	for _, name := range manifestNames {
-		fmt.Fprintf(h, "%v\n", from.mar != nil && from.mar.Lookup(name) != nil)
+		note("%v\n", from.mar != nil && from.mar.Lookup(name) != nil)
 	}
 	var key digest
 	h.Sum(key[:0])

@@ -20,6 +20,8 @@ import (
 	"sync"
 	"testing/fstest"
 
+	"github.com/senbonzakura/senbonzakura/internal/bomb"
+	"github.com/senbonzakura/senbonzakura/internal/bzip2"
 	"github.com/senbonzakura/senbonzakura/internal/xz"
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/partial/updater"
@@ -359,7 +361,7 @@ func treeOf(ctx context.Context, file, name string, known *contents, s store) (*
 		}
 		unpacked = zr
 	case bytes.HasPrefix(head, []byte("BZh")):
-		unpacked = xz.NewBzip2Reader(in, limits)
+		unpacked = bzip2.NewReader(in, bomb.Limits{Output: maxTreeBytes, Ratio: -1})
 	case bytes.HasPrefix(head, []byte{0xfd, '7', 'z', 'X', 'Z', 0}):
 		if unpacked, err = xz.NewReader(in, limits); err != nil {
 			return nil, err

@@ -74,6 +74,9 @@ func (r *runner) real(ctx context.Context, line *Line, t *Test, m *fetchedMAR, f
 	case end.signal != "":
 		how = end.signal
 	}
+	if how == "" && end.status == "applying" {
+		how = fmt.Sprintf("it ended in the middle, exit code %d", end.exit)
+	}
 	crashed := how != "" && end.status != "succeeded"
 	switch {
 	case end.status == "" && !crashed:

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"bufio"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -89,6 +90,58 @@ func ReadConfig(r io.Reader) ([]Line, []string, error) {
 	return lines, warnings, nil
 }
 
+// ReadPlan reads a configuration of our own: a JSON array of objects with the keys of [Line], in which every line says
+// everything. Errors match [ErrConfig].
+func ReadPlan(r io.Reader) ([]Line, error) {
+	const longest = 256 << 20
+	in := &io.LimitedReader{R: r, N: longest + 1}
+	dec := json.NewDecoder(in)
+	dec.DisallowUnknownFields()
+	var lines []Line
+	if err := dec.Decode(&lines); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	if in.N <= 0 {
+		return nil, fmt.Errorf("%w: more than %d bytes", ErrConfig, longest)
+	}
+	if len(lines) > maxConfigLines {
+		return nil, fmt.Errorf("%w: more than %d lines", ErrConfig, maxConfigLines)
+	}
+	for i := range lines {
+		l := &lines[i]
+		l.Number = i + 1
+		if len(l.PatchTypes) == 0 {
+			l.PatchTypes = []string{"complete"}
+		}
+		if err := l.check(); err != nil {
+			return nil, err
+		}
+	}
+	return lines, nil
+}
+
+// check says what is missing or wrong in a line.
+func (l *Line) check() error {
+	for _, t := range l.PatchTypes {
+		if t != "complete" && t != "partial" {
+			return &ConfigError{l.Number, fmt.Sprintf("patch type %q: want complete or partial", t)}
+		}
+	}
+	for _, need := range []struct{ key, value string }{
+		{"release", l.Release},
+		{"product", l.Product},
+		{"platform", l.Platform},
+		{"build_id", l.BuildID},
+		{"locales", strings.Join(l.Locales, " ")},
+		{"channel", l.Channel},
+	} {
+		if need.value == "" {
+			return &ConfigError{l.Number, need.key + " is missing"}
+		}
+	}
+	return nil
+}
+
 // parseConfigLine reads one line; ok is false where it holds nothing. lasting keeps what the lines before have set.
 func parseConfigLine(text string, number int, lasting *Line) (line Line, unknown []string, ok bool, err error) {
 	text = strings.TrimSpace(text)
@@ -125,11 +178,6 @@ func parseConfigLine(text string, number int, lasting *Line) (line Line, unknown
 			line.Locales = strings.Fields(value)
 		case "patch_types":
 			line.PatchTypes = strings.Fields(value)
-			for _, t := range line.PatchTypes {
-				if t != "complete" && t != "partial" {
-					return Line{}, nil, false, &ConfigError{number, fmt.Sprintf("patch type %q: want complete or partial", t)}
-				}
-			}
 		case "ftp_server":
 			line.FTPServerFrom, line.FTPServerTo = value, value
 			lasting.FTPServerFrom, lasting.FTPServerTo = value, value
@@ -137,17 +185,8 @@ func parseConfigLine(text string, number int, lasting *Line) (line Line, unknown
 			unknown = append(unknown, key)
 		}
 	}
-	for _, need := range []struct{ key, value string }{
-		{"release", line.Release},
-		{"product", line.Product},
-		{"platform", line.Platform},
-		{"build_id", line.BuildID},
-		{"locales", strings.Join(line.Locales, " ")},
-		{"channel", line.Channel},
-	} {
-		if need.value == "" {
-			return Line{}, nil, false, &ConfigError{number, need.key + " is missing"}
-		}
+	if err := line.check(); err != nil {
+		return Line{}, nil, false, err
 	}
 	return line, unknown, true, nil
 }

@@ -27,15 +27,22 @@ type verifyFlags struct {
 	known, baseline, failOn, color             string
 	filter                                     []string
 	all, verbose                               bool
+	run                                        verifyRunFlags
 }
 
 func (a *app) verifyUpdatesCommand() *cobra.Command {
 	var f verifyFlags
 	cmd := &cobra.Command{
-		Use:   "verify-updates --log FILE…",
-		Short: "Say what became of update verify: read the logs of the scripts, of all generations",
+		Use:   "verify-updates CONFIG | --log FILE…",
+		Short: "Run update verify, or say what became of it: read the logs of the scripts, of all generations",
 		Long: `Update verify is the last gate of a release: every old build asks the update server, gets its update, applies it and
 must end up as the new build.
+
+With CONFIG, marctl does that. CONFIG is a configuration of Mozilla's scripts as it is, or a JSON array (.json) or [[test]]
+tables (.toml) with the same keys. FROM and TO are installers (tar, and with 7-Zip installed exe and dmg) or complete
+updates. Each MAR is fetched once, checked as the client of FROM would, and applied in memory; what locales share is done
+once for all. With --work the same call goes on where it stopped. Trouble of the network is no failure of an update: such
+tests are listed apart. --updater runs Gecko's updater beside, and says where it comes to another end.
 
 With --log, marctl reads what Mozilla's scripts printed: verify.sh and chunked-verify of all generations, final
 verification, the runner in Rust. A log may be packed with gzip, be one of many chunks, hold several runs, or be cut in
@@ -55,7 +62,10 @@ the log. Tests that were planned and did not run, or were interrupted, are liste
   expires = 2027-01-31
 
 Exit codes: 0 all passed; 1 something failed, was interrupted, did not run or could not be read; 2 called wrongly.`,
-		Example: `  marctl verify-updates --log live_backing.log
+		Example: `  marctl verify-updates update-verify.cfg --key release-primary --work work/
+  marctl verify-updates update-verify.cfg --work work/ --again failed --html report.html
+  marctl verify-updates update-verify.cfg --updater firefox/updater --chunk 3/16
+  marctl verify-updates --log live_backing.log
   marctl verify-updates --log logs/ --html report.html --junit junit.xml
   curl -sL "$LOG" | marctl verify-updates --log - --json | jq -c 'select(.result == "fail")'
   marctl verify-updates --log logs/ --filter locale=de,hr --filter type=partial
@@ -79,6 +89,7 @@ Exit codes: 0 all passed; 1 something failed, was interrupted, did not run or co
 	flags.BoolVar(&f.all, "all", false, "list every test")
 	flags.BoolVar(&f.verbose, "verbose", false, "all evidence, and every test of a cause by name")
 	flags.StringVar(&f.color, "color", "auto", "auto, always or never")
+	f.run.add(cmd)
 	must(cmd.RegisterFlagCompletionFunc("fail-on", cobra.FixedCompletions([]string{"fail", "warn"}, cobra.ShellCompDirectiveNoFileComp)))
 	must(cmd.RegisterFlagCompletionFunc("color", cobra.FixedCompletions([]string{"auto", "always", "never"}, cobra.ShellCompDirectiveNoFileComp)))
 	return cmd
@@ -103,6 +114,11 @@ func (a *app) verifyUpdates(cmd *cobra.Command, f *verifyFlags, args []string) e
 		}
 	}
 	var report *ausverify.Report
+	if len(f.logs) > 0 || f.results != "" {
+		if err := refuseFlags(cmd, "goes with a configuration", runFlagNames...); err != nil {
+			return err
+		}
+	}
 	switch {
 	case len(f.logs) > 0 && f.results != "":
 		return usagef("--log and --results do not go together")
@@ -113,8 +129,10 @@ func (a *app) verifyUpdates(cmd *cobra.Command, f *verifyFlags, args []string) e
 			return usagef("--results takes no arguments: got %q", args[0])
 		}
 		report, err = readResults(f.results)
+	case len(args) == 1:
+		report, err = a.runUpdates(cmd.Context(), &f.run, args[0])
 	default:
-		return usagef("give logs with --log, or results with --results")
+		return usagef("give one configuration, or logs with --log, or results with --results")
 	}
 	if err != nil {
 		return err

@@ -1,0 +1,261 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/spf13/cobra"
+
+	ausverify "github.com/senbonzakura/senbonzakura/aus/verify"
+	"github.com/senbonzakura/senbonzakura/fetch"
+)
+
+// verifyRunFlags are the flags of verify-updates that say how it is run.
+type verifyRunFlags struct {
+	aus, fromServer, toServer, request string
+	keys, hosts, rules                 []string
+	allowHTTP, allowPrivate            bool
+	watershed, work, again, chunk      string
+	updater                            string
+	updaterAll                         bool
+	updaterTimeout                     time.Duration
+	jobs                               int
+}
+
+// runFlagNames are the flags that go with a configuration only.
+var runFlagNames = []string{
+	"aus", "from-server", "to-server", "request", "key", "host", "rules", "allow-http", "allow-private", "watershed", "work", "again", "chunk",
+	"updater", "updater-all", "updater-timeout", "jobs",
+}
+
+func (f *verifyRunFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.aus, "aus", "", "update server to ask instead of the configuration's")
+	flags.StringVar(&f.fromServer, "from-server", "", "server or directory of FROM's installers instead of the configuration's")
+	flags.StringVar(&f.toServer, "to-server", "", "server or directory of TO's installers instead of the configuration's")
+	flags.StringVar(&f.request, "request", "", "form of update requests, in the words of app.update.url (default: "+ausverify.DefaultRequest+")")
+	flags.StringArrayVarP(&f.keys, "key", "k", nil, "key that FROM's updaters have built in: a file, or a name as in marctl verify (repeatable: one of them must have signed)")
+	flags.StringArrayVar(&f.hosts, "host", nil, "host on which MARs may be (repeatable; default: any)")
+	flags.StringArrayVar(&f.rules, "rules", nil, "TOML file with differences that are expected, beside those built in (repeatable)")
+	flags.BoolVar(&f.allowHTTP, "allow-http", false, "take MARs by http too")
+	flags.BoolVar(&f.allowPrivate, "allow-private", false, "fetch from private addresses and this machine too")
+	flags.StringVar(&f.watershed, "watershed", "", "leave out releases older than this version")
+	flags.StringVar(&f.work, "work", "", "directory that keeps downloads and results, so that the same call goes on where it stopped")
+	flags.StringVar(&f.again, "again", "", "with --work: failed or all, to run these tests again")
+	flags.StringVar(&f.chunk, "chunk", "", "only this part of the tests, cut as the scripts cut them: 3/16")
+	flags.StringVar(&f.updater, "updater", "", "real updater to run beside, on a sample and on every failure")
+	flags.BoolVar(&f.updaterAll, "updater-all", false, "run it in every full test")
+	flags.DurationVar(&f.updaterTimeout, "updater-timeout", 5*time.Minute, "how long it may take")
+	flags.IntVar(&f.jobs, "jobs", 0, "how many update requests to follow at once (0: two per processor)")
+	must(cmd.RegisterFlagCompletionFunc("again", cobra.FixedCompletions([]string{ausverify.AgainFailed, ausverify.AgainAll}, cobra.ShellCompDirectiveNoFileComp)))
+}
+
+// runUpdates runs the tests of a configuration.
+func (a *app) runUpdates(ctx context.Context, f *verifyRunFlags, name string) (*ausverify.Report, error) {
+	if f.again != "" && f.again != ausverify.AgainFailed && f.again != ausverify.AgainAll {
+		return nil, usagef("--again %q: want failed or all", f.again)
+	}
+	if f.again != "" && f.work == "" {
+		return nil, usagef("--again goes with --work")
+	}
+	if f.updater == "" && f.updaterAll {
+		return nil, usagef("--updater-all goes with --updater")
+	}
+	lines, warnings, err := readPlan(name)
+	if err != nil {
+		return nil, named(name, err)
+	}
+	if f.chunk != "" {
+		var i, n int
+		if k, err := fmt.Sscanf(f.chunk, "%d/%d", &i, &n); err != nil || k != 2 || i < 1 || i > n {
+			return nil, usagef("--chunk %q: want a part and how many there are, as in 3/16", f.chunk)
+		}
+		lines = ausverify.Chunk(lines, n, i)
+	}
+	o := &ausverify.RunOptions{
+		AUSServer: f.aus, FromServer: f.fromServer, ToServer: f.toServer, Request: f.request, Hosts: f.hosts, AllowHTTP: f.allowHTTP,
+		Watershed: f.watershed, Work: f.work, Again: f.again, Workers: f.jobs,
+	}
+	if o.Keys, err = publicKeys(f.keys); err != nil {
+		return nil, err
+	}
+	for _, rules := range f.rules {
+		list, err := readVerifyRules(rules)
+		if err != nil {
+			return nil, named(rules, err)
+		}
+		o.Rules = append(o.Rules, list...)
+	}
+	if f.updater != "" {
+		if _, err := os.Stat(f.updater); err != nil {
+			return nil, err
+		}
+		o.Updater = &ausverify.RealUpdater{Path: f.updater, All: f.updaterAll, Timeout: f.updaterTimeout}
+	}
+	fetching := &fetch.Options{Insecure: f.allowHTTP, MaxSize: 1 << 30}
+	if f.work != "" {
+		fetching.Dir = filepath.Join(f.work, "mars")
+		if err := os.MkdirAll(fetching.Dir, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	if f.allowPrivate {
+		fetching.AllowNetworks = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
+	}
+	client, err := fetch.New(fetching)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = client.Close() }() // which ends idle connections
+	o.Fetch = client
+	progress := a.newVerifyProgress()
+	o.Progress = progress.show
+	report, err := ausverify.Run(ctx, lines, o)
+	progress.end()
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range warnings {
+		report.Notes = append(report.Notes, name+": "+w)
+	}
+	return report, nil
+}
+
+// readPlan reads a configuration: Mozilla's own, or JSON or TOML with the same keys.
+func readPlan(name string) ([]ausverify.Line, []string, error) {
+	const largest = 256 << 20
+	switch filepath.Ext(name) {
+	case ".json":
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, nil, err
+		}
+		defer f.Close()
+		lines, err := ausverify.ReadPlan(f)
+		return lines, nil, err
+	case ".toml":
+		data, err := readSmall(name, largest)
+		if err != nil {
+			return nil, nil, err
+		}
+		var file struct {
+			Test []map[string]any `toml:"test"`
+		}
+		dec := toml.NewDecoder(bytes.NewReader(data))
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(&file); err != nil {
+			return nil, nil, err
+		}
+		text, err := json.Marshal(file.Test)
+		if err != nil {
+			return nil, nil, err
+		}
+		lines, err := ausverify.ReadPlan(bytes.NewReader(text))
+		return lines, nil, err
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer f.Close()
+	return ausverify.ReadConfig(f)
+}
+
+// readVerifyRules reads expected differences.
+func readVerifyRules(name string) ([]ausverify.Rule, error) {
+	data, err := readSmall(name, 16<<20)
+	if err != nil {
+		return nil, err
+	}
+	var file struct {
+		Rule []struct {
+			Name      string         `toml:"name"`
+			Reason    string         `toml:"reason"`
+			Path      string         `toml:"path"`
+			Channels  []string       `toml:"channels"`
+			Ignore    bool           `toml:"ignore"`
+			KeepExtra bool           `toml:"keep_extra"`
+			Drop      string         `toml:"drop"`
+			Replace   []string       `toml:"replace"`
+			Side      string         `toml:"side"`
+			Expires   toml.LocalDate `toml:"expires"`
+		} `toml:"rule"`
+	}
+	dec := toml.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&file); err != nil {
+		return nil, err
+	}
+	var list []ausverify.Rule
+	for _, r := range file.Rule {
+		rule := ausverify.Rule{
+			Name: r.Name, Reason: r.Reason, Path: r.Path, Channels: strings.Join(r.Channels, ","), Ignore: r.Ignore, KeepExtra: r.KeepExtra,
+			Drop: r.Drop, Side: r.Side,
+		}
+		switch len(r.Replace) {
+		case 0:
+		case 2:
+			rule.Replace = [2]string(r.Replace)
+		default:
+			return nil, fmt.Errorf("rule %q: replace: want a text and what stands for it", r.Name)
+		}
+		if r.Expires != (toml.LocalDate{}) {
+			rule.Expires = r.Expires.AsTime(time.UTC)
+		}
+		list = append(list, rule)
+	}
+	return list, nil
+}
+
+// verifyProgress shows how far a run is: on a terminal in one line that changes, elsewhere in a line a minute.
+type verifyProgress struct {
+	a        *app
+	terminal bool
+	start    time.Time
+	last     time.Time
+	width    int
+}
+
+func (a *app) newVerifyProgress() *verifyProgress {
+	f, ok := a.stderr.(*os.File)
+	now := time.Now()
+	return &verifyProgress{a: a, terminal: ok && isTerminal(f), start: now, last: now}
+}
+
+func (p *verifyProgress) show(e ausverify.Progress) {
+	now := time.Now()
+	every := time.Minute
+	if p.terminal {
+		every = 200 * time.Millisecond
+	}
+	if p.a.quiet || now.Sub(p.last) < every {
+		return
+	}
+	p.last = now
+	line := fmt.Sprintf("  %d/%d  %d failed  %s %s %s", e.Done, e.Total, e.Failed, e.Test.Locale, e.Test.PatchType, e.Test.Release)
+	if e.Done > 0 && e.Done < e.Total {
+		left := time.Duration(float64(now.Sub(p.start)) / float64(e.Done) * float64(e.Total-e.Done))
+		line += fmt.Sprintf("  about %v left", left.Round(time.Second))
+	}
+	out := &printer{w: p.a.stderr}
+	if p.terminal {
+		out.printf("\r%-*s", p.width, line)
+		p.width = len(line)
+		return
+	}
+	out.printf("%s\n", line)
+}
+
+func (p *verifyProgress) end() {
+	if p.terminal && p.width > 0 {
+		(&printer{w: p.a.stderr}).printf("\r%*s\r", p.width, "")
+	}
+}

@@ -513,14 +513,7 @@ func (r *runner) ask(ctx context.Context, line *Line, t *Test) (*offer, *Reason)
 		if failed != nil {
 			return offerResult{reason: netReason(failed, UpdateXMLUnavailable, "update.xml")}, ctx.Err()
 		}
-		o, ok, bad := parseOffer(text)
-		switch {
-		case bad != nil:
-			return offerResult{reason: &Reason{Code: UpdateXMLUnavailable, Detail: bad.Error()}}, nil
-		case !ok:
-			return offerResult{reason: &Reason{Code: NoUpdateOffered, Detail: "the update server answers with an empty <updates>"}}, nil
-		}
-		return offerResult{offer: &o}, nil
+		return readOffer(text), nil
 	})
 	if err != nil || res.reason != nil {
 		return nil, res.reason
@@ -534,6 +527,18 @@ func (r *runner) ask(ctx context.Context, line *Line, t *Test) (*offer, *Reason)
 		}
 	}
 	return o, nil
+}
+
+// readOffer says what an answer offers.
+func readOffer(text []byte) offerResult {
+	o, ok, err := parseOffer(text)
+	switch {
+	case err != nil:
+		return offerResult{reason: &Reason{Code: UpdateXMLUnavailable, Detail: err.Error()}}
+	case !ok:
+		return offerResult{reason: &Reason{Code: NoUpdateOffered, Detail: "the update server answers with an empty <updates>"}}
+	}
+	return offerResult{offer: &o}
 }
 
 // netReason tells what servers say from what the network does.

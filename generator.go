@@ -66,10 +66,27 @@ type Options struct {
 // ProductSigner is a signer that does not sign everything: a policy decides by the product block, or a journal notes it.
 type ProductSigner interface {
 	mar.Signer
-	// ForProduct returns the signer for one update with this product block (nil if it has none), with the same key,
-	// or says why there is none. It may be called from several goroutines. Updates that are stored were allowed once
+	// ForProduct returns the signer for one update with this product block (nil if it has none), with the same key (but see
+	// [RotatingSigner]), or says why there is none. It may be called from several goroutines. Updates that are stored were allowed once
 	// and are handed out without asking again.
 	ForProduct(ctx context.Context, product *mar.Product) (mar.Signer, error)
+}
+
+// RotatingSigner is a [ProductSigner] with several keys, which take over from each other.
+type RotatingSigner interface {
+	ProductSigner
+	// Keys describes all of them in the order in which they are configured, the same each time. ForProduct may return a
+	// signer with any of them; the update's provenance says which it was. All are part of what names the update: one
+	// that was made when the list was another one is not handed out.
+	Keys() []mar.SignerInfo
+}
+
+// keysOf returns the keys that a signer may come to sign with.
+func keysOf(s mar.Signer) []mar.SignerInfo {
+	if r, ok := s.(RotatingSigner); ok {
+		return r.Keys()
+	}
+	return []mar.SignerInfo{s.Info()}
 }
 
 // Event says how far a job is. Done and Total are bytes; Total is -1 while it is not known. File is "from" or "to" while

@@ -422,6 +422,79 @@ func TestSignerIsToldTheProduct(t *testing.T) {
 	}
 }
 
+// A rotatingSigner signs with one of its keys.
+type rotatingSigner struct {
+	keys []mar.Signer
+	now  *int
+}
+
+func (r rotatingSigner) Info() mar.SignerInfo { return r.keys[*r.now].Info() }
+
+func (r rotatingSigner) Sign(context.Context, []byte) ([]byte, error) { return nil, errChannel }
+
+func (r rotatingSigner) ForProduct(context.Context, *mar.Product) (mar.Signer, error) {
+	return r.keys[*r.now], nil
+}
+
+func (r rotatingSigner) Keys() (infos []mar.SignerInfo) {
+	for _, k := range r.keys {
+		infos = append(infos, k.Info())
+	}
+	return infos
+}
+
+// While both keys are configured, what either signed is handed out, and the provenance says who signed; when the list
+// changes the update is made again.
+func TestRotation(t *testing.T) {
+	var keys [3]mar.Signer
+	for i := range keys {
+		key, err := rsa.GenerateKey(rand.Reader, 2048)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if keys[i], err = mar.CryptoSigner(key, mar.RSAPKCS1SHA384); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o := newOrigin(t)
+	from, to := release(t, "Firefox", "140.1", "de"), release(t, "Firefox", "140.2", "de")
+	dir := filepath.Join(t.TempDir(), "cache")
+	signedBy := func(locale string, now int, list ...mar.Signer) mar.Signer {
+		t.Helper()
+		g := newGenerator(t, dir, func(o *Options) { o.Signers, o.Require = []mar.Signer{rotatingSigner{list, &now}}, []Requirement{} })
+		defer g.Close()
+		res, err := g.Generate(t.Context(), Request{From: o.source("a", from), To: o.source("b", to), Channel: "release", Locale: locale}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Close()
+		for _, k := range keys {
+			if slices.Equal(res.Provenance.Output.SignedBy, []string{fingerprint(k.Info().PublicKey)}) {
+				return k
+			}
+		}
+		t.Fatalf("signed by %v", res.Provenance.Output.SignedBy)
+		return nil
+	}
+	for _, tt := range []struct {
+		why    string
+		locale string
+		now    int
+		list   []mar.Signer
+		want   mar.Signer
+	}{
+		{"the first key", "de", 0, keys[:2], keys[0]},
+		{"stored by a key that is still configured", "de", 1, keys[:2], keys[0]},
+		{"another update, by the second", "fr", 1, keys[:2], keys[1]},
+		{"the first key is no longer configured", "de", 0, keys[1:], keys[1]},
+		{"nor the order", "de", 0, []mar.Signer{keys[2], keys[1]}, keys[2]},
+	} {
+		if got := signedBy(tt.locale, tt.now, tt.list...); got != tt.want {
+			t.Errorf("%s: signed by another key", tt.why)
+		}
+	}
+}
+
 // brokenSigner promises a signature and gives a wrong one.
 type brokenSigner struct{ mar.Signer }
 

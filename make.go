@@ -82,11 +82,15 @@ func (g *Generator) build(ctx context.Context, o *Order, j *job, w io.Writer) (*
 	}
 	p.Report, p.Recipe = report, report.RecipeID
 	p.note(report.Checks...)
-	g.noteSigners(p, client)
+	signers, err := g.signers(ctx, archive.Product)
+	if err != nil {
+		return nil, err
+	}
+	g.noteSigners(p, client, signers)
 	if err := g.signable(r, to, p, archive.Product); err != nil {
 		return nil, err
 	}
-	if err := g.write(ctx, archive, p, j, w); err != nil {
+	if err := g.write(ctx, archive, signers, p, j, w); err != nil {
 		return nil, err
 	}
 	for i, s := range []*side{from, to} {
@@ -231,7 +235,7 @@ func (g *Generator) recipe(r *Request, from, to *side, p *Provenance) (partial.R
 	}
 	p.note(selection.Checks...)
 	if len(g.opts.Signers) > 0 && !r.skips(CheckClientSignature) {
-		if v := g.signature(selection.Client, nil); v.Answer == updater.Fails {
+		if v := signature(selection.Client, g.opts.Signers, nil); v.Answer == updater.Fails {
 			return partial.Recipe{}, nil, &CheckError{CheckClientSignature, updater.Verdicts{v}.Err()}
 		}
 	}
@@ -245,9 +249,9 @@ func (g *Generator) recipe(r *Request, from, to *side, p *Provenance) (partial.R
 }
 
 // signature asks the client about the signatures that the signers will make.
-func (g *Generator) signature(c *updater.Client, verify func() error) updater.Verdict {
+func signature(c *updater.Client, signers []mar.Signer, verify func() error) updater.Verdict {
 	o := updater.Offer{Verify: verify}
-	for _, s := range g.opts.Signers {
+	for _, s := range signers {
 		o.Signatures = append(o.Signatures, s.Info().Algorithm)
 	}
 	list := c.Check(o)
@@ -255,15 +259,15 @@ func (g *Generator) signature(c *updater.Client, verify func() error) updater.Ve
 }
 
 // noteSigners notes what the client makes of the signatures. That FROM is signed by the same key shows that it has it.
-func (g *Generator) noteSigners(p *Provenance, c *updater.Client) {
-	if len(g.opts.Signers) == 0 || slices.Contains(p.Skipped, CheckClientSignature) {
+func (g *Generator) noteSigners(p *Provenance, c *updater.Client, signers []mar.Signer) {
+	if len(signers) == 0 || slices.Contains(p.Skipped, CheckClientSignature) {
 		return
 	}
 	var verify func() error
-	if p.From.SignedBy == fingerprint(g.opts.Signers[0].Info().PublicKey) {
+	if p.From.SignedBy == fingerprint(signers[0].Info().PublicKey) {
 		verify = func() error { return nil }
 	}
-	p.note(g.signature(c, verify))
+	p.note(signature(c, signers, verify))
 }
 
 // checkError says which check a refusal of the toolchain is.
@@ -290,10 +294,12 @@ func (g *Generator) signers(ctx context.Context, product *mar.Product) ([]mar.Si
 		}
 		chosen, err := chooser.ForProduct(ctx, product)
 		if err != nil {
-			return nil, err
+			return nil, &mar.SignError{Signer: i, Err: err}
 		}
-		was, is := s.Info(), chosen.Info()
-		if was.Algorithm != is.Algorithm || was.SignatureSize != is.SignatureSize || fingerprint(was.PublicKey) != fingerprint(is.PublicKey) {
+		is := chosen.Info()
+		if !slices.ContainsFunc(keysOf(s), func(was mar.SignerInfo) bool {
+			return was.Algorithm == is.Algorithm && was.SignatureSize == is.SignatureSize && fingerprint(was.PublicKey) == fingerprint(is.PublicKey)
+		}) {
 			return nil, fmt.Errorf("signer %d signs with another key than it said", i+1)
 		}
 		signers[i] = chosen
@@ -302,13 +308,10 @@ func (g *Generator) signers(ctx context.Context, product *mar.Product) ([]mar.Si
 }
 
 // write signs the archive, writes it, and notes what came out.
-func (g *Generator) write(ctx context.Context, archive *mar.Archive, p *Provenance, j *job, w io.Writer) error {
-	signers, err := g.signers(ctx, archive.Product)
-	if err != nil {
-		return err
-	}
+func (g *Generator) write(ctx context.Context, archive *mar.Archive, signers []mar.Signer, p *Provenance, j *job, w io.Writer) error {
 	sum512, sum256 := sha512.New(), sha256.New()
 	total := archive.Size(signers...)
+	var err error
 	out := &progressWriter{w: io.MultiWriter(w, sum512, sum256), total: total, send: j.send}
 	if len(signers) > 0 {
 		j.send(Event{Step: StepSigning, Total: total})
@@ -323,7 +326,7 @@ func (g *Generator) write(ctx context.Context, archive *mar.Archive, p *Provenan
 	if archive.Product != nil {
 		p.Output.Channel, p.Output.Version = archive.Product.Channel, archive.Product.Version
 	}
-	for _, s := range g.opts.Signers {
+	for _, s := range signers {
 		p.Output.SignedBy = append(p.Output.SignedBy, fingerprint(s.Info().PublicKey))
 	}
 	return ctx.Err()

@@ -237,7 +237,11 @@ func (r *Request) key(from, to, selection string, signers []mar.Signer, require 
 		keys = append(keys, fingerprint(k))
 	}
 	for _, s := range signers {
-		signed = append(signed, fmt.Sprint(s.Info().Algorithm, " ", fingerprint(s.Info().PublicKey)))
+		var keys []string
+		for _, k := range keysOf(s) {
+			keys = append(keys, fmt.Sprint(k.Algorithm, " ", fingerprint(k.PublicKey)))
+		}
+		signed = append(signed, strings.Join(keys, ", "))
 	}
 	list(sorted(keys))
 	list(sorted(r.Channels))

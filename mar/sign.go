@@ -83,6 +83,18 @@ type Signer interface {
 	Sign(ctx context.Context, digest []byte) ([]byte, error)
 }
 
+// A SignError says which of an archive's signers failed. It unwraps to the signer's error.
+type SignError struct {
+	Signer int // its place among those given, from 0
+	Err    error
+}
+
+// Error names the signer and what it said.
+func (e *SignError) Error() string { return fmt.Sprintf("mar: signer %d: %v", e.Signer, e.Err) }
+
+// Unwrap returns the signer's error.
+func (e *SignError) Unwrap() error { return e.Err }
+
 func infosOf(signers []Signer) []SignerInfo {
 	infos := make([]SignerInfo, len(signers))
 	for i, s := range signers {
@@ -220,7 +232,7 @@ func (m *image) writeSigned(ctx context.Context, w io.Writer, signers []Signer) 
 	for i, s := range m.slots {
 		sig, err := signers[i].Sign(ctx, slices.Clone(digests[i]))
 		if err != nil {
-			return 0, fmt.Errorf("mar: signer %d: %w", i, err)
+			return 0, &SignError{Signer: i, Err: err}
 		}
 		if len(sig) != s.info.SignatureSize {
 			return 0, fmt.Errorf("signer %d: %w: signature has %d bytes, promised were %d", i, ErrSigner, len(sig), s.info.SignatureSize)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"errors"
@@ -73,6 +74,7 @@ func (f *pluginFlags) config() (plugins.Config, error) {
 type signFlags struct {
 	plugin          pluginFlags
 	key, public     string
+	keys            string
 	policy, journal string
 }
 
@@ -80,6 +82,7 @@ func (f *signFlags) add(cmd *cobra.Command) {
 	f.plugin.add(cmd, "plugin")
 	flags := cmd.Flags()
 	flags.StringVarP(&f.key, "key", "k", "", "ID of the plugin's key to sign with")
+	flags.StringVar(&f.keys, "keys", "", "TOML file with keys of the plugin that take over from each other, instead of --key")
 	flags.StringVar(&f.public, "public-key", "", "key that signatures must verify with: a file or a built-in name (default: what the plugin names)")
 	flags.StringVar(&f.policy, "policy", "", "JSON file that says which key may sign which MAR channel")
 	flags.StringVar(&f.journal, "journal", "", "file to which a line is appended for every signature asked for")
@@ -87,8 +90,11 @@ func (f *signFlags) add(cmd *cobra.Command) {
 
 // signers starts the plugin and returns the signer of the key, after the policy was asked. close ends the plugin.
 func (f *signFlags) signers(ctx context.Context, a *app, archive *mar.Reader) (signers []mar.Signer, closeAll func() error, err error) {
-	if f.key == "" {
+	switch {
+	case f.key == "" && f.keys == "":
 		return nil, nil, usagef("--key is missing: marctl plugin info lists the plugin's keys")
+	case f.keys != "" && (f.key != "" || f.public != ""):
+		return nil, nil, usagef("--keys goes without --key and --public-key: the file says both")
 	}
 	cfg, err := f.plugin.config()
 	if err != nil {
@@ -104,15 +110,18 @@ func (f *signFlags) signers(ctx context.Context, a *app, archive *mar.Reader) (s
 			signers, closeAll, err = nil, nil, errors.Join(err, undo())
 		}
 	}()
-	public, err := f.publicKey(ctx, a, client)
+	place, err := f.place(ctx, a, client)
 	if err != nil {
 		return nil, nil, err
 	}
-	if f.policy == "" && f.journal == "" {
-		signer, err := client.Signer(ctx, f.key, public)
+	if f.policy == "" && f.journal == "" && f.keys == "" {
+		signer, err := client.Signer(ctx, f.key, place[0].PublicKey)
 		return []mar.Signer{signer}, client.Close, err
 	}
-	policy := signing.Policy{Rules: []signing.Rule{{Key: f.key, Channels: []string{"*"}, NoProduct: true}}}
+	policy := signing.Policy{}
+	for _, ref := range place {
+		policy.Rules = append(policy.Rules, signing.Rule{Key: cmp.Or(ref.Name, ref.ID), Channels: []string{"*"}, NoProduct: true})
+	}
 	if f.policy != "" {
 		data, err := readSmall(f.policy, 1<<20)
 		if err != nil {
@@ -131,7 +140,7 @@ func (f *signFlags) signers(ctx context.Context, a *app, archive *mar.Reader) (s
 		opts.Journal = journal
 		undo = func() error { return errors.Join(client.Close(), journal.Close()) }
 	}
-	authority, err := signing.NewAuthority(ctx, []signing.Place{{{Client: client, ID: f.key, PublicKey: public}}}, policy, opts)
+	authority, err := signing.NewAuthority(ctx, []signing.Place{place}, policy, opts)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -141,6 +150,49 @@ func (f *signFlags) signers(ctx context.Context, a *app, archive *mar.Reader) (s
 	}
 	signers, err = authority.Signers(ctx, product)
 	return signers, undo, err
+}
+
+// keysFile is what --keys takes.
+type keysFile struct {
+	Keys []struct {
+		Name      string `toml:"name"`
+		ID        string `toml:"id"`
+		PublicKey string `toml:"public_key"`
+		NotBefore string `toml:"not_before"`
+		NotAfter  string `toml:"not_after"`
+	} `toml:"key"`
+}
+
+// place returns the keys of which one signs: that of --key, or those of --keys.
+func (f *signFlags) place(ctx context.Context, a *app, client *signing.Client) (signing.Place, error) {
+	if f.keys == "" {
+		public, err := f.publicKey(ctx, a, client)
+		return signing.Place{{Client: client, ID: f.key, PublicKey: public}}, err
+	}
+	var file keysFile
+	if err := readTOML(f.keys, &file); err != nil {
+		return nil, err
+	}
+	var place signing.Place
+	for i, k := range file.Keys {
+		ref := signing.KeyRef{Name: k.Name, Client: client, ID: k.ID}
+		var errs [3]error
+		if k.PublicKey == "" {
+			errs[0] = errors.New("public_key is missing: what signatures must verify with is not taken from the plugin")
+		} else {
+			ref.PublicKey, errs[0] = publicKey(k.PublicKey)
+		}
+		ref.NotBefore, errs[1] = signing.ParseTime(k.NotBefore)
+		ref.NotAfter, errs[2] = signing.ParseTime(k.NotAfter)
+		if err := errors.Join(errs[:]...); err != nil {
+			return nil, named(f.keys, fmt.Errorf("key %d: %w", i+1, err))
+		}
+		place = append(place, ref)
+	}
+	if len(place) == 0 {
+		return nil, named(f.keys, errors.New("lists no [[key]]"))
+	}
+	return place, nil
 }
 
 // publicKey returns the configured key, or the one that the plugin names, and says so then.

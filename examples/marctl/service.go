@@ -267,19 +267,25 @@ type toolsFile struct {
 }
 
 func readTools(file string) ([]tools.Tool, error) {
+	var list toolsFile
+	err := readTOML(file, &list)
+	return list.Tools, err
+}
+
+// readTOML reads a small file into a value that has a field for each key; others are refused.
+func readTOML(file string, v any) error {
 	data, err := readSmall(file, 1<<20)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var list toolsFile
-	if err := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields().Decode(&list); err != nil {
+	if err := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields().Decode(v); err != nil {
 		var strict *toml.StrictMissingError
 		if errors.As(err, &strict) {
 			err = errors.New(strict.String())
 		}
-		return nil, named(file, err)
+		return named(file, err)
 	}
-	return list.Tools, nil
+	return nil
 }
 
 // toolFlags replace parts of a recipe by external programs.

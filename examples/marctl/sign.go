@@ -123,7 +123,7 @@ Keys are RSA private keys in PEM files (PKCS#8 or PKCS#1), or held by a signing 
 				return usagef("give keys with --pem FILE, or a plugin with --plugin PROGRAM --sha256 HEX --key ID")
 			}
 			if viaPlugin.plugin.path == "" {
-				err = refuseFlags(cmd, "goes with --plugin", "key", "public-key", "policy", "journal", "sha256",
+				err = refuseFlags(cmd, "goes with --plugin", "key", "keys", "public-key", "policy", "journal", "sha256",
 					"plugin-arg", "plugin-env", "plugin-secret", "plugin-timeout")
 			} else {
 				err = refuseFlags(cmd, "goes with --pem: a plugin's key has its own algorithm", "sha1")

@@ -396,7 +396,14 @@ func TestKeySigner(t *testing.T) {
 	}
 	defer journal.Close()
 	policy := signing.Policy{Rules: []signing.Rule{{Key: "release", Channels: []string{"test"}}}}
-	s, err := newKeySigner(t.Context(), client, &config.Key{Name: "release", ID: "k1"}, &key.PublicKey, policy, journal)
+	authority := func(id string) (*signing.PlaceSigner, error) {
+		a, err := signing.NewAuthority(t.Context(), []signing.Place{{{Name: "release", Client: client, ID: id, PublicKey: &key.PublicKey}}}, policy, &signing.AuthorityOptions{Journal: journal})
+		if err != nil {
+			return nil, err
+		}
+		return a.Places()[0], nil
+	}
+	s, err := authority("k1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -423,7 +430,7 @@ func TestKeySigner(t *testing.T) {
 			t.Errorf("the journal has no %s:\n%s", want, lines)
 		}
 	}
-	if _, err := newKeySigner(t.Context(), client, &config.Key{ID: "k2"}, &key.PublicKey, policy, journal); err == nil {
+	if _, err := authority("k2"); err == nil {
 		t.Error("a key that the plugin does not have is taken")
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,7 +21,6 @@ import (
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/ledger"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/queue"
 	"github.com/senbonzakura/senbonzakura/fetch"
-	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/plugins"
 	"github.com/senbonzakura/senbonzakura/plugins/signing"
 	"github.com/senbonzakura/senbonzakura/plugins/storage"
@@ -280,19 +280,63 @@ func (p *parts) openSigning(ctx context.Context, c *config.Config, log *slog.Log
 			return fmt.Sprintf("signing.plugins[%d].name", i), err
 		}
 	}
-	for i := range c.Signing.Keys {
-		k := &c.Signing.Keys[i]
-		public, err := config.PublicKey(k.PublicKey)
-		if err != nil {
-			return fmt.Sprintf("signing.keys[%d].public_key", i), err
+	places, problem, err := signingPlaces(ctx, &c.Signing, clients)
+	if err != nil {
+		return problem, err
+	}
+	authority, err := signing.NewAuthority(ctx, places, *policy, &signing.AuthorityOptions{Journal: journal})
+	if err != nil {
+		return "signing.keys", err
+	}
+	for i, signer := range authority.Places() {
+		var names []string
+		for _, ref := range places[i] {
+			names = append(names, ref.Name)
 		}
-		s, err := newKeySigner(ctx, clients[k.Plugin], k, public, *policy, journal)
-		if err != nil {
-			return fmt.Sprintf("signing.keys[%d].id", i), err
-		}
-		p.signers = append(p.signers, engine.Signer{Name: k.Called(), Signer: s, Check: clients[k.Plugin].Process().Ping})
+		p.signers = append(p.signers, engine.Signer{Name: strings.Join(names, " or "), Signer: signer, Check: pingAll(places[i])})
 	}
 	return "", nil
+}
+
+// signingPlaces finds the configured keys and puts them into their places.
+func signingPlaces(ctx context.Context, c *config.Signing, clients map[string]*signing.Client) (places []signing.Place, problem string, err error) {
+	number := map[*config.Key]int{}
+	for i := range c.Keys {
+		number[&c.Keys[i]] = i
+	}
+	for _, keys := range c.Places() {
+		var place signing.Place
+		for _, k := range keys {
+			public, err := config.PublicKey(k.PublicKey)
+			if err != nil {
+				return nil, fmt.Sprintf("signing.keys[%d].public_key", number[k]), err
+			}
+			from, until, err := k.Window()
+			if err != nil {
+				return nil, fmt.Sprintf("signing.keys[%d].not_before", number[k]), err
+			}
+			if _, err := clients[k.Plugin].Signer(ctx, k.ID, public); err != nil {
+				return nil, fmt.Sprintf("signing.keys[%d].id", number[k]), err
+			}
+			place = append(place, signing.KeyRef{
+				Name: k.Called(), Client: clients[k.Plugin], ID: k.ID, PublicKey: public, NotBefore: from, NotAfter: until,
+			})
+		}
+		places = append(places, place)
+	}
+	return places, "", nil
+}
+
+// pingAll asks the plugins of all keys of a place.
+func pingAll(place signing.Place) func(context.Context) error {
+	return func(ctx context.Context) error {
+		for _, ref := range place {
+			if err := ref.Client.Process().Ping(ctx); err != nil {
+				return fmt.Errorf("key %s: %w", ref.Name, err)
+			}
+		}
+		return nil
+	}
 }
 
 // layer puts the tiers of the cache together.
@@ -315,37 +359,7 @@ func (p *parts) layer(c *config.Config, log *slog.Logger, m *metrics) error {
 	return nil
 }
 
-// keySigner signs with one key what the policy lets it sign, and writes that down.
-type keySigner struct {
-	*signing.Signer
-	authority *signing.Authority
-}
-
-var _ senbonzakura.ProductSigner = keySigner{}
-
-func newKeySigner(ctx context.Context, client *signing.Client, k *config.Key, public crypto.PublicKey, policy signing.Policy, journal signing.Journal) (keySigner, error) {
-	signer, err := client.Signer(ctx, k.ID, public)
-	if err != nil {
-		return keySigner{}, err
-	}
-	ref := signing.KeyRef{Name: k.Called(), Client: client, ID: k.ID, PublicKey: public}
-	authority, err := signing.NewAuthority(ctx, []signing.Place{{ref}}, policy, &signing.AuthorityOptions{Journal: journal})
-	return keySigner{signer, authority}, err
-}
-
-// ForProduct implements senbonzakura.ProductSigner.
-func (s keySigner) ForProduct(ctx context.Context, product *mar.Product) (mar.Signer, error) {
-	signers, err := s.authority.Signers(ctx, product)
-	if err != nil {
-		return nil, err
-	}
-	return signers[0], nil
-}
-
-// Sign refuses: what is to be signed must be known, see ForProduct.
-func (s keySigner) Sign(context.Context, []byte) ([]byte, error) {
-	return nil, fmt.Errorf("%w: it is not known what is to be signed", signing.ErrPolicy)
-}
+var _ senbonzakura.RotatingSigner = (*signing.PlaceSigner)(nil)
 
 // fetchOptions are how completes are fetched.
 func fetchOptions(c *config.Config, log *slog.Logger, agent string) (fetch.Options, error) {

@@ -103,22 +103,23 @@ func NewAuthority(ctx context.Context, places []Place, policy Policy, opts *Auth
 // place. It refuses with ErrPolicy when a key may not sign it or none is valid now, and records that.
 func (a *Authority) Signers(ctx context.Context, product *mar.Product) ([]mar.Signer, error) {
 	var out []mar.Signer
-	for i := range a.places {
-		key, err := a.choose(i)
+	for _, p := range a.Places() {
+		s, err := p.ForProduct(ctx, product)
 		if err != nil {
 			return nil, err
-		}
-		err = a.policy.Allow(key.Name, product)
-		if told := key.signer.key.Channels; err == nil && len(told) > 0 && product != nil && !matchAny(told, product.Channel) {
-			err = fmt.Errorf("%w: by what the plugin says, key %q is not for channel %q", ErrPolicy, key.Name, product.Channel)
-		}
-		s := &authoritySigner{a: a, key: key, product: product}
-		if err != nil {
-			return nil, errors.Join(err, s.record(ctx, Refused, rand.Text(), nil, nil, err))
 		}
 		out = append(out, s)
 	}
 	return out, nil
+}
+
+// Places returns the signers of all places, in order, before it is known what they sign: see [PlaceSigner].
+func (a *Authority) Places() []*PlaceSigner {
+	out := make([]*PlaceSigner, len(a.places))
+	for i := range a.places {
+		out[i] = &PlaceSigner{a: a, place: i}
+	}
+	return out
 }
 
 // choose returns the key of a place that is to be used now.
@@ -159,16 +160,60 @@ func (a *Authority) WriteSigned(ctx context.Context, w io.Writer, archive *mar.A
 	return archive.WriteSigned(ctx, w, signers...)
 }
 
-// authoritySigner is one key, allowed to sign one archive.
-type authoritySigner struct {
-	a       *Authority
+// A PlaceSigner makes the signature of one place. It signs nothing before [PlaceSigner.ForProduct] was told what. Safe
+// for concurrent use.
+type PlaceSigner struct {
+	a     *Authority
+	place int
+	// what ForProduct chose: one key, allowed to sign one archive
 	key     *placed
 	product *mar.Product
 }
 
-func (s *authoritySigner) Info() mar.SignerInfo { return s.key.signer.Info() }
+// Info describes the key that was chosen, or the one that would be now. Where none is valid it is the first.
+func (s *PlaceSigner) Info() mar.SignerInfo {
+	key := s.key
+	if key == nil {
+		var err error
+		if key, err = s.a.choose(s.place); err != nil {
+			key = &s.a.places[s.place][0]
+		}
+	}
+	return key.signer.Info()
+}
 
-func (s *authoritySigner) Sign(ctx context.Context, digest []byte) ([]byte, error) {
+// Keys describes all keys of the place, in their order. Each of them may come to sign.
+func (s *PlaceSigner) Keys() []mar.SignerInfo {
+	out := make([]mar.SignerInfo, len(s.a.places[s.place]))
+	for i := range out {
+		out[i] = s.a.places[s.place][i].signer.Info()
+	}
+	return out
+}
+
+// ForProduct returns the signer for one archive with this product information (nil if it has none): the key that is
+// valid now. It refuses with ErrPolicy when that may not sign it or none is valid, and records that.
+func (s *PlaceSigner) ForProduct(ctx context.Context, product *mar.Product) (mar.Signer, error) {
+	key, err := s.a.choose(s.place)
+	if err != nil {
+		return nil, err
+	}
+	err = s.a.policy.Allow(key.Name, product)
+	if told := key.signer.key.Channels; err == nil && len(told) > 0 && product != nil && !matchAny(told, product.Channel) {
+		err = fmt.Errorf("%w: by what the plugin says, key %q is not for channel %q", ErrPolicy, key.Name, product.Channel)
+	}
+	chosen := &PlaceSigner{a: s.a, place: s.place, key: key, product: product}
+	if err != nil {
+		return nil, errors.Join(err, chosen.record(ctx, Refused, rand.Text(), nil, nil, err))
+	}
+	return chosen, nil
+}
+
+// Sign implements mar.Signer, with policy and journal. It refuses with ErrPolicy what ForProduct was not told about.
+func (s *PlaceSigner) Sign(ctx context.Context, digest []byte) ([]byte, error) {
+	if s.key == nil {
+		return nil, fmt.Errorf("%w: it is not known what is to be signed", ErrPolicy)
+	}
 	id := rand.Text()
 	if err := s.record(ctx, Asked, id, digest, nil, nil); err != nil {
 		return nil, err
@@ -185,7 +230,7 @@ func (s *authoritySigner) Sign(ctx context.Context, digest []byte) ([]byte, erro
 	return sig, err
 }
 
-func (s *authoritySigner) record(ctx context.Context, o Outcome, id string, digest, sig []byte, cause error) error {
+func (s *PlaceSigner) record(ctx context.Context, o Outcome, id string, digest, sig []byte, cause error) error {
 	if s.a.journal == nil {
 		return nil
 	}

@@ -60,6 +60,22 @@ func (k Key) ValidAt(t time.Time) bool {
 	return (k.NotBefore.IsZero() || !t.Before(k.NotBefore)) && (k.NotAfter.IsZero() || t.Before(k.NotAfter))
 }
 
+// ParseTime reads what configuration files say about the validity of keys: a day (2026-11-30), which begins at midnight
+// UTC, or a time (2026-11-30T12:00:00Z). "" is the zero time.
+func ParseTime(text string) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if t, err := time.Parse(time.DateOnly, text); err == nil {
+		return t, nil
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return t, fmt.Errorf("%q is neither a day such as 2026-11-30 nor a time such as 2026-11-30T12:00:00Z", text)
+	}
+	return t, nil
+}
+
 // Request asks for one signature.
 type Request struct {
 	// KeyID names the key and Algorithm is the key's algorithm.

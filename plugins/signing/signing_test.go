@@ -398,6 +398,21 @@ func TestQuorum(t *testing.T) {
 	}
 }
 
+func TestParseTime(t *testing.T) {
+	for text, want := range map[string]time.Time{
+		"": {}, "2026-11-30": time.Date(2026, 11, 30, 0, 0, 0, 0, time.UTC), "2026-11-30T12:00:00Z": time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC),
+	} {
+		if got, err := signing.ParseTime(text); err != nil || !got.Equal(want) {
+			t.Errorf("%q: got %v, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"tomorrow", "2026-13-01", "2026-11-30 12:00"} {
+		if got, err := signing.ParseTime(text); err == nil {
+			t.Errorf("%q: got %v, want an error", text, got)
+		}
+	}
+}
+
 func TestRotation(t *testing.T) {
 	day := func(d int) time.Time { return time.Date(2026, 1, d, 0, 0, 0, 0, time.UTC) }
 	next, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -411,7 +426,7 @@ func TestRotation(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := serve(t, ring)
-	policy, err := signing.ParsePolicy([]byte(`{"rules": [{"key": "old", "channels": ["*"]}, {"key": "new", "channels": ["*"]}]}`))
+	policy, err := signing.ParsePolicy([]byte(`{"rules": [{"key": "old", "channels": ["*"], "no_product": true}, {"key": "new", "channels": ["*"], "no_product": true}]}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -434,8 +449,21 @@ func TestRotation(t *testing.T) {
 		{day(20), next.Public()},
 		{day(28), nil}, // the plugin says so
 	}
+	place := a.Places()[0]
+	if keys := place.Keys(); len(keys) != 2 || !testKey().PublicKey.Equal(keys[0].PublicKey) || !next.PublicKey.Equal(keys[1].PublicKey) {
+		t.Errorf("got keys %v, want both in order", keys)
+	}
+	if _, err := place.Sign(t.Context(), make([]byte, 48)); !errors.Is(err, signing.ErrPolicy) {
+		t.Errorf("signing of who knows what: got %v, want ErrPolicy", err)
+	}
 	for _, tt := range tests {
 		now = tt.now
+		if tt.want != nil {
+			chosen, err := place.ForProduct(t.Context(), nil)
+			if err != nil || place.Info().PublicKey != tt.want || chosen.Info().PublicKey != tt.want {
+				t.Errorf("%v: the place has %v and %v, %v", tt.now, place.Info(), chosen, err)
+			}
+		}
 		var b bytes.Buffer
 		_, err := a.WriteSigned(t.Context(), &b, archive())
 		if tt.want == nil {

@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/senbonzakura/senbonzakura"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
@@ -634,9 +635,16 @@ func (k *checker) signing() {
 			_, err := PublicKey(key.PublicKey)
 			k.try(at+"public_key", err)
 		}
+		from, err := signing.ParseTime(key.NotBefore)
+		k.try(at+"not_before", err)
+		until, err2 := signing.ParseTime(key.NotAfter)
+		k.try(at+"not_after", err2)
+		if err == nil && err2 == nil && !until.IsZero() && !from.Before(until) {
+			k.add(at+"not_after", "%s is not after not_before", key.NotAfter)
+		}
 	}
-	if len(s.Keys) > mar.MaxSignatures {
-		k.add("signing.keys", "%d keys: an update has at most %d signatures", len(s.Keys), mar.MaxSignatures)
+	if n := len(s.Places()); n > mar.MaxSignatures {
+		k.add("signing.keys", "%d places: an update has at most %d signatures", n, mar.MaxSignatures)
 	}
 	if len(s.Plugins) > 0 && len(s.Keys) == 0 {
 		k.add("signing.keys", "is missing: plugins alone sign nothing")
@@ -687,6 +695,33 @@ func (c *Config) SigningPolicy() (*signing.Policy, error) {
 		}
 	}
 	return &policy, nil
+}
+
+// Places groups the keys by the signature that they make: those with the same place that is not "" make one, by the key that
+// is valid then; every other makes its own. The places stand in the order of their first keys.
+func (s *Signing) Places() [][]*Key {
+	var places [][]*Key
+	at := map[string]int{}
+	for i := range s.Keys {
+		key := &s.Keys[i]
+		if n, ok := at[key.Place]; ok && key.Place != "" {
+			places[n] = append(places[n], key)
+			continue
+		}
+		at[key.Place] = len(places)
+		places = append(places, []*Key{key})
+	}
+	return places
+}
+
+// Window returns from when on the key is used, and until when; zero times for no limit.
+func (k *Key) Window() (from, until time.Time, err error) {
+	from, err = signing.ParseTime(k.NotBefore)
+	if err != nil {
+		return from, until, err
+	}
+	until, err = signing.ParseTime(k.NotAfter)
+	return from, until, err
 }
 
 // Called is what policy and journal call the key.

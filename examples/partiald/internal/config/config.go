@@ -161,6 +161,9 @@ type Key struct {
 	Plugin    string `toml:"plugin"`
 	ID        string `toml:"id"`
 	PublicKey string `toml:"public_key"`
+	Place     string `toml:"place"`
+	NotBefore string `toml:"not_before"`
+	NotAfter  string `toml:"not_after"`
 }
 
 // Auth is who may do what, and how often.

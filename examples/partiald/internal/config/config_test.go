@@ -243,6 +243,11 @@ func TestProblems(t *testing.T) {
 		},
 		{"no signing plugin", "[[signing.keys]]\nid = \"k\"\nplugin = \"hsm\"\npublic_key = \"release-primary\"\n", nil, []string{"partiald.toml:3: signing.keys[0].plugin: \"hsm\" is not the name of one of signing.plugins", "signing.policy: is missing"}},
 		{"no public key", "[[signing.keys]]\nid = \"k\"\nplugin = \"hsm\"\n", nil, []string{"signing.keys[0].public_key: is missing"}},
+		{
+			"validity of keys", "[[signing.keys]]\nid = \"k\"\nplugin = \"hsm\"\npublic_key = \"release-primary\"\nnot_before = \"soon\"\n" +
+				"[[signing.keys]]\nid = \"k\"\nplugin = \"hsm\"\npublic_key = \"release-primary\"\nnot_before = \"2026-02-01\"\nnot_after = \"2026-01-01\"\n", nil,
+			[]string{"signing.keys[0].not_before: \"soon\" is neither a day", "signing.keys[1].not_after: 2026-01-01 is not after not_before"},
+		},
 		{"no trusted key", "[signing]\ntrust = [\"release-tertiary\"]\n", nil, []string{"partiald.toml:2: signing.trust: stat release-tertiary"}},
 		{"no rules", "[toolchain]\nrules = [\"/nowhere.toml\"]\n", nil, []string{"toolchain.rules: stat /nowhere.toml"}},
 		{"bad rules", "[toolchain]\nrules = [\"" + exists + "\"]\n", nil, []string{"toolchain.rules: " + exists}},
@@ -633,5 +638,25 @@ func TestDeployed(t *testing.T) {
 				t.Errorf("%s: %q is not the unit's %s", name, dir, line)
 			}
 		}
+	}
+}
+
+// Keys of one place make one signature together.
+func TestPlaces(t *testing.T) {
+	s := &Signing{Keys: []Key{{ID: "a"}, {ID: "b", Place: "x", NotAfter: "2026-02-01"}, {ID: "c"}, {ID: "d", Place: "x", NotBefore: "2026-01-01"}}}
+	var got []string
+	for _, place := range s.Places() {
+		names := ""
+		for _, k := range place {
+			names += k.ID
+		}
+		got = append(got, names)
+	}
+	if want := []string{"a", "bd", "c"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	from, until, err := s.Keys[1].Window()
+	if err != nil || !from.IsZero() || until.Month() != 2 {
+		t.Errorf("got %v, %v, %v", from, until, err)
 	}
 }

@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net/http"
 	"strings"
@@ -20,53 +19,6 @@ import (
 	"github.com/senbonzakura/senbonzakura/plugins"
 	"github.com/senbonzakura/senbonzakura/toolchain"
 )
-
-// signError is a failure of a signer.
-type signError struct {
-	name string
-	err  error
-}
-
-func (e *signError) Error() string { return fmt.Sprintf("sign with %s: %v", e.name, e.err) }
-func (e *signError) Unwrap() error { return e.err }
-
-// namedSigner says in errors which signer it was.
-type namedSigner struct {
-	mar.Signer
-	name string
-}
-
-func (s namedSigner) Sign(ctx context.Context, digest []byte) ([]byte, error) {
-	sig, err := s.Signer.Sign(ctx, digest)
-	if err != nil {
-		return nil, &signError{s.name, err}
-	}
-	return sig, nil
-}
-
-// productSigner is a namedSigner over one that wants to know what it signs.
-type productSigner struct {
-	namedSigner
-	chooser senbonzakura.ProductSigner
-}
-
-// ForProduct implements senbonzakura.ProductSigner.
-func (s productSigner) ForProduct(ctx context.Context, product *mar.Product) (mar.Signer, error) {
-	chosen, err := s.chooser.ForProduct(ctx, product)
-	if err != nil {
-		return nil, &signError{s.name, err}
-	}
-	return namedSigner{chosen, s.name}, nil
-}
-
-// named returns the signer for the generator.
-func named(s Signer) mar.Signer {
-	n := namedSigner{s.Signer, s.Name}
-	if chooser, ok := s.Signer.(senbonzakura.ProductSigner); ok {
-		return productSigner{n, chooser}
-	}
-	return n
-}
 
 // verdict is what an attempt's error means.
 type verdict struct {
@@ -136,7 +88,7 @@ func judgeWhole(err error, attempts int) verdict {
 		own     *job.Error
 		check   *senbonzakura.CheckError
 		require *senbonzakura.RequirementError
-		signing *signError
+		signing *mar.SignError
 		fetched *fetch.Error
 		refused *partial.RefusedError
 		panicky *cache.PanicError

@@ -172,7 +172,7 @@ func (e *Engine) openGenerator() error {
 	}
 	var signers []mar.Signer
 	for _, s := range e.o.Signers {
-		signers = append(signers, named(s))
+		signers = append(signers, s.Signer)
 	}
 	e.gen, err = senbonzakura.New(senbonzakura.Options{
 		Fetch: e.fetch, Cache: e.cache, Toolchain: e.o.Toolchain, Signers: signers, Require: e.o.Require,

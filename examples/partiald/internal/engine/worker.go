@@ -18,6 +18,7 @@ import (
 	"github.com/senbonzakura/senbonzakura/cache"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/queue"
+	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/partial/updater"
 )
 
@@ -683,6 +684,10 @@ func (a *attempt) handBack(ctx context.Context, reason string, failure *verdict,
 // fail ends an attempt that failed: the job is tried again, or has failed.
 func (a *attempt) fail(ctx context.Context, err error) {
 	e := a.e
+	var signer *mar.SignError
+	if errors.As(err, &signer) && signer.Signer < len(e.o.Signers) {
+		err = fmt.Errorf("sign with %s: %w", e.o.Signers[signer.Signer].Name, err)
+	}
 	v := judge(err, e.o.Attempts)
 	args := []any{"job", a.id, "attempt", a.number, "took", time.Since(a.started), "code", v.err.Code, "error", err}
 	var p *cache.PanicError

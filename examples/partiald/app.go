@@ -122,7 +122,7 @@ Without a configuration it is a service for this machine alone, with everything 
 		},
 	}
 	chaosFlag(runCommand)
-	root.AddCommand(runCommand, a.healthCommand(), a.tokenCommand(), a.backupCommand(), a.loadtestCommand(), a.describeCommand(), a.versionCommand())
+	root.AddCommand(runCommand, a.healthCommand(), a.tokenCommand(), a.backupCommand(), a.loadtestCommand(), a.describeCommand(), a.auditCommand(), a.versionCommand())
 	root.InitDefaultCompletionCmd()
 	root.InitDefaultHelpCmd()
 	wrapArgs(root)

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/testrelease"
+)
+
+// audited runs an audit and returns its findings by area and subject.
+func audited(t *testing.T, env []string, args ...string) (map[string]auditFinding, int) {
+	t.Helper()
+	out, errs, code := partiald(t, env, append([]string{"audit", "--json", "-"}, args...)...)
+	var r auditReport
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		t.Fatalf("exit code %d: %v\n%s%s", code, err, out, errs)
+	}
+	found := map[string]auditFinding{}
+	for _, f := range r.Findings {
+		found[f.Area+"/"+f.What] = f
+	}
+	return found, code
+}
+
+// A service that runs with keys, a store and a history is audited while it works; then one thing after the other is
+// broken, and each is found.
+func TestAudit(t *testing.T) {
+	t.Parallel()
+	store, storeSum := pluginBinary(t, "storage-dir")
+	signer, signerSum := pluginBinary(t, "signer-pem")
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		t.Helper()
+		name = filepath.Join(dir, name)
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	objects := filepath.Join(dir, "objects")
+	if err := os.Mkdir(objects, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	public := writeKey(t, dir, "release")
+	token := write("token", "a token of enough letters")
+	text := fmt.Sprintf(`
+[storage]
+command = %q
+sha256 = %q
+args = [%q]
+[signing]
+policy = %q
+[[signing.plugins]]
+name = "pem"
+command = %q
+sha256 = %q
+args = ["release=%s/release.pem"]
+[[signing.keys]]
+plugin = "pem"
+id = "release"
+public_key = %q
+[[auth.tokens]]
+name = "bot"
+role = "submit"
+token_file = %q
+`, store, storeSum, objects, write("policy.json", `{"rules": [{"key": "release", "channels": ["test"]}]}`), signer, signerSum, dir, public, token)
+	n := newNode(t)
+	n.args = []string{"--config", write("partiald.toml", text)}
+	n.start()
+	o := newOrigin(t)
+	spec := job.Spec{From: o.source("from", testrelease.Complete(t, "140.1", "")), To: o.source("to", testrelease.Complete(t, "140.2", ""))}
+	res, st, err := n.submit(spec, "Authorization", "Bearer a token of enough letters", "Prefer", "wait=60")
+	if err != nil || res.StatusCode != http.StatusOK || len(st.Result.SignedBy) != 1 {
+		t.Fatalf("%v, %+v", err, st)
+	}
+	// Prometheus as it answers.
+	query := "partiald_healthy == 0 or partiald_jobs_finished_total or partiald_queue_jobs or partiald_jobs_requeued_total or partiald_plugin_starts_total"
+	prometheus := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/api/v1/rules" {
+			fmt.Fprintf(w, `{"data":{"groups":[{"rules":[{"name":"x","type":"alerting","health":"ok","query":%q}]}]}}`, query)
+			return
+		}
+		fmt.Fprint(w, `{"data":{"result":[{"metric":{"__name__":"partiald_ready"}}]}}`)
+	}))
+	defer prometheus.Close()
+
+	args := []string{"--config", filepath.Join(dir, "partiald.toml"), "--listen", n.addr, "--prometheus", prometheus.URL}
+	found, code := audited(t, n.env, args...)
+	if code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	for name, want := range map[string]verdict{
+		"configuration/all keys": good, "keys/signing key pem:release": good, "plugins/signer pem:release": good, "plugins/store, round trip": good,
+		"service/version": good, "service/health": good, "restore drill/history": good, "restore drill/a partial again": good,
+		"alerts/alerts": good, "alerts/scraping": good, "plugins/signing": unchecked, "who may come/fetch.insecure": better,
+		"disk/data, writing": "", "limits/memory": good,
+	} {
+		f, ok := found[name]
+		if !ok && strings.HasPrefix(name, "keys/signing key") || !ok && strings.HasPrefix(name, "plugins/signer") {
+			for k, v := range found { // whatever the key is called
+				if strings.HasPrefix(k, strings.TrimSuffix(name, "pem:release")) {
+					f, ok = v, true
+				}
+			}
+		}
+		if !ok || want != "" && f.Verdict != want || f.Verdict == bad {
+			t.Errorf("%s: %+v, want %s", name, f, want)
+		}
+	}
+	if journal, err := os.ReadFile(filepath.Join(dataDir(n), "signing.journal")); err != nil || strings.Count(string(journal), `"outcome":"signed"`) != 1 {
+		t.Errorf("the journal of the service was changed: %v\n%s", err, journal)
+	}
+	if left, err := filepath.Glob(filepath.Join(objects, "*", "docs", "*", "*")); err != nil || len(left) > 2 {
+		t.Errorf("the audit left something in the store: %v, %v", left, err)
+	}
+	if out, _, code := partiald(t, n.env, append(append([]string{"audit", "--quick", "--strict"}, args...), "--json", filepath.Join(dir, "audit.json"))...); code != 1 || !strings.Contains(out, "should be better") {
+		t.Errorf("--strict: exit code %d\n%s", code, out)
+	}
+
+	// What is broken is found.
+	if err := os.Chmod(token, 0o604); err != nil {
+		t.Fatal(err)
+	}
+	query = "partiald_healthy"
+	old := time.Now().AddDate(-4, 0, 0)
+	if err := os.Chtimes(public, old, old); err != nil {
+		t.Fatal(err)
+	}
+	found, code = audited(t, n.env, append(args, "--quick")...)
+	for name, want := range map[string]verdict{"keys/auth.tokens[0].token_file": bad, "alerts/alerts": bad, "restore drill/all of it": unchecked} {
+		if found[name].Verdict != want {
+			t.Errorf("%s: %+v, want %s", name, found[name], want)
+		}
+	}
+	aged := false
+	for name, f := range found {
+		aged = aged || strings.HasPrefix(name, "keys/signing key") && f.Verdict == better && strings.Contains(f.Detail, "days old")
+	}
+	if !aged || code != 1 {
+		t.Errorf("a key of four years is no finding, exit code %d", code)
+	}
+	write("partiald.toml", strings.Replace(text, storeSum, strings.Repeat("0", 64), 1))
+	found, code = audited(t, n.env, append(args, "--quick")...)
+	if code != 1 || !strings.Contains(fmt.Sprint(found), "checksum") {
+		t.Errorf("a plugin of another checksum: exit code %d, %+v", code, found)
+	}
+	write("partiald.toml", text+"\n[nonsense]\nx = 1\n")
+	found, code = audited(t, n.env, append(args, "--quick")...)
+	if code != 1 || found["plugins/all of it"].Verdict != unchecked {
+		t.Errorf("a wrong configuration: exit code %d, %+v", code, found)
+	}
+}
+
+// A partial that is not made again as it was is found, and a machine that was never started is not bad for it.
+func TestAuditDrill(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	found, code := audited(t, n.env)
+	if code != 0 || found["restore drill/history"].Verdict != unchecked || found["restore drill/a sample"].Verdict != good || found["service/answer"].Verdict != unchecked {
+		t.Errorf("before the first start: exit code %d, %+v", code, found)
+	}
+	n.start()
+	o := newOrigin(t)
+	st := n.finish(n.accept(job.Spec{From: o.source("from", testrelease.Complete(t, "140.1", "")), To: o.source("to", testrelease.Complete(t, "140.2", ""))}).ID, time.Minute)
+	n.stop()
+	// Somebody changed the book.
+	change(t, filepath.Join(dataDir(n), "ledger.db"), st.Result.SHA512, strings.Repeat("0", 128))
+	found, code = audited(t, n.env)
+	if f := found["restore drill/a partial again"]; code != 1 || f.Verdict != bad || !strings.Contains(f.Detail, "other bytes") {
+		t.Errorf("another hash in the book: exit code %d, %+v", code, f)
+	}
+}
+
+// change replaces a text in the results of a ledger that nobody has open.
+func change(t *testing.T, file, from, to string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: file}).EscapedPath())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	res, err := db.ExecContext(t.Context(), "UPDATE jobs SET result = replace(result, ?, ?)", from, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := res.RowsAffected(); err != nil || n == 0 {
+		t.Fatalf("%d rows, %v", n, err)
+	}
+}

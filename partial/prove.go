@@ -354,7 +354,7 @@ func (p *prover) follow(v updater.ManifestVersion, man *updater.Manifest, proof 
 			return updater.Item{}, false
 		}
 		return updater.Item{Size: m.Size, Mode: m.Mode}, true
-	})
+	}, p.client)
 	if err != nil {
 		return nil, err
 	}

@@ -115,7 +115,7 @@ func (p *prover) open(ctx context.Context, from *tree, r *mar.Reader, client *up
 			return updater.Item{}, false
 		}
 		return updater.Item{Size: m.Size, Mode: m.Mode}, true
-	})
+	}, client)
 	return u, err
 }
 

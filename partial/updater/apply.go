@@ -198,7 +198,7 @@ func (a *applier) plan(ctx context.Context) (*Plan, error) {
 			return Item{}, false
 		}
 		return Item{Size: f.Size, Mode: f.Mode}, true
-	})
+	}, nil)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}

@@ -25,7 +25,7 @@
 //
 //   - The updater crashes (12 of them: a manifest or an item that is not there, a type without a word). Here that is an
 //     error with CodeCrash, and nothing is changed; the updater leaves whatever it was doing.
-//   - The updater fails and leaves something behind: directories that it made, files that it did not put back (11 of 58).
+//   - The updater fails and leaves something behind: directories that it made, files that it did not put back (11 of the 314 that fail).
 //     Here the tree is what it was.
 //
 // Beyond those, three kinds of updates that would succeed are refused, with code 0: a file where there is a directory that

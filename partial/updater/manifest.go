@@ -314,3 +314,46 @@ func nextToken(s, delims string) (token, rest string) {
 func parseError(line int, op Op, why string) error {
 	return &UpdateError{Code: CodeParse, Line: line, Op: op, Err: errors.New(why)}
 }
+
+// Check lists what is wrong with a manifest whatever it is applied to, in the order of its lines: what Simulate would fail
+// with where every condition holds and every file is there, and what updaters make different things of. lookup finds the
+// entries of the update's MAR.
+func (m *Manifest) Check(lookup func(name string) (Item, bool)) []*UpdateError {
+	var list []*UpdateError
+	add := func(ins Instruction, code Code, format string, args ...any) {
+		list = append(list, &UpdateError{Code: code, Line: ins.Line, Op: ins.Op, Path: ins.Path, Err: fmt.Errorf(format, args...)})
+	}
+	if len(m.Instructions) == 0 && m.Type != "complete" {
+		list = append(list, &UpdateError{Code: CodeNoActions, Err: errors.New("the update does nothing")})
+	}
+	written, used := make(map[string]int), make(map[string]int)
+	for _, ins := range m.Instructions {
+		item := ins.item()
+		if item == "" {
+			continue
+		}
+		switch it, ok := lookup(item); {
+		case !ok:
+			add(ins, CodeCrash, "the archive has no entry %q", item)
+		case it.Size == 0:
+			add(ins, CodeEntry, "entry %q has no bytes", item)
+		}
+		if line, ok := used[item]; ok {
+			add(ins, CodeRead, "entry %q is used by line %d already", item, line)
+		} else {
+			used[item] = ins.Line
+		}
+		key := path.Clean(ins.Path)
+		if line, ok := written[key]; ok {
+			add(ins, 0, "line %d writes the same file: older updaters do one after the other, newer ones lose what the first gave", line)
+		} else {
+			written[key] = ins.Line
+		}
+		for _, suffix := range [...]string{BackupSuffix, DraftSuffix} {
+			if strings.HasSuffix(key, suffix) {
+				add(ins, 0, "the updater has names that end in %s for itself", suffix)
+			}
+		}
+	}
+	return list
+}

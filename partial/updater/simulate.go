@@ -95,7 +95,11 @@ type action struct {
 
 // Simulate works out what a manifest does to a tree, or what the updater fails with: then the error is an *UpdateError,
 // or one of the tree's. lookup finds the entries of the update's MAR.
-func Simulate(m *Manifest, t Tree, lookup func(name string) (Item, bool)) (*Plan, error) {
+//
+// Updaters since the end of 2026 write all new files beside the old ones first, as drafts (see [Client].Drafts). What comes to
+// something else with them is refused, with code 0, for a client that drafts, and for one of which that is not known; for
+// none (nil) and for one that does not, it is what older updaters do.
+func Simulate(m *Manifest, t Tree, lookup func(name string) (Item, bool), c *Client) (*Plan, error) {
 	s := &simulation{
 		Plan: Plan{Changes: make(map[string]*Change), Used: make(map[string]Instruction)},
 		tree: t, lookup: lookup, dirs: make(map[string]bool), moved: make(map[string]bool),
@@ -113,6 +117,7 @@ func Simulate(m *Manifest, t Tree, lookup func(name string) (Item, bool)) (*Plan
 		}
 	}
 	for i, a := range s.actions {
+		s.actions[i].number = i
 		if a.skip {
 			continue
 		}
@@ -124,7 +129,14 @@ func Simulate(m *Manifest, t Tree, lookup func(name string) (Item, bool)) (*Plan
 	if s.harm != nil {
 		return nil, s.harm
 	}
-	s.finish()
+	if err := s.finish(); err != nil {
+		return nil, err
+	}
+	if c != nil && (c.Drafts.Value || !c.Drafts.Known) {
+		if err := s.drafts(); err != nil {
+			return nil, err
+		}
+	}
 	return &s.Plan, nil
 }
 
@@ -354,7 +366,24 @@ func (s *simulation) set(a action, c *Change, backup bool) {
 
 // finish lists the directories that go. The updater goes through the actions once more, in order: the old file of each is
 // deleted then, not before. So a directory stays if the file in it that goes is named behind it.
-func (s *simulation) finish() {
+//
+// The names of old files are those of files as well: who has one of them loses it.
+func (s *simulation) finish() error {
+	for _, p := range s.Order {
+		old := p + BackupSuffix
+		c, changed := s.Changes[old]
+		k, err := s.beside(old)
+		switch {
+		case err != nil:
+			return wrong(s.Changes[p].By, CodeRead, err)
+		case changed && c.Blob != nil:
+			return wrong(c.By, 0, fmt.Errorf("the updater takes %q for its own, and deletes it after it has changed %q", old, p))
+		case k == NodeDir || s.dirs[old]:
+			return wrong(s.Changes[p].By, 0, fmt.Errorf("%q is a directory, where the updater puts what was at %q", old, p))
+		case k != NodeNone && !changed:
+			s.set(action{Instruction: s.Changes[p].By, key: old}, &Change{}, false)
+		}
+	}
 	last := make(map[string]int) // by directory, the last action that deletes an old file in it
 	for p := range s.backups {
 		d := path.Dir(p)
@@ -365,6 +394,60 @@ func (s *simulation) finish() {
 			s.Rmdirs = append(s.Rmdirs, a.key)
 		}
 	}
+	return nil
+}
+
+// beside says what is at a name that the updater makes of a file's. Where that is too long nothing can be there.
+func (s *simulation) beside(p string) (NodeKind, error) {
+	if len(path.Base(p)) > 255 {
+		return NodeNone, nil
+	}
+	return s.tree.Stat(p)
+}
+
+// drafts refuses what is something else where every new file is written beside its place before anything is moved or
+// removed: then each patch reads the file as it was, the last instruction that writes a path wins, what is a file cannot be
+// a directory yet, and the drafts have names of their own.
+func (s *simulation) drafts() error {
+	refuse := func(a action, format string, args ...any) error {
+		return wrong(a.Instruction, 0, fmt.Errorf("newer updaters write all files before they move any: "+format, args...))
+	}
+	written := make(map[string]action)
+	var order []action
+	for _, a := range s.actions {
+		switch a.Op {
+		case OpAdd, OpAddIf, OpAddIfNot, OpPatch, OpPatchIf:
+		default:
+			continue
+		}
+		if a.skip {
+			continue
+		}
+		if first, ok := written[a.key]; ok {
+			return refuse(a, "what line %d writes there is lost", first.Line)
+		}
+		written[a.key], order = a, append(order, a)
+		for d := path.Dir(a.key); d != "."; d = path.Dir(d) {
+			k, err := s.tree.Stat(d)
+			if err != nil {
+				return wrong(a.Instruction, CodeRead, err)
+			}
+			if k == NodeFile {
+				return refuse(a, "%q is still a file then", d)
+			}
+		}
+	}
+	for _, a := range order {
+		draft := a.key + DraftSuffix
+		k, err := s.beside(draft)
+		if err != nil {
+			return wrong(a.Instruction, CodeRead, err)
+		}
+		if _, changed := s.Changes[draft]; changed || k != NodeNone || s.dirs[draft] {
+			return refuse(a, "%q is the name of its draft", draft)
+		}
+	}
+	return nil
 }
 
 // now says what is at an action's path after the actions before it.

@@ -87,6 +87,7 @@ type service struct {
 	c        *config.Config
 	log      *slog.Logger
 	parts    *parts
+	own      *ownership
 	engine   *engine.Engine
 	server   *http.Server
 	listener net.Listener
@@ -102,11 +103,17 @@ func start(ctx context.Context, a *app, c *config.Config, log *slog.Logger) (_ *
 			err = errors.Join(err, s.close())
 		}
 	}()
+	if err := c.MakeDirectories(); err != nil {
+		return s, err
+	}
+	if s.own, err = own(c); err != nil {
+		return s, err
+	}
 	if s.listener, err = (&net.ListenConfig{}).Listen(ctx, "tcp", c.Server.Listen); err != nil {
 		return s, c.At("server.listen", err)
 	}
-	if err := c.MakeDirectories(); err != nil {
-		return s, err
+	if err := s.own.say(s.listener.Addr().String()); err != nil {
+		return s, c.At("data", err)
 	}
 	m := newMetrics(b, c.Name)
 	if s.parts, err = openParts(ctx, c, log, m, a.chaos); err != nil {
@@ -343,6 +350,9 @@ func (s *service) close() error {
 		if err := s.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, err)
 		}
+	}
+	if s.own != nil {
+		errs = append(errs, s.own.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -16,11 +16,13 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/senbonzakura/senbonzakura"
 	"github.com/senbonzakura/senbonzakura/cache"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/ledger"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/queue"
 	"github.com/senbonzakura/senbonzakura/fetch"
 	"github.com/senbonzakura/senbonzakura/mar"
@@ -442,7 +444,11 @@ func (f *failing) Write(p []byte) (int, error) {
 }
 
 func storeError(err error) error {
-	return &job.Error{Code: job.CodeStore, Message: fmt.Sprintf("it cannot be stored: %v", err), Retryable: true, RetryAfter: retryFull}
+	message := "it cannot be stored"
+	if errors.Is(err, cache.ErrNoSpace) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, ledger.ErrNoSpace) {
+		message += ": there is no space left"
+	}
+	return &job.Error{Code: job.CodeStore, Message: message, Retryable: true, RetryAfter: retryFull, Cause: err}
 }
 
 // keys are those of everything that belongs to a job.

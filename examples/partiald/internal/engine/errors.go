@@ -30,9 +30,6 @@ type verdict struct {
 // once makes a verdict without another attempt.
 func once(code job.Code, err error) verdict { return verdict{told(code, err), 1} }
 
-// told makes an error for callers of one. They may not know the network that the service is in; the log says it all.
-func told(code job.Code, err error) *job.Error { return job.Errorf(code, "%s", fetch.Public(err)) }
-
 // judge maps the error of an attempt. attempts is how many there are for what may pass.
 func judge(err error, attempts int) verdict {
 	v := judgeWhole(err, attempts)

@@ -13,7 +13,6 @@ import (
 
 	"github.com/senbonzakura/senbonzakura/cache"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
-	"github.com/senbonzakura/senbonzakura/fetch"
 )
 
 // Kinds of cache entries.
@@ -95,8 +94,10 @@ func inJob(ctx context.Context, l *jobLog) context.Context {
 		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 			if a.Value.Kind() == slog.KindDuration {
 				a.Value = slog.StringValue(a.Value.Duration().Round(time.Millisecond).String())
+			} else if a.Key == "stack" {
+				return slog.Attr{} // which names files
 			} else if err, ok := a.Value.Any().(error); ok { // callers can read this log
-				a.Value = slog.StringValue(fetch.Public(err))
+				a.Value = slog.StringValue(pathless(public(err)))
 			}
 			return a
 		},

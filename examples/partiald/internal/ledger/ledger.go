@@ -201,7 +201,7 @@ func (t *tx) follow(s *job.Status) (known bool, err error) {
 		return false, err
 	}
 	if changed > 0 && (s.Result != nil || s.About != nil) { // now it is known what the completes say of themselves
-		product := ""
+		var product string
 		if s.Result != nil {
 			product = s.Result.Product
 		} else {

@@ -524,7 +524,10 @@ func TestOps(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewRegistry()
 	s := open(t, web.Options{
-		Tokens:  []web.Token{{Name: "monitor", Secret: "monitor-monitor-monitor", Roles: []web.Role{web.RoleRead}}},
+		Tokens: []web.Token{
+			{Name: "monitor", Secret: "monitor-monitor-monitor", Roles: []web.Role{web.RoleRead}},
+			{Name: "op", Secret: "operator-operator-operator", Roles: web.Roles()},
+		},
 		Version: web.Version{Source: "https://example.org/x", Version: "1.2.3", Commit: "abc", Build: "https://example.org/1"}, Registry: reg,
 		HealthAge: 1,
 	})
@@ -537,8 +540,11 @@ func TestOps(t *testing.T) {
 	if got := s.do("GET", "/__heartbeat__", "").want(503).body; !strings.Contains(got, `"ledger"`) || strings.Contains(got, "/srv/x") {
 		t.Errorf("strangers see %s", got)
 	}
-	if got := s.do("GET", "/__heartbeat__", "", bearer...).want(503).body; !strings.Contains(got, "/srv/x") {
+	if got := s.do("GET", "/__heartbeat__", "", bearer...).want(503).body; strings.Contains(got, "/srv/x") {
 		t.Errorf("readers see %s", got)
+	}
+	if got := s.do("GET", "/__heartbeat__", "", "Authorization", "Bearer operator-operator-operator").want(503).body; !strings.Contains(got, "/srv/x") {
+		t.Errorf("operators see %s", got)
 	}
 	var v map[string]string
 	s.do("GET", "/__version__", "").want(200).decode(&v)
@@ -549,7 +555,7 @@ func TestOps(t *testing.T) {
 	body := s.do("GET", "/metrics", "", bearer...).want(200).body
 	for _, want := range []string{
 		`partiald_http_request_duration_seconds_count{code="200",method="GET",route="/__version__"} 1`,
-		`partiald_http_request_duration_seconds_count{code="503",method="GET",route="/__heartbeat__"} 2`,
+		`partiald_http_request_duration_seconds_count{code="503",method="GET",route="/__heartbeat__"} 3`,
 		`partiald_http_refused_total{code="unauthorized"} 1`, "partiald_http_requests_in_flight 1", "partiald_http_event_streams 0",
 	} {
 		if !strings.Contains(body, want) {

@@ -19,6 +19,8 @@ import (
 
 	"github.com/senbonzakura/senbonzakura/partial/updater"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/senbonzakura/senbonzakura/cache"
 	"github.com/senbonzakura/senbonzakura/fetch"
 	"github.com/senbonzakura/senbonzakura/internal/stream"
@@ -114,10 +116,13 @@ type Generator struct {
 	memo   *partial.Memo
 	store  *cache.Layered
 
-	mu     sync.Mutex
-	jobs   map[cache.Key]*job
-	recent []made // the newest updates' provenance, for stores that forget
-	closed bool
+	mu   sync.Mutex
+	jobs map[cache.Key]*job
+	// Downloads under way, and which addresses gave the completes that were fetched lately.
+	turns   map[string]*turn
+	origins map[string]string
+	recent  []made // the newest updates' provenance, for stores that forget
+	closed  bool
 }
 
 // made is an update that was made lately.
@@ -130,7 +135,7 @@ const maxRecent = 64
 
 // New returns a generator.
 func New(opts Options) (*Generator, error) {
-	g := &Generator{opts: opts, store: opts.Cache, jobs: map[cache.Key]*job{}, memo: partial.NewMemo()}
+	g := &Generator{opts: opts, store: opts.Cache, jobs: map[cache.Key]*job{}, turns: map[string]*turn{}, origins: map[string]string{}, memo: partial.NewMemo()}
 	if len(opts.Signers) > mar.MaxSignatures {
 		return nil, fmt.Errorf("%d signers: an update has at most %d signatures", len(opts.Signers), mar.MaxSignatures)
 	}
@@ -278,6 +283,33 @@ func (g *Generator) Make(ctx context.Context, o *Order, progress func(Event)) (*
 	return result, nil
 }
 
+// Prefetch makes sure that both completes of a request are in the cache, unless the update itself is, so that a following
+// Generate need not wait for servers elsewhere. What the cache loses in between is fetched again. The errors are those of
+// Generate; progress, which may be nil, is told of [StepFetching] alone, never from two goroutines at once.
+func (g *Generator) Prefetch(ctx context.Context, r Request, progress func(Event)) error {
+	if err := r.check(); err != nil {
+		return err
+	}
+	if r.From.identity() == "" || r.To.identity() == "" {
+		return nil // local files
+	}
+	if entry, err := g.store.Get(ctx, g.key(&r)); err == nil {
+		return entry.Close()
+	}
+	j := &job{listeners: map[int]func(Event){0: progress}}
+	group, ctx := errgroup.WithContext(ctx)
+	for i, source := range []*Source{&r.From, &r.To} {
+		group.Go(func() error {
+			entry, _, err := g.complete(ctx, source, []string{"from", "to"}[i], j)
+			if err != nil {
+				return &InputError{[]string{"FROM", "TO"}[i], err}
+			}
+			return entry.Close()
+		})
+	}
+	return group.Wait()
+}
+
 // result puts the update and its provenance together.
 func (g *Generator) result(ctx context.Context, o *Order, entry *cache.Entry, j *job) (*Result, error) {
 	r := &o.request
@@ -363,42 +395,17 @@ func (g *Generator) remember(ctx context.Context, of cache.Key, p *Provenance) e
 
 // complete returns a complete update, verified, from the cache or fetched.
 func (g *Generator) complete(ctx context.Context, s *Source, side string, j *job) (*cache.Entry, Input, error) {
-	in := Input{URL: redacted(strings.Join(append(slices.Clone(s.URLs), s.File)[:1], ""))}
+	in := Input{}
 	weak := len(s.Hashes) > 0
 	for _, h := range s.Hashes {
 		weak = weak && h.Algorithm.Weak()
 	}
 	in.Weak = weak
-	fetched := false
-	entry, err := g.store.GetOrFill(ctx, cache.NewKey(cache.Completes, s.identity()), func(ctx context.Context, w io.Writer) error {
-		fetched = true
-		urls := s.URLs
-		client := g.opts.Fetch
-		if s.File != "" {
-			local, err := fetch.New(&fetch.Options{Files: true, Attempts: 1, Dir: g.store.TempDir()})
-			if err != nil {
-				return err
-			}
-			urls, client = []string{s.File}, local
-		}
-		file, err := client.Fetch(ctx, fetch.Request{
-			URLs: urls, Size: s.Size, Hashes: s.Hashes,
-			Progress: func(done, total int64) { j.send(Event{Step: StepFetching, File: side, Done: done, Total: total}) },
-		})
-		if err != nil {
-			return err // which of the two it is may be another one for others who wait for it
-		}
-		defer file.Close()
-		if adopter, ok := w.(cache.HashedAdopter); ok && adopter.AdoptHashed(file.Name(), file.SHA512()) == nil {
-			file.Release()
-			return nil
-		}
-		_, err = io.Copy(w, file.Reader())
-		return err
-	})
+	entry, fetched, from, err := g.get(ctx, s, side, j)
 	if err != nil {
 		return nil, in, err
 	}
+	in.URL = g.gave(s, from)
 	in.Size = entry.Size()
 	sums, err := sumsOf(ctx, entry, s, fetched)
 	if err != nil {
@@ -412,6 +419,167 @@ func (g *Generator) complete(ctx context.Context, s *Source, side string, j *job
 		return nil, in, err
 	}
 	return entry, in, nil
+}
+
+// get returns the bytes of a complete: from the cache, or fetched. Who asks for the same at the same addresses at one
+// time shares one download and its error; who has other addresses does not have to wait for a slow one. fetched says that
+// this call did it, and from is the address that gave them then.
+func (g *Generator) get(ctx context.Context, s *Source, side string, j *job) (e *cache.Entry, fetched bool, from string, err error) {
+	name := s.identity() + "\x00" + strings.Join(s.URLs, "\x00") + "\x00" + s.File
+	for {
+		g.mu.Lock()
+		t := g.turns[name]
+		first := t == nil
+		if first {
+			t = &turn{done: make(chan struct{})}
+			g.turns[name] = t
+		}
+		g.mu.Unlock()
+		if first {
+			e, fetched, from, t.err = g.getFirst(ctx, s, side, j)
+			if ctx.Err() != nil {
+				t.left = true
+			}
+			g.mu.Lock()
+			delete(g.turns, name)
+			g.mu.Unlock()
+			close(t.done)
+			return e, fetched, from, t.err
+		}
+		select {
+		case <-t.done:
+		case <-ctx.Done():
+			return nil, false, "", context.Cause(ctx)
+		}
+		switch {
+		case t.left: // which says nothing about the address
+		case t.err != nil:
+			return nil, false, "", t.err
+		default:
+			if e, err := g.store.Get(ctx, cache.NewKey(cache.Completes, s.identity())); err == nil {
+				return e, false, "", nil
+			}
+		}
+	}
+}
+
+// maxGave bounds how many completes it is remembered of which address gave them.
+const maxGave = 10_000
+
+// gave returns the address among those of a source that gave its bytes, without credentials, and remembers it where it is
+// known now; the first one where nobody knows. Addresses of others are not told.
+func (g *Generator) gave(s *Source, from string) string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	id := s.identity()
+	if from != "" {
+		if len(g.origins) >= maxGave {
+			clear(g.origins)
+		}
+		g.origins[id] = redacted(from)
+	}
+	for _, u := range s.URLs {
+		if u = redacted(u); u == g.origins[id] {
+			return u
+		}
+	}
+	return redacted(strings.Join(append(slices.Clone(s.URLs), s.File)[:1], ""))
+}
+
+// turn is a download that others wait for.
+type turn struct {
+	done chan struct{} // closed when err and left are set
+	err  error
+	left bool // who did it gave up
+}
+
+// getFirst is get for the first of those who want a complete from the same addresses.
+func (g *Generator) getFirst(ctx context.Context, s *Source, side string, j *job) (e *cache.Entry, fetched bool, from string, err error) {
+	key := cache.NewKey(cache.Completes, s.identity())
+	began := make(chan struct{})
+	var address string // set before the value is there
+	type found struct {
+		entry *cache.Entry
+		err   error
+	}
+	done := make(chan found, 1)
+	waiting, leave := context.WithCancel(ctx)
+	defer leave()
+	go func() {
+		entry, err := g.store.GetOrFill(waiting, key, func(ctx context.Context, w io.Writer) error {
+			close(began)
+			file, err := g.fetch(ctx, s, side, j)
+			if err != nil {
+				return err // which of the two it is may be another one for others who wait for it
+			}
+			defer file.Close()
+			address = file.URL()
+			return fill(w, file)
+		})
+		done <- found{entry, err}
+	}()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	var f found
+	select {
+	case f = <-done:
+	case <-began:
+		f = <-done
+		return f.entry, true, address, f.err
+	case <-timer.C: // somebody else fetches it, from addresses that are slow
+		leave()
+		f = <-done
+	}
+	select {
+	case <-began:
+		return f.entry, true, address, f.err
+	default:
+	}
+	if f.err == nil || ctx.Err() != nil || s.File != "" {
+		return f.entry, false, "", f.err
+	}
+	// What went wrong with the addresses of others says nothing about these.
+	file, err := g.fetch(ctx, s, side, j)
+	if err != nil {
+		return nil, true, "", err
+	}
+	defer file.Close()
+	if _, err := g.store.Put(ctx, key, file.Reader()); err != nil {
+		return nil, true, "", err
+	}
+	if e, err = g.store.Get(ctx, key); errors.Is(err, cache.ErrMiss) { // nothing is kept: so it is waited for after all
+		e, err = g.store.GetOrFill(ctx, key, func(_ context.Context, w io.Writer) error { return fill(w, file) })
+	}
+	return e, true, file.URL(), err
+}
+
+// patience is how long a complete is waited for that somebody else fetches, before it is fetched from the own addresses.
+const patience = 5 * time.Second
+
+// fetch fetches a complete.
+func (g *Generator) fetch(ctx context.Context, s *Source, side string, j *job) (*fetch.File, error) {
+	urls, client := s.URLs, g.opts.Fetch
+	if s.File != "" {
+		local, err := fetch.New(&fetch.Options{Files: true, Attempts: 1, Dir: g.store.TempDir()})
+		if err != nil {
+			return nil, err
+		}
+		urls, client = []string{s.File}, local
+	}
+	return client.Fetch(ctx, fetch.Request{
+		URLs: urls, Size: s.Size, Hashes: s.Hashes,
+		Progress: func(done, total int64) { j.send(Event{Step: StepFetching, File: side, Done: done, Total: total}) },
+	})
+}
+
+// fill hands a file that was fetched to the cache: as it is where that can take it.
+func fill(w io.Writer, file *fetch.File) error {
+	if adopter, ok := w.(cache.HashedAdopter); ok && adopter.AdoptHashed(file.Name(), file.SHA512()) == nil {
+		file.Release()
+		return nil
+	}
+	_, err := io.Copy(w, file.Reader())
+	return err
 }
 
 // sumsOf returns the hashes of a complete that its source gives, compared, and its SHA-512. What was fetched for this

@@ -42,8 +42,8 @@ type Provenance struct {
 
 // Input is one complete update that went in.
 type Input struct {
-	// URL is the first of the source's, without credentials, whether it was fetched from there or was in the cache; a
-	// file's name for a local file.
+	// URL is that of the source's which gave the bytes, without credentials, as far as this process knows; else the first
+	// of them; a file's name for a local file.
 	URL    string `json:"url,omitempty"`
 	Size   int64  `json:"size"`
 	SHA512 string `json:"sha512"`

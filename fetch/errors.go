@@ -12,7 +12,7 @@ import (
 )
 
 // Error is what [Client.Fetch] returns when no URL gave the file. It unwraps to the last error of each URL, so
-// that [errors.As] finds a *StatusError, *SizeError, *DigestError, *StallError, *AddressError or
+// that [errors.As] finds a *StatusError, *SizeError, *DigestError, *StallError, *DeadlineError, *AddressError or
 // *NotAllowedError. No text of it holds a URL's user, password, query or fragment; what names resolved to is in it, but
 // not in what [Public] makes of it.
 type Error struct {
@@ -119,6 +119,16 @@ func (e *StallError) Error() string {
 		return fmt.Sprintf("stalled: no byte in %v", e.After)
 	}
 	return fmt.Sprintf("stalled: only %d bytes in %v", e.Bytes, e.After)
+}
+
+// DeadlineError is a download that took too long, over all attempts and URLs. Asking the same servers again is unlikely to
+// help.
+type DeadlineError struct {
+	After time.Duration // Options.Deadline
+}
+
+func (e *DeadlineError) Error() string {
+	return fmt.Sprintf("not complete after %v of downloading", e.After)
 }
 
 // AddressError is a connection that was refused because of the address it leads to.
@@ -255,6 +265,7 @@ func permanent(err error) bool {
 		notAllowed *NotAllowedError
 		local      *localError
 		marked     *permanentError
+		deadline   *DeadlineError
 	)
 	switch {
 	case errors.As(err, &marked):
@@ -265,5 +276,5 @@ func permanent(err error) bool {
 		return size.Limit || size.Got > size.Want
 	}
 	return errors.As(err, &digest) || errors.As(err, &address) || errors.As(err, &notAllowed) ||
-		errors.As(err, &local)
+		errors.As(err, &local) || errors.As(err, &deadline)
 }

@@ -85,6 +85,9 @@ type Options struct {
 	// MinRate is how many bytes per second must arrive on average over Stall; zero means 1024, less than
 	// zero means none.
 	MinRate int64
+	// Deadline is how long a download may take, over all URLs and attempts, not counting the time in which nobody is
+	// asked: while it waits for its turn at a host, or before another attempt. Zero means no limit.
+	Deadline time.Duration
 	// PerHost is how many requests to one host and port may be under way at a time; zero means 4.
 	PerHost int
 	// UserAgent is sent with every request; empty means "senbonzakura".
@@ -114,7 +117,7 @@ func New(opts *Options) (*Client, error) {
 	}
 	o := &c.o
 	for _, n := range []int64{
-		o.MaxSize, int64(o.Attempts), int64(o.Backoff), int64(o.MaxBackoff), int64(o.MaxRetryAfter), int64(o.Stall), int64(o.PerHost),
+		o.MaxSize, int64(o.Attempts), int64(o.Backoff), int64(o.MaxBackoff), int64(o.MaxRetryAfter), int64(o.Stall), int64(o.PerHost), int64(o.Deadline),
 	} {
 		if n < 0 {
 			return nil, errors.New("fetch: a limit is negative")
@@ -235,7 +238,7 @@ func (c *Client) Fetch(ctx context.Context, r Request) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fetch: %w", err)
 	}
-	d := &download{c: c, r: r, f: f, digest: newDigester(r.Hashes), buf: make([]byte, 256<<10)}
+	d := &download{c: c, r: r, f: f, digest: newDigester(r.Hashes), buf: make([]byte, 256<<10), left: c.o.Deadline}
 	failure := new(Error)
 	for _, raw := range r.URLs {
 		try := d.url(ctx, raw)
@@ -252,7 +255,8 @@ func (c *Client) Fetch(ctx context.Context, r Request) (*File, error) {
 		}
 		failure.Tries = append(failure.Tries, try)
 		var local *localError
-		if ctx.Err() != nil || errors.As(try.Err, &local) {
+		var deadline *DeadlineError
+		if ctx.Err() != nil || errors.As(try.Err, &local) || errors.As(try.Err, &deadline) {
 			break
 		}
 	}
@@ -268,6 +272,8 @@ type download struct {
 	f      *os.File
 	digest *digester
 	buf    []byte
+
+	left time.Duration // of Options.Deadline
 
 	off       int64  // bytes that are in the file and in the digest
 	validator string // of the object they are from
@@ -379,7 +385,10 @@ func (d *download) attempt(ctx context.Context, u *url.URL) (got int64, err erro
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	w := newWatchdog(d.c.o.Stall, d.c.o.MinRate, cancel)
-	defer w.stop()
+	if d.c.o.Deadline > 0 {
+		w.spend(d.left, d.c.o.Deadline)
+	}
+	defer func() { d.left = w.stop() }()
 	defer func() {
 		if err != nil && ctx.Err() != nil {
 			err = context.Cause(ctx) // the stall, or what the caller says

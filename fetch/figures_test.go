@@ -573,3 +573,49 @@ func answerDNS(query []byte, names map[string]netip.Addr) []byte {
 	}
 	return reply
 }
+
+// A deadline ends a download that is never slow enough to be given up; what it waits for its turn does not count.
+func TestDeadline(t *testing.T) {
+	t.Parallel()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for range 3 * 20 { // three seconds in all
+			select {
+			case <-time.After(50 * time.Millisecond):
+			case <-r.Context().Done():
+				return
+			}
+			if r.URL.Path == "/short" {
+				return
+			}
+			_, _ = w.Write([]byte("some bytes"))
+			_ = http.NewResponseController(w).Flush()
+		}
+	}))
+	t.Cleanup(srv.Close)
+	client, err := fetch.New(&fetch.Options{
+		Insecure: true, AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Deadline: time.Second, MinRate: -1, PerHost: 1, Attempts: 1,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash := []fetch.Hash{{Algorithm: fetch.SHA256, Sum: make([]byte, 32)}}
+	first := make(chan error, 1)
+	go func() {
+		_, err := client.Fetch(t.Context(), fetch.Request{URLs: []string{srv.URL + "/long", srv.URL + "/short"}, Hashes: hash})
+		first <- err
+	}()
+	time.Sleep(200 * time.Millisecond)
+	// This one waits for its turn longer than it has left afterwards.
+	_, err = client.Fetch(t.Context(), fetch.Request{URLs: []string{srv.URL + "/long"}, Hashes: hash})
+	var deadline *fetch.DeadlineError
+	var failed *fetch.Error
+	if !errors.As(err, &deadline) || !errors.As(err, &failed) || failed.Tries[0].Bytes < 100 {
+		t.Errorf("the second: %v", err)
+	}
+	if err := <-first; !errors.As(err, &deadline) || deadline.After != time.Second || !errors.As(err, &failed) || len(failed.Tries) != 1 {
+		t.Errorf("the first: %v, want a DeadlineError for one URL", err)
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		t.Error("it is taken for the end of the caller's context")
+	}
+}

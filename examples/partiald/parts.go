@@ -370,7 +370,10 @@ func fetchOptions(c *config.Config, log *slog.Logger, agent string) (fetch.Optio
 	}
 	opts := fetch.Options{
 		Insecure: f.Insecure, Prefixes: f.Allow, AllowNetworks: networks, MaxSize: int64(f.MaxSize), Attempts: f.Attempts,
-		Stall: f.Stall.Duration, PerHost: f.PerHost, UserAgent: agent, Log: log.With("part", "fetch"),
+		Stall: f.Stall.Duration, Deadline: f.Deadline.Duration, MinRate: int64(f.MinRate), PerHost: f.PerHost, UserAgent: agent, Log: log.With("part", "fetch"),
+	}
+	if f.MinRate == 0 {
+		opts.MinRate = -1
 	}
 	for _, port := range f.Ports {
 		opts.Ports = append(opts.Ports, uint16(port)) //nolint:gosec // 1 to 65535 was checked

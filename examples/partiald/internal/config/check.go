@@ -229,6 +229,8 @@ func hostPort(s string) error {
 func (k *checker) workers() {
 	w := &k.c.Workers
 	k.between("workers.slots", w.Slots, -1, 1024)
+	k.between("workers.downloads", w.Downloads, 1, 10_000)
+	k.between("workers.per_caller", w.PerCaller, 0, 20_000)
 	k.between("workers.files", w.Files, 0, 1024)
 	k.between("workers.attempts", w.Attempts, 1, 100)
 	if w.MaxMemory < 64<<20 {
@@ -479,6 +481,10 @@ func (k *checker) fetch() {
 	k.between("fetch.attempts", f.Attempts, 1, 100)
 	k.between("fetch.per_host", f.PerHost, 1, 1000)
 	k.atLeast("fetch.stall", f.Stall, "1s")
+	k.atLeast("fetch.deadline", f.Deadline, "10s")
+	if f.MinRate > 1<<30 {
+		k.add("fetch.min_rate", "%s in a second is more than any server sends", f.MinRate)
+	}
 	k.large("fetch.max_size", f.MaxSize)
 }
 

@@ -55,6 +55,8 @@ type Server struct {
 // Workers is how much is worked on at a time.
 type Workers struct {
 	Slots      int      `toml:"slots"`
+	Downloads  int      `toml:"downloads"`
+	PerCaller  int      `toml:"per_caller"`
 	Files      int      `toml:"files"`
 	MaxMemory  Size     `toml:"max_memory"`
 	Attempts   int      `toml:"attempts"`
@@ -113,6 +115,8 @@ type Fetch struct {
 	MaxSize         Size     `toml:"max_size"`
 	Attempts        int      `toml:"attempts"`
 	Stall           Duration `toml:"stall"`
+	MinRate         Size     `toml:"min_rate"`
+	Deadline        Duration `toml:"deadline"`
 	PerHost         int      `toml:"per_host"`
 }
 
@@ -212,13 +216,13 @@ const (
 func Default() *Config {
 	return &Config{
 		Server:  Server{Listen: "127.0.0.1:8080", ProxyHeader: "X-Forwarded-For", StopTimeout: Duration{10 * time.Second}},
-		Workers: Workers{MaxMemory: 1 << 30, Attempts: 5, RetryDelay: Duration{15 * time.Second}, JobTimeout: Duration{2 * time.Hour}},
+		Workers: Workers{Downloads: 128, MaxMemory: 1 << 30, Attempts: 5, RetryDelay: Duration{15 * time.Second}, JobTimeout: Duration{2 * time.Hour}},
 		Queue: Queue{
 			Prefix: "partiald", Limit: 10000,
 			AckWait: Duration{30 * time.Second}, Timeout: Duration{5 * time.Second}, Requeue: Duration{30 * time.Second},
 		},
 		Cache:   Cache{Memory: 64 << 20, Completes: 20 << 30, Patches: 10 << 30, Partials: 20 << 30, Reports: 1 << 30},
-		Fetch:   Fetch{MaxSize: 2 << 30, Attempts: 6, Stall: Duration{30 * time.Second}, PerHost: 4},
+		Fetch:   Fetch{MaxSize: 2 << 30, Attempts: 6, Stall: Duration{30 * time.Second}, MinRate: 32 << 10, Deadline: Duration{time.Hour}, PerHost: 4},
 		Storage: Storage{Plugin: Plugin{Timeout: Duration{30 * time.Second}}, Prefix: "partiald/", Presign: Duration{15 * time.Minute}},
 		Signing: Signing{Require: require()},
 		Auth:    Auth{Rate: 1200, Failures: 20, Ban: Duration{15 * time.Minute}},

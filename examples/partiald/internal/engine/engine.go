@@ -59,12 +59,18 @@ type Options struct {
 	// Slots is how many jobs are under work at a time; 0 means 2, less than 0 that this server only takes jobs and
 	// leaves the work to others.
 	Slots int
+	// Downloads is how many jobs may wait for servers that have the complete updates, beside those under work; 0 means
+	// 128. What is here already waits for a slot, those of higher priority first.
+	Downloads int
+	// PerCaller is how many jobs that one caller asked for this server has in hands at a time; 0 means three quarters of
+	// Slots and Downloads together. What is beyond is left to wait, or to others.
+	PerCaller int
 	// Attempts is how often a job is begun before it is given up, not counting attempts that were handed back; 0 means 5.
 	Attempts int
 	// RetryDelay is the wait before a job that failed for a reason that may pass is tried again, doubled each time; 0
 	// means 15 s.
 	RetryDelay time.Duration
-	// JobTimeout ends an attempt that takes longer; 0 means 2 h.
+	// JobTimeout ends an attempt that takes longer, from when both completes are here and it has a slot; 0 means 2 h.
 	JobTimeout time.Duration
 	// RequeueEvery is how often jobs are looked for that the queue lost; 0 means 30 s.
 	RequeueEvery time.Duration

@@ -49,6 +49,7 @@ type Engine struct {
 		wake    chan struct{}
 	}
 	places room
+	gate   gate
 	checks singleflight.Group // of Health
 	active struct {
 		sync.Mutex
@@ -113,6 +114,8 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 		}
 	}
 	def(&o.Slots, 2)
+	def(&o.Downloads, 128)
+	def(&o.PerCaller, max(1, (max(o.Slots, 0)+o.Downloads)*3/4))
 	def(&o.Attempts, 5)
 	def(&o.RetryDelay, 15*time.Second)
 	def(&o.JobTimeout, 2*time.Hour)
@@ -131,6 +134,7 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	e.follow.pending, e.follow.wake = map[string]record{}, make(chan struct{}, 1)
 	e.active.m = map[string]*attempt{}
 	e.sick = make(chan struct{}, 1)
+	e.gate.init(max(o.Slots, 1))
 	e.asked.init(time.Minute)
 	e.present.init(time.Minute)
 	e.checked.init(checkAfter)
@@ -192,8 +196,10 @@ func (e *Engine) start(ctx context.Context) error {
 	e.loops.Go(e.followLoop)
 	e.loops.Go(e.requeueLoop)
 	e.loops.Go(e.heartbeatLoop)
-	for range e.o.Slots {
-		e.slots.Go(e.slot)
+	if e.o.Slots > 0 {
+		for range e.o.Slots + e.o.Downloads {
+			e.slots.Go(e.slot)
+		}
 	}
 	e.log.InfoContext(ctx, "engine started", "server", e.o.Server, "slots", max(e.o.Slots, 0), "queue", e.q.String(), "ledger", e.l.String())
 	return nil

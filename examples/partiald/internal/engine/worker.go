@@ -50,6 +50,7 @@ type attempt struct {
 	id      string
 	token   string
 	number  int
+	by      string // who asked for it
 	spec    job.Spec
 	started time.Time // monotonic
 	log     *jobLog
@@ -80,7 +81,7 @@ type step struct {
 // slot takes one job after the other.
 func (e *Engine) slot() {
 	for {
-		m, err := e.q.Next(e.drainCtx)
+		m, err := e.gate.take(e.drainCtx, e.q)
 		if err != nil {
 			return // nothing else ends it
 		}
@@ -108,7 +109,7 @@ func (e *Engine) lease(ctx context.Context, message func() *queue.Message) {
 
 // work does one job.
 func (e *Engine) work(m *queue.Message) {
-	if e.adopt(m) {
+	if e.adopt(m) || e.crowded(m) {
 		return
 	}
 	a := &attempt{
@@ -284,6 +285,7 @@ func (a *attempt) claimed(r *record, revision uint64, before job.State) {
 		o(a.id, before, job.Fetching)
 	}
 	a.record, a.revision, a.number, a.spec, a.state, a.stepped = *r, revision, r.Attempt, r.spec(), job.Fetching, time.Now()
+	a.by = r.By
 }
 
 // giveUp ends a job that nobody shall try any more, as r.Error says.
@@ -372,6 +374,14 @@ func (a *attempt) generate(ctx context.Context) (*job.Result, error) {
 		}
 		a.order = order
 	}
+	if err := e.gen.Prefetch(ctx, request, a.event); err != nil {
+		return nil, err
+	}
+	leave, err := a.turn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	limited, cancel := context.WithTimeout(ctx, e.o.JobTimeout)
 	defer cancel()
 	res, err := e.gen.Make(limited, a.order, a.event)
@@ -406,6 +416,19 @@ func (a *attempt) generate(ctx context.Context) (*job.Result, error) {
 		r.Saved = 1 - float64(r.Size)/float64(r.Complete)
 	}
 	return r, nil
+}
+
+// turn waits for a slot.
+func (a *attempt) turn(ctx context.Context) (leave func(), err error) {
+	waits := func(on bool) {
+		a.mu.Lock()
+		a.progress.Waiting, a.news = on, true
+		a.mu.Unlock()
+		poke(a.wake)
+	}
+	waits(true)
+	defer waits(false)
+	return a.e.gate.enter(ctx, a.spec.Priority)
 }
 
 // states maps the generator's steps.

@@ -89,6 +89,8 @@ type Progress struct {
 	File  string `json:"file,omitempty"`
 	Done  int64  `json:"done"`
 	Total int64  `json:"total"`
+	// Waiting says that both completes are here, and that the job waits for its turn to be computed.
+	Waiting bool `json:"waiting,omitempty"`
 }
 
 // Change is one step in a job's life.

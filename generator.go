@@ -283,26 +283,23 @@ func (g *Generator) Make(ctx context.Context, o *Order, progress func(Event)) (*
 	return result, nil
 }
 
-// Prefetch makes sure that both completes of a request are in the cache, unless the update itself is, so that a following
-// Generate need not wait for servers elsewhere. What the cache loses in between is fetched again. The errors are those of
-// Generate; progress, which may be nil, is told of [StepFetching] alone, never from two goroutines at once.
-func (g *Generator) Prefetch(ctx context.Context, r Request, progress func(Event)) error {
-	if err := r.check(); err != nil {
+// Prefetch makes sure that both completes of an order are in the cache, unless the update itself is, so that a following
+// [Generator.Make] need not wait for servers elsewhere. What the cache loses in between is fetched again. The errors are
+// those of Generate; progress, which may be nil, is told of [StepFetching] alone, never from two goroutines at once.
+func (g *Generator) Prefetch(ctx context.Context, o *Order, progress func(Event)) error {
+	if err := g.open(); err != nil {
 		return err
 	}
-	if r.From.identity() == "" || r.To.identity() == "" {
-		return nil // local files
-	}
-	if entry, err := g.store.Get(ctx, g.key(&r)); err == nil {
+	if entry, err := g.store.Get(ctx, o.key); err == nil {
 		return entry.Close()
 	}
 	j := &job{listeners: map[int]func(Event){0: progress}}
 	group, ctx := errgroup.WithContext(ctx)
-	for i, source := range []*Source{&r.From, &r.To} {
+	for i, source := range []*Source{&o.request.From, &o.request.To} {
 		group.Go(func() error {
 			entry, _, err := g.complete(ctx, source, []string{"from", "to"}[i], j)
 			if err != nil {
-				return &InputError{[]string{"FROM", "TO"}[i], err}
+				return &InputError{Input: []string{"FROM", "TO"}[i], Err: err}
 			}
 			return entry.Close()
 		})

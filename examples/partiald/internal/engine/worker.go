@@ -374,7 +374,7 @@ func (a *attempt) generate(ctx context.Context) (*job.Result, error) {
 		}
 		a.order = order
 	}
-	if err := e.gen.Prefetch(ctx, request, a.event); err != nil {
+	if err := e.gen.Prefetch(ctx, a.order, a.event); err != nil {
 		return nil, err
 	}
 	leave, err := a.turn(ctx)

@@ -91,7 +91,7 @@ Exit codes: 0 done (or the answer is yes), 1 it failed (or the answer is no), 2 
 	f.add(root)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print the result as JSON on standard output")
-	root.AddCommand(a.addCommand(), a.explainCommand(), a.replayCommand(), a.backupCommand(), a.tokenCommand())
+	root.AddCommand(a.addCommand(), a.explainCommand(), a.replayCommand(), a.backupCommand(), a.gcCommand(), a.tokenCommand())
 	root.InitDefaultCompletionCmd()
 	root.InitDefaultHelpCmd()
 	wrapArgs(root)

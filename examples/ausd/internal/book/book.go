@@ -15,10 +15,12 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	_ "modernc.org/sqlite" // the driver "sqlite"
 
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/state"
@@ -287,26 +289,27 @@ func (b *Book) State(ctx context.Context, seq int64, known *state.State) (*state
 	if err != nil {
 		return nil, err
 	}
-	objects := make([]*state.Object, 0, len(entries))
-	for _, e := range entries {
+	objects := make([]*state.Object, len(entries))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for i, e := range entries {
 		if known != nil {
 			if o := known.Get(e.ref); o != nil && o.Hash == e.hash {
-				objects = append(objects, o)
+				objects[i] = o
 				continue
 			}
 		}
-		body, err := b.Object(ctx, e.hash)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", e.ref, err)
-		}
-		o, err := state.NewObject(e.ref, body)
-		if err != nil {
-			return nil, err
-		}
-		if o.Hash != e.hash {
-			return nil, fmt.Errorf("book: %s is damaged: its hash is %s, want %s", e.ref, o.Hash, e.hash)
-		}
-		objects = append(objects, o)
+		g.Go(func() error {
+			body, err := b.Object(ctx, e.hash)
+			if err != nil {
+				return fmt.Errorf("%s: %w", e.ref, err)
+			}
+			objects[i], err = state.Load(e.ref, body, e.hash)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
 	}
 	return state.New(objects), nil
 }

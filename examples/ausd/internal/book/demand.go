@@ -1,10 +1,12 @@
 package book
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"regexp"
 	"time"
 
 	"github.com/senbonzakura/senbonzakura/aus"
@@ -134,4 +136,49 @@ func (b *Book) FileBegin(ctx context.Context, begin, name string) (string, error
 		err = ErrNotFound
 	}
 	return sum, err
+}
+
+// Files returns all files, the newest first.
+func (b *Book) Files(ctx context.Context) ([]File, error) {
+	rows, err := b.read.QueryContext(ctx, `SELECT sha512, name, size, added FROM files ORDER BY added DESC, sha512`)
+	return collect(rows, err, func(r row) (f File, err error) {
+		var added int64
+		err = r.Scan(&f.SHA512, &f.Name, &f.Size, &added)
+		f.Added = since(added)
+		return f, err
+	})
+}
+
+// RemoveFile forgets a file.
+func (b *Book) RemoveFile(ctx context.Context, sha512 string) error {
+	return b.update(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `DELETE FROM files WHERE sha512 = ?`, sha512)
+		return err
+	})
+}
+
+var hash512 = regexp.MustCompile(`\b[0-9a-f]{128}\b`)
+
+// NamedSince returns the SHA-512 hashes that releases and made partials name, of every snapshot that held since a time.
+func (b *Book) NamedSince(ctx context.Context, since time.Time) (map[string]bool, error) {
+	rows, err := b.read.QueryContext(ctx, `SELECT DISTINCT c.hash FROM contents c LEFT JOIN snapshots s ON s.seq = c.until
+		WHERE c.kind IN ('release', 'made') AND (c.until IS NULL OR s.at >= ?)`, since.UnixMilli())
+	objects, err := collect(rows, err, func(r row) (hash string, err error) {
+		err = r.Scan(&hash)
+		return hash, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	named := map[string]bool{}
+	for _, hash := range objects {
+		body, err := b.Object(ctx, hash)
+		if err != nil {
+			return nil, err
+		}
+		for _, sum := range hash512.FindAll(bytes.ToLower(body), -1) {
+			named[string(sum)] = true
+		}
+	}
+	return named, nil
 }

@@ -92,6 +92,7 @@ func (s *Server) adminRoutes(mux *http.ServeMux) huma.API {
 	upload.MaxBodyBytes, upload.BodyReadTimeout = -1, -1
 	huma.Register(api, upload, s.putFile)
 	huma.Register(api, op("POST", "/admin/v1/builds", "addBuild", "Offer an uploaded complete update", "Makes its release, or adds to it, and lets the rule of its product and channel lead there if it is newer.", RolePublish, 404, 409, 422), s.postBuild)
+	huma.Register(api, op("POST", "/admin/v1/gc", "collect", "Remove files that nothing leads to", "Keeps what snapshots of the last days name, what was added in them, and the newest.", RolePublish), s.postCollect)
 	return api
 }
 
@@ -672,4 +673,23 @@ func (s *Server) putFile(ctx context.Context, in *uploadInput) (*output[uploaded
 func (s *Server) postBuild(ctx context.Context, in *struct{ Body Addition }) (*output[Added], error) {
 	a, err := s.Add(ctx, callerFrom(ctx).name, in.Body)
 	return out(a), s.problemOf(err)
+}
+
+// collectBody says what is kept.
+type collectBody struct {
+	Days   *int `json:"days,omitempty" minimum:"0" maximum:"3650" doc:"what snapshots of so many days name is kept; default 30"`
+	Newest *int `json:"newest,omitempty" minimum:"0" doc:"so many of the newest files are kept; default 10"`
+	DryRun bool `json:"dry_run,omitempty" doc:"only say what would be removed"`
+}
+
+func (s *Server) postCollect(ctx context.Context, in *struct{ Body collectBody }) (*output[Garbage], error) {
+	days, newest := gcDays, gcNewest
+	if in.Body.Days != nil {
+		days = *in.Body.Days
+	}
+	if in.Body.Newest != nil {
+		newest = *in.Body.Newest
+	}
+	g, err := s.Collect(ctx, days, newest, in.Body.DryRun)
+	return out(g), s.problemOf(err)
 }

@@ -8,6 +8,7 @@ func (s *Server) Handler() http.Handler {
 	s.adminRoutes(mux)
 	s.pageRoutes(mux)
 	mux.HandleFunc("/files/{hash}/{name}", s.serveFile)
+	mux.Handle("GET /metrics", s.metrics())
 	mux.HandleFunc("GET /__heartbeat__", s.serveHeartbeat)
 	protected := http.NewCrossOriginProtection().Handler(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -401,3 +401,61 @@ func TestPurge(t *testing.T) {
 		t.Error("not called")
 	}
 }
+
+// What nothing leads to is removed, what a snapshot of the last days names is not.
+func TestCollect(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir(), func(o *Options) { o.Builds = -1 })
+	first := s.add(complete(t, "90.0", "20240101000000", nil), Addition{})
+	second := s.add(complete(t, "91.0", "20240102000000", nil), Addition{})
+	collect := func(days, newest int, dry bool) Garbage {
+		t.Helper()
+		var g Garbage
+		if status := s.call("POST", "/admin/v1/gc", map[string]any{"days": days, "newest": newest, "dry_run": dry}, &g); status != http.StatusOK {
+			t.Fatalf("status %d", status)
+		}
+		return g
+	}
+	if g := collect(0, 0, false); len(g.Files) != 0 || g.Kept != 2 {
+		t.Errorf("while both are offered: %+v", g)
+	}
+	if status := s.call("POST", "/admin/v1/changes", change("remove", operation("release", first.Release, nil)), nil); status != http.StatusOK {
+		t.Fatalf("status %d", status)
+	}
+	time.Sleep(10 * time.Millisecond) // days are counted from now on
+	for _, tt := range []struct {
+		days, newest int
+		dry          bool
+		removed      int
+	}{{30, 0, false, 0}, {0, 2, false, 0}, {0, 1, true, 1}, {0, 0, false, 1}, {0, 0, false, 0}} {
+		if g := collect(tt.days, tt.newest, tt.dry); len(g.Files) != tt.removed || g.Removed == tt.dry {
+			t.Errorf("%+v: %+v", tt, g)
+		}
+	}
+	for url, want := range map[string]int{first.URL: http.StatusNotFound, second.URL: http.StatusOK} {
+		if status := s.call("HEAD", strings.TrimPrefix(url, s.url), nil, nil); status != want {
+			t.Errorf("%s: status %d, want %d", url, status, want)
+		}
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir(), nil)
+	s.seed()
+	s.offered(client)
+	var body string
+	if status := s.call("GET", "/metrics", nil, &body); status != http.StatusOK {
+		t.Fatalf("status %d", status)
+	}
+	for _, want := range []string{`ausd_answers_total{outcome="update"} 1`, "ausd_snapshot 1", `ausd_objects{kind="release"} 2`, `ausd_problems{severity="error"} 0`} {
+		if !strings.Contains(body, want+"\n") {
+			t.Errorf("there is no %s in %s", want, body)
+		}
+	}
+	r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+	w := httptest.NewRecorder()
+	if s.Handler().ServeHTTP(w, r); w.Code != http.StatusUnauthorized {
+		t.Errorf("from elsewhere: status %d", w.Code)
+	}
+}

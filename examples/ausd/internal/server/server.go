@@ -102,8 +102,9 @@ type Server struct {
 	ordering chan []string // products whose partials are to be ordered
 	counts   counters
 
-	stop context.CancelFunc
-	done sync.WaitGroup
+	lifetime context.Context //nolint:containedctx // ends when the server is closed
+	stop     context.CancelFunc
+	done     sync.WaitGroup
 }
 
 // published is what clients are answered from.
@@ -175,7 +176,8 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if s.generator, err = senbonzakura.New(g); err != nil {
 		return err
 	}
-	ctx, s.stop = context.WithCancel(context.Background())
+	s.lifetime, s.stop = context.WithCancel(context.Background())
+	ctx = s.lifetime
 	s.done.Go(func() { s.countDemand(ctx) })
 	s.done.Go(func() { s.makeWanted(ctx) })
 	s.done.Go(func() { s.orderPartials(ctx) })

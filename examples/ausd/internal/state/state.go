@@ -106,14 +106,28 @@ const maxBody = 64 << 20
 
 // NewObject makes an object of a body.
 func NewObject(ref Ref, body []byte) (*Object, error) {
-	bad := func(err error) (*Object, error) { return nil, fmt.Errorf("%w: %s: %w", ErrObject, ref, err) }
 	if len(body) > maxBody {
-		return bad(fmt.Errorf("larger than %d bytes", maxBody))
+		return nil, fmt.Errorf("%w: %s: larger than %d bytes", ErrObject, ref, maxBody)
 	}
 	canonical, err := canonicalJSON(body, ref.Kind == Release)
 	if err != nil {
-		return bad(err)
+		return nil, fmt.Errorf("%w: %s: %w", ErrObject, ref, err)
 	}
+	return newObject(ref, canonical)
+}
+
+// Load makes an object of what [Object.Body] returned for one with this hash. Another body is ErrObject.
+func Load(ref Ref, body []byte, want string) (*Object, error) {
+	if got := hash(body); got != want {
+		return nil, fmt.Errorf("%w: %s is damaged: its hash is %s, want %s", ErrObject, ref, got, want)
+	}
+	return newObject(ref, body)
+}
+
+// newObject makes an object of a canonical body.
+func newObject(ref Ref, canonical []byte) (*Object, error) {
+	bad := func(err error) (*Object, error) { return nil, fmt.Errorf("%w: %s: %w", ErrObject, ref, err) }
+	var err error
 	o := &Object{Ref: ref, body: canonical, Hash: hash(canonical)}
 	strict := func(to any) error {
 		d := json.NewDecoder(bytes.NewReader(canonical))

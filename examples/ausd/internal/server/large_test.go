@@ -1,0 +1,176 @@
+package server
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/senbonzakura/senbonzakura/aus"
+	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/book"
+	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/state"
+	"github.com/senbonzakura/senbonzakura/internal/testkit"
+)
+
+// largeObjects makes a large set from a seed: releases of about 30 kB of 50 products, and rules of which 60 have a client's product.
+func largeObjects(tb testing.TB, releases, rules int) []state.Operation {
+	tb.Helper()
+	const products = 50
+	var operations []state.Operation
+	hash := func(n int) string { return strings.Repeat(fmt.Sprintf("%016x", uint64(n+1)*0x9e3779b97f4a7c15), 8) }
+	for i := range releases {
+		product, n := fmt.Sprintf("P%d", i%products), i/products
+		name := func(n int) string { return fmt.Sprintf("%s-%d.0-build1", product, 10+n) }
+		platforms := map[string]any{}
+		for p := range 4 {
+			locales := map[string]any{}
+			for l := range 5 {
+				patch := func(from string, salt int) map[string]any {
+					return map[string]any{"from": from, "filesize": 50_000_000 + i, "hashValue": hash(i*1000 + p*100 + l*10 + salt), "fileUrl": fmt.Sprintf("https://archive.example/pub/%s/releases/%d.0/update/t%d/l%d/%s-%s.mar", product, 10+n, p, l, from, name(n))}
+				}
+				partials := []any{}
+				for back := 1; back <= 3 && back <= n; back++ {
+					partials = append(partials, patch(name(n-back), back))
+				}
+				locales[fmt.Sprintf("l%d", l)] = map[string]any{"buildID": fmt.Sprintf("2024%010d", n), "completes": []any{patch("*", 0)}, "partials": partials}
+			}
+			platforms[fmt.Sprintf("t%d", p)] = map[string]any{"OS_FTP": "x", "OS_BOUNCER": "y", "locales": locales}
+		}
+		blob, err := json.Marshal(map[string]any{"name": name(n), "schema_version": 9, "hashFunction": "sha512", "appVersion": fmt.Sprintf("%d.0", 10+n), "displayVersion": fmt.Sprintf("%d.0", 10+n), "platforms": platforms})
+		if err != nil {
+			tb.Fatal(err)
+		}
+		body, err := json.Marshal(state.ReleaseBody{Blob: blob, DataVersion: 1, Product: product})
+		if err != nil {
+			tb.Fatal(err)
+		}
+		operations = append(operations, state.Operation{Ref: state.Ref{Kind: state.Release, Key: name(n)}, Body: body})
+	}
+	newest := releases/products - 1
+	for i := range rules {
+		product := fmt.Sprintf("P%d", i%products)
+		priority, rate, minor, channel := int64(i/products), int64(100), "minor", fmt.Sprintf("c%d*", i/products%6)
+		mapping, version := fmt.Sprintf("%s-%d.0-build1", product, 10+newest-i/products%2), fmt.Sprintf("<%d.0", 12+newest+i%50)
+		body, err := json.Marshal(aus.Rule{ID: int64(i + 1), Priority: &priority, BackgroundRate: &rate, UpdateType: &minor, Product: &product, Channel: &channel, Version: &version, Mapping: &mapping, DataVersion: 1})
+		if err != nil {
+			tb.Fatal(err)
+		}
+		operations = append(operations, state.Operation{Ref: state.Ref{Kind: state.Rule, Key: strconv.Itoa(i + 1)}, Body: body})
+	}
+	all := []string{}
+	for i := range products {
+		all = append(all, fmt.Sprintf("P%d", i))
+	}
+	body, err := json.Marshal(hostProducts{all})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return append(operations, state.Operation{Ref: state.Ref{Kind: state.Host, Key: "archive.example"}, Body: body})
+}
+
+// hostProducts is the body of a host.
+type hostProducts struct {
+	Products []string `json:"products"`
+}
+
+// largeURL is the address of one of many clients of the large set, of which n releases are of each product: mostly of the last five.
+func largeURL(i, n int) string {
+	n = max(0, n-1-i%5)
+	return fmt.Sprintf("/update/6/P%d/%d.0/2024%010d/t%d/l%d/c%d/Windows_NT%%2010.0.0.0/ISET:SSE4_2,MEM:8192/default/default/update.xml", i%50, 10+n, n, i%4, i/50%5, i/50%6)
+}
+
+func liveHeap() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// A large set: how long a start and a publication take, and what the server holds. The figures hold on a machine that is idle.
+func TestLarge(t *testing.T) {
+	releases := testkit.Count(250, 10_000, 10_000)
+	rules := testkit.Count(300, 3000, 3000)
+	dir := t.TempDir()
+	operations := largeObjects(t, releases, rules)
+	document := 0
+	for _, op := range operations {
+		document += len(op.Body)
+	}
+	b, err := book.Open(t.Context(), filepath.Join(dir, "ausd.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, changes, err := state.New(nil).Apply(operations)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Publish(t.Context(), book.Publication{Hash: st.Hash(), Author: "seed", Comment: "seed", Changes: changes}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	operations, st, changes = nil, nil, nil
+	base := liveHeap()
+	begin := time.Now()
+	s, err := Open(t.Context(), Options{Dir: dir, URL: &url.URL{Scheme: "http", Host: "aus.example"}, Builds: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	started := time.Since(begin)
+	if p := s.current.Load().problems; aus.Errors(p) > 0 {
+		t.Fatal(p[0])
+	}
+	held := liveHeap() - base
+	handler := s.Handler()
+	updates, partials := 0, 0
+	for i := range 2000 {
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, largeURL(i, releases/50), nil))
+		body := w.Body.String()
+		if strings.Contains(body, "<update ") {
+			updates++
+		}
+		if strings.Contains(body, `type="partial"`) {
+			partials++
+		}
+	}
+	if updates < 500 {
+		t.Errorf("%d of 2000 clients are offered an update, %d a partial", updates, partials)
+	}
+	rule := s.current.Load().state.Get(state.Ref{Kind: state.Rule, Key: "1"})
+	begin = time.Now()
+	const publications = 3
+	for i := range publications {
+		body := strings.Replace(string(rule.Body()), `"comment":null`, fmt.Sprintf(`"comment":"%d"`, i), 1)
+		was := s.current.Load().state.Get(rule.Ref)
+		if _, err := s.Publish(t.Context(), "test", "x", []state.Operation{{Ref: rule.Ref, Before: was.Hash, Body: []byte(body)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	took := time.Since(begin) / publications
+	old := s.current.Load()
+	if _, err := s.Publish(t.Context(), "test", "back", []state.Operation{{Ref: rule.Ref, Before: old.state.Get(rule.Ref).Hash, Body: rule.Body()}}); err != nil {
+		t.Fatal(err)
+	}
+	both := liveHeap() - base
+	runtime.KeepAlive(old)
+	t.Logf("%d releases, %d rules, %.1f MB of JSON: start %v, publication %v, live heap %.1f MB (%.2f of the JSON), with two snapshots %.2f; %d of 2000 clients are offered an update, %d a partial",
+		releases, rules, float64(document)/1e6, started.Round(time.Millisecond), took.Round(time.Millisecond), float64(held)/1e6, float64(held)/float64(document), float64(both)/float64(document), updates, partials)
+	if releases >= 10_000 && float64(both) > 2*float64(document) { // of a small set what every server has weighs more
+		t.Errorf("the live heap with two snapshots is %.2f of the JSON, want at most 2", float64(both)/float64(document))
+	}
+}

@@ -1,0 +1,94 @@
+package server
+
+import (
+	"net/http"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/senbonzakura/senbonzakura/aus"
+	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/state"
+)
+
+// collector gives the server's figures to Prometheus, read when it asks.
+type collector struct {
+	s                                                             *Server
+	answers, quirks, partials, snapshot, objects, problems, wants *prometheus.Desc
+}
+
+func newCollector(s *Server) *collector {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("ausd_"+name, help, labels, nil)
+	}
+	return &collector{
+		s:        s,
+		answers:  desc("answers_total", "Queries of clients by what became of them.", "outcome"),
+		quirks:   desc("quirks_total", "Answers that Balrog may have given otherwise, by the quirk.", "quirk"),
+		partials: desc("partials_offered_total", "Updates that were offered with a partial."),
+		snapshot: desc("snapshot", "Number of the published snapshot."),
+		objects:  desc("objects", "Objects of the published snapshot.", "kind"),
+		problems: desc("problems", "Problems of the published snapshot.", "severity"),
+		wants:    desc("demand", "Partials that clients could use, by what became of them; at most 10,000 are counted.", "state"),
+	}
+}
+
+// Describe sends the descriptions.
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{c.answers, c.quirks, c.partials, c.snapshot, c.objects, c.problems, c.wants} {
+		ch <- d
+	}
+}
+
+// Collect sends the figures.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	counter := func(d *prometheus.Desc, v int64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	gauge := func(d *prometheus.Desc, v int64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
+	}
+	counts := c.s.readCounts()
+	for outcome, n := range counts.Outcomes {
+		counter(c.answers, n, outcome)
+	}
+	for quirk, n := range counts.Quirks {
+		counter(c.quirks, n, quirk)
+	}
+	counter(c.partials, counts.Partials)
+	now := c.s.current.Load()
+	gauge(c.snapshot, now.head.Seq)
+	for _, k := range state.Kinds() {
+		gauge(c.objects, int64(now.state.Len(k)), string(k))
+	}
+	errors := aus.Errors(now.problems)
+	gauge(c.problems, int64(errors), aus.SeverityError.String())
+	gauge(c.problems, int64(len(now.problems)-errors), aus.SeverityWarning.String())
+	list, err := c.s.book.Demands(c.s.lifetime, 10_000)
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(c.wants, err)
+		return
+	}
+	states := map[string]int64{}
+	for _, d := range list {
+		states[d.State]++
+	}
+	for s, n := range states {
+		gauge(c.wants, n, s)
+	}
+}
+
+// metrics serves the figures to who may read.
+func (s *Server) metrics() http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(newCollector(s))
+	figures := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c := s.who(r); c == nil || !c.may(RoleRead) {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			http.Error(w, "say who you are: a token, or ask from the server's own machine ("+strconv.Itoa(http.StatusUnauthorized)+")", http.StatusUnauthorized)
+			return
+		}
+		figures.ServeHTTP(w, r)
+	})
+}

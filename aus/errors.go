@@ -102,6 +102,19 @@ func (s Severity) String() string {
 // MarshalText gives the severity's name.
 func (s Severity) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
+// UnmarshalText reads what MarshalText gives.
+func (s *Severity) UnmarshalText(text []byte) error {
+	switch string(text) {
+	case SeverityWarning.String():
+		*s = SeverityWarning
+	case SeverityError.String():
+		*s = SeverityError
+	default:
+		return fmt.Errorf("%w: there is no severity %q", ErrFormat, text)
+	}
+	return nil
+}
+
 // Problem is one thing that is wrong with rules or releases.
 type Problem struct {
 	Severity Severity `json:"severity"`

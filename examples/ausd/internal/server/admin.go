@@ -81,6 +81,8 @@ func (s *Server) adminRoutes(mux *http.ServeMux) huma.API {
 	huma.Register(api, op("GET", "/admin/v1/drafts/{id}", "getDraft", "One draft", "", RoleRead, 404), s.getDraft)
 	huma.Register(api, op("POST", "/admin/v1/drafts/{id}/publish", "publishDraft", "Publish a draft", "", RolePublish, 404, 409, 422), s.postPublish)
 	huma.Register(api, op("DELETE", "/admin/v1/drafts/{id}", "withdrawDraft", "Withdraw a draft", "", RoleEdit, 404, 409), s.deleteDraft)
+	huma.Register(api, op("GET", "/admin/v1/drafts/{id}/preview", "previewDraft", "What publishing a draft would do to clients", "", RoleRead, 404, 409, 422), s.getPreview)
+	huma.Register(api, op("POST", "/admin/v1/preview", "preview", "What a change would do to clients", "Nothing is published or kept.", RoleRead, 409, 422), s.postPreview)
 	huma.Register(api, op("POST", "/admin/v1/revert", "revert", "Publish what an earlier snapshot had", "", RolePublish, 404, 409, 422), s.postRevert)
 	huma.Register(api, op("GET", "/admin/v1/history", "history", "Who published what", "Newest first. With format=csv as a table.", RoleRead, 422), s.getHistory)
 	huma.Register(api, op("GET", "/admin/v1/history/{seq}", "changesOf", "What one snapshot changed", "", RoleRead, 404), s.getChanges)
@@ -439,6 +441,24 @@ func (s *Server) postPublish(ctx context.Context, in *draftInput) (*output[book.
 
 func (s *Server) deleteDraft(ctx context.Context, in *draftInput) (*struct{}, error) {
 	return nil, s.problemOf(s.book.Withdraw(ctx, in.ID))
+}
+
+func (s *Server) getPreview(ctx context.Context, in *draftInput) (*output[Preview], error) {
+	d, err := s.book.Draft(ctx, in.ID)
+	if err != nil {
+		return nil, s.problemOf(err)
+	}
+	p, err := s.Preview(ctx, d.Operations)
+	return out(p), s.problemOf(err)
+}
+
+func (s *Server) postPreview(ctx context.Context, in *struct{ Body changeBody }) (*output[Preview], error) {
+	operations, err := s.operations(in.Body.Operations)
+	if err != nil {
+		return nil, err
+	}
+	p, err := s.Preview(ctx, operations)
+	return out(p), s.problemOf(err)
 }
 
 func (s *Server) postRevert(ctx context.Context, in *struct {

@@ -282,3 +282,49 @@ func TestShutoffs(t *testing.T) {
 		}
 	}
 }
+
+// A preview says what clients would see, and changes nothing.
+func TestPreview(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir(), nil)
+	s.seed()
+	preview := func(operations ...operationBody) Preview {
+		t.Helper()
+		var p Preview
+		if status := s.call("POST", "/admin/v1/preview", change("x", operations...), &p); status != http.StatusOK {
+			t.Fatalf("status %d", status)
+		}
+		return p
+	}
+	// The client of 90.0 is offered 91.0, that of 91.0 nothing.
+	p := preview(operation("rule", "1", ruleBody(1, `, "mapping": "Fox-90.0"`)))
+	if p.Clients != 2 || p.Changed != 1 || p.LoseUpdate != 1 || len(p.Groups) != 1 || p.Groups[0].Before != "Fox-91.0" || p.Groups[0].After != "no update: not-newer" || len(p.Groups[0].Examples) != 1 || p.Refused != "" {
+		t.Errorf("back to 90.0: %+v", p)
+	}
+	if got := s.offered(p.Groups[0].Examples[0]); got != "91.0" {
+		t.Errorf("the example is offered %q", got)
+	}
+	p = preview(operation("rule", "1", ruleBody(1, `, "mapping": "Fox-91.0", "channel": "beta"`)), operation("rule", "2", ruleBody(2, `, "mapping": null, "channel": "release"`)))
+	if p.Clients != 4 || p.Changed != 1 || p.LoseUpdate != 1 || p.Operations != 2 {
+		t.Errorf("by channel: %+v", p)
+	}
+	if p = preview(operation("rule", "1", ruleBody(1, `, "mapping": "Fox-99.0"`))); p.Refused == "" || p.LoseUpdate != 1 {
+		t.Errorf("to nothing: %+v", p)
+	}
+	made := operation("made", strings.Repeat("20", 64)+"/"+strings.Repeat("20", 64), json.RawMessage(`{"from": "`+strings.Repeat("20", 64)+`", "to": "`+strings.Repeat("20", 64)+`", "url": "`+s.url+`/p.mar", "size": 9, "hash": "`+strings.Repeat("20", 64)+`", "hash_function": "sha512"}`))
+	if p = preview(made); p.Changed != 1 || p.GainPartial != 1 || p.Groups[0].After != "Fox-91.0 with a partial" {
+		t.Errorf("with a partial: %+v", p)
+	}
+	if s.current.Load().head.Seq != 1 {
+		t.Error("a preview published something")
+	}
+	c := change("later", operation("rule", "1", ruleBody(1, `, "mapping": "Fox-90.0"`)))
+	c.Draft = true
+	var done changedBody
+	if status := s.call("POST", "/admin/v1/changes", c, &done); status != http.StatusOK {
+		t.Fatalf("status %d", status)
+	}
+	if status := s.call("GET", fmt.Sprintf("/admin/v1/drafts/%d/preview", done.Draft.ID), nil, &p); status != http.StatusOK || p.LoseUpdate != 1 {
+		t.Errorf("of a draft: %d %+v", status, p)
+	}
+}

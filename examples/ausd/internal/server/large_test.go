@@ -1,15 +1,19 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -86,21 +90,10 @@ func largeURL(i, n int) string {
 	return fmt.Sprintf("/update/6/P%d/%d.0/2024%010d/t%d/l%d/c%d/Windows_NT%%2010.0.0.0/ISET:SSE4_2,MEM:8192/default/default/update.xml", i%50, 10+n, n, i%4, i/50%5, i/50%6)
 }
 
-func liveHeap() uint64 {
-	runtime.GC()
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return m.HeapAlloc
-}
-
-// A large set: how long a start and a publication take, and what the server holds. The figures hold on a machine that is idle.
-func TestLarge(t *testing.T) {
-	releases := testkit.Count(250, 10_000, 10_000)
-	rules := testkit.Count(300, 3000, 3000)
-	dir := t.TempDir()
+// seedLarge publishes the large set in a data directory, and returns how many bytes of JSON it has.
+func seedLarge(t *testing.T, dir string, releases, rules int) (document int) {
+	t.Helper()
 	operations := largeObjects(t, releases, rules)
-	document := 0
 	for _, op := range operations {
 		document += len(op.Body)
 	}
@@ -118,7 +111,23 @@ func TestLarge(t *testing.T) {
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
 	}
-	operations, st, changes = nil, nil, nil
+	return document
+}
+
+func liveHeap() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// A large set: how long a start and a publication take, and what the server holds. The figures hold on a machine that is idle.
+func TestLarge(t *testing.T) {
+	releases := testkit.Count(250, 10_000, 10_000)
+	rules := testkit.Count(300, 3000, 3000)
+	dir := t.TempDir()
+	document := seedLarge(t, dir, releases, rules)
 	base := liveHeap()
 	begin := time.Now()
 	s, err := Open(t.Context(), Options{Dir: dir, URL: &url.URL{Scheme: "http", Host: "aus.example"}, Builds: -1})
@@ -168,9 +177,90 @@ func TestLarge(t *testing.T) {
 	}
 	both := liveHeap() - base
 	runtime.KeepAlive(old)
+	if testkit.Count(0, 1, 1) == 1 {
+		load(t, s, releases/50)
+	}
 	t.Logf("%d releases, %d rules, %.1f MB of JSON: start %v, publication %v, live heap %.1f MB (%.2f of the JSON), with two snapshots %.2f; %d of 2000 clients are offered an update, %d a partial",
 		releases, rules, float64(document)/1e6, started.Round(time.Millisecond), took.Round(time.Millisecond), float64(held)/1e6, float64(held)/float64(document), float64(both)/float64(document), updates, partials)
 	if releases >= 10_000 && float64(both) > 2*float64(document) { // of a small set what every server has weighs more
 		t.Errorf("the live heap with two snapshots is %.2f of the JSON, want at most 2", float64(both)/float64(document))
+	}
+}
+
+// load asks with wrk for ten seconds each: a handler that does nothing else, the server, and the server while it publishes.
+func load(t *testing.T, s *Server, n int) {
+	t.Helper()
+	wrk, err := exec.LookPath("wrk")
+	if err != nil {
+		t.Log("wrk is not installed: no load")
+		return
+	}
+	var script strings.Builder
+	script.WriteString("local urls = {\n")
+	for i := range 2000 {
+		fmt.Fprintf(&script, "%q,\n", largeURL(i, n))
+	}
+	script.WriteString("}\nlocal i = 0\nrequest = function()\n  i = i % #urls + 1\n  return wrk.format(\"GET\", urls[i])\nend\n")
+	file := filepath.Join(t.TempDir(), "urls.lua")
+	if err := os.WriteFile(file, []byte(script.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run := func(h http.Handler) (perSecond float64, p99 string) {
+		t.Helper()
+		web := httptest.NewServer(h)
+		defer web.Close()
+		said, err := exec.CommandContext(t.Context(), wrk, "-t1", "-c32", "-d10s", "--latency", "-s", file, web.URL).CombinedOutput()
+		if err != nil {
+			t.Fatalf("wrk: %v: %s", err, said)
+		}
+		for line := range strings.Lines(string(said)) {
+			fields := strings.Fields(line)
+			switch {
+			case len(fields) == 2 && fields[0] == "Requests/sec:":
+				if perSecond, err = strconv.ParseFloat(fields[1], 64); err != nil {
+					t.Fatal(err)
+				}
+			case len(fields) == 2 && fields[0] == "99%":
+				p99 = fields[1]
+			case strings.Contains(line, "Non-2xx"):
+				t.Errorf("wrk: %s", line)
+			}
+		}
+		return perSecond, p99
+	}
+	w := httptest.NewRecorder()
+	s.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, largeURL(0, n), nil))
+	bare, _ := run(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		for name, values := range w.Header() {
+			rw.Header()[name] = values
+		}
+		_, _ = rw.Write(w.Body.Bytes()) // wrk has gone away
+	}))
+	alone, p99 := run(s.Handler())
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		ref := state.Ref{Kind: state.Host, Key: "other.example"}
+		for i := 0; ctx.Err() == nil; i++ {
+			before := ""
+			if o := s.current.Load().state.Get(ref); o != nil {
+				before = o.Hash
+			}
+			if _, err := s.Publish(ctx, "test", "x", []state.Operation{{Ref: ref, Before: before, Body: fmt.Appendf(nil, `{"products": ["%d"]}`, i)}}); err != nil && ctx.Err() == nil {
+				t.Error(err)
+				return
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(5 * time.Second):
+			}
+		}
+	})
+	publishing, p99Publishing := run(s.Handler())
+	stop()
+	wg.Wait()
+	t.Logf("wrk -t1 -c32: bare handler %.0f/s, server %.0f/s (%.2f of it, p99 %s), with a publication every 5 s %.0f/s (p99 %s)", bare, alone, alone/bare, p99, publishing, p99Publishing)
+	if alone < bare/2 {
+		t.Errorf("the server answers %.2f of what a bare handler does, want at least half", alone/bare)
 	}
 }

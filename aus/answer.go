@@ -13,9 +13,9 @@ type Env struct {
 	Now time.Time
 	// Dice returns a number from 0 to 99, all equally often; nil is a die of its own.
 	Dice func() int
-	// Client is the same for each request of one client, and as good as random between clients; "" is not known. If it
-	// is there, it decides in place of the die.
-	Client string
+	// Client returns what is the same for each request of one client, and as good as random between clients; nil and ""
+	// are not known. If it is there, it decides in place of the die. It is called where that is needed.
+	Client func() string
 }
 
 // Outcome says in a word what became of a query. Outcomes are stable: programs may count by them.
@@ -322,23 +322,43 @@ func (e *evaluation) stop(product string) (mapping string, decided bool) {
 func (e *evaluation) decide(product string) *compiledRule {
 	var best *compiledRule
 	nulls, n := 0, 0
-	for _, r := range e.s.candidates(product) {
+	look := func(r *compiledRule) bool {
 		column, ok := e.matches(&r.matcher, product)
 		if e.explain != nil {
 			e.explain.add(r, column, ok)
 		}
 		if e.failure != nil {
-			return nil
+			return false
 		}
 		if !ok {
-			continue
+			return true
 		}
 		n++
 		if r.Priority == nil {
 			nulls++
 		}
-		if best == nil || r.priority > best.priority {
+		if best == nil || r.priority > best.priority || r.priority == best.priority && r.ID < best.ID {
 			best = r
+		}
+		return true
+	}
+	c := e.s.candidates(product)
+	if e.strict || e.explain != nil {
+		// The order decides which fault comes first, and what is explained.
+		for _, r := range c.rules {
+			if !look(r) {
+				return nil
+			}
+		}
+	} else {
+		for i := range c.groups {
+			g := &c.groups[i]
+			if g.pattern != nil && !g.pattern.literal(e.q.Channel) && !g.pattern.literal(e.fallback) {
+				continue
+			}
+			for _, r := range g.rules {
+				look(r)
+			}
 		}
 	}
 	e.explain = nil // the products of a superblob are a matter of their own
@@ -379,9 +399,11 @@ func (e *evaluation) throttle(r *compiledRule) string {
 // roll returns 0 to 99: by the client if it is known, else by the die.
 func (e *evaluation) roll(r *compiledRule) int64 {
 	e.random = true
-	if !e.strict && e.env.Client != "" {
-		e.quirks.add(QuirkStickyThrottle)
-		return share(r.ID, e.env.Client)
+	if !e.strict && e.env.Client != nil {
+		if client := e.env.Client(); client != "" {
+			e.quirks.add(QuirkStickyThrottle)
+			return share(r.ID, client)
+		}
 	}
 	if e.env.Dice != nil {
 		return int64(e.env.Dice())

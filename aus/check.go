@@ -107,7 +107,8 @@ func (s *Snapshot) checkMappings(report func(Problem)) map[string][]string {
 // checkShadows looks for rules that never decide, because another one always comes first.
 func (s *Snapshot) checkShadows(report func(Problem)) {
 	const most = 2000 // rules of one product that are compared with each other
-	for product, rules := range s.byProduct {
+	for product, c := range s.byProduct {
+		rules := c.rules
 		if len(rules) > most {
 			continue
 		}
@@ -481,7 +482,7 @@ func (f *findings) superblob(s *superblob) {
 		}
 	}
 	for _, product := range s.products {
-		for _, rule := range f.s.candidates(product) {
+		for _, rule := range f.s.candidates(product).rules {
 			for _, name := range []*string{rule.Mapping, rule.FallbackMapping} {
 				if filled(name) && f.s.releases[*name] != nil && (f.s.releases[*name].superblob != nil || f.s.releases[*name].guardian != nil) {
 					f.add("nested", SeverityError, QuirkIncomplete, "products", "%q leads to %q, which cannot be part of a superblob", product, *name)

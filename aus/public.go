@@ -44,6 +44,16 @@ const (
 	methodNotAllowed = "The method is not allowed for the requested URL."
 )
 
+// The headers that every answer has. Their slices are shared and full, so that appending to one copies it.
+var (
+	headerCache     = []string{cacheUpdates}
+	headerTransport = []string{"max-age=31536000;"}
+	headerSniff     = []string{"nosniff"}
+	headerPolicy    = []string{"default-src 'none'; frame-ancestors 'none'"}
+	headerUnknown   = []string{"unknown"}
+	headerXML       = []string{typeXML}
+)
+
 // Respond answers a request to the public side: updates in every form of address, and the read-only API of what the
 // snapshot knows. It never answers 500. Where a die or the client's name decided, the answer must not be cached and says so.
 func (s *Snapshot) Respond(r Request, env Env) Response { return respond(s, r, env, false) }
@@ -61,16 +71,14 @@ type responder struct {
 
 func respond(s *Snapshot, r Request, env Env, strict bool) Response {
 	path, query := splitURL(r.URL)
-	w := &responder{s: s, r: &r, strict: strict, pairs: parsePairs(query), out: Response{Header: make(http.Header, 8)}}
-	w.path(decodePath(path), query, env)
+	w := &responder{s: s, r: &r, strict: strict, pairs: parsePairs(query), out: Response{Header: make(http.Header, 12)}}
 	h := w.out.Header
-	if h.Get("Cache-Control") == "" {
-		h.Set("Cache-Control", cacheUpdates)
-	}
-	h.Set("Strict-Transport-Security", "max-age=31536000;")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-	h.Set("Content-Length", strconv.Itoa(len(w.out.Body)))
+	h["Cache-Control"] = headerCache
+	h["Strict-Transport-Security"] = headerTransport
+	h["X-Content-Type-Options"] = headerSniff
+	h["Content-Security-Policy"] = headerPolicy
+	w.path(decodePath(path), query, env)
+	h["Content-Length"] = []string{strconv.Itoa(len(w.out.Body))}
 	if r.Method == http.MethodHead {
 		w.out.Body = nil
 	}
@@ -79,7 +87,11 @@ func respond(s *Snapshot, r Request, env Env, strict bool) Response {
 
 func (w *responder) send(status int, contentType string, body []byte) {
 	w.out.Status, w.out.Body = status, body
-	w.out.Header.Set("Content-Type", contentType)
+	if contentType == typeXML {
+		w.out.Header["Content-Type"] = headerXML
+		return
+	}
+	w.out.Header["Content-Type"] = []string{contentType}
 }
 
 func (w *responder) problem(status int, title, detail, exception string) {
@@ -233,12 +245,12 @@ func (w *responder) update(r *route, env Env) {
 	if a.Status != http.StatusOK {
 		return
 	}
-	id, version := "unknown", "unknown"
+	id, version := headerUnknown, headerUnknown
 	if a.Rule != nil {
-		id, version = strconv.FormatInt(a.Rule.ID, 10), strconv.FormatInt(a.Rule.DataVersion, 10)
+		id, version = []string{strconv.FormatInt(a.Rule.ID, 10)}, []string{strconv.FormatInt(a.Rule.DataVersion, 10)}
 	}
-	w.out.Header.Set("Rule-Id", id)
-	w.out.Header.Set("Rule-Data-Version", version)
+	w.out.Header["Rule-Id"] = id
+	w.out.Header["Rule-Data-Version"] = version
 }
 
 // findAPI returns a page of the read-only API.

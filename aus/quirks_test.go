@@ -176,7 +176,7 @@ func TestSticky(t *testing.T) {
 	const clients = 20000
 	served := 0
 	for i := range clients {
-		env := aus.Env{Client: fmt.Sprintf("client %d", i), Dice: func() int { return i % 100 }}
+		env := aus.Env{Client: func() string { return fmt.Sprintf("client %d", i) }, Dice: func() int { return i % 100 }}
 		a := s.Answer(q, env)
 		if !a.Random || !a.Quirks.Has(aus.QuirkStickyThrottle) {
 			t.Fatalf("random %v, quirks %v", a.Random, a.Quirks)
@@ -195,7 +195,7 @@ func TestSticky(t *testing.T) {
 	if a := s.Answer(q, aus.Env{Dice: func() int { return 30 }}); a.Outcome != aus.OutcomeThrottled || !a.Random || a.Quirks != 0 {
 		t.Errorf("by the die: %v, random %v, quirks %v", a.Outcome, a.Random, a.Quirks)
 	}
-	r := s.Respond(aus.Request{Method: "GET", URL: path("89.0", "20240201000000", "de", "release", "")}, aus.Env{Client: "x"})
+	r := s.Respond(aus.Request{Method: "GET", URL: path("89.0", "20240201000000", "de", "release", "")}, aus.Env{Client: func() string { return "x" }})
 	if got := r.Header.Get("Cache-Control"); got != "private, no-store" {
 		t.Errorf("Cache-Control %q where the client decides", got)
 	}

@@ -64,9 +64,9 @@ type MadePartial struct {
 // Snapshot answers queries from one state of rules and releases. It is immutable and safe for concurrent use.
 type Snapshot struct {
 	config    Config
-	rules     []*compiledRule            // by ID
-	byProduct map[string][]*compiledRule // with those of every product
-	anyone    []*compiledRule            // those of every product
+	rules     []*compiledRule        // by ID
+	byProduct map[string]*candidates // of each product that a rule names
+	anyone    *candidates            // of all other products
 	releases  map[string]*Release
 	pins      map[pinKey]string
 	shutoffs  []compiledShutoff
@@ -74,6 +74,39 @@ type Snapshot struct {
 	made      map[*locale][]madePatch
 	byBuildID map[string][]*Release
 	problems  []Problem
+}
+
+// candidates are the rules that a client of one product may match.
+type candidates struct {
+	rules  []*compiledRule // by ID
+	groups []ruleGroup
+}
+
+// ruleGroup are rules that have one channel, so that it is looked at once for all of them. Channels that Balrog does not take
+// for what they say are in no group: those rules have one of their own, without a pattern.
+type ruleGroup struct {
+	pattern *channelPattern // nil where each rule is looked at
+	rules   []*compiledRule
+}
+
+func newCandidates(rules []*compiledRule) *candidates {
+	c := &candidates{rules: rules}
+	at := map[string]int{}
+	for _, r := range rules {
+		var pattern *channelPattern
+		key := "\x00"
+		if p := r.matcher.channel; p != nil && (!p.glob || !p.short && !p.active) {
+			pattern, key = p, p.text
+		}
+		i, ok := at[key]
+		if !ok {
+			i = len(c.groups)
+			at[key] = i
+			c.groups = append(c.groups, ruleGroup{pattern: pattern})
+		}
+		c.groups[i].rules = append(c.groups[i].rules, r)
+	}
+	return c
 }
 
 type pinKey struct{ product, channel, version string }
@@ -103,7 +136,7 @@ type madePatch struct {
 // one name are an error, and the first counts.
 func Compile(config Config) (s *Snapshot, problems []Problem) {
 	s = &Snapshot{
-		config: config, byProduct: map[string][]*compiledRule{}, releases: make(map[string]*Release, len(config.Releases)),
+		config: config, byProduct: map[string]*candidates{}, releases: make(map[string]*Release, len(config.Releases)),
 		pins: make(map[pinKey]string, len(config.Pins)), made: map[*locale][]madePatch{},
 	}
 	report := func(p Problem) { s.problems = append(s.problems, p) }
@@ -206,22 +239,28 @@ func (s *Snapshot) compileRules(report func(Problem)) {
 		s.rules = append(s.rules, c)
 	}
 	slices.SortStableFunc(s.rules, func(a, b *compiledRule) int { return cmp.Compare(a.ID, b.ID) })
+	var anyone []*compiledRule
+	byProduct := make(map[string][]*compiledRule, len(products))
 	for _, c := range s.rules {
 		if c.product == nil {
-			s.anyone = append(s.anyone, c)
+			anyone = append(anyone, c)
 			for p := range products {
-				s.byProduct[p] = append(s.byProduct[p], c)
+				byProduct[p] = append(byProduct[p], c)
 			}
 			continue
 		}
-		s.byProduct[*c.product] = append(s.byProduct[*c.product], c)
+		byProduct[*c.product] = append(byProduct[*c.product], c)
+	}
+	s.anyone = newCandidates(anyone)
+	for p, list := range byProduct {
+		s.byProduct[p] = newCandidates(list)
 	}
 }
 
-// candidates returns the rules whose product may match, by ID.
-func (s *Snapshot) candidates(product string) []*compiledRule {
-	if list, ok := s.byProduct[product]; ok {
-		return list
+// candidates returns the rules whose product may match.
+func (s *Snapshot) candidates(product string) *candidates {
+	if c, ok := s.byProduct[product]; ok {
+		return c
 	}
 	return s.anyone
 }

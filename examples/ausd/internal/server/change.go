@@ -60,6 +60,7 @@ func (s *Server) apply(ctx context.Context, now *published, operations []state.O
 	if len(changes) == 0 {
 		return nil, nil, ErrNothing
 	}
+	var allowed aus.AllowList
 	for _, c := range changes {
 		if c.Before != nil && c.Before.Release() != nil && c.Before.Release().ReadOnly() && (c.After == nil || c.After.Release().ReadOnly()) {
 			return nil, nil, &RefusedError{[]aus.Problem{{Severity: aus.SeverityError, Release: c.Key, Message: "it is read-only"}}}
@@ -67,8 +68,11 @@ func (s *Server) apply(ctx context.Context, now *published, operations []state.O
 		if c.After == nil || c.After.Release() == nil {
 			continue
 		}
+		if allowed == nil {
+			allowed = next.Config(s.own).AllowList
+		}
 		r := c.After.Release()
-		err := aus.Validate([]byte(r.Document()), aus.ValidateOptions{Product: r.Product(), AllowList: next.Config(s.own).AllowList})
+		err := aus.Validate([]byte(r.Document()), aus.ValidateOptions{Product: r.Product(), AllowList: allowed})
 		var invalid *aus.ValidationError
 		switch {
 		case errors.As(err, &invalid):

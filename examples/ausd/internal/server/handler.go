@@ -1,6 +1,9 @@
 package server
 
-import "net/http"
+import (
+	"net/http"
+	"strings"
+)
 
 // Handler answers everything: clients, files, the server's own API.
 func (s *Server) Handler() http.Handler {
@@ -12,6 +15,10 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /__heartbeat__", s.serveHeartbeat)
 	protected := http.NewCrossOriginProtection().Handler(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/update/") || strings.HasPrefix(r.URL.Path, "/json/") {
+			s.servePublic(w, r)
+			return
+		}
 		if _, pattern := mux.Handler(r); pattern == "" {
 			s.servePublic(w, r)
 			return

@@ -264,3 +264,36 @@ func load(t *testing.T, s *Server, n int) {
 		t.Errorf("the server answers %.2f of what a bare handler does, want at least half", alone/bare)
 	}
 }
+
+// discard is a response that goes nowhere.
+type discard struct{ h http.Header }
+
+func (d *discard) Header() http.Header         { return d.h }
+func (d *discard) Write(p []byte) (int, error) { return len(p), nil }
+func (d *discard) WriteHeader(int)             {}
+
+// BenchmarkServe is what one answer costs besides the reading and writing of HTTP.
+func BenchmarkServe(b *testing.B) {
+	const releases = 500
+	s, err := Open(b.Context(), Options{Dir: b.TempDir(), URL: &url.URL{Scheme: "http", Host: "aus.example"}, Builds: -1})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			b.Error(err)
+		}
+	}()
+	if _, err := s.Publish(b.Context(), "seed", "seed", largeObjects(b, releases, 3000)); err != nil {
+		b.Fatal(err)
+	}
+	handler := s.Handler()
+	requests := make([]*http.Request, 2000)
+	for i := range requests {
+		requests[i] = httptest.NewRequest(http.MethodGet, largeURL(i, releases/50), nil)
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		handler.ServeHTTP(&discard{make(http.Header, 8)}, requests[i%len(requests)])
+	}
+}

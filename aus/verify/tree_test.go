@@ -78,6 +78,9 @@ func TestInstallers(t *testing.T) {
 	}
 	for ending, wrap := range pack {
 		for name, data := range map[string][]byte{"from": from, "to": to} {
+			if name == "to" && ending != ".tar.gz" {
+				continue // packing is slow
+			}
 			var out bytes.Buffer
 			w, err := wrap(&out)
 			if err == nil {
@@ -100,7 +103,7 @@ func TestInstallers(t *testing.T) {
 		return report
 	}
 	for ending := range pack {
-		if report := run("from"+ending, "to"+ending); !report.Passed(true) {
+		if report := run("from"+ending, "to.tar.gz"); !report.Passed(true) {
 			t.Errorf("%s: %+v", ending, report.Groups)
 		}
 	}

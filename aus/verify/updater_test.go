@@ -145,7 +145,11 @@ func TestRealUpdater(t *testing.T) {
 		case "absent":
 			o.Updater.Path = filepath.Join(t.TempDir(), "none")
 		}
-		report, err := Run(t.Context(), r.config(), o)
+		lines := r.config()
+		if tt.mode != "good" { // the other patch type is no different
+			lines[0].PatchTypes = []string{"partial"}
+		}
+		report, err := Run(t.Context(), lines, o)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -2,6 +2,7 @@ package plugins
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -18,13 +19,23 @@ import (
 
 // Local serves a plugin's services in this process, over memory instead of a socket, with the same limits and
 // the same errors on both sides. It is for tests of plugins, and for hosts that bring a backend of their own:
-// nothing protects the host from it.
+// nothing protects the host from it. A server that does not answer for too long is ended and another one begun, as a
+// process is; register is called for each.
 func Local(name string, register func(grpc.ServiceRegistrar)) (*Process, error) {
 	cfg, err := Config{Path: name, SHA256: fmt.Sprintf("%064d", 0)}.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	cfg.Restart.Max = -1
+	p := newProcess(name, cfg, cfg.Logger)
+	p.start = func(context.Context, int) (*instance, error) { return serveHere(name, register) }
+	if _, err := p.live(context.Background()); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	return p, nil
+}
+
+// serveHere begins a server in this process, and returns it as if it were one of its own.
+func serveHere(name string, register func(grpc.ServiceRegistrar)) (*instance, error) {
 	listener := bufconn.Listen(1 << 20)
 	server := grpc.NewServer(serverOptions()...)
 	status := health.NewServer()
@@ -43,7 +54,6 @@ func Local(name string, register func(grpc.ServiceRegistrar)) (*Process, error) 
 		defer close(exited)
 		_ = server.Serve(listener) // ends with Stop
 	}()
-	p := newProcess(name, cfg, cfg.Logger)
 	i := &instance{conn: conn, exited: exited, state: func() string { return "closed" }, gone: make(chan struct{})}
 	i.kill = server.Stop
 	i.stop = sync.OnceFunc(func() {
@@ -53,7 +63,5 @@ func Local(name string, register func(grpc.ServiceRegistrar)) (*Process, error) 
 		forced.Stop()
 		<-exited
 	})
-	p.current = i
-	p.waiting.Go(func() { p.watch(i) })
-	return p, nil
+	return i, nil
 }

@@ -177,7 +177,7 @@ func (b *builder) scripts() bool { return b.recipe.Rules == RulesScripts }
 
 func (b *builder) build(ctx context.Context) (*mar.Archive, error) {
 	rep := &b.report
-	rep.Recipe, rep.RecipeID = b.recipe.Name, b.recipe.ID()
+	rep.Recipe, rep.RecipeID, rep.Rules = b.recipe.Name, b.recipe.ID(), b.recipe.Rules
 	var err error
 	if rep.From, err = b.from.identity(); err != nil {
 		return nil, err

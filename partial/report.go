@@ -58,10 +58,12 @@ type FileReport struct {
 // A Report says what Build or Pack did. Everything but the times is the same for the same inputs, recipe and
 // options.
 type Report struct {
-	Recipe   string      `json:"recipe"`
-	RecipeID string      `json:"recipe_id"`
-	From     ReleaseInfo `json:"from"`
-	To       ReleaseInfo `json:"to"`
+	Recipe   string `json:"recipe"`
+	RecipeID string `json:"recipe_id"`
+	// Rules are those of the recipe.
+	Rules Rules       `json:"rules,omitempty"`
+	From  ReleaseInfo `json:"from"`
+	To    ReleaseInfo `json:"to"`
 	// Files has one entry for each file of FROM and TO and for each manifest, in the order of the manifest, and
 	// then those that take no instruction.
 	Files    []FileReport `json:"files"`

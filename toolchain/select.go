@@ -66,7 +66,7 @@ func (e *WatershedError) Is(target error) bool { return target == ErrWatershed }
 type DowngradeError struct{ From, To string }
 
 func (e *DowngradeError) Error() string {
-	return fmt.Sprintf("version %s is older than %s: updaters refuse a downgrade", e.To, e.From)
+	return fmt.Sprintf("version %s is older than %s: updaters refuse a downgrade (swap FROM and TO, or leave out the check downgrade)", e.To, e.From)
 }
 
 // Is makes errors.Is find [ErrDowngrade].

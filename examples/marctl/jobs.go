@@ -23,6 +23,7 @@ import (
 	"github.com/senbonzakura/senbonzakura/cache"
 	"github.com/senbonzakura/senbonzakura/fetch"
 	"github.com/senbonzakura/senbonzakura/partial"
+	"github.com/senbonzakura/senbonzakura/partial/updater"
 	"github.com/senbonzakura/senbonzakura/toolchain"
 )
 
@@ -61,7 +62,9 @@ type service struct {
 	set    *toolchain.Set
 }
 
-func (f *sourceFlags) open(ctx context.Context) (*service, error) {
+// open opens the cache, and a client that fetches. Where neither addresses nor a cache are asked for, only the rules are
+// read.
+func (f *sourceFlags) open(ctx context.Context, cached bool) (*service, error) {
 	opts := &fetch.Options{Insecure: f.allowHTTP, Prefixes: f.prefixes, Files: true}
 	if f.allowPrivate {
 		opts.AllowNetworks = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
@@ -71,6 +74,9 @@ func (f *sourceFlags) open(ctx context.Context) (*service, error) {
 		return nil, err
 	}
 	dir := f.cacheDir
+	if dir == "" && !cached {
+		return &service{set: set}, nil
+	}
 	if dir == "" {
 		if dir, err = defaultCacheDir(); err != nil {
 			return nil, err
@@ -116,6 +122,9 @@ func (f *sourceFlags) toolchain() (*toolchain.Set, error) {
 }
 
 func (s *service) close() error {
+	if s.disk == nil {
+		return nil
+	}
 	return errors.Join(s.cache.Close(), s.disk.Close(), s.client.Close())
 }
 
@@ -151,6 +160,9 @@ type pair struct {
 	Channels       []string            `json:"channels,omitempty"` // MAR channels that TO may be for
 	Keys           []string            `json:"keys,omitempty"`     // FROM and TO must be signed by one of these
 	Skip           []string            `json:"skip,omitempty"`     // checks to leave out
+	Client         updater.Claims      `json:"client,omitzero"`    // what is known of FROM's updater
+	Trust          updater.Trust       `json:"trust,omitempty"`    // complete or version
+	AllowFindings  bool                `json:"allow_findings,omitempty"`
 	Labels         map[string]string   `json:"labels,omitempty"`
 	Matrix         map[string][]string `json:"matrix,omitempty"` // {name} in every text above stands for each value in turn
 }
@@ -325,6 +337,7 @@ func (p *pair) request() (senbonzakura.Request, error) {
 	r := senbonzakura.Request{
 		Product: p.Product, Platform: p.Platform, Arch: p.Arch, Locale: p.Locale, Channel: p.Channel,
 		ProductVersion: p.ProductVersion, Force: p.Force, Channels: p.Channels, Labels: p.Labels,
+		Client: p.Client, Trust: p.Trust, AllowFindings: p.AllowFindings,
 	}
 	var err error
 	if r.From, err = p.From.source(); err != nil {
@@ -344,10 +357,6 @@ func (p *pair) request() (senbonzakura.Request, error) {
 		if err != nil {
 			return r, err
 		}
-		if p.Arch != "" {
-			recipe.Arch = p.Arch
-		}
-		recipe.Force = p.Force
 		r.Recipe = &recipe
 	}
 	return r, nil
@@ -361,13 +370,16 @@ type pairResult struct {
 	SHA512   string `json:"sha512,omitempty"`
 	Cached   bool   `json:"cached"`
 	Error    string `json:"error,omitempty"`
+	// Findings and Checks are what was found and checked, with a refusal as well.
+	Findings []partial.Finding `json:"findings,omitempty"`
+	Checks   updater.Verdicts  `json:"checks,omitempty"`
 
 	submission senbonzakura.Submission
 }
 
 // generate makes all pairs and writes them. It returns an error if any of them failed, after all of them were tried.
 func (a *app) generate(ctx context.Context, f *sourceFlags, pairs []pair, jobs int) (results []pairResult, err error) {
-	s, err := f.open(ctx)
+	s, err := f.open(ctx, true)
 	if err != nil {
 		return nil, err
 	}
@@ -413,40 +425,128 @@ func (a *app) generateOne(ctx context.Context, g *senbonzakura.Generator, p *pai
 		if err != nil {
 			return err
 		}
-		made, err := g.Generate(ctx, request, progress)
-		if err != nil {
-			return err
-		}
-		defer made.Close()
-		entry := made.Open()
-		defer entry.Close()
 		if dir := filepath.Dir(p.Out); p.Out != "-" {
 			if err := os.MkdirAll(dir, 0o755); err != nil {
 				return err
 			}
 		}
-		if err := a.writeFile(ctx, p.Out, func(w io.Writer) error {
+		var made *senbonzakura.Result
+		var provenance *senbonzakura.Provenance
+		err = a.writeFile(ctx, p.Out, func(w io.Writer) error {
+			if p.AllowFindings { // such updates are not stored
+				provenance, err = g.GenerateTo(ctx, w, request, progress)
+				return err
+			}
+			if made, err = g.Generate(ctx, request, progress); err != nil {
+				return err
+			}
+			defer made.Close()
+			provenance = made.Provenance
+			entry := made.Open()
+			defer entry.Close()
 			_, err := io.Copy(w, entry.Reader())
 			return err
-		}); err != nil {
+		})
+		if made != nil && made.Report != nil {
+			result.Findings = made.Report.Findings
+		}
+		if err != nil {
 			return err
 		}
-		result.Size, result.Complete, result.Cached = made.Size, made.Provenance.To.Size, made.Cached
-		result.SHA512 = fmt.Sprintf("%x", made.SHA512)
-		if p.Labels["mar"] == "" {
-			made.Provenance.Labels = maps.Clone(made.Provenance.Labels)
-			if made.Provenance.Labels == nil {
-				made.Provenance.Labels = map[string]string{}
-			}
-			made.Provenance.Labels["mar"] = filepath.Base(p.Out)
-		}
-		result.submission = made.Provenance.Submission()
+		result.Findings, result.Checks = provenance.Report.Findings, provenance.Checks
+		result.Size, result.Complete, result.Cached = provenance.Output.Size, provenance.To.Size, made != nil && made.Cached
+		result.SHA512 = provenance.Output.SHA512
+		result.submission = submission(provenance, p)
 		return nil
 	}()
 	if err != nil {
 		result.Error = err.Error()
 	}
 	return result
+}
+
+// submission has the fields that submitters read; the update's name is that of the file.
+func submission(provenance *senbonzakura.Provenance, p *pair) senbonzakura.Submission {
+	if p.Labels["mar"] == "" {
+		named := *provenance
+		named.Labels = maps.Clone(named.Labels)
+		if named.Labels == nil {
+			named.Labels = map[string]string{}
+		}
+		named.Labels["mar"] = filepath.Base(p.Out)
+		provenance = &named
+	}
+	return provenance.Submission()
+}
+
+// writeManifest writes a file with the fields that Mozilla's submitters read.
+func (a *app) writeManifest(ctx context.Context, name string, submissions []senbonzakura.Submission) error {
+	return a.writeFile(ctx, name, func(w io.Writer) error { return (&app{stdout: w}).encode(submissions) })
+}
+
+// single is one partial update with all that a command line can say about it.
+type single struct {
+	pair             pair
+	tools            toolFlags
+	report, manifest string
+}
+
+// generateSingle makes one update, and writes it and what else is asked for.
+func (a *app) generateSingle(ctx context.Context, f *sourceFlags, one *single) (err error) {
+	p := &one.pair
+	for _, out := range []string{p.Out, one.report, one.manifest} {
+		if out != "" {
+			if err := checkOutput(out); err != nil {
+				return err
+			}
+		}
+	}
+	request, err := p.request()
+	if err != nil {
+		return err
+	}
+	if err := one.tools.recipe(ctx, f, &request); err != nil {
+		return err
+	}
+	s, err := f.open(ctx, isURL(p.From.URL) || isURL(p.To.URL))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	g, err := senbonzakura.New(senbonzakura.Options{Fetch: s.client, Cache: s.cache, Toolchain: s.set, Workers: a.workers})
+	if err != nil {
+		return err
+	}
+	defer g.Close()
+	bar := a.newProgress("partial")
+	defer bar.end()
+	var made *senbonzakura.Provenance
+	err = a.writeFile(ctx, p.Out, func(w io.Writer) (err error) {
+		made, err = g.GenerateTo(ctx, w, request, func(e senbonzakura.Event) { bar.set(string(e.Step), e.Done, e.Total) })
+		return err
+	})
+	bar.end()
+	if made == nil || made.Report == nil {
+		return buildError(err, p.From.URL, p.To.URL)
+	}
+	if one.report != "" {
+		if err := a.writeReport(ctx, one.report, made.Report); err != nil {
+			return err
+		}
+	}
+	if err != nil {
+		printed := a.partialDone(p.Out, made, false)
+		if broken := made.Report.Broken(); len(broken) > 0 && made.Report.Rules == partial.RulesScripts {
+			err = errors.New("nothing written: clients would fail on the update (--allow-findings writes it all the same)")
+		}
+		return errors.Join(printed, buildError(err, p.From.URL, p.To.URL))
+	}
+	if one.manifest != "" {
+		if err := a.writeManifest(ctx, one.manifest, []senbonzakura.Submission{submission(made, p)}); err != nil {
+			return err
+		}
+	}
+	return a.partialDone(p.Out, made, true)
 }
 
 // generateAll runs the pairs of a command and prints what came of them. A file with the fields that Mozilla's
@@ -483,13 +583,9 @@ func (a *app) generateAll(ctx context.Context, f *sourceFlags, pairs []pair, job
 		submissions = append(submissions, r.submission)
 	}
 	if manifest != "" {
-		err := a.writeFile(ctx, manifest, func(w io.Writer) error { return (&app{stdout: w}).encode(submissions) })
-		if err != nil {
+		if err := a.writeManifest(ctx, manifest, submissions); err != nil {
 			return err
 		}
-	}
-	if len(results) == 1 && failed == 1 {
-		return errors.New(results[0].Error)
 	}
 	err = a.summary(results, func(w *printer) {
 		w.table(func(row func(...any)) {
@@ -505,7 +601,15 @@ func (a *app) generateAll(ctx context.Context, f *sourceFlags, pairs []pair, job
 				}
 			}
 		})
+		for _, r := range results {
+			for _, f := range r.Findings {
+				w.printf("%s: %s: %s\n", r.Out, f.Severity, f)
+			}
+		}
 	})
+	if err == nil && failed == 1 && len(results) == 1 {
+		return errors.New(results[0].Error)
+	}
 	if err == nil && failed > 0 {
 		return fmt.Errorf("%d of %d partial updates failed", failed, len(results))
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/cobra"
 
+	"github.com/senbonzakura/senbonzakura"
 	"github.com/senbonzakura/senbonzakura/cache"
 	"github.com/senbonzakura/senbonzakura/partial"
 	"github.com/senbonzakura/senbonzakura/toolchain"
@@ -297,6 +298,21 @@ func (f *toolFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.compressor, "xz-tool", "", "compress with this program of --tools")
 }
 
+// recipe puts the named programs into the recipe of a request, where there are any.
+func (f *toolFlags) recipe(ctx context.Context, sources *sourceFlags, r *senbonzakura.Request) error {
+	recipe := partial.DefaultRecipe()
+	if r.Recipe != nil {
+		recipe = *r.Recipe
+	}
+	if err := f.replace(ctx, sources, &recipe); err != nil {
+		return err
+	}
+	if f.differ != "" || f.compressor != "" {
+		r.Recipe = &recipe
+	}
+	return nil
+}
+
 // replace puts the named programs into a recipe.
 func (f *toolFlags) replace(ctx context.Context, sources *sourceFlags, recipe *partial.Recipe) error {
 	if f.differ == "" && f.compressor == "" {
@@ -320,7 +336,7 @@ func (f *toolFlags) replace(ctx context.Context, sources *sourceFlags, recipe *p
 		if list[i].Path != "" {
 			return list[i], list[i].Check()
 		}
-		s, err := sources.open(ctx)
+		s, err := sources.open(ctx, true)
 		if err != nil {
 			return tools.Tool{}, err
 		}
@@ -374,7 +390,7 @@ into the cache by URL, and what they make is checked. A list of tools is a TOML 
 		if err != nil {
 			return err
 		}
-		s, err := f.open(cmd.Context())
+		s, err := f.open(cmd.Context(), true)
 		if err != nil {
 			return err
 		}

@@ -10,9 +10,11 @@ import (
 	"time"
 
 	"github.com/senbonzakura/senbonzakura/partial/updater"
+	"github.com/senbonzakura/senbonzakura/toolchain"
 
 	"github.com/spf13/cobra"
 
+	"github.com/senbonzakura/senbonzakura"
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/partial"
 )
@@ -70,29 +72,30 @@ func (f *recipeFlags) product(to mar.Product) *mar.Product {
 
 func (a *app) partialCommand() *cobra.Command {
 	var f recipeFlags
-	var noVerify, allowFindings, allowDowngrade bool
-	var reportFile string
+	var one single
+	var noVerify, allowDowngrade bool
 	var sources sourceFlags
-	var p pair
-	var requestName, manifest string
+	var client clientFlags
+	var requestName string
 	var jobs int
-	var tools toolFlags
+	p := &one.pair
 	cmd := &cobra.Command{
 		Use:   "partial FROM TO OUT",
 		Short: "Make the partial update that turns FROM into TO, proved",
-		Long: `partial makes the partial update between two complete updates (MAR files, or directories that hold an
-installation). Before the result is written it is applied to FROM, in memory, and compared with TO.
+		Long: `partial makes the partial update between two complete updates: MAR files, addresses with their hashes, or
+directories that hold an installation. Before the result is written it is asked whether FROM's updater takes it; then it is
+applied to FROM, in memory, and compared with TO. What could not be checked is listed.
 
-Recipe "default" makes the smallest update that every updater since Firefox 56 applies, repairs what Mozilla's
-packaging scripts get wrong and refuses what cannot be repaired. Recipe "mozilla" makes the manifest, entries and
-patches that make_incremental_update.sh and mbsdiff make; what clients would fail on is listed as findings, and ends
-marctl with exit code 1, writing nothing, unless --allow-findings is given.
+What FROM's updater reads and refuses is read off FROM, and for known products follows from its version; --platform,
+--gecko, --client-version and --client-verifies say what neither tells. Recipe "auto" makes the smallest update that it takes,
+repairs what Mozilla's packaging scripts get wrong and refuses what cannot be repaired. Recipe "mozilla" makes the
+manifest, entries and patches that make_incremental_update.sh and mbsdiff make; what clients would fail on is listed as
+findings, and ends marctl with exit code 1, writing nothing, unless --allow-findings is given.
 
-FROM and TO may be addresses, with their hashes; then, or with --cache, everything on the way is kept in a cache, and
-the recipe is what FROM's updater understands unless --recipe says otherwise. --request makes many updates: a JSON file
-with an array "partials" of {"from": {"url", "sha512", "size"}, "to": …, "out"} and, in each, optionally "matrix":
-{"locale": ["de", "fr"]}, whose {locale} is replaced in every text; "sums" names files like SHA512SUMS that give the
-hashes. Running it again goes on where it stopped.`,
+Files are read where they are, and nothing is written but OUT. With addresses, or with --cache, everything on the way is
+kept in a cache. --request makes many updates: a JSON file with an array "partials" of {"from": {"url", "sha512", "size"},
+"to": …, "out"} and, in each, optionally "matrix": {"locale": ["de", "fr"]}, whose {locale} is replaced in every text;
+"sums" names files like SHA512SUMS that give the hashes. Running it again goes on where it stopped.`,
 		Example: `  marctl partial 153.5.1.complete.mar 153.6.0.complete.mar out.partial.mar
   marctl partial --recipe mozilla --allow-findings from.mar to.mar out.mar
   marctl partial --json --channel release --product-version 153.6.0 from/ to/ out.mar | jq .report.saved
@@ -112,121 +115,63 @@ hashes. Running it again goes on where it stopped.`,
 			if requestName != "" {
 				if err := refuseFlags(cmd, "does not go with --request: say it in the file", "arch", "channel", "product-version", "recipe",
 					"force", "no-verify", "allow-findings", "allow-downgrade", "from-sha512", "to-sha512", "skip", "key", "report",
-					"tools", "differ-tool", "xz-tool"); err != nil {
+					"tools", "differ-tool", "xz-tool", "platform", "trust", "gecko", "client-version", "client-verifies"); err != nil {
 					return err
 				}
 				pairs, err := readRequests(requestName)
 				if err != nil {
 					return err
 				}
-				return a.generateAll(cmd.Context(), &sources, pairs, jobs, manifest)
+				return a.generateAll(cmd.Context(), &sources, pairs, jobs, one.manifest)
 			}
 			if err := refuseFlags(cmd, "goes with --request", "jobs"); err != nil {
 				return err
 			}
-			if isURL(args[0]) || isURL(args[1]) || sources.cacheDir != "" || manifest != "" {
-				if err := refuseFlags(cmd, "goes with files and without --cache and --manifest",
-					"no-verify", "allow-findings", "report", "tools", "differ-tool", "xz-tool"); err != nil {
-					return err
-				}
-				p.From.URL, p.To.URL, p.Out = args[0], args[1], args[2]
-				for i, s := range []pairSource{p.From, p.To} {
-					if isURL(s.URL) && s.SHA512 == "" {
-						return usagef("%s comes from a URL: give its hash with --%s-sha512", s.URL, []string{"from", "to"}[i])
-					}
-				}
-				p.Force, p.Channel, p.ProductVersion = f.force, f.channel, f.productVersion
-				if cmd.Flags().Changed("recipe") {
-					p.Recipe = f.recipe
-				}
-				if cmd.Flags().Changed("arch") {
-					p.Arch = f.arch
-				}
-				if allowDowngrade {
-					p.Skip = append(p.Skip, "downgrade")
-				}
-				return a.generateAll(cmd.Context(), &sources, []pair{p}, 1, manifest)
-			}
-			if err := refuseFlags(cmd, "goes with URLs or with --cache", "from-sha512", "to-sha512", "skip", "key", "rules"); err != nil {
-				return err
-			}
-			for _, out := range []string{args[2], reportFile} {
-				if out != "" {
-					if err := checkOutput(out); err != nil {
-						return err
-					}
+			p.From.URL, p.To.URL, p.Out = args[0], args[1], args[2]
+			for i, s := range []pairSource{p.From, p.To} {
+				if isURL(s.URL) && s.SHA512 == "" {
+					return usagef("%s comes from a URL: give its hash with --%s-sha512", s.URL, []string{"from", "to"}[i])
 				}
 			}
-			recipe, err := namedRecipe(f.recipe)
+			opts, err := client.options()
 			if err != nil {
 				return err
 			}
-			recipe.Arch, recipe.Force = f.arch, f.force
-			if err := tools.replace(cmd.Context(), &sources, &recipe); err != nil {
-				return err
+			p.Client, p.Trust, p.Skip = opts.Client, opts.Trust, client.skip
+			p.Force, p.Channel, p.ProductVersion = f.force, f.channel, f.productVersion
+			if cmd.Flags().Changed("recipe") {
+				p.Recipe = f.recipe
 			}
-			bar := a.newProgress("partial")
-			defer bar.end()
-			progress := func(e partial.Event) { bar.set(string(e.Step), e.Done, e.Total) }
-			from, err := a.openUpdate(cmd.Context(), args[0], partial.LevelFast, f.arch, progress)
-			if err != nil {
-				return err
+			if cmd.Flags().Changed("arch") {
+				p.Arch = f.arch
 			}
-			defer from.close()
-			to, err := a.openUpdate(cmd.Context(), args[1], partial.Level6, f.arch, progress)
-			if err != nil {
-				return err
-			}
-			defer to.close()
-			product, _ := to.Product()
-			recipe.Product = f.product(product)
-			var skipped []updater.Check
 			if allowDowngrade {
-				skipped = append(skipped, updater.CheckDowngrade)
+				p.Skip = append(p.Skip, string(updater.CheckDowngrade))
 			}
-			archive, report, err := partial.Build(cmd.Context(), from.Reader, to.Reader, recipe, &partial.BuildOptions{
-				Workers: a.workers, NoVerify: noVerify, Skip: skipped, Progress: progress,
-			})
-			bar.end()
-			if err != nil {
-				return buildError(err, args[0], args[1])
+			if noVerify {
+				p.Skip = append(p.Skip, string(updater.CheckVerify))
 			}
-			broken := report.Broken()
-			if len(broken) == 0 || allowFindings {
-				err := a.writeFile(cmd.Context(), args[2], func(w io.Writer) error {
-					_, err := archive.WriteTo(w)
-					return err
-				})
-				if err != nil {
-					return err
-				}
-				if reportFile != "" {
-					if err := a.writeReport(cmd.Context(), reportFile, report); err != nil {
-						return err
-					}
-				}
-			}
-			return a.partialDone(args[2], report, len(broken) > 0 && !allowFindings)
+			return a.generateSingle(cmd.Context(), &sources, &one)
 		},
 	}
 	f.add(cmd, "default: that of TO")
+	client.add(cmd)
 	flags := cmd.Flags()
-	flags.StringVar(&f.recipe, "recipe", "default", "default or mozilla")
+	flags.StringVar(&f.recipe, "recipe", "auto", "auto (what FROM's updater takes), default (the same without the product's own rules) or mozilla")
 	flags.StringArrayVarP(&f.force, "force", "f", nil, "path that goes in whole even if it did not change (repeatable)")
 	flags.BoolVar(&noVerify, "no-verify", false, "leave out the proof that the update turns FROM into TO")
-	flags.BoolVar(&allowFindings, "allow-findings", false, "write the update although clients may fail on it")
+	flags.BoolVar(&p.AllowFindings, "allow-findings", false, "write the update although clients may fail on it")
 	flags.BoolVar(&allowDowngrade, "allow-downgrade", false, "let TO be older than FROM")
-	flags.StringVar(&p.From.SHA512, "from-sha512", "", "SHA-512 of FROM in hexadecimal (with URLs or --cache)")
-	flags.StringVar(&p.To.SHA512, "to-sha512", "", "SHA-512 of TO in hexadecimal (with URLs or --cache)")
-	flags.StringArrayVar(&p.Skip, "skip", nil, "check to leave out: signatures, channels, product, downgrade, watershed, verify (repeatable; with URLs or --cache)")
-	flags.StringArrayVarP(&p.Keys, "key", "k", nil, "FROM and TO must be signed by this key or another one given (repeatable; with URLs or --cache)")
+	flags.StringVar(&p.From.SHA512, "from-sha512", "", "SHA-512 of FROM in hexadecimal")
+	flags.StringVar(&p.To.SHA512, "to-sha512", "", "SHA-512 of TO in hexadecimal")
+	flags.StringArrayVarP(&p.Keys, "key", "k", nil, "FROM and TO must be signed by this key or another one given (repeatable)")
 	flags.StringVar(&requestName, "request", "", "JSON file that names many partial updates")
 	flags.IntVar(&jobs, "jobs", 2, "how many updates of --request to make at once")
-	flags.StringVar(&manifest, "manifest", "", "write manifest.json as Mozilla's submitters read it (with URLs, --cache or --request)")
+	flags.StringVar(&one.manifest, "manifest", "", "write manifest.json as Mozilla's submitters read it")
 	sources.add(cmd)
-	tools.add(cmd)
-	flags.StringVar(&reportFile, "report", "", "write the report, file by file, as JSON into this file")
-	must(cmd.RegisterFlagCompletionFunc("recipe", cobra.FixedCompletions([]string{"default", "mozilla"}, cobra.ShellCompDirectiveNoFileComp)))
+	one.tools.add(cmd)
+	flags.StringVar(&one.report, "report", "", "write the report, file by file, as JSON into this file")
+	must(cmd.RegisterFlagCompletionFunc("recipe", cobra.FixedCompletions([]string{"auto", "default", "mozilla"}, cobra.ShellCompDirectiveNoFileComp)))
 	return cmd
 }
 
@@ -237,7 +182,7 @@ func namedRecipe(name string) (partial.Recipe, error) {
 	case "mozilla":
 		return partial.MozillaRecipe(), nil
 	}
-	return partial.Recipe{}, usagef("--recipe %q: want default or mozilla", name)
+	return partial.Recipe{}, usagef("--recipe %q: want auto, default or mozilla", name)
 }
 
 // buildError says which file an error of a build is about, and puts the reasons of a refusal one behind the other.
@@ -258,26 +203,26 @@ func (a *app) writeReport(ctx context.Context, name string, report *partial.Repo
 	})
 }
 
-// partialDone prints what was made, and ends with exit code 1 where nothing was written because of findings.
-func (a *app) partialDone(out string, report *partial.Report, refused bool) error {
+// partialDone prints what was made, or why nothing was, of which there is a report.
+func (a *app) partialDone(out string, p *senbonzakura.Provenance, written bool) error {
+	report := p.Report
 	result := struct {
-		File    string          `json:"file,omitempty"`
-		Written bool            `json:"written"`
-		Report  *partial.Report `json:"report"`
-	}{out, !refused, report}
-	err := a.summary(result, func(w *printer) {
-		for _, f := range report.Findings {
-			w.printf("%s: %s\n", f.Severity, f)
-		}
-		if refused {
-			w.printf("nothing written: clients would fail on the update (--allow-findings writes it all the same)\n")
+		File    string           `json:"file,omitempty"`
+		Written bool             `json:"written"`
+		Checks  updater.Verdicts `json:"checks,omitempty"`
+		Report  *partial.Report  `json:"report"`
+	}{out, written, p.Checks, report}
+	return a.summary(result, func(w *printer) {
+		w.findings(report.Findings)
+		if !written {
 			return
 		}
+		w.verdicts(p.Checks)
 		counts := map[partial.Action]int{}
 		for _, file := range report.Files {
 			counts[file.Action]++
 		}
-		w.printf("%s: %d bytes, %.1f %% of the complete update\n", out, report.Size, 100*(1-report.Saved))
+		w.printf("%s: %d bytes, %.1f %% of the complete update\n", out, p.Output.Size, 100*float64(p.Output.Size)/float64(max(report.Complete, 1)))
 		proved := "proved"
 		if !report.Verified {
 			proved = "NOT proved"
@@ -286,54 +231,6 @@ func (a *app) partialDone(out string, report *partial.Report, refused bool) erro
 			counts[partial.ActionPatch], counts[partial.ActionAdd], counts[partial.ActionRemove], counts[partial.ActionSame],
 			proved, report.Elapsed.Round(10*time.Millisecond))
 	})
-	if err == nil && refused {
-		return errAnswerNo
-	}
-	return err
-}
-
-// update is an open complete update. One made of a directory is a temporary file.
-type update struct {
-	*mar.Reader
-	close func()
-}
-
-// openUpdate opens a complete update: a MAR file, or a directory that is packed first.
-func (a *app) openUpdate(ctx context.Context, name string, level partial.Level, arch string, progress func(partial.Event)) (*update, error) {
-	info, err := os.Stat(name)
-	if err != nil {
-		return nil, err
-	}
-	if !info.IsDir() {
-		r, err := openMAR(name, nil)
-		if err != nil {
-			return nil, err
-		}
-		return &update{r.Reader, func() { r.Close() }}, nil
-	}
-	archive, _, err := packDirectory(ctx, name, partial.PackOptions{
-		Arch: arch, Compression: partial.Compression{Files: partial.XZ{Level: level}}, Workers: a.workers, Progress: progress,
-	})
-	if err != nil {
-		return nil, named(name, err)
-	}
-	f, err := os.CreateTemp("", "marctl-*.mar")
-	if err != nil {
-		return nil, err
-	}
-	remove := func() {
-		f.Close()
-		os.Remove(f.Name())
-	}
-	n, err := archive.WriteTo(contextWriter{ctx, f})
-	if err == nil {
-		var r *mar.Reader
-		if r, err = mar.NewReader(f, n, nil); err == nil {
-			return &update{r, remove}, nil
-		}
-	}
-	remove()
-	return nil, named(name, err)
 }
 
 // packDirectory makes a complete update of a directory.
@@ -351,13 +248,19 @@ func packDirectory(ctx context.Context, dir string, opts partial.PackOptions) (*
 }
 
 func (a *app) proveCommand() *cobra.Command {
-	return &cobra.Command{
+	var sources sourceFlags
+	var client clientFlags
+	var keys []string
+	cmd := &cobra.Command{
 		Use:   "prove FROM PARTIAL TO",
-		Short: "Prove that a partial update turns FROM into TO",
-		Long: `prove applies a partial update, whoever made it, to FROM in memory, as the updater would, and compares
-names, bytes and executable bits with TO. The exit code is 1 where they differ, and every difference is listed with
-the offset of the first byte.`,
+		Short: "Prove that FROM's updater takes a partial update, and that it turns FROM into TO",
+		Long: `prove asks whether FROM's updater takes a partial update, whoever made it: its signature (with --key, the key
+that is built into FROM), channel and version, and the formats that it reads. Then it applies the update to FROM in
+memory, as that updater would, and compares names, bytes and executable bits with TO. The exit code is 1 where the
+updater refuses it or where they differ, and every difference is listed with the offset of the first byte. What could not be
+checked is said, with the reason.`,
 		Example: `  marctl prove from.complete.mar update.partial.mar to.complete.mar
+  marctl prove --key release.der from.mar update.mar to.mar
   marctl prove --json from.mar update.mar to.mar | jq .differences`,
 		Args: cobra.ExactArgs(3),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -370,11 +273,21 @@ the offset of the first byte.`,
 				defer r.Close()
 				readers[i] = r.Reader
 			}
+			set, err := sources.toolchain()
+			if err != nil {
+				return err
+			}
+			opts := &partial.VerifyOptions{Workers: a.workers}
+			if opts.Client, opts.Skip, err = client.clientOf(set, readers[0], readers[2]); err != nil {
+				return buildError(err, args[0], args[2])
+			}
+			if opts.Keys, err = publicKeys(keys); err != nil {
+				return err
+			}
 			p := a.newProgress("prove")
 			defer p.end()
-			proof, err := partial.Prove(cmd.Context(), readers[0], readers[1], readers[2], &partial.VerifyOptions{
-				Workers: a.workers, Progress: func(e partial.Event) { p.set(string(e.Step), e.Done, e.Total) },
-			})
+			opts.Progress = func(e partial.Event) { p.set(string(e.Step), e.Done, e.Total) }
+			proof, err := partial.Prove(cmd.Context(), readers[0], readers[1], readers[2], opts)
 			p.end()
 			if err != nil {
 				if errors.Is(err, partial.ErrInput) {
@@ -383,10 +296,13 @@ the offset of the first byte.`,
 				return named(args[1], err)
 			}
 			same := len(proof.Differences) == 0
+			taken := proof.Checks.Err() == nil
 			err = a.print(struct {
-				Same bool `json:"same"`
+				Same  bool `json:"same"`
+				Taken bool `json:"taken"` // no check fails
 				*partial.Proof
-			}{same, proof}, func(w *printer) {
+			}{same, taken, proof}, func(w *printer) {
+				w.verdicts(slices.DeleteFunc(slices.Clone(proof.Checks), func(v updater.Verdict) bool { return v.Check == updater.CheckVerify }))
 				for _, d := range proof.Expected {
 					w.printf("meant to differ: %s\n", d)
 				}
@@ -398,23 +314,35 @@ the offset of the first byte.`,
 						proof.Files, proof.Patched, proof.Added, proof.Removed, proof.Same)
 				}
 			})
-			if err == nil && !same {
+			if err == nil && (!same || !taken) {
 				return errAnswerNo
 			}
 			return err
 		},
 	}
+	client.add(cmd)
+	cmd.Flags().StringArrayVarP(&keys, "key", "k", nil, "key that is built into FROM's updater, of which one must have signed the update (repeatable)")
+	cmd.Flags().StringArrayVar(&sources.rules, "rules", nil, "TOML file with the rules of a product (repeatable)")
+	return cmd
 }
 
 func (a *app) applyCommand() *cobra.Command {
-	return &cobra.Command{
+	var client clientFlags
+	var keys []string
+	cmd := &cobra.Command{
 		Use:   "apply UPDATE DIR",
 		Short: "Apply a complete or partial update to an installation",
 		Long: `apply does what the updater does to the installation in DIR, all or nothing: after a failure the tree is
-the old one, and after a kill another apply finishes or takes back what was begun.`,
-		Example: `  marctl apply update.partial.mar /opt/firefox`,
-		Args:    cobra.ExactArgs(2),
+the old one, and after a kill another apply finishes or takes back what was begun. An update that the installation's
+updater would refuse, as far as its files tell, is refused: --skip leaves a check out.`,
+		Example: `  marctl apply update.partial.mar /opt/firefox
+  marctl apply --skip client-channel update.partial.mar /opt/firefox`,
+		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			said, err := client.options()
+			if err != nil {
+				return err
+			}
 			r, err := openMAR(args[0], nil)
 			if err != nil {
 				return err
@@ -425,20 +353,41 @@ the old one, and after a kill another apply finishes or takes back what was begu
 				return err
 			}
 			defer root.Close()
+			opts := &updater.ApplyOptions{Skip: said.Skip}
+			if opts.Keys, err = publicKeys(keys); err != nil {
+				return err
+			}
+			build, err := toolchain.ReadTree(root.FS())
+			if err != nil {
+				return named(args[1], err)
+			}
+			if opts.Client, err = toolchain.DefaultSet().Client(build, build, said); err != nil {
+				return err
+			}
+			verdicts, err := opts.Client.CheckMAR(cmd.Context(), r.Reader, opts.Keys...)
+			if err != nil {
+				return named(args[0], err)
+			}
 			p := a.newProgress("apply")
 			defer p.end()
-			err = updater.Apply(cmd.Context(), root, r.Reader, &updater.ApplyOptions{
-				Progress: func(e partial.Event) { p.set(string(e.Step), e.Done, e.Total) },
-			})
+			opts.Progress = func(e updater.Event) { p.set(string(e.Step), e.Done, e.Total) }
+			err = updater.Apply(cmd.Context(), root, r.Reader, opts)
 			p.end()
 			if err != nil {
 				return named(args[0], err)
 			}
 			return a.summary(struct {
-				Update  string `json:"update"`
-				Dir     string `json:"dir"`
-				Applied bool   `json:"applied"`
-			}{args[0], args[1], true}, func(w *printer) { w.printf("%s applied to %s\n", args[0], args[1]) })
+				Update  string           `json:"update"`
+				Dir     string           `json:"dir"`
+				Applied bool             `json:"applied"`
+				Checks  updater.Verdicts `json:"checks,omitempty"`
+			}{args[0], args[1], true, verdicts.Skip(opts.Skip...)}, func(w *printer) {
+				w.verdicts(verdicts.Warnings())
+				w.printf("%s applied to %s\n", args[0], args[1])
+			})
 		},
 	}
+	client.add(cmd)
+	cmd.Flags().StringArrayVarP(&keys, "key", "k", nil, "key that is built into the installation's updater, of which one must have signed the update (repeatable)")
+	return cmd
 }

@@ -3,6 +3,7 @@ package updater
 import (
 	"cmp"
 	"context"
+	"crypto"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -45,6 +46,14 @@ var ErrNotCleaned = errors.New("the update is applied, but its work directory co
 
 // ApplyOptions change how Apply works. The zero value is fine.
 type ApplyOptions struct {
+	// Client is the installation's own updater: what it refuses is refused, with a *ClientError, and nothing is changed.
+	// nil checks nothing of it.
+	Client *Client
+	// Keys are those built into the client, of which one must have signed the update; none means that they are not
+	// known.
+	Keys []crypto.PublicKey
+	// Skip names checks of the client to leave out.
+	Skip []Check
 	// Limits bound what compressed members may cost.
 	Limits Limits
 	// Progress is told how far the work is, from one goroutine; it must return quickly.
@@ -101,7 +110,19 @@ func apply(ctx context.Context, fsys filesystem, p *mar.Reader, opts *ApplyOptio
 	if err != nil || finished == a.journal.Update {
 		return err
 	}
+	if opts.Client != nil {
+		verdicts, err := opts.Client.CheckMAR(ctx, p, opts.Keys...)
+		if err == nil {
+			err = verdicts.Skip(opts.Skip...).Err()
+		}
+		if err != nil {
+			return fmt.Errorf("apply: %w", err)
+		}
+	}
 	plan, err := a.plan(ctx)
+	if err == nil && opts.Client != nil {
+		err = Verdicts{opts.Client.keepsSettings(plan)}.Skip(opts.Skip...).Err()
+	}
 	if err != nil {
 		return fmt.Errorf("apply: %w", err)
 	}

@@ -182,6 +182,18 @@ func (c *Client) RefuseSettings(reason, wayOut string) Verdict {
 	return c.refuse(CheckSettings, CodeSettings, reason, wayOut)
 }
 
+// keepsSettings says whether the client's own settings outlive what a plan does.
+func (c *Client) keepsSettings(p *Plan) Verdict {
+	name := c.Settings.Value
+	if name == "" {
+		return c.unchecked(CheckSettings, "FROM has no "+SettingsFile)
+	}
+	if change := p.Changes[name]; change != nil && change.Blob == nil {
+		return c.RefuseSettings(fmt.Sprintf("%s removes it", change.By), "leave the file where it is")
+	}
+	return Verdict{Check: CheckSettings, Answer: Holds}
+}
+
 func (c *Client) unchecked(check Check, reason string) Verdict {
 	return Verdict{Check: check, Answer: NotChecked, Reason: reason}
 }

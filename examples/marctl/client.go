@@ -1,0 +1,134 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/senbonzakura/senbonzakura/mar"
+	"github.com/senbonzakura/senbonzakura/partial"
+	"github.com/senbonzakura/senbonzakura/partial/updater"
+	"github.com/senbonzakura/senbonzakura/toolchain"
+)
+
+// clientFlags say what is known of FROM's updater, and which checks are left out.
+type clientFlags struct {
+	platform, trust, gecko, version, verifies string
+	skip                                      []string
+}
+
+func (f *clientFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.platform, "platform", "", "platform of the product: linux, windows, macos or a name that begins like one (default: by its executables)")
+	flags.StringVar(&f.trust, "trust", "", "what counts where FROM's complete and the rules for its version contradict each other: complete or version")
+	flags.StringVar(&f.gecko, "gecko", "", "Gecko version of FROM, by which rules go (default: platform.ini's, else the application's)")
+	flags.StringVar(&f.version, "client-version", "", "FROM's own version, below which it takes no update (default: that of its product block, else the application's)")
+	flags.StringVar(&f.verifies, "client-verifies", "", "whether FROM's updater verifies signature, channel and version: yes or no (default: yes where FROM is signed, else not known)")
+	flags.StringArrayVar(&f.skip, "skip", nil, "check to leave out: "+checkNames()+" (repeatable)")
+	must(cmd.RegisterFlagCompletionFunc("trust", cobra.FixedCompletions([]string{"complete", "version"}, cobra.ShellCompDirectiveNoFileComp)))
+	must(cmd.RegisterFlagCompletionFunc("client-verifies", cobra.FixedCompletions([]string{"yes", "no"}, cobra.ShellCompDirectiveNoFileComp)))
+}
+
+func checkNames() string {
+	names := make([]string, 0, len(updater.Checks()))
+	for _, c := range updater.Checks() {
+		names = append(names, string(c))
+	}
+	return strings.Join(names, ", ")
+}
+
+// options returns what the flags say.
+func (f *clientFlags) options() (*toolchain.SelectOptions, error) {
+	o := &toolchain.SelectOptions{Client: updater.Claims{Gecko: f.gecko, Version: f.version}}
+	if f.platform != "" {
+		p, ok := updater.ParsePlatform(f.platform)
+		if !ok {
+			return nil, usagef("--platform %q: want linux, windows, macos or a name that begins like one", f.platform)
+		}
+		o.Client.Platform = p
+	}
+	if err := o.Trust.UnmarshalText([]byte(f.trust)); err != nil {
+		return nil, usagef("--trust %q: want complete or version", f.trust)
+	}
+	switch f.verifies {
+	case "":
+	case "yes", "no":
+		yes := f.verifies == "yes"
+		o.Client.Verifies = &yes
+	default:
+		return nil, usagef("--client-verifies %q: want yes or no", f.verifies)
+	}
+	for _, name := range f.skip {
+		if !slices.Contains(updater.Checks(), updater.Check(name)) {
+			return nil, usagef("--skip %q: want one of %s", name, checkNames())
+		}
+		o.Skip = append(o.Skip, updater.Check(name))
+	}
+	return o, nil
+}
+
+// clientOf returns FROM's updater, by its complete update, the rules and the flags.
+func (f *clientFlags) clientOf(set *toolchain.Set, from, to *mar.Reader) (*updater.Client, []updater.Check, error) {
+	opts, err := f.options()
+	if err != nil {
+		return nil, nil, err
+	}
+	builds := [2]toolchain.Build{}
+	for i, r := range []*mar.Reader{from, to} {
+		if builds[i], err = toolchain.ReadBuild(r); err != nil {
+			return nil, nil, &partial.InputError{Input: []string{"FROM", "TO"}[i], Err: err}
+		}
+	}
+	client, err := set.Client(builds[0], builds[1], opts)
+	return client, opts.Skip, err
+}
+
+// verdicts prints what checks come to, but for those that hold: what fails, what may, and what could not be checked.
+func (w *printer) verdicts(list updater.Verdicts) {
+	for _, v := range list {
+		switch {
+		case v.Answer == updater.Fails:
+			w.printf("REFUSED: %s\n", v)
+		case v.Warning:
+			w.printf("warning: %s\n", v)
+		case v.Answer == updater.NotChecked, v.Answer == updater.Skipped:
+			w.printf("%s\n", v)
+		}
+	}
+}
+
+// findingLines prints findings.
+func (w *printer) findings(list []partial.Finding) {
+	for _, f := range list {
+		w.printf("%s: %s\n", f.Severity, f)
+	}
+}
+
+// factLines prints what is known of a client.
+func (w *printer) client(c *updater.Client) {
+	fact := func(name string, value any, source updater.Source, known bool, note string) {
+		text := fmt.Sprintf("%v, by %s", value, source)
+		if !known {
+			text = "not known"
+			if source == updater.SourceDefault && value != "" && value != nil {
+				text = fmt.Sprintf("not known, taken for %v", value)
+			}
+		}
+		if note != "" {
+			text += " (" + note + ")"
+		}
+		w.printf("  %s: %s\n", name, text)
+	}
+	w.printf("FROM's updater:\n")
+	fact("members", c.Members.Value, c.Members.Source, c.Members.Known, c.Members.Note)
+	fact("manifests", c.Manifests.Value, c.Manifests.Source, c.Manifests.Known, c.Manifests.Note)
+	fact("patches", c.Patches.Value, c.Patches.Source, c.Patches.Known, c.Patches.Note)
+	fact("signature", c.Signature.Value, c.Signature.Source, c.Signature.Known, c.Signature.Note)
+	fact("version", c.Version.Value, c.Version.Source, c.Version.Known, c.Version.Note)
+	fact("gecko", c.Gecko.Value, c.Gecko.Source, c.Gecko.Known, c.Gecko.Note)
+	fact("platform", c.Platform.Value, c.Platform.Source, c.Platform.Known, c.Platform.Note)
+	fact("channels", c.Channels.Value, c.Channels.Source, c.Channels.Known, c.Channels.Note)
+	fact("verifies", c.Verifies.Value, c.Verifies.Source, c.Verifies.Known, c.Verifies.Note)
+}

@@ -197,7 +197,7 @@ type Result struct {
 }
 
 // Open returns the update's bytes, verified, for reading at any offset. The caller closes it. It may be called until
-// the result is closed. Where Generate returned an error as well there is nothing to open.
+// the result is closed. Where there was an error as well, and in what GenerateTo returns, there is nothing to open.
 func (r *Result) Open() *cache.Entry { return r.entry.Clone() }
 
 // Close frees the result. Entries from Open stay readable.

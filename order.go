@@ -251,8 +251,9 @@ func (l *local) input(s *Source) Input {
 // It is also the only way to an update with findings that clients may fail on, which recipe mozilla lets pass: with
 // Request.AllowFindings it is made, and neither signed nor stored.
 //
-// The provenance has no more than the report where the error is a refusal or a proof that failed, and is nil otherwise.
-func (g *Generator) GenerateTo(ctx context.Context, w io.Writer, r Request, progress func(Event)) (*Provenance, error) {
+// There is nothing to open or to close in the result. Where the error is a refusal, or a proof that failed, it has the
+// report and nothing else; with other errors it is nil.
+func (g *Generator) GenerateTo(ctx context.Context, w io.Writer, r Request, progress func(Event)) (*Result, error) {
 	if err := g.open(); err != nil {
 		return nil, err
 	}
@@ -267,22 +268,24 @@ func (g *Generator) GenerateTo(ctx context.Context, w io.Writer, r Request, prog
 	if g.opts.Cache != nil && !r.AllowFindings {
 		result, err := g.Make(ctx, o, progress)
 		if err != nil {
-			return provenanceOf(result), err
+			return result, err
 		}
-		defer result.Close()
 		_, err = stream.Copy(ctx, w, result.entry.Reader())
-		return result.Provenance, err
+		result.Close()
+		result.entry = nil
+		return result, err
 	}
-	j := &job{listeners: map[int]func(Event){0: progress}}
-	p, err := g.make(ctx, o, j, w)
-	return p, err
-}
-
-func provenanceOf(r *Result) *Provenance {
-	if r == nil {
-		return nil
+	p, err := g.make(ctx, o, &job{listeners: map[int]func(Event){0: progress}}, w)
+	if p == nil {
+		return nil, err
 	}
-	return r.Provenance
+	result := &Result{Key: o.key, Size: p.Output.Size, Report: p.Report, Provenance: p}
+	for text, sum := range map[string][]byte{p.Output.SHA512: result.SHA512[:], p.Output.SHA256: result.SHA256[:]} {
+		if decoded, decodeErr := hex.DecodeString(text); decodeErr == nil {
+			copy(sum, decoded)
+		}
+	}
+	return result, err
 }
 
 // side is one of the two completes while an update is made.

@@ -431,30 +431,18 @@ func (a *app) generateOne(ctx context.Context, g *senbonzakura.Generator, p *pai
 			}
 		}
 		var made *senbonzakura.Result
-		var provenance *senbonzakura.Provenance
-		err = a.writeFile(ctx, p.Out, func(w io.Writer) error {
-			if p.AllowFindings { // such updates are not stored
-				provenance, err = g.GenerateTo(ctx, w, request, progress)
-				return err
-			}
-			if made, err = g.Generate(ctx, request, progress); err != nil {
-				return err
-			}
-			defer made.Close()
-			provenance = made.Provenance
-			entry := made.Open()
-			defer entry.Close()
-			_, err := io.Copy(w, entry.Reader())
+		err = a.writeFile(ctx, p.Out, func(w io.Writer) (err error) {
+			made, err = g.GenerateTo(ctx, w, request, progress)
 			return err
 		})
-		if made != nil && made.Report != nil {
+		if made != nil {
 			result.Findings = made.Report.Findings
 		}
 		if err != nil {
 			return err
 		}
-		result.Findings, result.Checks = provenance.Report.Findings, provenance.Checks
-		result.Size, result.Complete, result.Cached = provenance.Output.Size, provenance.To.Size, made != nil && made.Cached
+		provenance := made.Provenance
+		result.Checks, result.Size, result.Complete, result.Cached = provenance.Checks, made.Size, provenance.To.Size, made.Cached
 		result.SHA512 = provenance.Output.SHA512
 		result.submission = submission(provenance, p)
 		return nil
@@ -520,13 +508,13 @@ func (a *app) generateSingle(ctx context.Context, f *sourceFlags, one *single) (
 	defer g.Close()
 	bar := a.newProgress("partial")
 	defer bar.end()
-	var made *senbonzakura.Provenance
+	var made *senbonzakura.Result
 	err = a.writeFile(ctx, p.Out, func(w io.Writer) (err error) {
 		made, err = g.GenerateTo(ctx, w, request, func(e senbonzakura.Event) { bar.set(string(e.Step), e.Done, e.Total) })
 		return err
 	})
 	bar.end()
-	if made == nil || made.Report == nil {
+	if made == nil {
 		return buildError(err, p.From.URL, p.To.URL)
 	}
 	if one.report != "" {
@@ -542,7 +530,7 @@ func (a *app) generateSingle(ctx context.Context, f *sourceFlags, one *single) (
 		return errors.Join(printed, buildError(err, p.From.URL, p.To.URL))
 	}
 	if one.manifest != "" {
-		if err := a.writeManifest(ctx, one.manifest, []senbonzakura.Submission{submission(made, p)}); err != nil {
+		if err := a.writeManifest(ctx, one.manifest, []senbonzakura.Submission{submission(made.Provenance, p)}); err != nil {
 			return err
 		}
 	}

@@ -204,14 +204,15 @@ func (a *app) writeReport(ctx context.Context, name string, report *partial.Repo
 }
 
 // partialDone prints what was made, or why nothing was, of which there is a report.
-func (a *app) partialDone(out string, p *senbonzakura.Provenance, written bool) error {
-	report := p.Report
+func (a *app) partialDone(out string, made *senbonzakura.Result, written bool) error {
+	report, p := made.Report, made.Provenance
 	result := struct {
 		File    string           `json:"file,omitempty"`
 		Written bool             `json:"written"`
+		Cached  bool             `json:"cached,omitempty"`
 		Checks  updater.Verdicts `json:"checks,omitempty"`
 		Report  *partial.Report  `json:"report"`
-	}{out, written, p.Checks, report}
+	}{out, written, made.Cached, p.Checks, report}
 	return a.summary(result, func(w *printer) {
 		w.findings(report.Findings)
 		if !written {
@@ -226,6 +227,9 @@ func (a *app) partialDone(out string, p *senbonzakura.Provenance, written bool) 
 		proved := "proved"
 		if !report.Verified {
 			proved = "NOT proved"
+		}
+		if made.Cached {
+			proved += ", from the cache"
 		}
 		w.printf("%d files patched, %d added, %d removed, %d unchanged; %s; %v\n",
 			counts[partial.ActionPatch], counts[partial.ActionAdd], counts[partial.ActionRemove], counts[partial.ActionSame],

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"testing/synctest"
@@ -328,6 +329,40 @@ func TestCallersLeave(t *testing.T) {
 		third.res.Close()
 		if !slices.Equal(gates.started, []string{"shared", "left", "left"}) {
 			t.Errorf("made %v", gates.started)
+		}
+	})
+}
+
+// A differ that embeds another one and has a Diff of its own is asked, also where somebody wants to know the progress,
+// and the progress of the embedded one arrives.
+func TestEmbeddedDiffer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var gates gates
+		g := newGenerator(t, "")
+		r := patchable(t, t.TempDir(), "embedded", mb, &gates)
+		var diffing atomic.Int64
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			res, err := g.Generate(t.Context(), r, func(e Event) {
+				if e.Step == StepDiffing {
+					diffing.Add(1)
+				}
+			})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			res.Close()
+		})
+		synctest.Wait()
+		if names := gates.atGate(); len(names) != 1 {
+			t.Fatalf("got %v at the gates, want the embedding differ", names)
+		}
+		before := diffing.Load()
+		gates.open("embedded")
+		wg.Wait()
+		if diffing.Load() <= before {
+			t.Errorf("got %d events of diffing, want more than the %d before the patch was made", diffing.Load(), before)
 		}
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/senbonzakura/senbonzakura/internal/match"
+	"github.com/senbonzakura/senbonzakura/internal/progress"
 )
 
 // Match is a way of finding in the old file what the new one is made of.
@@ -69,13 +70,6 @@ func New(o Options) *Differ {
 // Format names the format of the patches: "mbdiff10" or "bsdiff40".
 func (d *Differ) Format() string { return strings.ToLower(d.o.Format.String()) }
 
-// DiffProgress is [Differ.Diff] that tells progress, as [Options].Progress says, which it takes the place of.
-func (d *Differ) DiffProgress(ctx context.Context, patch io.Writer, old, new []byte, progress func(done, total int64)) error {
-	o := d.o
-	o.Progress = progress
-	return (&Differ{o: o}).Diff(ctx, patch, old, new)
-}
-
 // ID names everything that decides which bytes [Differ.Diff] writes: two Differs of the same ID, also of
 // different versions of this package, make the same patch of the same files.
 func (d *Differ) ID() string {
@@ -103,7 +97,7 @@ func (d *Differ) Diff(ctx context.Context, patch io.Writer, old, new []byte) err
 		return fmt.Errorf("bsdiff: old file of %d bytes and new file of %d bytes: %w (the limit is %d)", len(old), len(new), ErrTooLarge, maxSize-1)
 	}
 	// Matching counts for seven eighths of the work, or rather less; writing for the rest.
-	report := d.o.Progress
+	report := progress.To(patch, d.o.Progress)
 	if report == nil {
 		report = func(_, _ int64) {}
 	}

@@ -669,8 +669,8 @@ func (b *builder) writePatch(ctx context.Context, out io.Writer, old, new []byte
 	content := Content{Kind: ContentPatch, Size: int64(len(new)), Arch: b.recipe.Arch}
 	return compressTo(ctx, b.recipe.Compression.Patches, out, content, func(ctx context.Context, w io.Writer) error {
 		w = &firstWrite{w: w, call: matched}
-		if d, ok := b.recipe.Differ.(progressDiffer); ok && b.opts.Progress != nil {
-			return d.DiffProgress(ctx, w, old, new, progress)
+		if b.opts.Progress != nil {
+			w = &progressWriter{w, progress}
 		}
 		return b.recipe.Differ.Diff(ctx, w, old, new)
 	})
@@ -730,6 +730,15 @@ func (f *firstWrite) Write(p []byte) (int, error) {
 	}
 	return f.w.Write(p)
 }
+
+// A progressWriter is told how far the differ is that writes to it.
+type progressWriter struct {
+	io.Writer
+	tell func(done, all int64)
+}
+
+// Progress is told by the differ.
+func (p *progressWriter) Progress(done, total int64) { p.tell(done, total) }
 
 // assemble lists entries and instructions in the scripts' order, and fills the report's list of files.
 func (b *builder) assemble(removedLines []updater.Instruction) ([]*updater.Member, []updater.Instruction) {

@@ -15,13 +15,10 @@ import (
 
 // A Differ makes patches in a format that the updater applies. Implementations must be safe for concurrent use.
 //
-// A Differ may also have the methods
-//
-//	PeakMemory(oldSize, newSize int64) int64
-//	DiffProgress(ctx context.Context, patch io.Writer, old, new []byte, progress func(done, total int64)) error
-//
-// The first says how many bytes one Diff holds at most beyond the two files, until it writes its first byte; Build then
-// bounds what runs at one time by it. The second is Diff, and tells progress how far it is, from one goroutine at a time.
+// A Differ may also have a method PeakMemory(oldSize, newSize int64) int64, which says how many bytes one Diff holds
+// at most beyond the two files, until it writes its first byte; Build then bounds what runs at one time by it. And the
+// writer that Build gives to Diff may have a method Progress(done, total int64), which a Differ may tell, from one
+// goroutine at a time and in rising order, how far it is.
 type Differ interface {
 	// ID names the program, its version and every setting that changes the bytes it writes.
 	ID() string
@@ -35,11 +32,6 @@ type Differ interface {
 // A differ that knows how much memory it needs.
 type memoryDiffer interface {
 	PeakMemory(oldSize, newSize int64) int64
-}
-
-// A differ that says how far it is.
-type progressDiffer interface {
-	DiffProgress(ctx context.Context, patch io.Writer, old, new []byte, progress func(done, total int64)) error
 }
 
 // Rules say what to do about inputs that Mozilla's packaging scripts get wrong.

@@ -205,7 +205,7 @@ func TestProgress(t *testing.T) {
 		calls.Add(1)
 	}
 	var patch bytes.Buffer
-	if err := New(Options{}).DiffProgress(t.Context(), &patch, old, new, progress); err != nil {
+	if err := New(Options{Progress: progress}).Diff(t.Context(), &patch, old, new); err != nil {
 		t.Fatal(err)
 	}
 	if last.Load() != int64(len(new)) || calls.Load() < 2 {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/senbonzakura/senbonzakura/internal/exe"
 	"github.com/senbonzakura/senbonzakura/internal/match"
+	"github.com/senbonzakura/senbonzakura/internal/progress"
 )
 
 // Options for [New]. The zero value makes the smallest patch that Mozilla's updater applies.
@@ -40,13 +41,6 @@ func New(o Options) *Differ {
 
 // Format names the format of the patches: "zucchini".
 func (d *Differ) Format() string { return "zucchini" }
-
-// DiffProgress is [Differ.Diff] that tells progress, as [Options].Progress says, which it takes the place of.
-func (d *Differ) DiffProgress(ctx context.Context, patch io.Writer, old, new []byte, progress func(done, total int64)) error {
-	o := d.o
-	o.Progress = progress
-	return (&Differ{o: o}).Diff(ctx, patch, old, new)
-}
 
 // generatorVersion names how patches are made of what package match finds. It changes whenever that makes other patches.
 const generatorVersion = "1"
@@ -80,9 +74,10 @@ func (d *Differ) Diff(ctx context.Context, patch io.Writer, old, new []byte) err
 		NewSize: uint32(len(new)), NewCRC: crc32.ChecksumIEEE(new), Elements: uint32(len(elements)),
 	}
 	out := h.append(nil)
+	report := progress.To(patch, d.o.Progress)
 	for i, e := range elements {
 		e.index = i
-		if err := d.make(ctx, e, old, new); err != nil {
+		if err := d.make(ctx, e, old, new, report); err != nil {
 			return err
 		}
 		out = e.append(out)
@@ -105,14 +100,14 @@ type planned struct {
 }
 
 // make makes the element and applies it.
-func (d *Differ) make(ctx context.Context, e *planned, old, new []byte) error {
+func (d *Differ) make(ctx context.Context, e *planned, old, new []byte, report func(done, total int64)) error {
 	oldPart, newPart := old[e.oldAt:][:e.oldN:e.oldN], new[e.newAt:][:e.newN:e.newN]
 	var progress func(done, total int64)
-	if d.o.Progress != nil {
+	if report != nil {
 		// Matching counts for nearly all of the work.
 		progress = func(done, total int64) {
 			part := int64(float64(done) / float64(max(total, 1)) * float64(e.newN))
-			d.o.Progress(int64(e.newAt)+part, int64(len(new)))
+			report(int64(e.newAt)+part, int64(len(new)))
 		}
 	}
 	g := &generation{e: e.element, old: oldPart, new: newPart, workers: d.o.Workers, progress: progress, a: e.a, b: e.b}

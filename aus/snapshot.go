@@ -95,7 +95,7 @@ func newCandidates(rules []*compiledRule) *candidates {
 	for _, r := range rules {
 		var pattern *channelPattern
 		key := "\x00"
-		if p := r.matcher.channel; p != nil && (!p.glob || !p.short && !p.active) {
+		if p := r.channel; p != nil && (!p.glob || !p.short && !p.active) {
 			pattern, key = p, p.text
 		}
 		i, ok := at[key]

@@ -12,7 +12,7 @@ import (
 
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/config"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/testrelease"
-	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/web/webtest"
+	"github.com/senbonzakura/senbonzakura/examples/internal/webtest"
 )
 
 // TestNewcomer is the way of somebody who has two complete updates and a browser: log in, choose the files, watch, and

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/config"
-	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/mozlog"
+	"github.com/senbonzakura/senbonzakura/examples/internal/mozlog"
 )
 
 // logger returns the log that the configuration asks for.

@@ -20,7 +20,7 @@ import (
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job/jobtest"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/web"
-	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/web/webtest"
+	"github.com/senbonzakura/senbonzakura/examples/internal/webtest"
 	"github.com/senbonzakura/senbonzakura/internal/testkit"
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/partial"

@@ -1,4 +1,4 @@
-// Package webtest looks at the pages of partiald with a real browser, and with axe-core, which finds what keeps people
+// Package webtest looks at the pages of a service with a real browser, and with axe-core, which finds what keeps people
 // out. Tests that use it are skipped, saying what is missing, where there is no Chromium.
 package webtest
 

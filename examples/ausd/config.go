@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"net/url"
@@ -16,6 +18,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/server"
+	"github.com/senbonzakura/senbonzakura/examples/internal/servicelog"
 )
 
 // config is the whole configuration: a TOML file, and flags over it. Nothing has to be configured for a server of this machine alone.
@@ -32,6 +35,13 @@ type config struct {
 	ClientParameter string `toml:"client_parameter"`
 	// Purge is a command that is run behind each publication.
 	Purge []string `toml:"purge"`
+
+	Log struct {
+		// Format is text, json, mozlog, or auto: text on a terminal, else json.
+		Format string `toml:"format"`
+		// Level is debug, info, warn or error.
+		Level string `toml:"level"`
+	} `toml:"log"`
 
 	Demand struct {
 		// Builds is how many older builds of a new release get a partial by themselves; -1 is none.
@@ -54,6 +64,7 @@ func defaultConfig() config {
 	var c config
 	c.Listen = "127.0.0.1:8090"
 	c.Demand.Builds = 3
+	c.Log.Format, c.Log.Level = "auto", "info"
 	return c
 }
 
@@ -83,8 +94,8 @@ func loadConfig(file string) (config, error) {
 	return c, nil
 }
 
-// options turns a configuration into what the server is told. Every problem is named with its key.
-func (c *config) options() (server.Options, error) {
+// options turns a configuration into what the server is told; log goes to w. Every problem is named with its key.
+func (c *config) options(w io.Writer) (server.Options, error) {
 	var problems []string
 	bad := func(key, format string, args ...any) {
 		problems = append(problems, key+": "+fmt.Sprintf(format, args...))
@@ -149,6 +160,14 @@ func (c *config) options() (server.Options, error) {
 			bad(key+".roles", "want some of %v", server.Roles())
 		}
 		o.Tokens = append(o.Tokens, token)
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.Log.Level)); err != nil {
+		bad("log.level", "%q: want debug, info, warn or error", c.Log.Level)
+	}
+	host, _ = os.Hostname() // "" leaves it out
+	if o.Log, err = servicelog.New(w, servicelog.Options{Program: "ausd", Host: host, Format: c.Log.Format, Level: level}); err != nil {
+		bad("log.format", "%q: want one of %v", c.Log.Format, servicelog.Formats())
 	}
 	if len(problems) > 0 {
 		return o, usagef("%s", strings.Join(problems, "; "))

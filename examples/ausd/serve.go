@@ -73,7 +73,7 @@ func (a *app) serve(f *serveFlags) error {
 		return err
 	}
 	configured := c.URL
-	if _, err := c.options(); err != nil {
+	if _, err := c.options(a.stderr); err != nil {
 		return err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -87,11 +87,10 @@ func (a *app) serve(f *serveFlags) error {
 		c.Listen = listener.Addr().String()
 		c.URL = configured
 	}
-	opts, err := c.options()
+	opts, err := c.options(a.stderr)
 	if err != nil {
 		return err
 	}
-	opts.Log = slog.New(slog.NewTextHandler(a.stderr, nil))
 	if len(c.Purge) > 0 {
 		opts.Purge = purge(c.Purge, opts.Log)
 	}
@@ -163,7 +162,7 @@ into an empty data directory as ausd.db, and the files under files.`,
 			if err != nil {
 				return err
 			}
-			opts, err := c.options()
+			opts, err := c.options(a.stderr)
 			if err != nil {
 				return err
 			}

@@ -10,9 +10,9 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"github.com/senbonzakura/senbonzakura/examples/internal/webtest"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/config"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/testrelease"
-	"github.com/senbonzakura/senbonzakura/examples/internal/webtest"
 )
 
 // TestNewcomer is the way of somebody who has two complete updates and a browser: log in, choose the files, watch, and

@@ -17,10 +17,10 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"github.com/senbonzakura/senbonzakura/examples/internal/webtest"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job/jobtest"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/web"
-	"github.com/senbonzakura/senbonzakura/examples/internal/webtest"
 	"github.com/senbonzakura/senbonzakura/internal/testkit"
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/partial"

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -285,6 +286,8 @@ func (a *app) readLogs(ctx context.Context, given []string) (*ausverify.Report, 
 			logs[i] = ausverify.Log{Name: "standard input", Open: func() (io.ReadCloser, error) { return io.NopCloser(a.stdin), nil }}
 		}
 	}
+	// A report of ten thousands of tests is what this process holds; there is no sense in as much garbage beside it.
+	defer debug.SetGCPercent(debug.SetGCPercent(40))
 	return ausverify.Read(ctx, logs, nil)
 }
 

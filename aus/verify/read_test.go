@@ -426,3 +426,24 @@ func TestDetails(t *testing.T) {
 		}
 	}
 }
+
+// The size of a partial is compared when its pair ends: before that it has not passed, whatever the order of the types.
+func TestPairOrder(t *testing.T) {
+	t.Parallel()
+	log := bytes.ReplaceAll(made([]string{"1.0"}, []string{"de"}, func(_, _, _ string) []string { return nil }), []byte(`"complete partial"`), []byte(`"partial complete"`))
+	if totals := read(t, log).Totals(); totals.Pass != 2 {
+		t.Errorf("whole: %+v", totals)
+	}
+	second := bytes.LastIndex(log, []byte("Using  "))
+	cut := read(t, log[:second+bytes.Index(log[second:], []byte("\n"))+1])
+	if totals := cut.Totals(); totals.Pass != 0 || totals.Interrupted != 2 {
+		t.Errorf("cut in the complete: %+v", totals)
+	}
+	larger := bytes.Replace(log, []byte("command: END (1.00s"), []byte("TEST-UNEXPECTED-FAIL: [1.0 de complete] partial updates are larger than complete updates\ncommand: END (1.00s"), 1)
+	report := read(t, larger)
+	for _, test := range report.Tests {
+		if (test.Result == Fail) != (test.PatchType == "partial") {
+			t.Errorf("larger: %s is %s", test.PatchType, test.Result)
+		}
+	}
+}

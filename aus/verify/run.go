@@ -68,6 +68,7 @@ type RunOptions struct {
 
 	rules []Rule
 	now   time.Time
+	work  func(unpacked, patched int) // told at the end what was worked out
 }
 
 // Progress says how far a run is.
@@ -238,6 +239,9 @@ func Run(ctx context.Context, lines []Line, opts *RunOptions) (*Report, error) {
 		return nil, ctx.Err()
 	}
 	r.finish(report)
+	if o.work != nil {
+		o.work(int(known.unpacked.Load()), len(r.prover.patched))
+	}
 	return report, nil
 }
 

@@ -18,7 +18,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -408,44 +407,23 @@ func TestResumed(t *testing.T) {
 	}
 }
 
-// cpu is the processor time of this process.
-func cpu(tb testing.TB) time.Duration {
-	tb.Helper()
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		tb.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
-// Twenty locales cost less than twice what one costs.
+// What locales share is worked out once: more locales unpack their own file and nothing else, and apply no patch.
 func TestSharing(t *testing.T) {
-	testkit.Long(t, "a minute; the figures are of this process alone")
-	dir := testkit.Shared(t, "corpus", "firefox-small")
-	cost := func(locales int) time.Duration {
-		r := newRelease(t, filepath.Join(dir, "from.mar"), filepath.Join(dir, "to.mar"), map[string]string{"": filepath.Join(dir, "reference.partial.mar")},
-			"dependentlibs.list", 3, locales, 2)
-		r.same = true
-		for _, line := range r.config() { // what the server makes is not the run's
-			for _, locale := range line.Locales {
-				r.about(strings.Replace(line.From, "%locale%", locale, 1))
-				r.about(strings.Replace(line.To, "%locale%", locale, 1))
-				r.about(fmt.Sprintf("/partial/%s/%s/%s.mar", line.Platform, line.Release, locale))
-			}
+	t.Parallel()
+	run := func(locales int) (unpacked, patched int) {
+		r := smallRelease(t, 2, locales, 1)
+		o := r.options(t)
+		o.work = func(u, p int) { unpacked, patched = u, p }
+		report, err := Run(t.Context(), r.config(), o)
+		if err != nil || !report.Passed(false) {
+			t.Fatalf("%v: %+v", err, report.Groups)
 		}
-		before := cpu(t)
-		report, err := Run(t.Context(), r.config(), r.options(t))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if totals := report.Totals(); totals.Pass != totals.Tests {
-			t.Fatalf("%+v: %+v", totals, report.Groups)
-		}
-		return cpu(t) - before
+		return unpacked, patched
 	}
-	one, twenty := cost(1), cost(20)
-	t.Logf("one locale %v, twenty locales %v of CPU time: %.2f", one, twenty, float64(twenty)/float64(one))
-	if twenty > 2*one {
-		t.Errorf("twenty locales cost %.2f times one", float64(twenty)/float64(one))
+	oneUnpacked, onePatched := run(1)
+	unpacked, patched := run(6)
+	// The file of a locale: in FROM of each release, and in TO, which the partial has as it is.
+	if own := 5 * (2 + 1); unpacked != oneUnpacked+own || patched != onePatched || onePatched < 10 {
+		t.Errorf("six locales unpack %d members and apply %d patches; one %d and %d, and each further one should unpack %d", unpacked, patched, oneUnpacked, onePatched, own/5)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing/fstest"
 
 	"github.com/senbonzakura/senbonzakura/internal/bomb"
@@ -126,6 +127,8 @@ func (f lazyFile) ReadAt(p []byte, off int64) (int, error) {
 // contents knows what compressed members hold, so that what a hundred locales share is unpacked once. Members are
 // recognised by their bytes.
 type contents struct {
+	unpacked atomic.Int64 // members that were
+
 	mu    sync.Mutex
 	known map[contentKey]*contentEntry
 }
@@ -173,6 +176,7 @@ func (c *contents) of(ctx context.Context, m *updater.Member, name string) (dige
 			return k.sum, k.size, nil
 		}
 	}
+	c.unpacked.Add(1)
 	r, err := m.Open(limits)
 	if err != nil {
 		return digest{}, 0, err

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/senbonzakura/senbonzakura/internal/osfs"
 )
 
 // A filesystem is what Apply needs of an os.Root. Every method is one step after which the process may die.
@@ -45,6 +47,8 @@ func (r rootFS) OpenFile(name string, flag int, perm fs.FileMode) (file, error) 
 	}
 	return f, nil
 }
+
+func (r rootFS) Remove(name string) error { return osfs.RemoveIn(r.Root, name) }
 
 func (r rootFS) ReadDir(name string) ([]fs.DirEntry, error) {
 	f, err := r.Open(name)

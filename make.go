@@ -1,6 +1,7 @@
 package senbonzakura
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/sha512"
@@ -39,7 +40,7 @@ func (g *Generator) build(ctx context.Context, o *Order, j *job, w io.Writer) (*
 	defer to.close()
 
 	j.send(Event{Step: StepUnpacking, Total: -1, From: identity(&from.input.Build), To: identity(&to.input.Build)})
-	p := &Provenance{Skipped: r.Skip, Labels: r.Labels, Locale: first(r.Locale, to.input.Build.Locale)}
+	p := &Provenance{Skipped: r.Skip, Labels: r.Labels, Locale: cmp.Or(r.Locale, to.input.Build.Locale)}
 	if err := g.checkInputs(ctx, r, from, to, p); err != nil {
 		return nil, err
 	}
@@ -159,8 +160,8 @@ func (g *Generator) openBoth(ctx context.Context, o *Order, j *job) (from, to *s
 			if l := s.local; l != nil && l.build != nil { // the members and the manifest are ours
 				build = *l.build
 			}
-			build.Product = first(build.Product, r.Product)
-			build.Platform, build.Arch, build.Locale = first(build.Platform, r.Platform), first(build.Arch, r.Arch), first(build.Locale, r.Locale)
+			build.Product = cmp.Or(build.Product, r.Product)
+			build.Platform, build.Arch, build.Locale = cmp.Or(build.Platform, r.Platform), cmp.Or(build.Arch, r.Arch), cmp.Or(build.Locale, r.Locale)
 			s.input.Build = build
 			return nil
 		})
@@ -172,15 +173,6 @@ func (g *Generator) openBoth(ctx context.Context, o *Order, j *job) (from, to *s
 		return nil, nil, err
 	}
 	return sides[0], sides[1], nil
-}
-
-func first(values ...string) string {
-	for _, v := range values {
-		if v != "" {
-			return v
-		}
-	}
-	return ""
 }
 
 // checkInputs makes the checks that need no recipe.

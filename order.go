@@ -2,6 +2,7 @@ package senbonzakura
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha512"
 	"encoding/hex"
@@ -156,7 +157,7 @@ func (g *Generator) packLocal(ctx context.Context, s *Source, from bool, r *Requ
 		arch = r.Recipe.Arch
 	}
 	archive, report, err := partial.Pack(ctx, root.FS(), partial.PackOptions{
-		Arch: first(arch, "x86_64"), Compression: partial.Compression{Files: partial.XZ{Level: level}}, Workers: g.opts.Workers, Memory: g.memory,
+		Arch: cmp.Or(arch, "x86_64"), Compression: partial.Compression{Files: partial.XZ{Level: level}}, Workers: g.opts.Workers, Memory: g.memory,
 	})
 	if err != nil {
 		return nil, err

@@ -2,9 +2,9 @@ package senbonzakura
 
 import (
 	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -206,14 +206,14 @@ func (r *Request) check() error {
 
 // with returns a recipe with what the request says about it. Parts of the product block that neither says are TO's.
 func (r *Request) with(recipe partial.Recipe) partial.Recipe {
-	recipe.Arch = first(r.Arch, recipe.Arch)
+	recipe.Arch = cmp.Or(r.Arch, recipe.Arch)
 	recipe.Force = slices.Concat(recipe.Force, r.Force)
 	if r.Channel != "" || r.ProductVersion != "" {
 		var p mar.Product
 		if recipe.Product != nil {
 			p = *recipe.Product
 		}
-		recipe.Product = &mar.Product{Channel: first(r.Channel, p.Channel), Version: first(r.ProductVersion, p.Version)}
+		recipe.Product = &mar.Product{Channel: cmp.Or(r.Channel, p.Channel), Version: cmp.Or(r.ProductVersion, p.Version)}
 	}
 	return recipe
 }
@@ -266,12 +266,11 @@ func (r *Request) key(from, to, selection string, signers []mar.Signer, require 
 
 func sorted(items []string) []string { return slices.Compact(slices.Sorted(slices.Values(items))) }
 
-// fingerprint is the SHA-256 of a public key in its standard encoding, in hexadecimal.
+// fingerprint is mar.Fingerprint, also for what is no key that anybody signs with.
 func fingerprint(k crypto.PublicKey) string {
-	der, err := x509.MarshalPKIXPublicKey(k)
+	sum, err := mar.Fingerprint(k)
 	if err != nil {
-		der = fmt.Appendf(nil, "%T %v", k, k)
+		return fmt.Sprintf("%x", sha256.Sum256(fmt.Appendf(nil, "%T %v", k, k)))
 	}
-	sum := sha256.Sum256(bytes.TrimSpace(der))
-	return hex.EncodeToString(sum[:])
+	return sum
 }

@@ -1,6 +1,7 @@
 package senbonzakura
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -132,7 +133,7 @@ func (c *candidate) meetProduct(fails func(field, format string, args ...any) er
 		return fails("", "the update has no product block with channel and version: TO has none, and the request gives none")
 	}
 	own, _ := c.to.reader.Product()
-	most := first(own.Version, c.to.input.Build.Version)
+	most := cmp.Or(own.Version, c.to.input.Build.Version)
 	if most == "" {
 		return fails("ProductVersion", "TO does not say its version, so nothing says that it is %q", c.product.Version)
 	}

@@ -20,6 +20,10 @@ type Entry struct {
 	Open func() (io.ReadCloser, error)
 }
 
+// Executable reports whether a file of this mode is one to be run, as packaging and the updater see it: by its owner's
+// bit. All others follow it: 0755 where it is set, 0644 where it is not.
+func Executable(mode fs.FileMode) bool { return mode&0o100 != 0 }
+
 // BytesEntry returns an entry whose content is data, which must not change any more. mode holds permission
 // bits only.
 func BytesEntry(name string, mode fs.FileMode, data []byte) Entry {

@@ -160,7 +160,7 @@ func copyAll(ctx context.Context, out io.Writer, in io.Reader, buf []byte) error
 // UpdateMode returns the mode that Mozilla's packaging gives to an entry: 0755 for a file that somebody may
 // execute, 0644 for any other.
 func UpdateMode(mode fs.FileMode) fs.FileMode {
-	if mode&0o111 != 0 {
+	if Executable(mode) {
 		return 0o755
 	}
 	return 0o644

@@ -3,8 +3,10 @@ package mar
 import (
 	"bytes"
 	"crypto"
+	"crypto/sha256"
 	"crypto/x509"
 	"embed"
+	"encoding/hex"
 	"encoding/pem"
 	"fmt"
 	"slices"
@@ -83,4 +85,15 @@ func BuiltinKey(name string) (crypto.PublicKey, error) {
 		return nil, fmt.Errorf("mar: built-in key %q: %w", name, err)
 	}
 	return ParsePublicKey(data)
+}
+
+// Fingerprint returns the SHA-256 of a public key's PKIX encoding in hexadecimal, to tell keys apart in journals,
+// configurations and provenance.
+func Fingerprint(key crypto.PublicKey) (string, error) {
+	der, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		return "", fmt.Errorf("fingerprint: %w", err)
+	}
+	sum := sha256.Sum256(der)
+	return hex.EncodeToString(sum[:]), nil
 }

@@ -1,6 +1,7 @@
 package mar
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 )
@@ -55,20 +56,13 @@ func (l Limits) withDefaults() (Limits, error) {
 		l.IndexSize = maxIndexSize
 	}
 	l.IndexSize = min(l.IndexSize, math.MaxInt32) // one buffer, also where int has 32 bits
-	l.Entries = orDefault(l.Entries, maxEntries)
-	l.NameLength = orDefault(l.NameLength, maxNameLength)
-	l.Depth = orDefault(l.Depth, maxDepth)
-	l.Signatures = orDefault(l.Signatures, MaxSignatures)
-	l.SignatureSize = orDefault(l.SignatureSize, MaxSignatureSize)
-	l.Sections = orDefault(l.Sections, maxSections)
+	l.Entries = cmp.Or(l.Entries, maxEntries)
+	l.NameLength = cmp.Or(l.NameLength, maxNameLength)
+	l.Depth = cmp.Or(l.Depth, maxDepth)
+	l.Signatures = cmp.Or(l.Signatures, MaxSignatures)
+	l.SignatureSize = cmp.Or(l.SignatureSize, MaxSignatureSize)
+	l.Sections = cmp.Or(l.Sections, maxSections)
 	return l, nil
-}
-
-func orDefault(v, def int) int {
-	if v == 0 {
-		return def
-	}
-	return v
 }
 
 // ReaderOptions loosen what a reader accepts. The zero value is strict.

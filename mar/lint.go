@@ -1,6 +1,7 @@
 package mar
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -116,7 +117,7 @@ func Lint(r io.ReaderAt, size int64, opts *LintOptions) []Problem {
 	if opts == nil {
 		opts = &LintOptions{}
 	}
-	l := &linter{opts: opts, max: orDefault(max(opts.Max, 0), 1000)}
+	l := &linter{opts: opts, max: cmp.Or(max(opts.Max, 0), 1000)}
 	limits, err := opts.Limits.withDefaults()
 	if err != nil {
 		return []Problem{{Code: CodeRead, Detail: err.Error()}}

@@ -196,7 +196,7 @@ func (p *packer) walk(ctx context.Context) error {
 			p.checks.add(Finding{Kind: KindManifest, Severity: Note, Path: name, Message: "is named like an update's manifest and is left out, as packaging does"})
 			return nil
 		}
-		p.found[name] = &packed{name: name, size: info.Size(), mode: normalMode(info.Mode()&0o100 != 0)}
+		p.found[name] = &packed{name: name, size: info.Size(), mode: normalMode(mar.Executable(info.Mode()))}
 		return nil
 	})
 	if err != nil {

@@ -383,7 +383,7 @@ func (p *prover) follow(v updater.ManifestVersion, man *updater.Manifest, proof 
 		var by string
 		switch {
 		case touched && c.Blob != nil:
-			b, by, executable = c.Blob, c.By.String(), c.Mode&0o100 != 0
+			b, by, executable = c.Blob, c.By.String(), mar.Executable(c.Mode)
 			if !c.Moded {
 				executable = p.from.files[n].Executable()
 			}

@@ -18,14 +18,18 @@ func reverse(names []string) {
 	slices.SortFunc(names, func(a, b string) int { return cmp.Compare(b, a) })
 }
 
+// What holds the user's update channel: files, and directories with all that is in them.
+var (
+	channelFiles      = [...]string{"channel-prefs.js", updater.SettingsFile}
+	channelFrameworks = [...]string{"ChannelPrefs.framework/", "UpdateSettings.framework/"}
+)
+
 // addIfNot reports whether a file is only installed where there is none yet: it holds the user's update channel.
 func addIfNot(name string) bool {
-	switch path.Base(name) {
-	case "channel-prefs.js", "update-settings.ini":
+	if slices.Contains(channelFiles[:], path.Base(name)) {
 		return true
 	}
-	rooted := "/" + name
-	return strings.Contains(rooted, "/ChannelPrefs.framework/") || strings.Contains(rooted, "/UpdateSettings.framework/")
+	return slices.ContainsFunc(channelFrameworks[:], func(dir string) bool { return strings.Contains("/"+name, "/"+dir) })
 }
 
 // extensionDir returns the directory that must exist for a file below distribution/extensions to be updated:
@@ -121,8 +125,9 @@ func removedFiles(text []byte, scripts bool) []updater.Instruction {
 // its own, as createprecomplete.py writes it at packaging time. names are the tree's files.
 func precomplete(names []string) []byte {
 	kept := func(n string) bool {
-		return strings.HasSuffix(n, "channel-prefs.js") || strings.HasSuffix(n, "update-settings.ini") ||
-			strings.Contains(n, "ChannelPrefs.framework/") || strings.Contains(n, "UpdateSettings.framework/") ||
+		// createprecomplete.py looks at ends and pieces of paths, not at their elements
+		return slices.ContainsFunc(channelFiles[:], func(file string) bool { return strings.HasSuffix(n, file) }) ||
+			slices.ContainsFunc(channelFrameworks[:], func(dir string) bool { return strings.Contains(n, dir) }) ||
 			strings.Contains(n, "distribution/")
 	}
 	var b strings.Builder
@@ -162,7 +167,7 @@ func versionTwo(list []updater.Instruction, complete bool) []updater.Instruction
 	out := make([]updater.Instruction, 0, len(list))
 	for _, i := range list {
 		if i.Op == updater.OpAddIfNot {
-			if !complete || path.Base(i.Path) != "update-settings.ini" {
+			if !complete || path.Base(i.Path) != updater.SettingsFile {
 				continue
 			}
 			i = updater.Instruction{Op: updater.OpAdd, Path: i.Path}

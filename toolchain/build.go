@@ -1,6 +1,7 @@
 package toolchain
 
 import (
+	"cmp"
 	"io/fs"
 	"strings"
 
@@ -49,7 +50,7 @@ func ReadTree(tree fs.FS) (Build, error) {
 
 func buildOf(id updater.Identity, client updater.Claims) Build {
 	b := Build{
-		Product: id.Product, Version: first(id.Version, id.MAR.Version), BuildID: id.BuildID, Gecko: id.Milestone,
+		Product: id.Product, Version: cmp.Or(id.Version, id.MAR.Version), BuildID: id.BuildID, Gecko: id.Milestone,
 		SourceRepository: id.SourceRepository, SourceStamp: id.SourceStamp, Client: &client,
 	}
 	for channel := range strings.SplitSeq(id.MAR.Channel, ",") {
@@ -58,13 +59,4 @@ func buildOf(id updater.Identity, client updater.Claims) Build {
 		}
 	}
 	return b
-}
-
-func first(values ...string) string {
-	for _, v := range values {
-		if v != "" {
-			return v
-		}
-	}
-	return ""
 }

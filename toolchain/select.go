@@ -1,6 +1,7 @@
 package toolchain
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -194,7 +195,7 @@ func (s *Set) Select(from, to Build, opts *SelectOptions) (Selection, error) {
 		sel.Checks = append(sel.Checks, updater.Verdict{Check: c, Answer: answer, Reason: reason})
 		return answer == updater.Fails
 	}
-	product := first(opts.Client.Product, from.Product, to.Product)
+	product := cmp.Or(opts.Client.Product, from.Product, to.Product)
 	rules := s.find(product)
 	switch {
 	case from.Product == "" || to.Product == "":
@@ -249,7 +250,7 @@ func (s *Set) Client(from, to Build, opts *SelectOptions) (*updater.Client, erro
 	if opts == nil {
 		opts = &SelectOptions{}
 	}
-	c, _, err := s.client(from, to, s.find(first(opts.Client.Product, from.Product, to.Product)), opts)
+	c, _, err := s.client(from, to, s.find(cmp.Or(opts.Client.Product, from.Product, to.Product)), opts)
 	return c, err
 }
 
@@ -260,15 +261,15 @@ func (s *Set) client(from, to Build, rules *Rules, opts *SelectOptions) (*update
 	if from.Client != nil {
 		shown = *from.Client
 	} else { // a build that somebody describes
-		caller.Product = first(caller.Product, from.Product)
-		caller.Version, caller.Gecko = first(caller.Version, from.Version), first(caller.Gecko, from.Gecko)
+		caller.Product = cmp.Or(caller.Product, from.Product)
+		caller.Version, caller.Gecko = cmp.Or(caller.Version, from.Version), cmp.Or(caller.Gecko, from.Gecko)
 	}
 	for _, b := range []Build{from, to} {
 		if p, ok := updater.ParsePlatform(b.Platform); ok && caller.Platform == "" {
 			caller.Platform = p
 		}
 	}
-	platform := first(string(caller.Platform), string(shown.Platform))
+	platform := cmp.Or(string(caller.Platform), string(shown.Platform))
 	if platform == "" && to.Client != nil && to.Client.Platform != "" {
 		platform = string(to.Client.Platform)
 		shown.Platform = to.Client.Platform
@@ -280,7 +281,7 @@ func (s *Set) client(from, to Build, rules *Rules, opts *SelectOptions) (*update
 	}
 	rule := updater.Claims{}
 	if rules != nil {
-		gecko := first(caller.Gecko, shown.Gecko, from.Version)
+		gecko := cmp.Or(caller.Gecko, shown.Gecko, from.Version)
 		if gecko != "" {
 			era := rules.era(gecko)
 			rule = era.claims(updater.Platform(platform))
@@ -315,7 +316,7 @@ func (s *Set) compose(sel *Selection, from, to Build, rules *Rules) {
 	case rules != nil:
 		why("FROM's version is unknown: taken for a current %s", rules.Product)
 	default:
-		why("no rules for %q: taken for a current updater where its complete does not tell", first(from.Product, to.Product))
+		why("no rules for %q: taken for a current updater where its complete does not tell", cmp.Or(from.Product, to.Product))
 	}
 	fact := func(name string, value any, source updater.Source, note string) {
 		if note != "" {
@@ -332,7 +333,7 @@ func (s *Set) compose(sel *Selection, from, to Build, rules *Rules) {
 	if s.opts.Base != nil {
 		recipe = *s.opts.Base
 	}
-	recipe.Arch = first(to.Arch, from.Arch, recipe.Arch)
+	recipe.Arch = cmp.Or(to.Arch, from.Arch, recipe.Arch)
 	recipe.Force = slices.Clone(recipe.Force)
 	if rules != nil {
 		recipe.Force = append(recipe.Force, rules.Force...)

@@ -142,7 +142,7 @@ func (p *prover) apply(ctx context.Context, u *applied) (*outcome, error) {
 			return nil, err
 		}
 		mark(c.Blob, taken)
-		executable := c.Mode&0o100 != 0
+		executable := mar.Executable(c.Mode)
 		if !c.Moded {
 			executable = u.from.files[name].executable
 		}

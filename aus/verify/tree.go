@@ -462,7 +462,7 @@ func treeOfTar(ctx context.Context, r io.Reader, name string, s store) (*tree, e
 		if err != nil {
 			return nil, err
 		}
-		if err := t.add(inside, treeFile{sum, size, h.Mode&0o100 != 0}); err != nil {
+		if err := t.add(inside, treeFile{sum, size, mar.Executable(h.FileInfo().Mode())}); err != nil {
 			return nil, err
 		}
 	}
@@ -525,7 +525,7 @@ func treeBy7z(ctx context.Context, file, name string, s store) (*tree, error) {
 		if err != nil {
 			return err
 		}
-		return t.add(strings.TrimPrefix(strings.TrimPrefix(p, top), "/"), treeFile{sum, size, info.Mode()&0o100 != 0})
+		return t.add(strings.TrimPrefix(strings.TrimPrefix(p, top), "/"), treeFile{sum, size, mar.Executable(info.Mode())})
 	})
 	return t, err
 }

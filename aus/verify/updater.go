@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/partial/updater"
 )
 
@@ -300,7 +301,7 @@ func readTree(dir string) (map[string]treeFile, error) {
 		size, err := io.Copy(h, f)
 		var sum digest
 		h.Sum(sum[:0])
-		files[name] = treeFile{sum, size, info.Mode()&0o100 != 0}
+		files[name] = treeFile{sum, size, mar.Executable(info.Mode())}
 		return err
 	})
 	return files, err

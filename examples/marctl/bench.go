@@ -18,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/senbonzakura/senbonzakura/internal/stream"
 	"github.com/senbonzakura/senbonzakura/mar"
 )
 
@@ -310,7 +311,7 @@ func unpack(ctx context.Context, name string, f *mar.File) error {
 	if err != nil {
 		return err
 	}
-	if _, err := io.Copy(contextWriter{ctx, out}, in); err != nil {
+	if _, err := io.Copy(stream.NewWriter(ctx, out), in); err != nil {
 		out.Close()
 		return err
 	}

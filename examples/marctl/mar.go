@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/senbonzakura/senbonzakura/internal/stream"
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/partial/updater"
 )
@@ -252,7 +253,7 @@ func extractFile(ctx context.Context, root *os.Root, f *mar.File, raw bool, undo
 		return 0, fmt.Errorf("%s: %w", root.Name(), err)
 	}
 	*undo = append(*undo, name)
-	n, err := io.Copy(contextWriter{ctx, out}, in)
+	n, err := io.Copy(stream.NewWriter(ctx, out), in)
 	if err != nil {
 		out.Close()
 		return n, fmt.Errorf("entry %q: %w", f.Name, err)
@@ -260,22 +261,10 @@ func extractFile(ctx context.Context, root *os.Root, f *mar.File, raw bool, undo
 	if err := out.Close(); err != nil {
 		return n, err
 	}
-	if f.Mode.Perm()&0o111 != 0 {
+	if mar.Executable(f.Mode) {
 		return n, root.Chmod(name, 0o755)
 	}
 	return n, root.Chmod(name, 0o644)
-}
-
-type contextWriter struct {
-	ctx context.Context
-	w   io.Writer
-}
-
-func (c contextWriter) Write(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.w.Write(p)
 }
 
 func (a *app) createCommand() *cobra.Command {

@@ -206,7 +206,7 @@ func (f *signFlags) publicKey(ctx context.Context, a *app, client *signing.Clien
 	}
 	for _, k := range keys {
 		if k.ID == f.key {
-			fingerprint, err := signing.Fingerprint(k.PublicKey)
+			fingerprint, err := mar.Fingerprint(k.PublicKey)
 			if err != nil {
 				return nil, err
 			}
@@ -316,7 +316,7 @@ func askPlugin(ctx context.Context, cfg plugins.Config) (*pluginAnswer, error) {
 	}
 	answer := &pluginAnswer{Kind: "signing", Name: info.Name, Version: info.Version, Capabilities: info.Capabilities}
 	for _, k := range keys {
-		fingerprint, err := signing.Fingerprint(k.PublicKey)
+		fingerprint, err := mar.Fingerprint(k.PublicKey)
 		if err != nil {
 			return nil, err
 		}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/senbonzakura/senbonzakura/internal/stream"
 	"github.com/senbonzakura/senbonzakura/mar"
 )
 
@@ -350,7 +351,7 @@ func (a *app) reserve(ctx context.Context, r *mar.Reader, out string, info mar.S
 	}
 	defer os.Remove(f.Name())
 	defer f.Close()
-	n, err := edited.WriteTo(contextWriter{ctx, f})
+	n, err := edited.WriteTo(stream.NewWriter(ctx, f))
 	if err != nil {
 		return nil, err
 	}

@@ -282,7 +282,7 @@ func sameTrees(got, want string) error {
 			if err := errors.Join(errA, errB); err != nil {
 				return err
 			}
-			if infoA.Mode()&0o111 != infoB.Mode()&0o111 {
+			if mar.Executable(infoA.Mode()) != mar.Executable(infoB.Mode()) {
 				return fmt.Errorf("%w: %s: executable bits", differs, rel)
 			}
 			return nil

@@ -17,6 +17,7 @@ import (
 	"syscall"
 
 	"github.com/senbonzakura/senbonzakura/internal/osfs"
+	"github.com/senbonzakura/senbonzakura/internal/stream"
 )
 
 // Write replaces the file at path by what write produces, with the permission bits perm (before umask). The
@@ -27,7 +28,7 @@ func Write(ctx context.Context, path string, perm fs.FileMode, write func(w io.W
 		return err
 	}
 	return osfs.Replace(osfs.OS{}, path, perm, func(w io.Writer) error {
-		buffered := bufio.NewWriterSize(contextWriter{ctx, w}, 1<<18)
+		buffered := bufio.NewWriterSize(stream.NewWriter(ctx, w), 1<<18)
 		if err := write(buffered); err != nil {
 			return err
 		}
@@ -55,16 +56,4 @@ func Check(path string) error {
 		return &fs.PathError{Op: "write", Path: path, Err: errors.New("not a regular file")}
 	}
 	return nil
-}
-
-type contextWriter struct {
-	ctx context.Context
-	w   io.Writer
-}
-
-func (c contextWriter) Write(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.w.Write(p)
 }

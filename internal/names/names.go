@@ -28,13 +28,23 @@ func OnWindows(platform string) bool { return platform == Windows || platform ==
 // Control reports whether a name holds an ASCII control character. Windows allows none of them, and lists of names
 // that are written line by line cannot hold all.
 func Control(name string) bool {
-	return strings.ContainsFunc(name, func(r rune) bool { return r < 0x20 || r == 0x7f })
+	for i := range len(name) {
+		if name[i] < 0x20 || name[i] == 0x7f {
+			return true
+		}
+	}
+	return false
 }
 
 // ASCII reports whether a name is ASCII alone. The reader of Mozilla's services ends its list of entries at the first
 // name that is not.
 func ASCII(name string) bool {
-	return !strings.ContainsFunc(name, func(r rune) bool { return r >= utf8.RuneSelf })
+	for i := range len(name) {
+		if name[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
 }
 
 // Unquotable reports whether a manifest cannot express a name: its text has quotes around names, ends lines at CR and

@@ -2,6 +2,7 @@ package updater
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"io/fs"
@@ -53,7 +54,7 @@ func ReadComplete(r *mar.Reader) (Identity, Claims, error) {
 	slices.Sort(names)
 	t := source{
 		names:      names,
-		executable: func(name string) bool { return files[name].Mode&0o100 != 0 },
+		executable: func(name string) bool { return mar.Executable(files[name].Mode) },
 		read: func(name string, limit int64) ([]byte, bool, error) {
 			f := files[name]
 			if f == nil {
@@ -170,7 +171,7 @@ func ReadTree(tree fs.FS) (Identity, Claims, error) {
 	slices.Sort(names)
 	t := source{
 		names:      names,
-		executable: func(name string) bool { return modes[name]&0o100 != 0 },
+		executable: func(name string) bool { return mar.Executable(modes[name]) },
 		read: func(name string, limit int64) ([]byte, bool, error) {
 			if _, ok := modes[name]; !ok {
 				return nil, false, nil
@@ -234,8 +235,8 @@ func (t *source) inspect() (Identity, Claims, error) {
 	}
 	id := Identity{
 		Product: app.Get("App", "Name"), Version: app.Get("App", "Version"), BuildID: app.Get("App", "BuildID"),
-		SourceRepository: first(app.Get("App", "SourceRepository"), platform.Get("Build", "SourceRepository")),
-		SourceStamp:      first(app.Get("App", "SourceStamp"), platform.Get("Build", "SourceStamp")),
+		SourceRepository: cmp.Or(app.Get("App", "SourceRepository"), platform.Get("Build", "SourceRepository")),
+		SourceStamp:      cmp.Or(app.Get("App", "SourceStamp"), platform.Get("Build", "SourceStamp")),
 		Milestone:        platform.Get("Build", "Milestone"),
 	}
 	claims.Product = id.Product
@@ -297,15 +298,6 @@ func acceptedChannels(list string) []string {
 		channels = []string{} // known: it takes any
 	}
 	return channels
-}
-
-func first(values ...string) string {
-	for _, v := range values {
-		if v != "" {
-			return v
-		}
-	}
-	return ""
 }
 
 // ClientOf returns the client that a complete update installs, by what the complete shows and what the caller says,

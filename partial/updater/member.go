@@ -82,7 +82,7 @@ func NewMember(name string, mode fs.FileMode, data []byte) *Member {
 }
 
 // Executable is what counts of a mode: the owner's bit.
-func (m *Member) Executable() bool { return m.Mode&0o100 != 0 }
+func (m *Member) Executable() bool { return mar.Executable(m.Mode) }
 
 // Entry returns the member as an entry of an archive to be written.
 func (m *Member) Entry() mar.Entry {

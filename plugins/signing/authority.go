@@ -88,7 +88,7 @@ func NewAuthority(ctx context.Context, places []Place, policy Policy, opts *Auth
 			if err != nil {
 				return nil, fmt.Errorf("signing authority: %w", err)
 			}
-			fingerprint, err := Fingerprint(ref.PublicKey)
+			fingerprint, err := mar.Fingerprint(ref.PublicKey)
 			if err != nil {
 				return nil, fmt.Errorf("signing authority: key %q: %w", ref.Name, err)
 			}

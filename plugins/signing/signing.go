@@ -4,9 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/x509"
-	"encoding/hex"
 	"fmt"
 	"path"
 	"time"
@@ -259,17 +257,6 @@ func goodID(id string) bool {
 		}
 	}
 	return true
-}
-
-// Fingerprint returns the SHA-256 of a public key's PKIX encoding in hexadecimal, to tell keys apart in
-// journals and configurations.
-func Fingerprint(key crypto.PublicKey) (string, error) {
-	der, err := x509.MarshalPKIXPublicKey(key)
-	if err != nil {
-		return "", fmt.Errorf("fingerprint: %w", err)
-	}
-	sum := sha256.Sum256(der)
-	return hex.EncodeToString(sum[:]), nil
 }
 
 // verify checks a signature of a digest.

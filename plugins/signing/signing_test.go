@@ -259,7 +259,7 @@ func TestAuthoritySigns(t *testing.T) {
 		t.Errorf("journal has %q, want asked signed", got)
 	}
 	last := journal.list[1]
-	fingerprint, err := signing.Fingerprint(testKey().Public())
+	fingerprint, err := mar.Fingerprint(testKey().Public())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/senbonzakura/senbonzakura/cache"
+	"github.com/senbonzakura/senbonzakura/internal/stream"
 	"github.com/senbonzakura/senbonzakura/plugins"
 )
 
@@ -119,7 +120,7 @@ func (t *Tier) Put(ctx context.Context, k cache.Key, r io.Reader) (cache.Info, e
 	if !k.Kind.Valid() {
 		return cache.Info{}, fmt.Errorf("%s: bad kind %q in key", t, k.Kind)
 	}
-	s, err := t.spool(io.LimitReader(&contextReader{ctx, r}, t.opts.MaxSize+1))
+	s, err := t.spool(io.LimitReader(stream.NewReader(ctx, r), t.opts.MaxSize+1))
 	if err != nil {
 		return cache.Info{}, err
 	}
@@ -247,17 +248,4 @@ func remove(name string) error {
 		return err
 	}
 	return nil
-}
-
-// contextReader fails when its context has ended.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c *contextReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }

@@ -97,7 +97,7 @@ func Look(tb testing.TB, dir string) Tree {
 		}
 		data, err := os.ReadFile(p)
 		kind := "-"
-		if info.Mode()&0o100 != 0 {
+		if mar.Executable(info.Mode()) {
 			kind = "x"
 		}
 		s[name] = kind + string(data)
@@ -118,7 +118,7 @@ func Contents(tb testing.TB, r *mar.Reader) Tree {
 			continue
 		}
 		kind := "-"
-		if f.Mode&0o100 != 0 {
+		if mar.Executable(f.Mode) {
 			kind = "x"
 		}
 		s[f.Name] = kind + string(Content(tb, r, f.Name))

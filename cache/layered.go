@@ -109,10 +109,10 @@ func (l *Layered) check(k Key) error {
 }
 
 // TempDir returns a directory from which the writer of [Layered.GetOrFill] adopts files without copying them: that of
-// the first [Disk] among the tiers. It is empty, which most take as the system's, where there is none.
+// the first [Spooler] among the tiers. It is empty, which most take as the system's, where there is none.
 func (l *Layered) TempDir() string {
 	for _, t := range l.tiers {
-		if d, ok := t.(*Disk); ok {
+		if d, ok := t.(Spooler); ok {
 			return d.TempDir()
 		}
 	}

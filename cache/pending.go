@@ -33,6 +33,47 @@ type pendingFile struct {
 	source string // what an adopted file was copied from
 }
 
+// Begin implements [Spooler].
+func (d *Disk) Begin(ctx context.Context, k Key) (Pending, error) {
+	p, err := d.create(ctx, k, -1)
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// BeginFile implements [Spooler].
+func (d *Disk) BeginFile(ctx context.Context, k Key, name string, sha512 *[64]byte) (Pending, error) {
+	p, err := d.adopt(ctx, k, name, sha512)
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// ReadAt implements [Pending].
+func (p *pendingFile) ReadAt(b []byte, off int64) (int, error) { return p.f.ReadAt(b, off) }
+
+// Info implements [Pending].
+func (p *pendingFile) Info() Info { return p.info() }
+
+// Commit implements [Pending].
+func (p *pendingFile) Commit(ctx context.Context) (*Entry, error) {
+	e, err := p.commit(ctx, true)
+	if err == nil {
+		p.disown()
+	}
+	return e, err
+}
+
+// Abort implements [Pending].
+func (p *pendingFile) Abort(giveBack bool) {
+	if !giveBack {
+		p.from = ""
+	}
+	p.abort()
+}
+
 // create starts a value. size is how many bytes it will have, or -1.
 func (d *Disk) create(ctx context.Context, k Key, size int64) (*pendingFile, error) {
 	d.mu.Lock()

@@ -29,6 +29,35 @@ type HashedAdopter interface {
 	AdoptHashed(name string, sha512 [64]byte) error
 }
 
+// Spooler is a [Store] that takes a value while it is being made and shows it to nobody before it is whole. [Layered]
+// asks its tiers for it: the first that has it is where values are collected. [Disk] has it, and so must a store that
+// stands in front of one, if values are not to pass through memory and a temporary file.
+type Spooler interface {
+	Store
+	// TempDir returns a directory from which BeginFile takes files without copying them.
+	TempDir() string
+	// Begin starts a value of unknown size.
+	Begin(ctx context.Context, k Key) (Pending, error)
+	// BeginFile starts a value whose bytes are those of a file, which is complete, with this SHA-512 unless that is nil. After
+	// an error the file must be where it was.
+	BeginFile(ctx context.Context, k Key, name string, sha512 *[64]byte) (Pending, error)
+}
+
+// Pending is a value on its way into a [Spooler]. It is used by one goroutine.
+type Pending interface {
+	// Write appends to the value. After an error what was written before can still be read.
+	io.Writer
+	// ReadAt reads what was written.
+	io.ReaderAt
+	// Info says what was written, with the hashes that the store keeps.
+	Info() Info
+	// Commit makes the value visible, after reading it back, and returns it open. What a file of BeginFile was copied from
+	// is removed. After an error the value can still be read, and must be aborted.
+	Commit(ctx context.Context) (*Entry, error)
+	// Abort throws the value away. With giveBack set a file of BeginFile is where it was afterwards.
+	Abort(giveBack bool)
+}
+
 // fillWriter collects a value: in the first tier on disk while that works, else in memory, then in a temporary
 // file.
 type fillWriter struct {
@@ -40,18 +69,18 @@ type fillWriter struct {
 	done  bool
 	err   error // of a Write that failed: part of the value is missing
 	tier  int   // of pend
-	pend  *pendingFile
+	pend  Pending
 	spool *spool
 }
 
 func (l *Layered) newFillWriter(ctx context.Context, k Key) *fillWriter {
 	w := &fillWriter{ctx: ctx, l: l, key: k, tier: -1}
 	for i, t := range l.tiers {
-		d, ok := t.(*Disk)
+		d, ok := t.(Spooler)
 		if !ok {
 			continue
 		}
-		p, err := d.create(ctx, k, -1)
+		p, err := d.Begin(ctx, k)
 		if err == nil {
 			w.pend, w.tier = p, i
 			return w
@@ -107,12 +136,13 @@ func (w *fillWriter) migrate(cause error) error {
 	w.complain(w.tier, cause)
 	p := w.pend
 	defer func() {
-		p.abort()
+		p.Abort(false)
 		w.pend, w.tier = nil, -1
 	}()
 	w.spool = newSpool(w.l.o)
-	h, want := newDigest(p.known != nil || p.hash.long), p.info()
-	if _, err := io.Copy(io.MultiWriter(w.spool, h), io.NewSectionReader(p.f, 0, p.size)); err != nil {
+	want := p.Info()
+	h := newDigest(want.SHA512 != [64]byte{})
+	if _, err := io.Copy(io.MultiWriter(w.spool, h), io.NewSectionReader(p, 0, want.Size)); err != nil {
 		return errors.Join(cause, err)
 	}
 	got := Info{Key: want.Key, Size: w.spool.size}
@@ -134,13 +164,13 @@ func (w *fillWriter) adopt(name string, known *[64]byte) error {
 	switch {
 	case w.done:
 		return errDone
-	case w.pend != nil && w.pend.size > 0, w.spool != nil && w.spool.size > 0:
+	case w.pend != nil && w.pend.Info().Size > 0, w.spool != nil && w.spool.size > 0:
 		return errors.New("cache: a value that was begun cannot adopt a file")
 	}
 	if w.pend != nil {
-		p, err := w.pend.d.adopt(w.ctx, w.key, name, known)
+		p, err := w.l.tiers[w.tier].(Spooler).BeginFile(w.ctx, w.key, name, known) //nolint:forcetypeassert // it began pend
 		if err == nil {
-			w.pend.abort()
+			w.pend.Abort(true)
 			w.pend = p
 			return nil
 		}
@@ -148,7 +178,7 @@ func (w *fillWriter) adopt(name string, known *[64]byte) error {
 			return context.Cause(w.ctx)
 		}
 		w.complain(w.tier, err)
-		w.pend.abort()
+		w.pend.Abort(true)
 		w.pend, w.tier = nil, -1
 		w.spool = newSpool(w.l.o)
 	}
@@ -172,9 +202,8 @@ func (w *fillWriter) finish(ctx context.Context) (*Entry, int, error) {
 		return nil, -1, w.err
 	}
 	if w.pend != nil {
-		e, err := w.pend.commit(ctx, true)
+		e, err := w.pend.Commit(ctx)
 		if err == nil {
-			w.pend.disown()
 			w.pend = nil
 			return e, w.tier, nil
 		}
@@ -182,7 +211,6 @@ func (w *fillWriter) finish(ctx context.Context) (*Entry, int, error) {
 			return nil, -1, context.Cause(ctx)
 		}
 		// An adopted file has not been written by us, but its hash is known as well.
-		w.pend.from = ""
 		if err := w.migrate(err); err != nil {
 			return nil, -1, err
 		}
@@ -201,7 +229,7 @@ func (w *fillWriter) close() {
 	defer w.mu.Unlock()
 	w.done = true
 	if w.pend != nil {
-		w.pend.abort()
+		w.pend.Abort(true)
 		w.pend = nil
 	}
 	if w.spool != nil {

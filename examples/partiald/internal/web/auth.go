@@ -51,30 +51,34 @@ func presented(r *http.Request, in *info) (token string, cookie bool) {
 	return "", false
 }
 
-// admit says whether an address may ask at all: bans and the rate limit.
+// admit says whether somebody may ask at all: bans and the rate limit. Who has a token that is known is counted by it, and
+// not kept out because of an address: whole fleets share one.
 func (s *server) admit(r *http.Request, in *info) *Problem {
-	if ban, ok := s.svc.Banned(in.addr); ok {
-		token, _ := presented(r, in)
-		c := s.find(token)
-		if token == "" && in.local { // where everybody here may operate, somebody has to be able to lift the ban
-			c = s.anon
-		}
-		if c == nil || !c.may(RoleOperate) {
+	var c *caller
+	token, _ := presented(r, in)
+	if token != "" {
+		c = s.find(token)
+	}
+	key := in.addr
+	if c != nil {
+		key = "token:" + c.name
+	} else if ban, ok := s.svc.Banned(in.addr); ok {
+		// Where everybody here may operate, somebody has to be able to lift the ban.
+		if token != "" || !in.local || !s.anon.may(RoleOperate) {
 			s.metrics.refused.WithLabelValues(string(codeBanned)).Inc()
 			p := problem(codeBanned, "banned until %s: %s", ban.Until.UTC().Format(time.RFC3339), ban.Reason).after(time.Until(ban.Until))
 			p.Retryable = false
 			return p
 		}
 	}
-	if ok, after := s.rate.add(r.Context(), in.addr); !ok {
+	if ok, after := s.rate.add(r.Context(), key); !ok {
 		s.metrics.refused.WithLabelValues(string(codeRate)).Inc()
-		s.offend(r, in, "too many requests")
 		return problem(codeRate, "more than %d requests in %s", s.opts.Rate.Count, s.opts.Rate.Window).after(after)
 	}
 	return nil
 }
 
-// offend counts what a decent client does not do, and bans the address that does it too often.
+// offend counts an authentication that failed, and bans the address from which too many come.
 func (s *server) offend(r *http.Request, in *info, what string) {
 	if !s.opts.BanAfter.on() || in.local {
 		return

@@ -65,12 +65,11 @@ type Options struct {
 	Anonymous      []Role
 	AnonymousQuota Limit
 
-	// Rate limits the requests of one client address, over all servers; they are counted in lumps of 2 %. An IPv6
-	// address counts with its /64.
+	// Rate limits the requests of one token and, of those without one that is known, of one client address, over all
+	// servers; they are counted in lumps of 2 %. An IPv6 address counts with its /64.
 	Rate Limit
-	// BanAfter is how many wrong tokens and requests above Rate are too many; the address is banned for BanFor then
-	// (0 means 10 minutes). Loopback and TrustedProxies are never banned by themselves, and callers with the role
-	// operate are let in all the same.
+	// BanAfter is how many wrong tokens are too many; the address is banned for BanFor then (0 means 10 minutes). Loopback
+	// and TrustedProxies are never banned by themselves, and callers with a token that is known are let in all the same.
 	BanAfter Limit
 	BanFor   time.Duration
 

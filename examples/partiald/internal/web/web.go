@@ -5,7 +5,7 @@
 //
 //	security headers, request ID, log and metrics, panics      every request
 //	client address (trusted proxies), host name, header count
-//	bans, rate limit per address                                not for /__lbheartbeat__ and /__heartbeat__
+//	bans, rate limit per token or address                       not for /__lbheartbeat__ and /__heartbeat__
 //	cross-origin protection                                     what changes something
 //	token or cookie, role                                       what the route asks for
 //	size, kind and encoding of the body                         JSON
@@ -55,8 +55,8 @@ type server struct {
 	mux     *http.ServeMux
 	cross   *http.CrossOriginProtection
 	metrics *metrics
-	rate    *counter // requests of an address
-	offence *counter // wrong tokens and requests above the rate
+	rate    *counter // requests of a token, or of an address without one
+	offence *counter // wrong tokens
 	events  *hub
 	held    held
 	pulse   pulse

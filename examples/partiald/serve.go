@@ -214,9 +214,12 @@ func webOptions(c *config.Config, log *slog.Logger, b build, m *metrics) (web.Op
 		MaxUpload: int64(c.Limits.Upload), MaxWait: c.Limits.Wait.Duration,
 		Redirect: c.Storage.Command != "" && c.Storage.Presign.Duration > 0,
 		Version:  web.Version{Source: source, Version: b.Version, Commit: b.Commit},
-		Skip:     c.Auth.Skip,
-		Signs:    len(c.Signing.Keys) > 0, Sample: len(c.Signing.Keys) == 0 && len(c.Signing.Trust) == 0,
+		Skip:     c.Auth.Skip, Uploads: c.Limits.Uploads, UploadsEach: c.Limits.UploadsEach, UploadRate: int64(c.Limits.UploadRate),
+		Signs: len(c.Signing.Keys) > 0, Sample: len(c.Signing.Keys) == 0 && len(c.Signing.Trust) == 0,
 		Registry: m.registry, Logger: log.With("part", "http"),
+	}
+	if o.UploadRate == 0 {
+		o.UploadRate = -1
 	}
 	for i := range c.Auth.Tokens {
 		t := &c.Auth.Tokens[i]

@@ -862,6 +862,11 @@ func (t *Token) Sum() ([sha256.Size]byte, error) {
 func (k *checker) limits() {
 	l := &k.c.Limits
 	k.large("limits.upload", l.Upload)
+	k.between("limits.uploads", l.Uploads, 1, 10_000)
+	k.between("limits.uploads_each", l.UploadsEach, 1, 10_000)
+	if l.UploadRate > 1<<30 {
+		k.add("limits.upload_rate", "%s in a second is more than any client sends", l.UploadRate)
+	}
 	k.between("limits.batch", l.Batch, 1, 10_000)
 	k.atLeast("limits.wait", l.Wait, "1s")
 	k.atLeast("server.stop_timeout", k.c.Server.StopTimeout, "1s")

@@ -192,9 +192,12 @@ type Token struct {
 
 // Limits bound what requests may cost.
 type Limits struct {
-	Upload Size     `toml:"upload"`
-	Batch  int      `toml:"batch"`
-	Wait   Duration `toml:"wait"`
+	Upload      Size     `toml:"upload"`
+	UploadRate  Size     `toml:"upload_rate"`
+	Uploads     int      `toml:"uploads"`
+	UploadsEach int      `toml:"uploads_each"`
+	Batch       int      `toml:"batch"`
+	Wait        Duration `toml:"wait"`
 }
 
 // Log is what is logged and how.
@@ -226,7 +229,7 @@ func Default() *Config {
 		Storage: Storage{Plugin: Plugin{Timeout: Duration{30 * time.Second}}, Prefix: "partiald/", Presign: Duration{15 * time.Minute}},
 		Signing: Signing{Require: require()},
 		Auth:    Auth{Rate: 1200, Failures: 20, Ban: Duration{15 * time.Minute}},
-		Limits:  Limits{Upload: 500 << 20, Batch: 1000, Wait: Duration{5 * time.Minute}},
+		Limits:  Limits{Upload: 500 << 20, UploadRate: 4 << 10, Uploads: 64, UploadsEach: 8, Batch: 1000, Wait: Duration{5 * time.Minute}},
 		Log:     Log{Format: "auto", Level: "info"},
 	}
 }

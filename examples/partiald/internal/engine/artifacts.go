@@ -386,6 +386,8 @@ func (e *Engine) Upload(ctx context.Context, r io.Reader, who job.Asker) (job.Up
 		return job.Upload{}, ctx.Err()
 	case errors.As(err, &write):
 		return job.Upload{}, storeError(write.err)
+	case errors.As(err, new(*job.Error)):
+		return job.Upload{}, err
 	case err != nil:
 		return job.Upload{}, job.Errorf(job.CodeRequest, "the upload ended early, after %d bytes: %v", size, err)
 	case size > e.o.UploadLimit:

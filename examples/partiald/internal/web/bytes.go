@@ -78,7 +78,15 @@ func (s *server) byteRoutes(api huma.API) {
 	add(log, s.jobLog)
 
 	up := op("POST", "/api/v1/uploads", "upload", "Upload a complete update",
-		"For a source without addresses. The body is the file itself.", RoleSubmit, 408, 507)
+		"For a source without addresses. The body is the file itself. What Repr-Digest, Content-Digest or the query say of its hash is compared.", RoleSubmit, 408, 409, 507)
+	for _, p := range []struct{ in, name, text string }{
+		{"header", "Repr-Digest", "RFC 9530: sha-512 and sha-256 are compared."},
+		{"header", "Content-Digest", "The same."},
+		{"query", "sha512", "SHA-512 of the file, in hexadecimal."},
+		{"query", "sha256", "SHA-256 of the file, in hexadecimal."},
+	} {
+		up.Parameters = append(up.Parameters, &huma.Param{Name: p.name, In: p.in, Description: p.text, Schema: &huma.Schema{Type: "string"}})
+	}
 	up.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/octet-stream": {Schema: binary}}}
 	up.Responses["201"] = okResponse("It is kept; name it by its hash.", schemas.Schema(reflect.TypeFor[job.Upload](), true, "Upload"))
 	add(up, s.receive)
@@ -211,8 +219,24 @@ func (s *server) receive(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, r, problem(job.CodeTooLarge, "the upload has %d bytes; at most %d are taken", r.ContentLength, s.opts.MaxUpload).in("body"))
 		return
 	}
+	body, err := promises(r)
+	if err != nil {
+		writeProblem(w, r, err)
+		return
+	}
+	end, err := s.begin(r.Context())
+	if err != nil {
+		w.Header().Set("Connection", "close") // nobody will read it
+		writeProblem(w, r, err)
+		return
+	}
+	defer end()
 	s.upload(r)
-	u, err := s.svc.Upload(r.Context(), r.Body, asker(r.Context()))
+	body.r = r.Body
+	u, err := s.svc.Upload(r.Context(), body, asker(r.Context()))
+	if body.wrong != nil {
+		err = body.wrong
+	}
 	if err != nil {
 		writeProblem(w, r, err)
 		return

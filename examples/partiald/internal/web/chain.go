@@ -344,7 +344,30 @@ type timedBody struct {
 	io.ReadCloser
 	rc    *http.ResponseController
 	stall time.Duration
+	rate  int64 // bytes a second that have to come on average over stall
 	read  func(int)
+
+	since time.Time // monotonic: when the present part of it began
+	got   int64     // in it
+}
+
+// slow says whether less came than has to.
+func (b *timedBody) slow(n int) bool {
+	if b.stall <= 0 || b.rate <= 0 {
+		return false
+	}
+	now := time.Now()
+	if b.since.IsZero() {
+		b.since = now
+	}
+	b.got += int64(n)
+	took := now.Sub(b.since)
+	if took < b.stall {
+		return false
+	}
+	enough := float64(b.got) >= float64(b.rate)*took.Seconds()
+	b.since, b.got = now, 0
+	return !enough
 }
 
 func (b *timedBody) Read(p []byte) (int, error) {
@@ -354,6 +377,9 @@ func (b *timedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if b.read != nil {
 		b.read(n)
+	}
+	if err == nil && b.slow(n) {
+		return n, problem(codeTimeout, "the body comes too slowly: at least %d bytes have to come in a second", b.rate)
 	}
 	if err == io.EOF { // readers return it bare
 		// What is done with the body may take longer; a deadline that passes would end the request.
@@ -366,7 +392,7 @@ func (b *timedBody) Read(p []byte) (int, error) {
 // upload takes a body as a stream that may take as long as something comes.
 func (s *server) upload(r *http.Request) {
 	if b, ok := r.Body.(*timedBody); ok {
-		b.stall = s.opts.Stall
+		b.stall, b.rate = s.opts.Stall, s.opts.UploadRate
 		b.read = func(n int) { s.metrics.received.Add(float64(n)) }
 	}
 }

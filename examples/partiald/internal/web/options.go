@@ -83,6 +83,10 @@ type Options struct {
 	// MaxUpload is the most bytes of an upload, to refuse early what says that it is larger; the Service has the last
 	// word. 0 means that only the Service decides.
 	MaxUpload int64
+	// UploadRate is how many bytes of an upload have to come in a second, on average over Stall; 0 means 4 KiB, less than 0
+	// any number. Uploads is how many are taken at a time, UploadsEach how many of one caller; 0 means 64 and 8.
+	UploadRate           int64
+	Uploads, UploadsEach int
 	// BodyTime is how long a request's body may take to arrive, but for uploads; Stall how long an upload, a download
 	// or a stream of events may stand still before it is given up. 0 means 30 seconds and a minute.
 	BodyTime, Stall time.Duration
@@ -212,6 +216,10 @@ func (o *Options) check() ([]*caller, error) {
 	if o.MaxUpload < 0 || o.MaxWait < 0 || o.BanFor < 0 || o.BodyTime < 0 || o.Stall < 0 || o.MaxHeld < 0 || o.HealthAge < 0 {
 		return nil, &OptionError{"MaxUpload, MaxWait, BanFor, BodyTime, Stall, MaxHeld, HealthAge", "cannot be negative"}
 	}
+	if o.Uploads < 0 || o.UploadsEach < 0 {
+		return nil, &OptionError{"Uploads, UploadsEach", "cannot be negative"}
+	}
+	o.UploadRate, o.Uploads, o.UploadsEach = cmp.Or(o.UploadRate, 4<<10), cmp.Or(o.Uploads, 64), cmp.Or(o.UploadsEach, 8)
 	o.MaxHeld, o.HealthAge = cmp.Or(o.MaxHeld, 1000), cmp.Or(o.HealthAge, time.Second)
 	o.BodyTime, o.Stall = cmp.Or(o.BodyTime, 30*time.Second), cmp.Or(o.Stall, time.Minute)
 	if o.BanFor == 0 {

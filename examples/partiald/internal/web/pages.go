@@ -191,7 +191,7 @@ func (s *server) show(w http.ResponseWriter, r *http.Request, status int, name s
 	h.Set("Cache-Control", "no-store")
 	h.Set("Vary", "Cookie")
 	w.WriteHeader(status)
-	_, _ = w.Write(b.Bytes())
+	_, _ = w.Write(visible(b.Bytes()))
 }
 
 // problemPage is an error for people. Who lacks a token is asked for it.
@@ -564,7 +564,12 @@ func (s *server) readForm(w http.ResponseWriter, r *http.Request) (sent, error) 
 			if _, twice := f.uploads[which]; twice {
 				return f, problem(job.CodeRequest, "the form has two files for %s", strings.ToUpper(which)).in(which + ".urls")
 			}
+			end, err := s.begin(r.Context())
+			if err != nil {
+				return f, err
+			}
 			u, err := s.svc.Upload(r.Context(), part, asker(r.Context()))
+			end()
 			if err != nil {
 				var e *job.Error
 				if errors.As(err, &e) {

@@ -137,7 +137,7 @@ func (p *Problem) header(key, value string) *Problem {
 func problem(code job.Code, format string, args ...any) *Problem {
 	i := infoOf(code)
 	return &Problem{
-		Type: "/problems#" + string(i.Code), Title: i.Title, Status: i.Status, Code: i.Code, Advice: i.Advice,
+		Type: "/problems#" + string(i.Code), Title: i.Title, Status: i.Status, Code: i.Code, Advice: i.Advice, Fault: i.Code.Fault(),
 		Detail: strings.ToValidUTF8(fmt.Sprintf(format, args...), "�"),
 	}
 }

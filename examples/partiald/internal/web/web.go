@@ -52,17 +52,18 @@ type server struct {
 	callers []*caller
 	anon    *caller
 
-	mux     *http.ServeMux
-	cross   *http.CrossOriginProtection
-	metrics *metrics
-	rate    *counter // requests of a token, or of an address without one
-	offence *counter // wrong tokens
-	events  *hub
-	held    held
-	pulse   pulse
-	large   chan struct{} // as many as there may be large bodies
-	hosts   map[string]bool
-	pages   *pages
+	mux       *http.ServeMux
+	cross     *http.CrossOriginProtection
+	metrics   *metrics
+	rate      *counter // requests of a token, or of an address without one
+	offence   *counter // wrong tokens
+	events    *hub
+	held      held
+	uploading uploading
+	pulse     pulse
+	large     chan struct{} // as many as there may be large bodies
+	hosts     map[string]bool
+	pages     *pages
 
 	fragments fragments // of job pages
 	day       daily     // what happened lately

@@ -28,6 +28,10 @@ type Try struct {
 	Err      error  // how the last attempt ended
 }
 
+// Permanent says that asking the same URL again will not mend how it ended: a status such as 404, an encoding that was not
+// asked for, a wrong hash, a refused address.
+func (t *Try) Permanent() bool { return t.Err != nil && permanent(t.Err) }
+
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString("fetch ")

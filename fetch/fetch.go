@@ -92,7 +92,8 @@ type Options struct {
 	PerHost int
 	// UserAgent is sent with every request; empty means "senbonzakura".
 	UserAgent string
-	// Log receives a line for every failed attempt; nil discards them.
+	// Log receives a line for every attempt that failed and will be followed by another, and one for every URL that was
+	// given up; nil discards them.
 	Log *slog.Logger
 	// Conn, if not nil, is given every connection that was made, and what it returns takes its place: for programs
 	// that measure, or that try how they stand a bad network. It must be safe for concurrent use.
@@ -254,6 +255,8 @@ func (c *Client) Fetch(ctx context.Context, r Request) (*File, error) {
 			return file, nil
 		}
 		failure.Tries = append(failure.Tries, try)
+		c.o.Log.WarnContext(ctx, "fetch: address failed", "url", try.URL, "attempts", try.Attempts, "bytes", try.Bytes,
+			"permanent", try.Permanent(), "err", try.Err)
 		var local *localError
 		var deadline *DeadlineError
 		if ctx.Err() != nil || errors.As(try.Err, &local) || errors.As(try.Err, &deadline) {

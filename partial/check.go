@@ -162,7 +162,7 @@ func (c *checks) precomplete() error {
 		}
 		text, err := c.to.text(m)
 		if err != nil {
-			return fmt.Errorf("TO: %w", err)
+			return &InputError{"TO", err}
 		}
 		list, err := c.installed(text)
 		if err != nil {

@@ -90,6 +90,8 @@ func judgeWhole(err error, attempts int) verdict {
 		refused *partial.RefusedError
 		panicky *cache.PanicError
 		storing *keepError
+		digest  *fetch.DigestError
+		size    *fetch.SizeError
 	)
 	switch {
 	case errors.As(err, &own):
@@ -122,8 +124,15 @@ func judgeWhole(err error, attempts int) verdict {
 		return once(job.CodeRefused, err)
 	case errors.As(err, &fetched):
 		return judgeFetch(err, fetched, attempts)
-	case errors.Is(err, mar.ErrFormat), isContent(err), errors.Is(err, partial.ErrInput) && !errors.Is(err, syscall.EIO) &&
-		!errors.Is(err, context.DeadlineExceeded):
+	case errors.As(err, &panicky):
+		// Most likely it comes again. The trace is in the log, not in what callers see.
+		return verdict{job.Errorf(job.CodeInternal, "a fault in the program: see the job's log"), 2}
+	case errors.As(err, &digest), errors.As(err, &size):
+		// What is here already by one of its hashes has not the others, or another size: the request contradicts itself.
+		v := once(job.CodeDigest, err)
+		v.err.Fault = job.FaultCaller
+		return v
+	case errors.Is(err, mar.ErrFormat), isContent(err), aboutInput(err):
 		return once(job.CodeInvalidMAR, err)
 	case errors.Is(err, cache.ErrNoSpace), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return again(job.CodeStore)
@@ -131,15 +140,30 @@ func judgeWhole(err error, attempts int) verdict {
 		return once(job.CodeStore, err)
 	case errors.As(err, &storing):
 		return again(job.CodeStore)
-	case errors.As(err, &panicky):
-		// Most likely it comes again. The trace is in the log, not in what callers see.
-		return verdict{job.Errorf(job.CodeInternal, "a fault in the program: see the job's log"), 2}
 	case errors.Is(err, context.DeadlineExceeded):
 		return verdict{job.Errorf(job.CodeInternal, "took longer than a job may"), 2}
 	case errors.Is(err, queue.ErrUnavailable), errors.Is(err, plugins.ErrUnavailable), errors.Is(err, syscall.EIO):
 		return again(job.CodeUnavailable)
 	}
 	return once(job.CodeInternal, err)
+}
+
+// aboutInput says whether an error that names an input is about what is in it, and not about how it could be read here.
+func aboutInput(err error) bool {
+	var made *senbonzakura.InputError
+	var file *fs.PathError
+	if !errors.Is(err, partial.ErrInput) && !errors.As(err, &made) {
+		return false
+	}
+	for _, ours := range []error{
+		syscall.EIO, syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, context.DeadlineExceeded, context.Canceled,
+		cache.ErrNoSpace, cache.ErrClosed, cache.ErrTooLarge, plugins.ErrUnavailable, queue.ErrUnavailable,
+	} {
+		if errors.Is(err, ours) {
+			return false
+		}
+	}
+	return !errors.As(err, &file)
 }
 
 // isContent says whether members of the completes cannot be read.
@@ -176,6 +200,8 @@ func judgeFetch(err error, fetched *fetch.Error, attempts int) verdict {
 			ours = false
 		case errors.Is(t.Err, syscall.ENOSPC):
 			code, tries = job.CodeStore, attempts
+		case t.Permanent(): // an encoding that was not asked for, a certificate that is none, a name that nobody has
+			ours = false
 		default:
 			tries, ours = attempts, false
 		}

@@ -90,6 +90,9 @@ Without a configuration it is a service for this machine alone, with everything 
 			case print:
 				return c.Print(a.stdout)
 			case check:
+				for _, w := range c.Warnings() {
+					say(a.stderr, "partiald: warning: %s\n", w)
+				}
 				_, err := fmt.Fprintln(a.stdout, "the configuration is good")
 				return err
 			}

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/senbonzakura/senbonzakura"
 	"github.com/senbonzakura/senbonzakura/cache"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/engine"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
@@ -24,6 +25,7 @@ type metrics struct {
 	states   *prometheus.CounterVec
 	steps    *prometheus.HistogramVec
 	finished *prometheus.CounterVec
+	waited   prometheus.Histogram
 	took     prometheus.Histogram
 	made     prometheus.Counter
 	complete prometheus.Counter
@@ -43,8 +45,12 @@ func newMetrics(b build, server string) *metrics {
 			Buckets: []float64{.01, .05, .2, 1, 5, 20, 60, 300, 1200},
 		}, []string{"step"}),
 		finished: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "partiald_jobs_finished_total", Help: "Jobs that ended on this server, by state and error code.",
-		}, []string{"state", "code"}),
+			Name: "partiald_jobs_finished_total", Help: "Jobs that ended on this server, by state, error code and whose fault it was (caller, origin, service).",
+		}, []string{"state", "code", "fault"}),
+		waited: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "partiald_job_wait_seconds", Help: "How long jobs waited before they were begun on this server, from when they were asked for.",
+			Buckets: []float64{.1, .5, 2, 10, 30, 60, 300, 900, 3600},
+		}),
 		took: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "partiald_job_duration_seconds", Help: "Duration of the attempt that made a partial.",
 			Buckets: []float64{.1, .5, 2, 10, 30, 60, 120, 300, 600, 1800},
@@ -70,12 +76,27 @@ func newMetrics(b build, server string) *metrics {
 		ConstLabels: prometheus.Labels{"version": b.Version, "commit": b.Commit, "go": b.Go, "server": server},
 	})
 	info.Set(1)
-	m.registry.MustRegister(m.states, m.steps, m.finished, m.took, m.made, m.complete, m.requeued, m.cache, m.read, info,
+	m.registry.MustRegister(m.states, m.steps, m.finished, m.waited, m.took, m.made, m.complete, m.requeued, m.cache, m.read, info,
 		// What was in use when garbage was collected last says whether memory grows; all else goes up and down with the garbage.
 		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(collectors.GoRuntimeMetricsRule{Matcher: liveHeap})),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, s := range job.States() { // so that rates begin at 0
 		m.states.WithLabelValues(string(s))
+		m.steps.WithLabelValues(string(s))
+	}
+	// Also those that have not happened yet: what begins at 1 has no rate.
+	m.finished.WithLabelValues(string(job.Done), "", "")
+	m.finished.WithLabelValues(string(job.Cancelled), string(job.CodeCancelled), string(job.FaultCaller))
+	for _, c := range job.Codes() {
+		m.finished.WithLabelValues(string(job.Failed), string(c), string(c.Fault()))
+	}
+	for _, c := range []job.Code{job.CodeFetch, job.CodeDigest} { // which can be either's
+		m.finished.WithLabelValues(string(job.Failed), string(c), string(job.FaultCaller))
+	}
+	for _, kind := range []cache.Kind{cache.Completes, cache.Patches, cache.Partials, senbonzakura.Reports, engine.KindDocs, engine.KindLogs} {
+		for _, op := range []cache.Op{cache.OpHit, cache.OpMiss, cache.OpPut} {
+			m.cache.WithLabelValues("disk", string(kind), string(op), "false")
+		}
 	}
 	return m
 }
@@ -87,15 +108,16 @@ var liveHeap = regexp.MustCompile(`^/gc/heap/live:bytes$`)
 func (m *metrics) observer() engine.Observer {
 	return engine.Observer{
 		State: func(_ string, _, to job.State) { m.states.WithLabelValues(string(to)).Inc() },
+		Began: func(_ string, waited time.Duration) { m.waited.Observe(waited.Seconds()) },
 		Step: func(step job.State, took time.Duration) {
 			m.steps.WithLabelValues(string(step)).Observe(took.Seconds())
 		},
 		Finished: func(s job.Status) {
-			code := ""
+			code, fault := "", ""
 			if s.Error != nil {
-				code = string(s.Error.Code)
+				code, fault = string(s.Error.Code), string(s.Error.Whose())
 			}
-			m.finished.WithLabelValues(string(s.State), code).Inc()
+			m.finished.WithLabelValues(string(s.State), code, fault).Inc()
 			if s.State == job.Done && s.Result != nil && !s.Result.Cached {
 				m.took.Observe(s.Result.Elapsed.Seconds())
 				m.made.Add(float64(s.Result.Size))
@@ -140,7 +162,7 @@ type gauges struct {
 	service job.Service
 	disk    *cache.Disk
 
-	jobs, limit, workers, ready, healthy, entries, bytes *prometheus.Desc
+	jobs, limit, oldest, workers, ready, healthy, entries, bytes *prometheus.Desc
 
 	mu   sync.Mutex
 	at   time.Time
@@ -154,6 +176,7 @@ func newGauges(service job.Service, disk *cache.Disk) *gauges {
 		service: service, disk: disk,
 		jobs:    prometheus.NewDesc("partiald_queue_jobs", "Jobs in the queue that all servers share: waiting, running, or dead (given up and not asked for again).", []string{"state"}, nil),
 		limit:   prometheus.NewDesc("partiald_queue_limit", "How many jobs may wait or run.", nil, nil),
+		oldest:  prometheus.NewDesc("partiald_queue_oldest_seconds", "How long the job has waited that has waited longest; 0 where none waits.", nil, nil),
 		workers: prometheus.NewDesc("partiald_queue_workers", "Servers that work on jobs.", nil, nil),
 		ready:   prometheus.NewDesc("partiald_ready", "1 while this server takes new work, 0 from the beginning of a graceful stop.", nil, nil),
 		healthy: prometheus.NewDesc("partiald_healthy", "1 for each thing that the service needs and that answers, else 0.", []string{"name"}, nil),
@@ -164,7 +187,7 @@ func newGauges(service job.Service, disk *cache.Disk) *gauges {
 
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{g.jobs, g.limit, g.workers, g.ready, g.healthy, g.entries, g.bytes} {
+	for _, d := range []*prometheus.Desc{g.jobs, g.limit, g.oldest, g.workers, g.ready, g.healthy, g.entries, g.bytes} {
 		ch <- d
 	}
 }
@@ -198,6 +221,11 @@ func (g *gauges) measure() []prometheus.Metric {
 		add(g.jobs, float64(q.Running), "running")
 		add(g.jobs, float64(q.Dead), "dead")
 		add(g.limit, float64(q.Limit))
+		age := 0.0
+		if !q.Oldest.IsZero() {
+			age = max(0, time.Since(q.Oldest).Seconds())
+		}
+		add(g.oldest, age)
 		add(g.workers, float64(len(q.Workers)))
 	}
 	for _, h := range g.service.Health(ctx) {

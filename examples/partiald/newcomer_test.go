@@ -102,7 +102,7 @@ func TestWithoutConfiguration(t *testing.T) {
 	}
 	metrics := string(n.get("/metrics"))
 	for _, want := range []string{
-		`partiald_job_states_total{state="done"} 1`, `partiald_jobs_finished_total{code="",state="done"} 1`,
+		`partiald_job_states_total{state="done"} 1`, `partiald_jobs_finished_total{code="",fault="",state="done"} 1`,
 		fmt.Sprintf("partiald_partial_bytes_total %d\n", len(update)), `partiald_step_duration_seconds_count{step="diffing"} 1`,
 		`partiald_cache_events_total{`, `partiald_queue_jobs{state="waiting"} 0`, `partiald_ready 1`, `partiald_healthy{name="queue"} 1`,
 		`partiald_cache_entries{kind="partials"} 1`, `partiald_http_request_duration_seconds_bucket{`, "process_resident_memory_bytes ", "partiald_build_info{",

@@ -595,7 +595,7 @@ func (k *checker) storage() {
 	case s.Command != "":
 		k.plugin("storage.", &s.Plugin)
 	case k.known("storage.command"):
-		if k.c.read.origins["storage.presign"] != "" && s.Presign.Duration > 0 {
+		if s.Presign.Duration > 0 && s.Presign != Default().Storage.Presign {
 			k.add("storage.presign", "needs a plugin (storage.command)")
 		}
 		if s.SHA256 != "" {

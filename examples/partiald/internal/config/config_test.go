@@ -660,3 +660,37 @@ func TestPlaces(t *testing.T) {
 		t.Errorf("got %v, %v, %v", from, until, err)
 	}
 }
+
+// The documented file can be used as it is; what is likely not wanted is warned of.
+func TestWarnings(t *testing.T) {
+	t.Parallel()
+	finish := func(file, text string) *Config {
+		t.Helper()
+		if text != "" {
+			file = filepath.Join(t.TempDir(), "partiald.toml")
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c := Load(file, nil)
+		if err := c.Set("data", t.TempDir(), "--data"); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Finish(); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	for _, tt := range []struct{ name, file, text, want string }{
+		{"documented", filepath.Join(testkit.Root(t), "docs", "partiald.toml"), "", ""},
+		{"one server named", "", "[queue]\nurls = [\"nats://a:4222\"]\nobjects = true\n", "partiald.toml:2: queue.urls: names 1 of the servers"},
+		{"three servers named", "", "[queue]\nurls = [\"nats://a:4222\", \"nats://b:4222\", \"nats://c:4222\"]\nobjects = true\n", ""},
+		{"one copy", "", "[queue]\nurls = [\"nats://a:4222\"]\nobjects = true\nreplicas = 1\n", "partiald.toml:4: queue.replicas: there is one copy"},
+		{"two in a cluster", "", "[queue]\ncluster_listen = \"127.0.0.1:6222\"\ncluster_routes = [\"127.0.0.1:6223\"]\nobjects = true\n", "queue.cluster_routes: make a cluster of 2"},
+	} {
+		warnings := finish(tt.file, tt.text).Warnings()
+		if tt.want == "" && len(warnings) > 0 || tt.want != "" && (len(warnings) != 1 || !strings.Contains(fmt.Sprint(warnings[0]), tt.want)) {
+			t.Errorf("%s: %v, want %q", tt.name, warnings, tt.want)
+		}
+	}
+}

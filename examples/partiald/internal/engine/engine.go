@@ -110,6 +110,8 @@ type Signer struct {
 type Observer struct {
 	// State is called on the server on which a job changed its state.
 	State func(id string, from, to job.State)
+	// Began is called when a job that was asked for is begun the first time since; waited is how long it waited.
+	Began func(id string, waited time.Duration)
 	// Step is called when a step of an attempt is over.
 	Step func(step job.State, took time.Duration)
 	// Finished is called for every job that ended on this server; the status has the result or the error.

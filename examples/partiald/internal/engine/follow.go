@@ -441,6 +441,9 @@ func (e *Engine) Queue(ctx context.Context) (job.Queue, error) {
 	}
 	q.Running = min(q.Running, all)
 	q.Waiting = all - q.Running
-	q.Dead, err = e.l.CountFailed(ctx, job.CodeAttempts)
+	if q.Dead, err = e.l.CountFailed(ctx, job.CodeAttempts); err != nil {
+		return q, outward(err)
+	}
+	q.Oldest, err = e.l.Oldest(ctx)
 	return q, outward(err)
 }

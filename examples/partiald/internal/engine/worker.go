@@ -286,6 +286,13 @@ func (a *attempt) claimed(r *record, revision uint64, before job.State) {
 	}
 	a.record, a.revision, a.number, a.spec, a.state, a.stepped = *r, revision, r.Attempt, r.spec(), job.Fetching, time.Now()
 	a.by = r.By
+	if o := a.e.o.Observer.Began; o != nil && r.Deaths == 0 && r.Failures == 0 {
+		for _, c := range r.Changes {
+			if c.Seq == r.Epoch {
+				o(a.id, max(0, a.e.now().Sub(c.At)))
+			}
+		}
+	}
 }
 
 // giveUp ends a job that nobody shall try any more, as r.Error says.

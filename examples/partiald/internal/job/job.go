@@ -345,11 +345,13 @@ type Worker struct {
 
 // Queue says what waits and who works.
 type Queue struct {
-	Waiting int      `json:"waiting"`
-	Running int      `json:"running"`
-	Dead    int      `json:"dead"` // gave up after too many attempts, of those not asked for again
-	Limit   int      `json:"limit"`
-	Workers []Worker `json:"workers"`
+	Waiting int `json:"waiting"`
+	Running int `json:"running"`
+	Dead    int `json:"dead"` // gave up after too many attempts, of those not asked for again
+	Limit   int `json:"limit"`
+	// Oldest is since when the job waits that has waited longest; zero where none does.
+	Oldest  time.Time `json:"oldest,omitzero"`
+	Workers []Worker  `json:"workers"`
 }
 
 // Ban keeps an address out until a time.

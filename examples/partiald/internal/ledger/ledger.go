@@ -345,6 +345,13 @@ func (l *Ledger) CountOpen(ctx context.Context) (n int, err error) {
 	return n, err
 }
 
+// Oldest returns since when the job waits that has waited longest; the zero time where none does.
+func (l *Ledger) Oldest(ctx context.Context) (time.Time, error) {
+	var since int64
+	err := l.query(ctx, `SELECT COALESCE(min(updated), 0) FROM jobs WHERE state = 'queued'`).Scan(&since)
+	return at(since), err
+}
+
 // CountFailed returns how many jobs have failed with a code, of those not asked for again.
 func (l *Ledger) CountFailed(ctx context.Context, code job.Code) (n int, err error) {
 	err = l.query(ctx, `SELECT count(*) FROM jobs WHERE state = 'failed' AND code = ?`, string(code)).Scan(&n)

@@ -175,3 +175,23 @@ func TestEmbeddedCluster(t *testing.T) {
 		t.Error("a stranger joined the cluster")
 	}
 }
+
+// Without a word about it there are three copies where there are three servers, one where there is one, and as many as there
+// were of what is there.
+func TestCopies(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{1, 3} {
+		nodes := queuetest.Cluster(t, n)
+		q := open(t, queue.Options{URLs: queuetest.URLs(nodes)[:1], Timeout: 2 * time.Second})
+		if q.Replicas() != n {
+			t.Errorf("%d servers, of which one was named: %d copies", n, q.Replicas())
+		}
+		one := open(t, queue.Options{URLs: queuetest.URLs(nodes), Timeout: 2 * time.Second, Prefix: "single", Replicas: 1})
+		if err := one.Close(); err != nil {
+			t.Error(err)
+		}
+		if q = open(t, queue.Options{URLs: queuetest.URLs(nodes), Timeout: 2 * time.Second, Prefix: "single"}); q.Replicas() != 1 {
+			t.Errorf("%d servers: %d copies of what there was one of", n, q.Replicas())
+		}
+	}
+}

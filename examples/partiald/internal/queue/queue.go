@@ -68,7 +68,8 @@ type Options struct {
 	Credentials string
 	TLS         *tls.Config
 
-	// Replicas is how many copies there are of everything; 0 means 1, or 3 with Cluster.
+	// Replicas is how many copies there are of everything; 0 means 3 where there are as many servers, else 1. Of what an
+	// external engine has already there stay as many as there are.
 	Replicas int
 	// Limit is the largest number of jobs that wait or are under work; 0 means 10,000.
 	Limit int
@@ -169,7 +170,7 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 	if len(o.URLs) > 0 && (o.Cluster != nil || o.Listen != "") {
 		return nil, errors.New("queue: an external engine does not listen here and is not joined with others from here")
 	}
-	if o.Replicas == 0 {
+	if o.Replicas == 0 && len(o.URLs) == 0 {
 		o.Replicas = 1
 		if o.Cluster != nil {
 			o.Replicas = 3
@@ -244,6 +245,7 @@ func (q *Queue) ready(ctx context.Context) (handles, error) {
 func (q *Queue) round(ctx context.Context, within time.Duration) (h handles, err error) {
 	making, done := context.WithTimeout(ctx, within)
 	defer done()
+	q.copies(making)
 	if h, err = q.setUp(making, !q.Shared()); err != nil {
 		return h, err
 	}
@@ -405,6 +407,36 @@ func (q *Queue) connect(ctx context.Context) error {
 	_, err = nc.Subscribe(q.o.Prefix+".wake", func(*nats.Msg) { q.wake() })
 	return err
 }
+
+// copies finds out how many copies there are to be, where nobody said so.
+func (q *Queue) copies(ctx context.Context) {
+	if q.o.Replicas > 0 {
+		return
+	}
+	q.o.Replicas = 1
+	servers := map[string]bool{}
+	for _, s := range q.nc.Servers() { // those that were named and those that these told about
+		if u, err := url.Parse(s); err == nil {
+			servers[u.Host] = true
+		}
+	}
+	if len(servers) >= 3 {
+		q.o.Replicas = 3
+	}
+	ctx, cancel := q.request(ctx)
+	defer cancel()
+	if stream, err := q.js.Stream(ctx, q.o.Prefix+"-jobs"); err == nil {
+		if n := stream.CachedInfo().Config.Replicas; n > 0 {
+			q.o.Replicas = n
+		}
+	}
+	if q.o.Replicas < 3 {
+		q.o.Log.WarnContext(ctx, "queue: one copy of everything: what a server loses comes back only from the ledger", "servers", len(servers), "replicas", q.o.Replicas)
+	}
+}
+
+// Replicas returns how many copies there are of everything.
+func (q *Queue) Replicas() int { return q.o.Replicas }
 
 // setUp makes streams, buckets and consumers, or brings them to what the options say.
 // alone says that nobody works on any job now.

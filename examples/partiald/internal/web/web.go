@@ -245,5 +245,8 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			return nil, &OptionError{"Registry", fmt.Sprintf("has such metrics already: %v", err)}
 		}
 	}
+	for _, c := range []job.Code{codeUnauthorized, codeForbidden, codeBanned, codeRate} { // so that rates begin at 0
+		m.refused.WithLabelValues(string(c))
+	}
 	return m, nil
 }

@@ -98,7 +98,7 @@ type (
 		Status            int
 		Location          string `header:"Location"`
 		PreferenceApplied string `header:"Preference-Applied"`
-		Body              job.Batch
+		Body              batchAnswerBody
 	}
 	batchIDIn struct {
 		ID string `path:"id" maxLength:"200" doc:"ID of a batch."`
@@ -229,7 +229,7 @@ func op(method, path, id, summary, description string, role Role, statuses ...in
 		BodyReadTimeout: -1,
 		Responses:       map[string]*huma.Response{},
 	}
-	if method == http.MethodPost && path != "/api/v1/jobs/{id}/retry" {
+	if method == http.MethodPost && !strings.HasSuffix(path, "/retry") {
 		o.Metadata[metaBody] = int64(maxBody)
 		statuses = append(statuses, 400, 408, 413, 415, 422)
 	}
@@ -312,9 +312,18 @@ func (s *server) apiRoutes() error {
 		"All of them or, if one cannot be asked for, none. Equal batches are one. At most 4 MiB, and as many partials as the service is configured for, which is never more than 10000.", RoleSubmit, 404, 409)
 	batch.DefaultStatus = http.StatusAccepted
 	batch.Metadata[metaBody] = int64(maxBatchBody)
-	batch.Responses["200"] = okResponse("All of its jobs are in a final state.", schemas.Schema(reflect.TypeFor[job.Batch](), true, "Batch"))
+	batch.Responses["200"] = okResponse("All of its jobs are in a final state.", schemas.Schema(reflect.TypeFor[batchAnswerBody](), true, "BatchAnswer"))
 	huma.Register(api, batch, s.createBatch)
 	huma.Register(api, op("GET", "/api/v1/batches/{id}", "getBatch", "A batch and its jobs", "", RoleRead, 404), s.getBatch)
+
+	again := op("POST", "/api/v1/batches/{id}/retry", "retryBatch", "Try again what failed or was cancelled in a batch", "", RoleSubmit, 404)
+	again.DefaultStatus = http.StatusAccepted
+	again.Responses["200"] = okResponse("There was nothing to try again, and all of its jobs are in a final state.", schemas.Schema(reflect.TypeFor[batchAnswerBody](), true, "BatchAnswer"))
+	huma.Register(api, again, s.retryBatch)
+	huma.Register(api, op("DELETE", "/api/v1/batches/{id}", "cancelBatch", "Cancel all jobs of a batch that wait or are under work", "", RoleSubmit, 404), s.cancelBatch)
+	huma.Register(api, documented(op("GET", "/api/v1/batches/{id}/manifest", "getBatchManifest", "One manifest.json for all partials of a batch",
+		"As Mozilla's partial-update task writes it: an array with an object for each job that is done. All jobs have to be in a final state.", RoleRead, endings...),
+		schemas.Schema(reflect.TypeFor[[]senbonzakura.Submission](), true, "Manifest")), s.batchManifest)
 
 	huma.Register(api, op("GET", "/api/v1/jobs/{id}", "getJob", "All that is known about a job", "With Prefer: wait=N it answers when the job ends, or after N seconds.", RoleRead, 404, 422), s.getJob)
 	huma.Register(api, op("DELETE", "/api/v1/jobs/{id}", "cancelJob", "Cancel a job", "", RoleSubmit, 404, 409), s.cancelJob)
@@ -454,7 +463,7 @@ func (b *BatchRequest) specs() ([]job.Spec, []pair, error) {
 	for i, f := range b.Matrix.From {
 		targets := to[key{f.Platform, f.Locale}]
 		if len(targets) == 0 {
-			return nil, nil, bad(fmt.Sprintf("matrix.from[%d]", i), "no build in matrix.to has the platform %q and the locale %q", f.Platform, f.Locale)
+			continue // see unmatched
 		}
 		for _, at := range targets {
 			t := b.Matrix.To[at]
@@ -469,7 +478,34 @@ func (b *BatchRequest) specs() ([]job.Spec, []pair, error) {
 			})
 		}
 	}
+	if len(pairs) == 0 {
+		return nil, nil, bad("matrix", "no build of matrix.from has one in matrix.to of the same platform and locale, as in: platform %q, locale %q", b.Matrix.From[0].Platform, b.Matrix.From[0].Locale)
+	}
 	return specs, pairs, nil
+}
+
+// unmatched lists the builds of the matrix that make no partial: a new locale has no old build, one that is gone no new one.
+func (b *BatchRequest) unmatched() []Unmatched {
+	if b.Matrix == nil {
+		return nil
+	}
+	type key struct{ platform, locale string }
+	var out []Unmatched
+	for _, side := range []struct {
+		name         string
+		these, those []Build
+	}{{"from", b.Matrix.From, b.Matrix.To}, {"to", b.Matrix.To, b.Matrix.From}} {
+		others := map[key]bool{}
+		for _, o := range side.those {
+			others[key{o.Platform, o.Locale}] = true
+		}
+		for i, x := range side.these {
+			if !others[key{x.Platform, x.Locale}] {
+				out = append(out, Unmatched{fmt.Sprintf("matrix.%s[%d]", side.name, i), x.Platform, x.Locale})
+			}
+		}
+	}
+	return out
 }
 
 var specField = regexp.MustCompile(`^specs\[([0-9]+)\]\.?(.*)$`)
@@ -545,6 +581,7 @@ func (s *server) createBatch(ctx context.Context, in *batchIn) (*batchOut, error
 	}
 	out := batchAnswer(b)
 	out.PreferenceApplied = applied(wait)
+	out.Body.Unmatched = in.Body.unmatched()
 	return out, nil
 }
 
@@ -568,7 +605,7 @@ func (s *server) waitBatch(ctx context.Context, b job.Batch, d time.Duration) (j
 }
 
 func batchAnswer(b job.Batch) *batchOut {
-	out := &batchOut{Status: http.StatusOK, Location: "/api/v1/batches/" + b.ID, Body: b}
+	out := &batchOut{Status: http.StatusOK, Location: "/api/v1/batches/" + b.ID, Body: batchAnswerBody{Batch: b}}
 	if !b.Done {
 		out.Status = http.StatusAccepted
 	}

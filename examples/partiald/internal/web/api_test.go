@@ -274,7 +274,7 @@ func TestBatch(t *testing.T) {
 		t.Errorf("got %q, want %q", strings.Join(got, " "), want)
 	}
 	for name, body := range map[string]string{
-		"matrix.from[0]":       `{"matrix":{"from":[` + build("a", hashA, "mac", "de") + `],"to":[` + build("b", hashB, "linux", "de") + `]}}`,
+		"matrix":               `{"matrix":{"from":[` + build("a", hashA, "mac", "de") + `],"to":[` + build("b", hashB, "linux", "de") + `]}}`,
 		"specs":                `{}`,
 		"settings":             `{"specs":[` + spec(hashA, hashB) + `],"settings":{"product":"x"}}`,
 		"specs[0].from.sha512": `{"specs":[{"from":{},"to":{}}]}`,

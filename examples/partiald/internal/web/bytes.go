@@ -77,6 +77,14 @@ func (s *server) byteRoutes(api huma.API) {
 	}
 	add(log, s.jobLog)
 
+	files := op("GET", "/api/v1/batches/{id}/partials.zip", "downloadBatch", "All partials of a batch and their manifest.json in one archive",
+		"All jobs have to be in a final state; those that are done are in it.", RoleRead, endings...)
+	files.Parameters = []*huma.Param{{
+		Name: "id", In: "path", Required: true, Description: "ID of a batch.", Schema: &huma.Schema{Type: "string"}, Example: id.Example,
+	}}
+	files.Responses["200"] = &huma.Response{Description: "The archive.", Content: map[string]*huma.MediaType{"application/zip": {Schema: binary}}}
+	add(files, s.batchFiles)
+
 	up := op("POST", "/api/v1/uploads", "upload", "Upload a complete update",
 		"For a source without addresses. The body is the file itself. What Repr-Digest, Content-Digest or the query say of its hash is compared.", RoleSubmit, 408, 409, 507)
 	for _, p := range []struct{ in, name, text string }{

@@ -12,6 +12,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/senbonzakura/senbonzakura/cache"
 	"github.com/senbonzakura/senbonzakura/fetch"
@@ -197,6 +198,11 @@ func (r *Request) check() error {
 	}
 	if len(r.Channel) > mar.MaxChannel {
 		return &RequestError{"Channel", fmt.Sprintf("longer than %d bytes", mar.MaxChannel)}
+	}
+	for field, text := range map[string]string{"Channel": r.Channel, "ProductVersion": r.ProductVersion} {
+		if strings.ContainsFunc(text, unicode.IsControl) {
+			return &RequestError{field, "has control characters"}
+		}
 	}
 	if len(r.ProductVersion) > mar.MaxVersion {
 		return &RequestError{"ProductVersion", fmt.Sprintf("longer than %d bytes", mar.MaxVersion)}

@@ -132,6 +132,9 @@ func (c *candidate) meetProduct(fails func(field, format string, args ...any) er
 	if c.product == nil || c.product.Channel == "" || c.product.Version == "" {
 		return fails("", "the update has no product block with channel and version: TO has none, and the request gives none")
 	}
+	if !versionLike(c.product.Version) { // whatever that is, Gecko has a place for it in its order
+		return fails("ProductVersion", "%q is no version", c.product.Version)
+	}
 	own, _ := c.to.reader.Product()
 	most := cmp.Or(own.Version, c.to.input.Build.Version)
 	if most == "" {
@@ -141,6 +144,13 @@ func (c *candidate) meetProduct(fails func(field, format string, args ...any) er
 		return fails("ProductVersion", "version %q is beyond TO's own, %q", c.product.Version, most)
 	}
 	return nil
+}
+
+// versionLike says whether a text could be the version of a product: digits, and what follows them.
+func versionLike(v string) bool {
+	return v != "" && v[0] >= '0' && v[0] <= '9' && !strings.ContainsFunc(v, func(r rune) bool {
+		return !strings.ContainsRune("0123456789.abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ+-_*", r)
+	})
 }
 
 func (c *candidate) meetChannel(fails func(field, format string, args ...any) error) error {

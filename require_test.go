@@ -33,6 +33,7 @@ func TestRequirements(t *testing.T) {
 		{"no proof", nil, func(r *Request) { r.Skip = []Check{CheckVerify} }, RequireProof, "Skip"},
 		{"no comparison of products", nil, func(r *Request) { r.Skip = []Check{CheckProduct} }, RequireProduct, "Skip"},
 		{"version beyond TO's", nil, func(r *Request) { r.ProductVersion = "140.3" }, RequireProduct, "ProductVersion"},
+		{"no version", nil, func(r *Request) { r.ProductVersion = "test" }, RequireProduct, "ProductVersion"}, // which is less than any
 		{"channel of nobody", nil, func(r *Request) { r.Channel = "release" }, RequireChannel, "Channel"},
 		{"channels not compared", nil, func(r *Request) { r.Channels, r.Skip = []string{"release"}, []Check{CheckChannels} }, RequireChannel, "Skip"},
 		{"channels compared", nil, func(r *Request) { r.Channels = []string{"test"} }, "", ""},

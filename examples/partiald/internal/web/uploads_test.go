@@ -100,6 +100,7 @@ func TestSlowUpload(t *testing.T) {
 	s := open(t, web.Options{Anonymous: web.Roles(), Stall: 500 * time.Millisecond, UploadRate: 1000})
 	begin := time.Now()
 	res := dribble(t, s, 20*time.Millisecond, "")
+	defer res.Body.Close()
 	body, _ := io.ReadAll(res.Body)
 	if res.StatusCode != http.StatusRequestTimeout || !strings.Contains(string(body), "too slowly") || time.Since(begin) > 10*time.Second {
 		t.Errorf("%s after %v: %s", res.Status, time.Since(begin), body)

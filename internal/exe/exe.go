@@ -149,7 +149,8 @@ func Parse(k Kind, data []byte) (*Image, error) {
 	return m, nil
 }
 
-// Find returns the executable that starts at the first byte of data, or nil.
+// Find returns the executable that starts at the first byte of data, or nil. What is one only together with bytes behind
+// its end, as programs with debugging information there are, is none: the applier sees the executable alone.
 func Find(data []byte) *Image {
 	if len(data) < 16 {
 		return nil
@@ -164,7 +165,12 @@ func Find(data []byte) *Image {
 		return nil
 	}
 	for k := from; k <= to; k++ {
-		if m, err := Parse(k, data); err == nil {
+		m, err := Parse(k, data)
+		if err == nil && m.Size() < len(data) {
+			size := m.Size()
+			m, err = Parse(k, data[:size:size])
+		}
+		if err == nil {
 			return m
 		}
 	}

@@ -3,6 +3,7 @@ package exe_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -170,6 +171,24 @@ func TestRelroPadding(t *testing.T) {
 	_, err := exe.Parse(exe.ELFX64, data)
 	if !errors.Is(err, exe.ErrNot) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// An executable that is one only with what is behind it, as debugging information is, is none: patches are of the executable
+// alone.
+func TestNotAlone(t *testing.T) {
+	t.Parallel()
+	data := exetest.Random(rand.New(rand.NewPCG(3, 3)), exe.ELFX64, 30).Bytes()
+	// Section 5, the names, has no address: let it stand behind the end.
+	section := data[binary.LittleEndian.Uint64(data[40:])+5*64:]
+	at, size := binary.LittleEndian.Uint64(section[24:]), binary.LittleEndian.Uint64(section[32:])
+	binary.LittleEndian.PutUint64(section[24:], uint64(len(data)))
+	whole := append(bytes.Clone(data), data[at:at+size]...)
+	if m, err := exe.Parse(exe.ELFX64, whole); err != nil || m.Size() != len(data) {
+		t.Fatalf("got %v, want an executable of %d bytes", err, len(data))
+	}
+	if exe.Find(whole) != nil {
+		t.Error("found an executable that needs what is behind it")
 	}
 }
 

@@ -165,10 +165,11 @@ type Writer struct {
 	in      io.Writer // filter or enc
 	held    []byte    // the first bytes, while they may be all: with few, the encoder needs little memory
 	holding bool
-	window  int     // of the encoder; the header says DictSize
-	most    int64   // how much is to be compressed at most
-	patch   bool    // it is one, and Patch is set
-	blocks  []Block // that are still to come, the current one first, its Size what is left of it
+	window  int      // of the encoder; the header says DictSize
+	most    int64    // how much is to be compressed at most
+	patch   bool     // it is one, and Patch is set
+	blocks  []Block  // that are still to come, the current one first, its Size what is left of it
+	outline *outline // of a Zucchini patch, of which blocks has the current one only
 	digest  hash.Hash
 	plain   int64
 	err     error
@@ -274,6 +275,8 @@ func (z *Writer) start() error {
 			EncoderOptions: encoderOptions(z.o.Level, z.window, first, true),
 			Workers:        z.o.Workers, Size: min(size, z.most), Stop: &z.stop,
 		})
+	} else if z.outline != nil {
+		enc, err = lzma.NewEncoder(emitter{z}, encoderOptions(z.o.Level, z.window, first, true))
 	} else {
 		enc, err = newEncoder(emitter{z}, z.o.Level, z.window, first)
 	}
@@ -319,6 +322,10 @@ func (z *Writer) begin(window int, most int64) error {
 	if z.o.Patch && z.o.Level != Fast {
 		if b := patchBlocks(z.held); b != nil {
 			z.blocks, z.patch = b, true
+		} else if isZucchini(z.held) {
+			z.outline = new(outline)
+			n, _ := z.outline.next()
+			z.blocks = []Block{{Size: n, LC: plain.LC, LP: plain.LP, PB: plain.PB}}
 		}
 	}
 	_, err := z.write(z.held)
@@ -332,6 +339,12 @@ func (z *Writer) write(p []byte) (int, error) {
 	for done < len(p) {
 		for len(z.blocks) > 0 && z.blocks[0].Size == 0 {
 			z.blocks = z.blocks[1:]
+			if z.outline != nil {
+				if err := z.nextList(); err != nil {
+					return done, err
+				}
+				continue
+			}
 			next := plain
 			if len(z.blocks) > 0 {
 				next = z.blocks[0]
@@ -362,6 +375,9 @@ func (z *Writer) write(p []byte) (int, error) {
 		if z.digest != nil {
 			z.digest.Write(part[:n])
 		}
+		if z.outline != nil {
+			z.outline.see(part[:n])
+		}
 		z.plain += int64(n)
 		done += n
 		if len(z.blocks) > 0 {
@@ -372,6 +388,19 @@ func (z *Writer) write(p []byte) (int, error) {
 		}
 	}
 	return done, nil
+}
+
+// nextList goes on with the next block of a Zucchini patch. Behind the last one nothing changes any more.
+func (z *Writer) nextList() error {
+	n, props := z.outline.next()
+	if n < 0 {
+		return nil
+	}
+	z.blocks = []Block{{Size: n}}
+	if c, ok := z.enc.(chooser); ok && props != nil {
+		return c.ChooseProps(props...)
+	}
+	return nil
 }
 
 // Close ends the file. It does not close the underlying writer. A second call does nothing.
@@ -447,7 +476,7 @@ func (z *Writer) whole() error {
 		window = max(window, minFastDict)
 	}
 	window = min(window, z.o.DictSize)
-	if z.o.Level == Fast || len(z.blocks) > 0 || z.o.Patch && patchBlocks(z.held) != nil {
+	if z.o.Level == Fast || len(z.blocks) > 0 || z.o.Patch && (patchBlocks(z.held) != nil || isZucchini(z.held) && len(z.held) >= smallPatch) {
 		return z.begin(window, int64(len(z.held)))
 	}
 	// There is time to look which properties suit it.

@@ -435,3 +435,119 @@ func FuzzRoundTrip(f *testing.F) {
 		}
 	})
 }
+
+// zucchiniPatch makes a patch of elements, each so many bytes in each of its lists, and pools.
+func zucchiniPatch(r *rand.Rand, sizes []int, elements, pools int) []byte {
+	le := binary.LittleEndian
+	b := append([]byte("Zucc\x02\x00\x00\x00"), make([]byte, 16)...)
+	b = le.AppendUint32(b, uint32(elements))
+	list := func(n, kind int) {
+		b = le.AppendUint32(b, uint32(n))
+		for i := range n {
+			switch kind {
+			case zucchiniExtra:
+				b = append(b, "mov rax, rbx; call 1234\n"[i%24]^byte(r.IntN(40)/39))
+			case zucchiniDiff:
+				b = append(b, byte(r.IntN(3)))
+			default:
+				b = append(b, byte(r.IntN(12)))
+			}
+		}
+	}
+	for range elements {
+		b = append(b, make([]byte, zucchiniElement)...)
+		for i := range zucchiniLists {
+			list(sizes[i], i)
+		}
+		b = le.AppendUint32(b, uint32(pools))
+		for p := range pools {
+			b = append(b, byte(p))
+			list(sizes[zucchiniLists+p], 0)
+		}
+	}
+	return b
+}
+
+// The outline finds every list of a Zucchini patch, however the patch is written, and what lies is stored as well as
+// anything.
+func TestWriterZucchini(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(1, 2))
+	sizes := []int{9000, 20, 8192, 30000, 20000, 20000, 0, 1, 9000, 0}
+	patch := zucchiniPatch(r, sizes, 2, 3)
+	o := new(outline)
+	at, changes := int64(0), 0
+	for {
+		n, props := o.next()
+		if n < 0 {
+			break
+		}
+		if props != nil {
+			changes++
+		}
+		for k := int64(0); k < n; k += 3 {
+			o.see(patch[at+k : min(at+k+3, at+n)])
+		}
+		at += n
+	}
+	if at != int64(len(patch)) || changes != 2*6 {
+		t.Errorf("the outline ends at %d of %d after %d changes of the properties", at, len(patch), changes)
+	}
+	zeros := zucchiniPatch(r, make([]int, 10), 3, 0)
+	o, at = new(outline), 0
+	for n, _ := o.next(); n >= 0; n, _ = o.next() {
+		o.see(zeros[at : at+n])
+		at += n
+	}
+	if at != int64(len(zeros)) {
+		t.Errorf("the outline of empty lists ends at %d of %d", at, len(zeros))
+	}
+	compress := func(in []byte, o WriterOptions, piece int) []byte {
+		t.Helper()
+		var out bytes.Buffer
+		z, err := NewWriter(&out, &o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for b := in; len(b) > 0; {
+			n := min(piece, len(b))
+			if _, err := z.Write(b[:n]); err != nil {
+				t.Fatal(err)
+			}
+			b = b[n:]
+		}
+		if err := z.Close(); err != nil {
+			t.Fatal(err)
+		}
+		got, err := Decompress(nil, out.Bytes(), nil)
+		if err != nil || !bytes.Equal(got, in) {
+			t.Fatalf("got %d bytes, %v", len(got), err)
+		}
+		return out.Bytes()
+	}
+	suited := compress(patch, WriterOptions{Level: Best, Patch: true}, 1<<20)
+	if !bytes.Equal(suited, compress(patch, WriterOptions{Level: Best, Patch: true}, 1001)) {
+		t.Error("other bytes where the patch comes in pieces")
+	}
+	starts, props := propertiesOf(t, suited)
+	const numbers = 1 // lc 1, lp 0, pb 0
+	first := zucchiniHeader + zucchiniElement + 4
+	skips := first + sizes[0] + sizes[1] + sizes[2] + sizes[3] + 4*4
+	for _, at := range []int{first, skips} { // src_skip, raw_delta_skip
+		if i := slices.Index(starts, at); i < 0 || props[i] != numbers {
+			t.Errorf("the list at %d has not the properties of numbers: %d begin at %d", at, props, starts)
+		}
+	}
+	long := bytes.Join([][]byte{patch, make([]byte, maxHeld)}, nil) // more than is held back, and behind the end
+	for i, lie := range [][]byte{patch[:len(patch)-7], long, long[:maxHeld+100]} {
+		for k := range 2 {
+			b := bytes.Clone(lie)
+			if k > 0 {
+				b[r.IntN(len(patch)-7)] ^= 0x80
+			}
+			if out := compress(b, WriterOptions{Level: Best, Patch: true}, 1<<16); len(out) == 0 {
+				t.Errorf("lie %d: nothing", i)
+			}
+		}
+	}
+}

@@ -523,16 +523,16 @@ func (u *universe) explain(r *Report, g *Group) (cause, next string) {
 	oneLocale := len(s.locales) == 1 && len(around) > 1
 	name := "MAR"
 	if t.MAR != "" {
-		name = path.Base(strings.SplitN(t.MAR, "?", 2)[0])
+		name = shellWord(path.Base(strings.SplitN(t.MAR, "?", 2)[0]))
 	}
 	prove := fmt.Sprintf("marctl prove FROM.mar %s TO.mar", name)
 	look := ""
 	if t.MAR != "" && strings.Contains(t.MAR, "://") {
-		look = "curl -sIL '" + t.MAR + "'"
+		look = "curl -sIL " + shellWord(t.MAR)
 	}
 	ask := ""
 	if t.Request != "" {
-		ask = "curl -s '" + t.Request + "'"
+		ask = "curl -s " + shellWord(t.Request)
 	}
 	switch reason.Code {
 	case TreeDiffers:
@@ -648,6 +648,20 @@ func (u *universe) explain(r *Report, g *Group) (cause, next string) {
 		return "", "marctl lint " + name
 	}
 	return "", ""
+}
+
+// shellWord makes a word of a shell of what a log or a server says: the command is there to be copied.
+func shellWord(s string) string {
+	for _, c := range s {
+		plain := c == '-' || c == '_' || c == '.' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+		if !plain {
+			return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+		}
+	}
+	if strings.HasPrefix(s, "-") {
+		return "./" + s
+	}
+	return s
 }
 
 func iff(condition bool, yes, no string) string {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -480,4 +481,77 @@ func golden(t *testing.T, name string, got []byte) {
 	if !bytes.Equal(got, want) {
 		t.Errorf("%s: got\n%s\nwant\n%s", name, got, want)
 	}
+}
+
+// A command that is shown to be copied does nothing else than it says.
+func TestShellWord(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"a-1.0.mar": "a-1.0.mar", "a b.mar": "'a b.mar'", "$(x).mar": "'$(x).mar'", "a'; rm -rf x; '": `'a'\''; rm -rf x; '\'''`, "-o": "./-o",
+	} {
+		if got := shellWord(in); got != want {
+			t.Errorf("%q: got %s, want %s", in, got, want)
+		}
+	}
+}
+
+// FuzzConfig reads any configuration without trouble; what is read has no tests without a name.
+func FuzzConfig(f *testing.F) {
+	f.Add([]byte(`release="59.0" product='Firefox' platform=L build_id="1" locales="de en-US" channel="beta" patch_types="complete partial" from="/a b"`))
+	f.Add([]byte("# x\n\nrelease=\"$(x)\"\n"))
+	f.Add([]byte(`[{"release": "1", "product": "F", "platform": "L", "build_id": "1", "locales": ["de"], "channel": "c"}]`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		lines, _, err := ReadConfig(bytes.NewReader(text))
+		if err != nil && !errors.Is(err, ErrConfig) {
+			t.Fatal(err)
+		}
+		more, err := ReadPlan(bytes.NewReader(text))
+		if err != nil && !errors.Is(err, ErrConfig) {
+			t.Fatal(err)
+		}
+		for _, line := range append(lines, more...) {
+			for _, test := range line.Tests() {
+				if test.Release == "" || test.Locale == "" || test.Result != NotRun {
+					t.Fatalf("%+v", test)
+				}
+			}
+		}
+	})
+}
+
+// FuzzOffer reads any answer of an update server without trouble.
+func FuzzOffer(f *testing.F) {
+	f.Add([]byte(`<?xml version="1.0"?><updates><update appVersion="1" buildID="2"><patch type="complete" URL="https://h/x" hashFunction="sha512" hashValue="ab" size="1"/></update></updates>`))
+	f.Add([]byte("<updates>\n</updates>"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		o, ok, err := parseOffer(text)
+		if err != nil && (ok || !errors.Is(err, errNoXML)) {
+			t.Fatal(ok, err)
+		}
+		if !ok && len(o.Patches) > 0 {
+			t.Fatal("patches of nothing")
+		}
+	})
+}
+
+// FuzzResults reads any results without trouble.
+func FuzzResults(f *testing.F) {
+	var b bytes.Buffer
+	if err := read(f, made([]string{"1"}, []string{"de"}, func(_, _, _ string) []string { return nil })).WriteJSON(&b); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b.Bytes())
+	f.Fuzz(func(t *testing.T, text []byte) {
+		report, err := ReadResults(bytes.NewReader(text))
+		if err != nil {
+			if !errors.Is(err, ErrResults) {
+				t.Fatal(err)
+			}
+			return
+		}
+		var out bytes.Buffer
+		if err := errors.Join(report.WriteText(&out, nil), report.WriteHTML(&out), report.WriteJUnit(&out), report.WriteMarkdown(&out), report.WriteErrorSummary(&out)); err != nil {
+			t.Fatal(err)
+		}
+	})
 }

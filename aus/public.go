@@ -17,6 +17,8 @@ type Request struct {
 	// Base is scheme and host of the server, "https://aus.example"; redirects need it.
 	Base   string
 	Header http.Header
+	// Into is where the headers of the answer go; nil is a new map.
+	Into http.Header
 }
 
 // Response is the answer to a request. Body is empty for HEAD, where Content-Length says how long it would be.
@@ -71,7 +73,10 @@ type responder struct {
 
 func respond(s *Snapshot, r Request, env Env, strict bool) Response {
 	path, query := splitURL(r.URL)
-	w := &responder{s: s, r: &r, strict: strict, pairs: parsePairs(query), out: Response{Header: make(http.Header, 12)}}
+	w := &responder{s: s, r: &r, strict: strict, pairs: parsePairs(query), out: Response{Header: r.Into}}
+	if w.out.Header == nil {
+		w.out.Header = make(http.Header, 12)
+	}
 	h := w.out.Header
 	h["Cache-Control"] = headerCache
 	h["Strict-Transport-Security"] = headerTransport

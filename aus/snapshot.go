@@ -195,6 +195,9 @@ func (s *Snapshot) Rules() []Rule {
 // Release returns a release by its name, or nil.
 func (s *Snapshot) Release(name string) *Release { return s.releases[name] }
 
+// Shutoffs returns the shutoffs, those that have ended included. They must not be changed.
+func (s *Snapshot) Shutoffs() []Shutoff { return s.config.Shutoffs }
+
 // Config returns what the snapshot was made of. It must not be changed.
 func (s *Snapshot) Config() Config { return s.config }
 

@@ -8,7 +8,7 @@ import (
 
 // xml writes the answer of the release that was picked.
 func (e *evaluation) xml(p *picked) []byte {
-	b := make([]byte, 0, 1024)
+	b := make([]byte, 0, 1536) // most answers fit
 	b = append(b, xmlHead...)
 	switch r := p.release; {
 	case r.app != nil:

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -37,6 +38,20 @@ func TestSharedScripts(t *testing.T) {
 		}
 		return setUp(env)
 	}})
+}
+
+// The configuration that is shipped holds.
+func TestDeploy(t *testing.T) {
+	t.Parallel()
+	c, err := loadConfig(filepath.Join("deploy", "ausd.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Data = t.TempDir()
+	o, err := c.options(io.Discard)
+	if err != nil || o.URL.String() != "https://aus.example.org" || len(o.TrustedProxies) != 1 {
+		t.Errorf("%+v, %v", o, err)
+	}
 }
 
 func setUp(env *testscript.Env) error {

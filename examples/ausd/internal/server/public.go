@@ -43,15 +43,14 @@ func (s *Server) servePublic(w http.ResponseWriter, r *http.Request) {
 	if url == "" {
 		url = r.URL.RequestURI()
 	}
-	answer := now.snapshot.Respond(aus.Request{Method: r.Method, URL: url, Base: s.opts.URL.Scheme + "://" + s.own, Header: r.Header}, env)
 	h := w.Header()
-	for name, values := range answer.Header {
-		h[name] = values
-	}
+	answer := now.snapshot.Respond(aus.Request{Method: r.Method, URL: url, Base: s.base, Header: r.Header, Into: h}, env)
 	if a := answer.Answer; a != nil {
 		s.counted(now.snapshot, &answer)
 		if !a.Random {
-			h.Set("Cache-Control", "public, max-age="+strconv.Itoa(keepFor(now.snapshot, a, env.Now)))
+			if keep := keepFor(now.snapshot, a, env.Now); keep != keepAnswers { // which is what the answer says by itself
+				h.Set("Cache-Control", "public, max-age="+strconv.Itoa(keep))
+			}
 		}
 	}
 	w.WriteHeader(answer.Status)
@@ -61,7 +60,7 @@ func (s *Server) servePublic(w http.ResponseWriter, r *http.Request) {
 // keepFor is how long an answer holds: shorter while a shutoff is on, and never past the time at which it may change.
 func keepFor(snapshot *aus.Snapshot, a *aus.Answer, now time.Time) int {
 	keep := keepAnswers
-	for _, f := range snapshot.Config().Shutoffs {
+	for _, f := range snapshot.Shutoffs() {
 		if f.Expires.IsZero() || f.Expires.After(now) {
 			keep = keepShutoff
 			break

@@ -88,6 +88,7 @@ type Server struct {
 	files  *os.Root
 	log    *slog.Logger
 	own    string // host of the server's own files
+	base   string // scheme and host
 	secret []byte
 
 	publishing sync.Mutex // one publication at a time
@@ -127,7 +128,7 @@ func Open(ctx context.Context, opts Options) (*Server, error) {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{
-		opts: opts, log: opts.Log, own: opts.URL.Host,
+		opts: opts, log: opts.Log, own: opts.URL.Host, base: opts.URL.Scheme + "://" + opts.URL.Host,
 		asked: make(chan asked, 4096), work: make(chan struct{}, 1), ordering: make(chan []string, 64),
 	}
 	if err := s.open(ctx); err != nil {

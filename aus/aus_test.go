@@ -269,3 +269,42 @@ func TestConcurrent(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// Which groups of updateLine can both apply is decided by intervals.
+func TestConflicts(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		condition, a, b string
+		conflict        bool
+	}{
+		{"versions", "10.*", "11.0a1", false},
+		{"versions", "10.*", "10.0a1", true},
+		{"versions", "10.0.*", "10.0a1", false},
+		{"versions", "10.*", ">=11.0", false},
+		{"versions", "10.*", ">10.9", true},
+		{"versions", "<10.0", ">=10.0", false},
+		{"versions", "<=10.0", ">=10.0", true},
+		{"versions", "<10.0.1", ">10.0", true}, // there may be 10.0.1a1
+		{"versions", "10.0", "11.0", false},
+		{"versions", "9.0,10.0", "10.0", true},
+		{"buildIDs", "<100", ">=100", false},
+		{"buildIDs", "<100", ">98", true},
+		{"buildIDs", "<100", ">99", false},
+		{"buildIDs", "<=100", ">99", true},
+		{"buildIDs", "<0", ">=0", false},
+		{"buildIDs", "100", "101", false},
+		{"channels", "release*", "release-cck-x", true},
+		{"channels", "release", "beta", false},
+		{"locales", "de", "fr", false},
+	} {
+		err := aus.Validate(fmt.Appendf(nil, `{"name": "x", "schema_version": 9, "hashFunction": "sha512", "updateLine": [
+			{"for": {%[1]q: [%[2]q]}, "fields": {"actions": "a"}}, {"for": {%[1]q: [%[3]q]}, "fields": {"actions": "b"}}]}`, tt.condition, tt.a, tt.b), aus.ValidateOptions{})
+		var invalid *aus.ValidationError
+		if err != nil && (!errors.As(err, &invalid) || invalid.Check != aus.CheckConflict) {
+			t.Fatalf("%s %s and %s: %v", tt.condition, tt.a, tt.b, err)
+		}
+		if (err != nil) != tt.conflict {
+			t.Errorf("%s %s and %s: conflict %v, want %v", tt.condition, tt.a, tt.b, err != nil, tt.conflict)
+		}
+	}
+}

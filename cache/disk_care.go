@@ -28,31 +28,8 @@ func (d *Disk) Purge(ctx context.Context, f Filter) (Usage, error) {
 			if f.Kind != "" && f.Kind != kind || f.Key != nil && f.Key.Kind != kind {
 				continue
 			}
-			var files []file
-			if f.Key != nil {
-				if st, err := d.fsys.Lstat(d.path(*f.Key)); err == nil {
-					files = []file{{d.path(*f.Key), st.Size(), st.ModTime()}}
-				}
-			} else if files, _, err = d.scan(ctx, kind); err != nil {
+			if err := d.purgeKind(ctx, kind, f, u, &removed); err != nil {
 				return err
-			}
-			for _, file := range files {
-				k, err := ParseKey(string(kind) + "/" + filepath.Base(file.name))
-				if err != nil || !f.matches(k, d.now().Sub(file.used)) {
-					continue
-				}
-				if ctx.Err() != nil {
-					return context.Cause(ctx)
-				}
-				if err := d.fsys.Remove(file.name); err != nil {
-					if errors.Is(err, fs.ErrNotExist) {
-						continue
-					}
-					return err
-				}
-				u.add(kind, -blocks(file.size))
-				removed.Entries++
-				removed.Bytes += max(0, file.size-recordSize)
 			}
 		}
 		if f.Key != nil || f.Kind != "" {
@@ -70,6 +47,40 @@ func (d *Disk) Purge(ctx context.Context, f Filter) (Usage, error) {
 		return removed, fmt.Errorf("purge cache: %w", err)
 	}
 	return removed, nil
+}
+
+// purgeKind removes the entries of one kind that the filter matches, and adds them to removed.
+func (d *Disk) purgeKind(ctx context.Context, kind Kind, f Filter, u usage, removed *Usage) error {
+	var files []file
+	if f.Key != nil {
+		if st, err := d.fsys.Lstat(d.path(*f.Key)); err == nil {
+			files = []file{{d.path(*f.Key), st.Size(), st.ModTime()}}
+		}
+	} else {
+		var err error
+		if files, _, err = d.scan(ctx, kind); err != nil {
+			return err
+		}
+	}
+	for _, file := range files {
+		k, err := ParseKey(string(kind) + "/" + filepath.Base(file.name))
+		if err != nil || !f.matches(k, d.now().Sub(file.used)) {
+			continue
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := d.fsys.Remove(file.name); err != nil {
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			return err
+		}
+		u.add(kind, -blocks(file.size))
+		removed.Entries++
+		removed.Bytes += max(0, file.size-recordSize)
+	}
+	return nil
 }
 
 // Damage is an entry that [Disk.Verify] found damaged.

@@ -39,11 +39,6 @@ func (d *gatedDiffer) Diff(ctx context.Context, patch io.Writer, old, new []byte
 	return d.Differ.Diff(ctx, patch, old, new)
 }
 
-// DiffProgress is Diff: the one of the differ inside would go past the gate.
-func (d *gatedDiffer) DiffProgress(ctx context.Context, patch io.Writer, old, new []byte, _ func(done, total int64)) error {
-	return d.Diff(ctx, patch, old, new)
-}
-
 // gates hold differs until they are let through by name.
 type gates struct {
 	mu        sync.Mutex

@@ -38,6 +38,20 @@ func TestContextEnds(t *testing.T) {
 	}
 }
 
+func TestWriter(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	var out bytes.Buffer
+	w := NewWriter(ctx, &out)
+	if n, err := w.Write([]byte("abc")); n != 3 || err != nil {
+		t.Errorf("got %d, %v", n, err)
+	}
+	cancel()
+	if n, err := w.Write([]byte("def")); n != 0 || !errors.Is(err, context.Canceled) || out.String() != "abc" {
+		t.Errorf("got %d, %v from a writer whose context has ended, and %q", n, err, out.String())
+	}
+}
+
 func TestCopy(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer

@@ -32,6 +32,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/chaos"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/config"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/web"
@@ -480,6 +481,9 @@ func TestMetricsAreDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := m.plugin("storage", "x", &plugins.Process{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := chaos.New(chaos.Profile{}, slog.New(slog.DiscardHandler), m.registry); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := web.New(struct{ job.Service }{}, web.Options{Registry: m.registry, Anonymous: []web.Role{web.RoleRead}}); err != nil {

@@ -6,6 +6,7 @@ import (
 	"html/template"
 	"iter"
 	"path"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -146,6 +147,16 @@ func about(product, versions string, spec job.Spec) string {
 		}
 	}
 	return title
+}
+
+// labels are those of a job, in a line that is not too long.
+func labels(st job.Status) string {
+	list := make([]string, 0, len(st.Spec.Labels))
+	for k, v := range st.Spec.Labels {
+		list = append(list, k+": "+v)
+	}
+	slices.Sort(list)
+	return plain(cut(strings.Join(list, ", "), 120))
 }
 
 // sourceName is the name of a complete update: of its file, or its hash.

@@ -90,7 +90,7 @@ func loadPages() (*pages, error) {
 		"join":    func(list []string) string { return strings.Join(list, ", ") },
 		"bar":     bar,
 		"marked":  marked, "sentence": sentence, "advice": advice,
-		"since": since, "until": until, "plain": plain, "secs": seconds, "mark": stateMark,
+		"since": since, "until": until, "plain": plain, "secs": seconds, "mark": stateMark, "labels": labels,
 	}
 	layout, err := template.New("layout.html").Funcs(funcs).ParseFS(files, "templates/layout.html")
 	if err != nil {

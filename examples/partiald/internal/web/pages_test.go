@@ -79,7 +79,7 @@ func TestPages(t *testing.T) {
 	s.do("GET", pages["again"], "").has("firefox-152.0.complete.mar", "Filled in as", `value="linux-x86_64"`, `value="tr"`)
 	s.do("GET", pages["batch-grid"], "").has("By locale and platform", `<a class="cell done"`, `<a class="cell failed"`, `<a class="cell diffing"`, `<th scope="col">win64</th>`)
 	s.do("GET", pages["health"], "").has("All is well")
-	s.do("GET", pages["history"], "").has("Partials beside their complete updates", "<svg class=\"plot\"", `class="get"`)
+	s.do("GET", pages["history"], "").has("Partials beside their complete updates", ">build: 7</span>", "<svg class=\"plot\"", `class="get"`)
 	s.do("GET", pages["queue"], "").has("The last day", "Jobs that ended")
 	s.do("GET", "/", "").has("Try it with a sample")
 	s.do("GET", "/problems", "").has("queue-full", "digest-mismatch")

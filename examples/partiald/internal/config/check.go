@@ -74,7 +74,11 @@ func (k *checker) check() {
 	k.ledger()
 	k.fetch()
 	_, err := c.RuleSet()
-	k.try("toolchain.rules", err)
+	if wrong := (*trustError)(nil); errors.As(err, &wrong) {
+		k.add("toolchain.trust", "%q is neither complete nor version", c.Toolchain.Trust)
+	} else {
+		k.try("toolchain.rules", err)
+	}
 	k.storage()
 	k.signing()
 	k.auth()
@@ -524,6 +528,9 @@ func (c *Config) Seal() ([]byte, error) {
 
 const minSeal = 32
 
+// trustError says that toolchain.trust is at fault, not the rules.
+type trustError struct{ error }
+
 // RuleSet returns the built-in rules and those of the configured files. Products without rules are judged by their
 // complete updates alone.
 func (c *Config) RuleSet() (*toolchain.Set, error) {
@@ -539,7 +546,11 @@ func (c *Config) RuleSet() (*toolchain.Set, error) {
 		}
 		rules = append(rules, r)
 	}
-	return toolchain.NewSet(rules, &toolchain.SetOptions{AnyProduct: true})
+	opts := &toolchain.SetOptions{AnyProduct: true}
+	if err := opts.Trust.UnmarshalText([]byte(c.Toolchain.Trust)); err != nil {
+		return nil, &trustError{err}
+	}
+	return toolchain.NewSet(rules, opts)
 }
 
 // Start returns how to start the plugin. key is that of its table, for errors.

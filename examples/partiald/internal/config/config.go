@@ -123,6 +123,7 @@ type Fetch struct {
 // Toolchain is which rules select how an update is made.
 type Toolchain struct {
 	Rules []string `toml:"rules"`
+	Trust string   `toml:"trust"`
 }
 
 // Plugin is a program to start as a plugin.

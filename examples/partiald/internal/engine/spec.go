@@ -116,6 +116,9 @@ func (e *Engine) translate(s *job.Spec) (r senbonzakura.Request, err error) {
 		}
 		r.Skip = append(r.Skip, check)
 	}
+	if err := r.Trust.UnmarshalText([]byte(s.Trust)); err != nil {
+		return r, refuse("trust", "%q is neither complete nor version", s.Trust)
+	}
 	if r.Recipe, err = recipe(s); err != nil {
 		return r, err
 	}

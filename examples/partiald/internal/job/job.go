@@ -56,15 +56,16 @@ type Spec struct {
 	From           Source            `json:"from" doc:"The complete update of the old version."`
 	To             Source            `json:"to" doc:"The complete update of the new version."`
 	Product        string            `json:"product,omitempty" maxLength:"64" doc:"Product, where the completes do not say."`
-	Platform       string            `json:"platform,omitempty" maxLength:"128"`
+	Platform       string            `json:"platform,omitempty" maxLength:"128" doc:"Linux, Windows or macOS, by a name that begins like one (linux-x86_64, win64, WINNT_x86-msvc, macosx64, Darwin…); default: by the executables."`
 	Arch           string            `json:"arch,omitempty" maxLength:"32" doc:"Architecture; decides about the branch filter. Default: x86_64."`
 	Locale         string            `json:"locale,omitempty" maxLength:"64"`
-	Channel        string            `json:"channel,omitempty" maxLength:"63" doc:"MAR channel of the partial; default: that of TO."`
+	Channel        string            `json:"channel,omitempty" maxLength:"63" doc:"MAR channel of the partial; default: that of TO, or of several the only one that FROM accepts."`
 	ProductVersion string            `json:"product_version,omitempty" maxLength:"31" doc:"Product version of the partial; default: that of TO."`
 	Force          []string          `json:"force,omitempty" maxItems:"1000" doc:"Paths that go in whole even if they did not change."`
 	Channels       []string          `json:"channels,omitempty" maxItems:"64" doc:"MAR channels that TO may be for; default: any."`
 	Recipe         string            `json:"recipe,omitempty" enum:"auto,default,mozilla" doc:"How it is made: auto (what the old version's updater needs, the default), default, mozilla (the rules and patches of Mozilla's scripts)."`
 	Skip           []string          `json:"skip,omitempty" maxItems:"16" doc:"Checks to leave out, such as downgrade or watershed. Needs the role operate, and the checks to be listed in the service's configuration (auth.skip): 403 otherwise."`
+	Trust          string            `json:"trust,omitempty" enum:"complete,version" doc:"What counts where FROM's complete update and the rules for its version contradict each other; default: toolchain.trust of the configuration, else it is an error."`
 	Labels         map[string]string `json:"labels,omitempty" doc:"Taken over into the provenance."`
 	// Priority is 0 (normal) to 9 (first).
 	Priority int `json:"priority,omitempty" minimum:"0" maximum:"9" doc:"0 (normal) to 9 (first)."`

@@ -339,6 +339,7 @@ func facts(st job.Status) []fact {
 	add("Recipe", sp.Recipe)
 	add("Sent whole", sp.Force...)
 	add("Allowed channels", strings.Join(sp.Channels, ", "))
+	add("Trusted", sp.Trust)
 	add("Checks left out", strings.Join(sp.Skip, ", "))
 	if sp.Priority > 0 {
 		add("Priority", fmt.Sprint(sp.Priority))

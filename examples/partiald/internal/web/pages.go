@@ -300,9 +300,10 @@ func homeForm(v url.Values, p *Problem, kept map[string]job.Upload) homeData {
 		{Name: "platform", Label: "Platform", Hint: "Such as linux-x86_64."},
 		{Name: "arch", Label: "Architecture", Hint: "Decides about branch filters; x86_64 if empty."},
 		{Name: "locale", Label: "Locale", Hint: "Such as en-US."},
-		{Name: "channel", Label: "MAR channel", Hint: "That of TO if empty."},
+		{Name: "channel", Label: "MAR channel", Hint: "That of TO if empty; of several, the one that FROM accepts."},
 		{Name: "product_version", Label: "Product version", Hint: "That of TO if empty."},
 		{Name: "channels", Label: "Allowed channels", Hint: "MAR channels that TO may be for; any if empty."},
+		{Name: "trust", Label: "Trust", Hint: "complete or version, where FROM's file and its version contradict each other."},
 	} {
 		t.Value, t.Wrong = v.Get(t.Name), find(t.Name)
 		d.Open = d.Open || t.Value != "" || t.Wrong != ""
@@ -368,6 +369,7 @@ func formOf(sp job.Spec) url.Values {
 	set("channel", sp.Channel)
 	set("product_version", sp.ProductVersion)
 	set("channels", sp.Channels...)
+	set("trust", sp.Trust)
 	set("force", strings.Join(sp.Force, "\n"))
 	if sp.Recipe != "auto" {
 		set("recipe", sp.Recipe)
@@ -641,6 +643,7 @@ func (f *sent) spec() (job.Spec, error) {
 	}
 	spec.Product, spec.Platform, spec.Arch, spec.Locale = get("product"), get("platform"), get("arch"), get("locale")
 	spec.Channel, spec.ProductVersion, spec.Recipe = get("channel"), get("product_version"), get("recipe")
+	spec.Trust = get("trust")
 	spec.Channels = strings.FieldsFunc(get("channels"), func(c rune) bool { return c == ',' || c == ' ' })
 	for line := range strings.Lines(f.values.Get("force")) {
 		if line = strings.TrimSpace(line); line != "" {

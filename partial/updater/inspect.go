@@ -55,6 +55,7 @@ func ReadComplete(r *mar.Reader) (Identity, Claims, error) {
 	t := source{
 		names:      names,
 		executable: func(name string) bool { return mar.Executable(files[name].Mode) },
+		size:       func(name string) int64 { return files[name].Size },
 		read: func(name string, limit int64) ([]byte, bool, error) {
 			f := files[name]
 			if f == nil {
@@ -152,7 +153,7 @@ func readMember(f *mar.File, limit int64) (data []byte, more bool, err error) {
 // how members are compressed, which manifests there are, and signatures. tree must not be left through links: use
 // os.Root's FS.
 func ReadTree(tree fs.FS) (Identity, Claims, error) {
-	modes := map[string]fs.FileMode{}
+	modes, sizes := map[string]fs.FileMode{}, map[string]int64{}
 	var names []string
 	err := fs.WalkDir(tree, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !d.Type().IsRegular() {
@@ -162,7 +163,7 @@ func ReadTree(tree fs.FS) (Identity, Claims, error) {
 		if err != nil {
 			return err
 		}
-		names, modes[name] = append(names, name), info.Mode()
+		names, modes[name], sizes[name] = append(names, name), info.Mode(), info.Size()
 		return nil
 	})
 	if err != nil {
@@ -172,6 +173,7 @@ func ReadTree(tree fs.FS) (Identity, Claims, error) {
 	t := source{
 		names:      names,
 		executable: func(name string) bool { return mar.Executable(modes[name]) },
+		size:       func(name string) int64 { return sizes[name] },
 		read: func(name string, limit int64) ([]byte, bool, error) {
 			if _, ok := modes[name]; !ok {
 				return nil, false, nil
@@ -205,6 +207,7 @@ func ReadTree(tree fs.FS) (Identity, Claims, error) {
 type source struct {
 	names      []string // sorted
 	executable func(name string) bool
+	size       func(name string) int64 // as stored
 	// read returns up to limit bytes of a file and whether it is there.
 	read func(name string, limit int64) (data []byte, ok bool, err error)
 }
@@ -249,7 +252,7 @@ func (t *source) inspect() (Identity, Claims, error) {
 	bundle := slices.ContainsFunc(t.names, func(n string) bool { return strings.HasPrefix(n, "Contents/MacOS/") })
 	claims.Bundle = &bundle
 	var how string
-	claims.Platform, how, err = platformOf(t.names, t.executable, func(name string) ([]byte, error) {
+	claims.Platform, how, err = platformOf(t.names, t.executable, t.size, func(name string) ([]byte, error) {
 		data, _, err := t.read(name, magicBytes)
 		return data, err
 	})

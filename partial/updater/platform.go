@@ -2,8 +2,10 @@ package updater
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/senbonzakura/senbonzakura/internal/names"
@@ -38,8 +40,10 @@ func ParsePlatform(name string) (p Platform, ok bool) {
 
 // Sizes of what is looked at to tell a platform by magic.
 const (
-	magicBytes       = 8
-	maxPlatformFiles = 64 // executables; the first ones by name
+	magicBytes = 8
+	// maxPlatformFiles bounds how many executables are looked at: the smallest ones, since a compressed one has to be
+	// unpacked from its start.
+	maxPlatformFiles = 15
 )
 
 // executablePlatform says which platform's executable begins with head, or "".
@@ -91,24 +95,30 @@ func platformByNames(list []string) Platform {
 	return ""
 }
 
-// platformOf tells a platform by the magic of executables, by majority, else by names. head returns the first bytes
-// of a file, fewer than asked for where it ends before. A tie says nothing.
-func platformOf(list []string, executable func(name string) bool, head func(name string) ([]byte, error)) (p Platform, how string, err error) {
+// platformOf tells a platform by the magic of executables, by majority, else by names. size returns how large a file is as
+// it is stored, head its first bytes, fewer than asked for where it ends before. A tie says nothing.
+func platformOf(list []string, executable func(name string) bool, size func(name string) int64, head func(name string) ([]byte, error)) (p Platform, how string, err error) {
+	var candidates []string
+	for _, n := range list {
+		if mayBeExecutable(n, executable(n)) {
+			candidates = append(candidates, n)
+		}
+	}
+	slices.SortStableFunc(candidates, func(a, b string) int { return cmp.Compare(size(a), size(b)) })
 	votes := map[Platform]int{}
 	seen := 0
-	for _, n := range list {
-		if !mayBeExecutable(n, executable(n)) {
-			continue
-		}
+	for _, n := range candidates {
 		data, err := head(n)
 		if err != nil {
 			return "", "", err
 		}
-		if is := executablePlatform(data); is != "" {
-			votes[is]++
-			if seen++; seen == maxPlatformFiles {
-				break
-			}
+		is := executablePlatform(data)
+		if is == "" {
+			continue
+		}
+		votes[is]++
+		if seen++; seen == maxPlatformFiles || votes[is] > maxPlatformFiles/2 {
+			break
 		}
 	}
 	best, most, tie := Platform(""), 0, false

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -99,36 +98,9 @@ func (w *printer) verdicts(list updater.Verdicts) {
 	}
 }
 
-// findingLines prints findings.
+// findings prints what was found.
 func (w *printer) findings(list []partial.Finding) {
 	for _, f := range list {
 		w.printf("%s: %s\n", f.Severity, f)
 	}
-}
-
-// factLines prints what is known of a client.
-func (w *printer) client(c *updater.Client) {
-	fact := func(name string, value any, source updater.Source, known bool, note string) {
-		text := fmt.Sprintf("%v, by %s", value, source)
-		if !known {
-			text = "not known"
-			if source == updater.SourceDefault && value != "" && value != nil {
-				text = fmt.Sprintf("not known, taken for %v", value)
-			}
-		}
-		if note != "" {
-			text += " (" + note + ")"
-		}
-		w.printf("  %s: %s\n", name, text)
-	}
-	w.printf("FROM's updater:\n")
-	fact("members", c.Members.Value, c.Members.Source, c.Members.Known, c.Members.Note)
-	fact("manifests", c.Manifests.Value, c.Manifests.Source, c.Manifests.Known, c.Manifests.Note)
-	fact("patches", c.Patches.Value, c.Patches.Source, c.Patches.Known, c.Patches.Note)
-	fact("signature", c.Signature.Value, c.Signature.Source, c.Signature.Known, c.Signature.Note)
-	fact("version", c.Version.Value, c.Version.Source, c.Version.Known, c.Version.Note)
-	fact("gecko", c.Gecko.Value, c.Gecko.Source, c.Gecko.Known, c.Gecko.Note)
-	fact("platform", c.Platform.Value, c.Platform.Source, c.Platform.Known, c.Platform.Note)
-	fact("channels", c.Channels.Value, c.Channels.Source, c.Channels.Known, c.Channels.Note)
-	fact("verifies", c.Verifies.Value, c.Verifies.Source, c.Verifies.Known, c.Verifies.Note)
 }

@@ -19,7 +19,7 @@ import (
 
 // ilities is what docs/ilities.md is made of.
 type ilities struct {
-	Day                              string
+	Day, Factor                      string
 	CPUs                             int
 	Go                               string
 	Cached, New, Watch, Upload       *loadtest.Report
@@ -46,7 +46,7 @@ func TestIlities(t *testing.T) {
 	if asked == "" {
 		t.Skip("writes docs/ilities.md: set SENBON_ILITIES to a factor for how long each load lasts, such as 1")
 	}
-	d := ilities{Day: time.Now().UTC().Format(time.DateOnly), CPUs: runtime.NumCPU(), Go: runtime.Version()}
+	d := ilities{Factor: asked, Day: time.Now().UTC().Format(time.DateOnly), CPUs: runtime.NumCPU(), Go: runtime.Version()}
 	begin := time.Now()
 	n := newNode(t)
 	n.start()
@@ -205,7 +205,7 @@ const ilitiesText = `# Scalability, reliability, maintainability
 
 Numbers, each with the command that gives it. Written by
 
-    SENBON_ILITIES=1 go test ./examples/partiald -run TestIlities -timeout 30m
+    SENBON_ILITIES={{.Factor}} go test ./examples/partiald -run TestIlities -timeout 30m
 
 on {{.Day}}, with {{.CPUs}} processors ({{.Go}}), server and load on the same machine, which had other work as well:
 latencies are therefore too long rather than too short. [operations.md](operations.md) has what the tests promise.

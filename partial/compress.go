@@ -184,7 +184,7 @@ func compressTo(ctx context.Context, c Compressor, out io.Writer, content Conten
 	}
 	if err := fill(ctx, w); err != nil {
 		cancel()
-		w.Close() //nolint:errcheck // the member is given up
+		w.Close() // the member is given up
 		return err
 	}
 	return w.Close()

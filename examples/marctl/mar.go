@@ -477,7 +477,7 @@ func (a *app) lintFile(ctx context.Context, name string, fast bool) ([]mar.Probl
 		mar.CodeSize, mar.CodeTrailing, mar.CodeEmpty, mar.CodeProduct, mar.CodeOverlap, mar.CodeName, mar.CodeDuplicate, mar.CodeConflict, mar.CodeMode,
 	}})
 	if err != nil {
-		return problems, nil //nolint:nilerr // said already: members cannot be found in it
+		return problems, nil // said already: members cannot be found in it
 	}
 	inside, err := updater.Lint(ctx, r, &updater.LintOptions{Fast: fast, Workers: a.workers, Limits: updater.Limits{Member: maxMember}})
 	if err != nil {

@@ -250,11 +250,10 @@ func readPatch(in io.Reader) (updater.PatchFormat, io.Reader, error) {
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil, nil, err
 	}
-	f, err := updater.SniffPatch(head[:n])
-	if err != nil || f.Name() == updater.PatchMBDIFF10 {
-		return nil, in, nil
+	if f, err := updater.SniffPatch(head[:n]); err == nil && f.Name() != updater.PatchMBDIFF10 {
+		return f, in, nil
 	}
-	return f, in, nil
+	return nil, in, nil // what is no patch at all is said by who reads it as MBDIFF10
 }
 
 // applyPatch applies a patch of any format.

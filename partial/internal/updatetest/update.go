@@ -25,7 +25,9 @@ import (
 type Tree map[string]string
 
 // File is an ordinary file in a tree.
-func File(data string) string    { return "-" + data }
+func File(data string) string { return "-" + data }
+
+// Program is an executable file in a tree.
 func Program(data string) string { return "x" + data }
 
 // Files returns the snapshot without its directories.

@@ -85,22 +85,22 @@ func (f *clientFlags) clientOf(set *toolchain.Set, from, to *mar.Reader) (*updat
 }
 
 // verdicts prints what checks come to, but for those that hold: what fails, what may, and what could not be checked.
-func (w *printer) verdicts(list updater.Verdicts) {
+func (p *printer) verdicts(list updater.Verdicts) {
 	for _, v := range list {
 		switch {
 		case v.Answer == updater.Fails:
-			w.printf("REFUSED: %s\n", v)
+			p.printf("REFUSED: %s\n", v)
 		case v.Warning:
-			w.printf("warning: %s\n", v)
+			p.printf("warning: %s\n", v)
 		case v.Answer == updater.NotChecked, v.Answer == updater.Skipped:
-			w.printf("%s\n", v)
+			p.printf("%s\n", v)
 		}
 	}
 }
 
 // findings prints what was found.
-func (w *printer) findings(list []partial.Finding) {
+func (p *printer) findings(list []partial.Finding) {
 	for _, f := range list {
-		w.printf("%s: %s\n", f.Severity, f)
+		p.printf("%s: %s\n", f.Severity, f)
 	}
 }

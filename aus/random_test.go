@@ -122,7 +122,7 @@ func (g generator) release(name string) map[string]any {
 				continue
 			}
 			l := map[string]any{}
-			g.maybe(90, l, "buildID", "20240101000000", "20240201000000", "20240301000000", 20240201000000)
+			g.maybe(90, l, "buildID", "20240101000000", "20240201000000", "20240301000000", int64(20240201000000))
 			if schema < 3 {
 				l["complete"], l["partial"] = g.patch("*"), g.patch("R1")
 			} else {

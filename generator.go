@@ -495,6 +495,12 @@ func (g *Generator) getFirst(ctx context.Context, s *Source, side string, j *job
 	key := cache.NewKey(cache.Completes, s.identity())
 	began := make(chan struct{})
 	var address string // set before the value is there
+	gave := func(err error) string {
+		if err != nil { // who gives up does not wait for the filling, which may go on
+			return ""
+		}
+		return address
+	}
 	type found struct {
 		entry *cache.Entry
 		err   error
@@ -522,14 +528,14 @@ func (g *Generator) getFirst(ctx context.Context, s *Source, side string, j *job
 	case f = <-done:
 	case <-began:
 		f = <-done
-		return f.entry, true, address, f.err
+		return f.entry, true, gave(f.err), f.err
 	case <-timer.C: // somebody else fetches it, from addresses that are slow
 		leave()
 		f = <-done
 	}
 	select {
 	case <-began:
-		return f.entry, true, address, f.err
+		return f.entry, true, gave(f.err), f.err
 	default:
 	}
 	if f.err == nil || ctx.Err() != nil || s.File != "" {

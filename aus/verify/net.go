@@ -169,7 +169,7 @@ func localName(address string) (string, bool) {
 }
 
 // maxInstaller is how large an installer may be.
-const maxInstaller = 2 << 30
+const maxInstaller int64 = 2 << 30
 
 // file fetches an installer into dir, or takes the local file as it is. A file that is there already from an earlier run
 // is taken.

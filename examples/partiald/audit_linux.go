@@ -42,7 +42,7 @@ func freeBytes(dir string) (int64, error) {
 	if err := unix.Statfs(dir, &s); err != nil {
 		return 0, err
 	}
-	return int64(s.Bavail) * s.Bsize, nil //nolint:gosec // no disk has so many blocks
+	return int64(s.Bavail) * int64(s.Bsize), nil //nolint:unconvert // int32 on 32-bit machines
 }
 
 // clockState says whether the kernel's clock is kept right by something, and how far off it may be.

@@ -33,7 +33,7 @@ import (
 type Profile struct {
 	Name  string `toml:"-"`
 	About string `toml:"about"`
-	// Lasts is how long faults are injected, from the start of the service on; 0 means as long as it runs.
+	// Lasts is for how long faults are injected after the first request; 0 means as long as the service runs.
 	Lasts config.Duration `toml:"lasts"`
 	// KillPlugins is the mean time between kills of a plugin's process, any one.
 	KillPlugins config.Duration `toml:"kill_plugins"`
@@ -139,6 +139,8 @@ var faultKinds = []string{"plugin killed", "connection cut", "answer cut", "orig
 // Monkey injects faults. It is safe for concurrent use.
 type Monkey struct {
 	p      Profile
+	asked  sync.Once
+	begun  chan struct{} // closed when begin is set, by the first request
 	begin  time.Time
 	log    *slog.Logger
 	faults *prometheus.CounterVec
@@ -146,7 +148,7 @@ type Monkey struct {
 
 // New returns a Monkey that counts in a registry. Nothing fails before its methods are used.
 func New(p Profile, log *slog.Logger, registry prometheus.Registerer) (*Monkey, error) {
-	m := &Monkey{p: p, begin: time.Now(), log: log, faults: prometheus.NewCounterVec(prometheus.CounterOpts{
+	m := &Monkey{p: p, begun: make(chan struct{}), log: log, faults: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "partiald_chaos_faults_total", Help: "Faults that this server injected into itself (--chaos), by kind.",
 	}, []string{"fault"})}
 	for _, k := range faultKinds {
@@ -159,10 +161,26 @@ func (m *Monkey) count(fault string) { m.faults.WithLabelValues(fault).Inc() }
 
 // chance says whether something that happens in a share of cases happens now.
 func (m *Monkey) chance(share float64) bool {
-	if d := m.p.Lasts.Duration; d > 0 && time.Since(m.begin) > d {
+	return share > 0 && rand.Float64() < share && !m.over()
+}
+
+// request notes the first request.
+func (m *Monkey) request() {
+	m.asked.Do(func() {
+		m.begin = time.Now()
+		close(m.begun)
+	})
+}
+
+// over says whether faults are not injected any more.
+func (m *Monkey) over() bool {
+	select {
+	case <-m.begun:
+		d := m.p.Lasts.Duration
+		return d > 0 && time.Since(m.begin) > d
+	default:
 		return false
 	}
-	return share > 0 && rand.Float64() < share
 }
 
 // upTo returns a random time, d at most.
@@ -176,13 +194,24 @@ func upTo(d time.Duration) time.Duration {
 // Run kills plugins and damages the cache in dir until ctx ends. pids returns the plugins' processes of the moment.
 func (m *Monkey) Run(ctx context.Context, dir string, pids func() []int) {
 	m.log.WarnContext(ctx, "chaos: faults are injected", "profile", m.p.Name)
-	if d := m.p.Lasts.Duration; d > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, m.begin.Add(d))
-		defer cancel()
-		defer m.log.Warn("chaos: it is over")
-	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	var wg sync.WaitGroup
+	if d := m.p.Lasts.Duration; d > 0 {
+		wg.Go(func() {
+			select {
+			case <-m.begun:
+			case <-ctx.Done():
+				return
+			}
+			select {
+			case <-time.After(d):
+				m.log.Warn("chaos: it is over")
+				cancel()
+			case <-ctx.Done():
+			}
+		})
+	}
 	wg.Go(func() { every(ctx, m.p.KillPlugins.Duration, func() { m.kill(pids()) }) })
 	wg.Go(func() { every(ctx, m.p.DamageCache.Duration, func() { m.damage(ctx, dir) }) })
 	wg.Wait()

@@ -16,13 +16,15 @@ var errChaos = errors.New("chaos: cut off")
 // spared are what a test is watched by.
 var spared = []string{"/metrics", "/__heartbeat__", "/__lbheartbeat__", "/__version__"}
 
-// Handler cuts connections of callers.
+// Handler cuts connections of callers, and notes the first request, with which the time begins that faults last.
 func (m *Monkey) Handler(next http.Handler) http.Handler {
-	if m.p.DropConnections == 0 {
-		return next
-	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if slices.Contains(spared, r.URL.Path) || !m.chance(m.p.DropConnections) {
+		if slices.Contains(spared, r.URL.Path) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		m.request()
+		if !m.chance(m.p.DropConnections) {
 			next.ServeHTTP(w, r)
 			return
 		}

@@ -4,14 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 
-	"github.com/senbonzakura/senbonzakura/partial/updater"
-
-	"github.com/senbonzakura/senbonzakura/internal/progress"
 	"github.com/senbonzakura/senbonzakura/mar"
+	"github.com/senbonzakura/senbonzakura/partial/updater"
 )
 
 // BuildOptions change how Build works, not what it gives. The zero value is fine.
@@ -65,196 +62,160 @@ func Build(ctx context.Context, from, to *mar.Reader, r Recipe, opts *BuildOptio
 	if opts == nil {
 		opts = &BuildOptions{}
 	}
-	if err := r.check(); err != nil {
+	p, err := openPair(from, to, r, opts)
+	if err != nil {
 		return nil, nil, err
 	}
-	b := &builder{opts: *opts, lim: opts.Limits.WithDefaults(), workers: workerCount(opts.Workers)}
-	if opts.Digests != nil && opts.Memo != nil {
-		return nil, nil, errors.New("both a cache of digests and a memo are given, which hold the same")
+	c, err := openCaches(opts)
+	if err != nil {
+		return nil, nil, err
 	}
-	b.caches.patches, b.caches.digests, b.caches.memo = opts.Patches, opts.Digests, opts.Memo
-	if b.opts.Memory == nil {
-		b.opts.Memory = NewMemory(DefaultMemory)
+	found, rep := newChecks(p.from, p.to, p.recipe), &Report{}
+	a, err := p.build(ctx, found, c, opts.NoVerify, rep)
+	rep.Elapsed = time.Since(start)
+	rep.Findings = found.findings
+	rep.Cache = c.stats
+	if err != nil {
+		if errors.Is(err, ErrRefused) || errors.Is(err, ErrDifferent) {
+			return nil, rep, err
+		}
+		return nil, nil, err
 	}
-	if b.opts.CacheMinimum <= 0 {
-		b.opts.CacheMinimum = defaultCacheMinimum
+	return a, rep, nil
+}
+
+// A pair is what every phase of a build looks at and none changes: two releases, and how one is to become the other.
+type pair struct {
+	from, to *release
+	client   *updater.Client
+	recipe   Recipe // with all that it leaves to the client
+	lim      updater.Limits
+	workers  int
+	memory   *Memory
+	progress func(Event)
+	skip     []updater.Check
+}
+
+// openPair opens both releases and fills in the recipe.
+func openPair(from, to *mar.Reader, r Recipe, opts *BuildOptions) (*pair, error) {
+	if err := r.check(); err != nil {
+		return nil, err
+	}
+	p := &pair{
+		lim: opts.Limits.WithDefaults(), workers: workerCount(opts.Workers), memory: opts.Memory, progress: opts.Progress, skip: opts.Skip,
+	}
+	if p.memory == nil {
+		p.memory = NewMemory(DefaultMemory)
 	}
 	var err error
 	scripts := r.Rules == RulesScripts
-	if b.from, err = openRelease("FROM", from, b.lim, scripts); err != nil {
-		return nil, nil, err
+	if p.from, err = openRelease("FROM", from, p.lim, scripts); err != nil {
+		return nil, err
 	}
-	if b.to, err = openRelease("TO", to, b.lim, scripts); err != nil {
-		return nil, nil, err
+	if p.to, err = openRelease("TO", to, p.lim, scripts); err != nil {
+		return nil, err
 	}
-	if b.client, err = clientOf(opts.Client, b.from); err != nil {
-		return nil, nil, err
+	if p.client, err = clientOf(opts.Client, p.from); err != nil {
+		return nil, err
 	}
-	b.recipe = r.For(b.client)
-	if b.recipe.Platform == "" { // FROM does not tell, perhaps TO does
+	p.recipe = r.For(p.client)
+	if p.recipe.Platform == "" { // FROM does not tell, perhaps TO does
 		_, shown, err := updater.ReadComplete(to)
 		if err != nil {
-			return nil, nil, &InputError{"TO", err}
+			return nil, &InputError{"TO", err}
 		}
-		b.recipe.Platform = string(shown.Platform)
+		p.recipe.Platform = string(shown.Platform)
 	}
-	if err := b.recipe.check(); err != nil {
-		return nil, nil, err
-	}
-	a, err := b.build(ctx)
-	b.report.Elapsed = time.Since(start)
-	b.report.Findings = b.checks.findings
-	b.report.Cache = b.caches.stats
-	if err != nil {
-		if errors.Is(err, ErrRefused) || errors.Is(err, ErrDifferent) {
-			return nil, &b.report, err
-		}
-		return nil, nil, err
-	}
-	return a, &b.report, nil
+	return p, p.recipe.check()
 }
 
-type builder struct {
-	recipe   Recipe
-	opts     BuildOptions
-	lim      updater.Limits
-	workers  int
-	from, to *release
-	client   *updater.Client
-	checks   *checks
-	caches   caches
-	report   Report
-	steps    []*step
-	groups   []*group
-	total    *progress.Counter
-	// what making the update has shown already: see prover
-	facts map[string]bool
-	sound map[string]bool
-}
+func (p *pair) scripts() bool { return p.recipe.Rules == RulesScripts }
 
-func (b *builder) scripts() bool { return b.recipe.Rules == RulesScripts }
-
-func (b *builder) build(ctx context.Context) (*mar.Archive, error) {
-	rep := &b.report
-	rep.Recipe, rep.RecipeID, rep.Rules = b.recipe.Name, b.recipe.ID(), b.recipe.Rules
-	var err error
-	if rep.From, err = b.from.identity(); err != nil {
-		return nil, err
-	}
-	if rep.To, err = b.to.identity(); err != nil {
-		return nil, err
-	}
-	rep.Complete = rep.To.Size
-	rep.Client = b.client
-	removedText, err := b.to.first(removedFilesNames[:]...)
+// build goes through the phases: it checks what is known beforehand, plans what happens to each file, makes the patches,
+// puts the update together and proves it. It fills in the report, and adds to found.
+func (p *pair) build(ctx context.Context, found *checks, c *caches, noVerify bool, rep *Report) (*mar.Archive, error) {
+	product, removed, err := p.check(found, rep)
 	if err != nil {
 		return nil, err
 	}
-
-	b.checks = newChecks(b.from, b.to, b.recipe)
-	c := b.checks
-	c.skip = b.opts.Skip
-	c.names()
-	c.force(b.recipe.Force)
-	c.fileOrDirectory()
-	if err := c.precomplete(); err != nil {
+	plan := &plan{pair: p, checks: found, caches: c}
+	if err := plan.make(ctx); err != nil {
 		return nil, err
 	}
-	product := b.checkClient()
-	c.versions(rep.From, rep.To, slices.Contains(b.opts.Skip, updater.CheckDowngrade))
-	c.manifests()
-	removedLines := append(c.removedFiles(removedText), c.manifestRemoves(removedText)...)
-	b.plan()
-	if err := b.refuse(); err != nil {
+	patches := &patcher{pair: p, caches: c, noVerify: noVerify}
+	if err := patches.make(ctx, plan.groups); err != nil {
 		return nil, err
 	}
-	if err := b.findChanges(ctx); err != nil {
+	if err := found.refuse(); err != nil {
 		return nil, err
 	}
-	if err := b.makePatches(ctx); err != nil {
+	a := newAssembly(p, found, rep)
+	if err := a.make(ctx, plan.steps, removed); err != nil {
 		return nil, err
 	}
-	if err := b.refuse(); err != nil {
-		return nil, err
-	}
-	members, instructions := b.assemble(removedLines)
-	b.sameReleases(len(instructions))
-	if err := b.refuse(); err != nil {
-		return nil, err
-	}
-	manifests, err := b.manifests(ctx, instructions)
+	archive, err := a.archive(product)
 	if err != nil {
 		return nil, err
 	}
-	members = append(manifests, members...)
-	a := &mar.Archive{Product: product}
-	names := make(map[string]bool, len(members))
-	for _, m := range members {
-		if names[m.Name] {
-			return nil, &RefusedError{Findings: []Finding{{
-				Kind: KindItem, Severity: Broken, Path: m.Name, Code: updater.CodePatchFormat,
-				Message: "is the name of a file and of another file's patch: the archive would hold two entries of one name",
-				WayOut:  "use the strict rules, which give the patch another name",
-			}}}
-		}
-		names[m.Name] = true
-		a.Entries = append(a.Entries, m.Entry())
-	}
-	rep.Size = a.Size()
-	if rep.Size < 0 {
-		// describe why, in the writer's words
-		if _, err := a.WriteTo(io.Discard); errors.Is(err, mar.ErrLimit) {
-			return nil, &RefusedError{Findings: []Finding{{
-				Kind: KindSize, Severity: Broken, Code: updater.CodeRead, Message: err.Error(), WayOut: "ship a complete update, or several",
-			}}}
-		} else if err != nil {
-			return nil, fmt.Errorf("lay out the archive: %w", err)
-		}
-	}
-	if rep.Complete > 0 {
-		rep.Saved = max(0, 1-float64(rep.Size)/float64(rep.Complete))
-	}
-	if rep.Size >= rep.Complete {
-		c.add(Finding{Kind: KindSize, Severity: Note, Message: fmt.Sprintf("the update has %d bytes, the complete one %d", rep.Size, rep.Complete)})
-	}
-	if !b.opts.NoVerify {
-		if err := b.prove(ctx, members); err != nil {
+	if !noVerify {
+		if err := a.prove(ctx); err != nil {
 			return nil, err
 		}
 	}
-	return a, nil
+	return archive, nil
 }
 
-// checkClient asks FROM's updater about everything that is known before the work. It returns the update's product block.
-func (b *builder) checkClient() *mar.Product {
-	p, verdicts := b.recipe.ProductFor(b.to.mar, b.client)
-	verdicts = append(b.client.Check(updater.Offer{Product: p}), verdicts...)
-	if name := b.client.Settings.Value; name != "" && b.to.files[name] == nil {
-		verdicts = append(verdicts, b.client.RefuseSettings(fmt.Sprintf("%q is in FROM and not in TO: the update would remove it, and every later one fails", name),
+// check looks for everything that is wrong before any file is unpacked. It returns the update's product block and the
+// instructions that the list of removed files comes to.
+func (p *pair) check(found *checks, rep *Report) (*mar.Product, []updater.Instruction, error) {
+	rep.Recipe, rep.RecipeID, rep.Rules, rep.Client = p.recipe.Name, p.recipe.ID(), p.recipe.Rules, p.client
+	var err error
+	if rep.From, err = p.from.identity(); err != nil {
+		return nil, nil, err
+	}
+	if rep.To, err = p.to.identity(); err != nil {
+		return nil, nil, err
+	}
+	rep.Complete = rep.To.Size
+	removedText, err := p.to.first(removedFilesNames[:]...)
+	if err != nil {
+		return nil, nil, err
+	}
+	found.skip = p.skip
+	found.names()
+	found.force(p.recipe.Force)
+	found.fileOrDirectory()
+	if err := found.precomplete(); err != nil {
+		return nil, nil, err
+	}
+	product, verdicts := p.askClient()
+	rep.Checks = verdicts
+	found.findings = append(found.findings, verdictFindings(verdicts)...)
+	found.versions(rep.From, rep.To, slices.Contains(p.skip, updater.CheckDowngrade))
+	found.manifests()
+	removed := append(found.removedFiles(removedText), found.manifestRemoves(removedText)...)
+	return product, removed, found.refuse()
+}
+
+// askClient asks FROM's updater about everything that is known before the work. It returns the update's product block.
+func (p *pair) askClient() (*mar.Product, updater.Verdicts) {
+	product, verdicts := p.recipe.ProductFor(p.to.mar, p.client)
+	verdicts = append(p.client.Check(updater.Offer{Product: product}), verdicts...)
+	if name := p.client.Settings.Value; name != "" && p.to.files[name] == nil {
+		verdicts = append(verdicts, p.client.RefuseSettings(fmt.Sprintf("%q is in FROM and not in TO: the update would remove it, and every later one fails", name),
 			"put the file into TO"))
 	}
-	if want := b.client.Manifest(); !slices.Contains(b.recipe.Manifests, want) {
+	if want := p.client.Manifest(); !slices.Contains(p.recipe.Manifests, want) {
 		verdicts = append(verdicts, noManifest(want))
 	}
-	if f := b.recipe.Compression.Format; !b.client.Reads(f) {
+	if f := p.recipe.Compression.Format; !p.client.Reads(f) {
 		verdicts = append(verdicts, updater.Verdict{
 			Check: updater.CheckMembers, Answer: updater.Fails, Code: updater.CodeXZ,
-			Reason: fmt.Sprintf("the recipe compresses with %s, the client reads %v", f, b.client.Members.Value), WayOut: "leave the format to the client",
+			Reason: fmt.Sprintf("the recipe compresses with %s, the client reads %v", f, p.client.Members.Value), WayOut: "leave the format to the client",
 		})
 	}
-	if v := b.client.CheckPatchFormats(b.recipe.Differ.Format()); v.Answer == updater.Fails {
+	if v := p.client.CheckPatchFormats(p.recipe.Differ.Format()); v.Answer == updater.Fails {
 		verdicts = append(verdicts, v)
 	}
-	verdicts = verdicts.Skip(b.opts.Skip...)
-	b.report.Checks = verdicts
-	b.checks.findings = append(b.checks.findings, verdictFindings(verdicts)...)
-	return p
-}
-
-// refuse returns what was found, where it must not go on.
-func (b *builder) refuse() error {
-	if broken := b.checks.broken(); len(broken) > 0 && !b.scripts() {
-		return &RefusedError{Findings: broken}
-	}
-	return nil
+	return product, verdicts.Skip(p.skip...)
 }

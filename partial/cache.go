@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -108,9 +109,21 @@ type caches struct {
 	patches PatchCache
 	digests DigestCache
 	memo    *Memo // instead of digests
+	minimum int64 // size in bytes below which a new file is not looked up
 
 	mu    sync.Mutex
 	stats CacheStats
+}
+
+func openCaches(opts *BuildOptions) (*caches, error) {
+	if opts.Digests != nil && opts.Memo != nil {
+		return nil, errors.New("both a cache of digests and a memo are given, which hold the same")
+	}
+	c := &caches{patches: opts.Patches, digests: opts.Digests, memo: opts.Memo, minimum: opts.CacheMinimum}
+	if c.minimum <= 0 {
+		c.minimum = defaultCacheMinimum
+	}
+	return c, nil
 }
 
 func (c *caches) count(hit bool, err error) {

@@ -27,6 +27,14 @@ func newChecks(from, to *release, r Recipe) *checks {
 	return c
 }
 
+// refuse returns what was found, where it must not go on.
+func (c *checks) refuse() error {
+	if broken := c.broken(); len(broken) > 0 && !c.scripts {
+		return &RefusedError{Findings: broken}
+	}
+	return nil
+}
+
 // index makes files and directories known by any of their spellings.
 func (c *checks) index() {
 	c.old, c.new = indexNames(c.from.names, c.platform), indexNames(c.to.names, c.platform)

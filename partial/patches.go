@@ -9,29 +9,38 @@ import (
 	"io"
 	"time"
 
-	"github.com/senbonzakura/senbonzakura/partial/updater"
-
 	"golang.org/x/sync/errgroup"
+
+	"github.com/senbonzakura/senbonzakura/internal/progress"
+	"github.com/senbonzakura/senbonzakura/partial/updater"
 )
 
-// makePatches works on all groups.
-func (b *builder) makePatches(ctx context.Context) error {
+// A patcher makes the patches: the second phase of a build.
+type patcher struct {
+	*pair
+	caches   *caches
+	noVerify bool
+	total    *progress.Counter
+}
+
+// make works on all groups.
+func (p *patcher) make(ctx context.Context, groups []*group) error {
 	var total int64
-	jobs := make([]job, 0, len(b.groups))
-	for _, g := range b.groups {
+	jobs := make([]job, 0, len(groups))
+	for _, g := range groups {
 		s := g.steps[0]
-		oldSize, err := s.from.ContentSize(b.lim)
+		oldSize, err := s.from.ContentSize(p.lim)
 		if err != nil {
 			return &InputError{"FROM", err}
 		}
-		newSize, err := s.to.ContentSize(b.lim)
+		newSize, err := s.to.ContentSize(p.lim)
 		if err != nil {
 			return &InputError{"TO", err}
 		}
 		// behind the search: the encoder, then the patched file and a decoder
-		packing := max(peakMemory(b.recipe.Compression.Patches, Content{Kind: ContentPatch, Size: newSize}), newSize+16<<20)
+		packing := max(peakMemory(p.recipe.Compression.Patches, Content{Kind: ContentPatch, Size: newSize}), newSize+16<<20)
 		work := max(s.from.Size, s.to.Size, packing)
-		if d, ok := b.recipe.Differ.(memoryDiffer); ok {
+		if d, ok := p.recipe.Differ.(memoryDiffer); ok {
 			work = max(work, d.PeakMemory(oldSize, newSize))
 		} else {
 			work = max(work, 9*oldSize)
@@ -39,29 +48,29 @@ func (b *builder) makePatches(ctx context.Context) error {
 		total += newSize
 		jobs = append(jobs, job{memory: oldSize + newSize + work, order: oldSize + newSize, run: func(ctx context.Context, r *reservation) error {
 			told := int64(0)
-			err := b.makePatch(ctx, g, func() {
-				b.opts.Memory.collect(min(work, 16*oldSize))
+			err := p.makePatch(ctx, g, func() {
+				p.memory.collect(min(work, 16*oldSize))
 				r.keep(oldSize + newSize + packing)
 			}, func(done, all int64) {
 				// proving takes a share as well
 				if now := int64(0.9 * float64(newSize) * float64(done) / float64(max(all, 1))); now > told {
-					b.total.Add(s.name, now-told)
+					p.total.Add(s.name, now-told)
 					told = now
 				}
 			})
-			b.opts.Memory.collect(oldSize + 2*newSize)
-			b.total.Add(s.name, newSize-told)
+			p.memory.collect(oldSize + 2*newSize)
+			p.total.Add(s.name, newSize-told)
 			return err
 		}})
 	}
-	b.total = newCounter(StepDiffing, b.opts.Progress).Start(total)
-	return runJobs(ctx, b.workers, b.opts.Memory, jobs)
+	p.total = newCounter(StepDiffing, p.progress).Start(total)
+	return runJobs(ctx, p.workers, p.memory, jobs)
 }
 
-// makePatch decides about one group. matched is called when the differ's search is over, progress as the differ goes on.
-func (b *builder) makePatch(ctx context.Context, g *group, matched func(), progress func(done, all int64)) error {
+// makePatch decides about one group. matched is called when the differ's search is over, tell as the differ goes on.
+func (p *patcher) makePatch(ctx context.Context, g *group, matched func(), tell func(done, all int64)) error {
 	start := time.Now()
-	res, err := b.decide(ctx, g, matched, progress)
+	res, err := p.decide(ctx, g, matched, tell)
 	if err != nil {
 		return fmt.Errorf("%q: %w", g.steps[0].name, err)
 	}
@@ -94,14 +103,14 @@ type decision struct {
 }
 
 // decide finds the patch of a group, in the cache or by making it.
-func (b *builder) decide(ctx context.Context, g *group, matched func(), progress func(done, all int64)) (decision, error) {
+func (p *patcher) decide(ctx context.Context, g *group, matched func(), tell func(done, all int64)) (decision, error) {
 	s := g.steps[0]
 	limit := s.whole.Size
-	key := PatchKey{Recipe: b.recipe.PatchID()}
+	key := PatchKey{Recipe: p.recipe.PatchID()}
 	asked := false
-	if b.caches.patches != nil {
-		was, ok1 := b.caches.digest(ctx, s.names[0])
-		is, ok2 := b.caches.digest(ctx, s.names[1])
+	if p.caches.patches != nil {
+		was, ok1 := p.caches.digest(ctx, s.names[0])
+		is, ok2 := p.caches.digest(ctx, s.names[1])
 		if ok1 && ok2 {
 			res := decision{oldSize: was.Size, newSize: is.Size, verified: true, cached: true}
 			if was == is {
@@ -109,73 +118,73 @@ func (b *builder) decide(ctx context.Context, g *group, matched func(), progress
 				return res, nil
 			}
 			key.Old, key.New = was.SHA256, is.SHA256
-			if is.Size >= b.opts.CacheMinimum {
+			if is.Size >= p.caches.minimum {
 				asked = true
-				if patch, known := b.caches.get(ctx, key, limit); known {
+				if patch, known := p.caches.get(ctx, key, limit); known {
 					res.patch = patch
 					return res, nil
 				}
 			}
 		}
 	}
-	old, new, err := b.contents(ctx, s)
+	old, new, err := p.contents(ctx, s)
 	if err != nil {
 		return decision{}, err
 	}
-	b.opts.Memory.collect(s.from.Size + s.to.Size) // the compressed bytes
+	p.memory.collect(s.from.Size + s.to.Size) // the compressed bytes
 	res := decision{oldSize: int64(len(old)), newSize: int64(len(new))}
-	cached := b.caches.patches != nil && res.newSize >= b.opts.CacheMinimum
+	cached := p.caches.patches != nil && res.newSize >= p.caches.minimum
 	if cached {
 		key.Old, key.New = sha256.Sum256(old), sha256.Sum256(new)
-		b.caches.putDigest(ctx, s.names[0], Digest{key.Old, res.oldSize})
-		b.caches.putDigest(ctx, s.names[1], Digest{key.New, res.newSize})
+		p.caches.putDigest(ctx, s.names[0], Digest{key.Old, res.oldSize})
+		p.caches.putDigest(ctx, s.names[1], Digest{key.New, res.newSize})
 	}
 	if bytes.Equal(old, new) {
 		res.equal = true
 		return res, nil
 	}
 	if cached && !asked {
-		if patch, known := b.caches.get(ctx, key, limit); known {
+		if patch, known := p.caches.get(ctx, key, limit); known {
 			res.patch, res.verified, res.cached = patch, true, true
 			return res, nil
 		}
 	}
-	patch, err := b.diff(ctx, old, new, limit, matched, progress)
+	patch, err := p.diff(ctx, old, new, limit, matched, tell)
 	if err != nil {
 		return res, err
 	}
 	if patch == nil {
-		if cached && !b.opts.NoVerify {
-			b.caches.put(ctx, key, valueTooLong, limit, nil)
+		if cached && !p.noVerify {
+			p.caches.put(ctx, key, valueTooLong, limit, nil)
 		}
 		return res, nil
 	}
 	res.patch = patch
-	if b.opts.NoVerify {
+	if p.noVerify {
 		return res, nil
 	}
-	b.opts.Memory.collect(min(peakMemory(b.recipe.Compression.Patches, Content{Kind: ContentPatch, Size: res.newSize}), 16*res.newSize))
-	if err := b.verifyPatch(ctx, s, old, new, patch); err != nil {
+	p.memory.collect(min(peakMemory(p.recipe.Compression.Patches, Content{Kind: ContentPatch, Size: res.newSize}), 16*res.newSize))
+	if err := p.verifyPatch(ctx, s, old, new, patch); err != nil {
 		return res, err
 	}
 	res.verified = true
 	if cached {
-		b.caches.put(ctx, key, valuePatch, int64(len(patch)), patch)
+		p.caches.put(ctx, key, valuePatch, int64(len(patch)), patch)
 	}
 	return res, nil
 }
 
 // contents unpacks the old and the new file, side by side.
-func (b *builder) contents(ctx context.Context, s *step) (old, new []byte, err error) {
+func (p *patcher) contents(ctx context.Context, s *step) (old, new []byte, err error) {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
-		if old, err = s.from.Content(ctx, b.lim); err != nil {
+		if old, err = s.from.Content(ctx, p.lim); err != nil {
 			return &InputError{"FROM", err}
 		}
 		return nil
 	})
 	g.Go(func() (err error) {
-		if new, err = s.to.Content(ctx, b.lim); err != nil {
+		if new, err = s.to.Content(ctx, p.lim); err != nil {
 			return &InputError{"TO", err}
 		}
 		return nil
@@ -187,32 +196,32 @@ func (b *builder) contents(ctx context.Context, s *step) (old, new []byte, err e
 }
 
 // diff makes a compressed patch. It returns nil for one that would have limit bytes or more.
-func (b *builder) diff(ctx context.Context, old, new []byte, limit int64, matched func(), progress func(done, all int64)) ([]byte, error) {
+func (p *patcher) diff(ctx context.Context, old, new []byte, limit int64, matched func(), tell func(done, all int64)) ([]byte, error) {
 	if int64(len(old)) >= maxPatchFile || int64(len(new)) >= maxPatchFile {
 		return nil, nil // the format, and the updater, end here
 	}
 	out := &limitedBuffer{limit: limit}
-	err := b.writePatch(ctx, out, old, new, matched, progress)
+	err := p.writePatch(ctx, out, old, new, matched, tell)
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case out.over:
 		return nil, nil
 	case err != nil:
-		return nil, fmt.Errorf("make a patch with %s: %w", b.recipe.Differ.ID(), err)
+		return nil, fmt.Errorf("make a patch with %s: %w", p.recipe.Differ.ID(), err)
 	}
 	return out.data, nil
 }
 
 // writePatch writes a compressed patch.
-func (b *builder) writePatch(ctx context.Context, out io.Writer, old, new []byte, matched func(), progress func(done, all int64)) error {
-	content := Content{Kind: ContentPatch, Size: int64(len(new)), Arch: b.recipe.Arch}
-	return compressTo(ctx, b.recipe.Compression.Patches, out, content, func(ctx context.Context, w io.Writer) error {
+func (p *patcher) writePatch(ctx context.Context, out io.Writer, old, new []byte, matched func(), tell func(done, all int64)) error {
+	content := Content{Kind: ContentPatch, Size: int64(len(new)), Arch: p.recipe.Arch}
+	return compressTo(ctx, p.recipe.Compression.Patches, out, content, func(ctx context.Context, w io.Writer) error {
 		w = &firstWrite{w: w, call: matched}
-		if b.opts.Progress != nil {
-			w = &progressWriter{w, progress}
+		if p.progress != nil {
+			w = &progressWriter{w, tell}
 		}
-		return b.recipe.Differ.Diff(ctx, w, old, new)
+		return p.recipe.Differ.Diff(ctx, w, old, new)
 	})
 }
 
@@ -220,15 +229,15 @@ func (b *builder) writePatch(ctx context.Context, out io.Writer, old, new []byte
 const maxPatchFile = 1<<31 - 1
 
 // verifyPatch applies a compressed patch and compares what it gives.
-func (b *builder) verifyPatch(ctx context.Context, s *step, old, new, patch []byte) error {
+func (p *patcher) verifyPatch(ctx context.Context, s *step, old, new, patch []byte) error {
 	m := updater.NewMember(s.name+".patch", 0o644, patch)
 	ins := patchInstruction(s.name, m.Name)
-	if err := m.Usable(ins, b.recipe.Compression.Format); err != nil {
-		return fmt.Errorf("the patch made by %s: %w", b.recipe.PatchID(), err)
+	if err := m.Usable(ins, p.recipe.Compression.Format); err != nil {
+		return fmt.Errorf("the patch made by %s: %w", p.recipe.PatchID(), err)
 	}
-	got, err := updater.ApplyPatch(ctx, old, m, ins, b.lim)
+	got, err := updater.ApplyPatch(ctx, old, m, ins, p.lim)
 	if err != nil {
-		return fmt.Errorf("the patch made by %s does not apply: %w", b.recipe.Differ.ID(), err)
+		return fmt.Errorf("the patch made by %s does not apply: %w", p.recipe.Differ.ID(), err)
 	}
 	if at := difference(got, new); at < len(new) || len(got) != len(new) {
 		return &VerifyError{Differences: []Difference{{

@@ -86,12 +86,15 @@ func BenchmarkThreshold(b *testing.B) {
 			members[i] = updater.NewMember("file", 0o644, packed)
 		}
 		decide := func(cached bool) decision {
-			w := &builder{recipe: DefaultRecipe().For(nil), lim: updater.Limits{}.WithDefaults(), opts: BuildOptions{Memory: NewMemory(DefaultMemory), CacheMinimum: 1}}
+			w := &patcher{
+				pair:   &pair{recipe: DefaultRecipe().For(nil), lim: updater.Limits{}.WithDefaults(), memory: NewMemory(DefaultMemory)},
+				caches: &caches{minimum: 1},
+			}
 			s := &step{name: "file", from: members[0], to: members[1], whole: members[1]}
 			g := &group{steps: []*step{s}}
 			if cached {
 				w.caches.patches, w.caches.memo = d, memo
-				if err := w.nameMembers(s); err != nil {
+				if err := s.nameMembers(w.caches); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -55,15 +55,17 @@ type Triple = match.Triple
 // Header is what stands at the start of a patch. The numbers are as the patch declares them: nothing says
 // that they are true.
 type Header struct {
-	Format Format
+	Format Format `json:"-"`
 	// OldSize and OldCRC ([Checksum]) are those of the old file. BSDIFF40 does not have them: both are 0.
-	OldSize int64
-	OldCRC  uint32
+	OldSize int64  `json:"old_size"`
+	OldCRC  uint32 `json:"old_crc"`
 	// NewSize is the size of the new file.
-	NewSize int64
+	NewSize int64 `json:"new_size"`
 	// Control, Difference and Extra are the sizes of the three blocks as they stand in the patch. For
 	// BSDIFF40 these are compressed sizes, and that of the last block, which is not declared, is -1.
-	Control, Difference, Extra int64
+	Control    int64 `json:"control"`
+	Difference int64 `json:"difference"`
+	Extra      int64 `json:"extra"`
 }
 
 // PatchSize returns the size of the whole patch, -1 where it is not declared.

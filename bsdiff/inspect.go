@@ -17,20 +17,26 @@ type InspectOptions struct {
 type Info struct {
 	Header
 	// Steps is the number of triples; of those, Empty neither add nor copy anything.
-	Steps, Empty int64
+	Steps int64 `json:"steps"`
+	Empty int64 `json:"empty"`
 	// Added and Copied are how many bytes of the new file the steps make by adding differences to the old
 	// one, and by copying from the extra block. Together they are the size that the new file will have, which
 	// may differ from NewSize in an MBDIFF10 patch that contradicts itself.
-	Added, Copied int64
+	Added  int64 `json:"added"`
+	Copied int64 `json:"copied"`
 	// UnusedDifference and UnusedExtra are bytes of the (decompressed) blocks that no step uses.
-	UnusedDifference, UnusedExtra int64
+	UnusedDifference int64 `json:"unused_difference"`
+	UnusedExtra      int64 `json:"unused_extra"`
 	// ControlBytes, DifferenceBytes and ExtraBytes are the sizes of the decompressed blocks. For MBDIFF10 these
 	// are the sizes in the header.
-	ControlBytes, DifferenceBytes, ExtraBytes int64
+	ControlBytes    int64 `json:"control_bytes"`
+	DifferenceBytes int64 `json:"difference_bytes"`
+	ExtraBytes      int64 `json:"extra_bytes"`
 	// Zeros is how many bytes of the difference block are zero: the bytes that stay as they were.
-	Zeros int64
+	Zeros int64 `json:"zeros"`
 	// LongestAdd and LongestCopy are the largest numbers in the steps.
-	LongestAdd, LongestCopy int64
+	LongestAdd  int64 `json:"longest_add"`
+	LongestCopy int64 `json:"longest_copy"`
 }
 
 // ZeroShare returns the share of zeros in the difference block, between 0 and 1; 1 where there is none.

@@ -39,15 +39,16 @@ const (
 // Header is what stands at the start of a patch. The numbers are as the patch declares them.
 type Header struct {
 	// Major and Minor are the version of the format. Major is 2.
-	Major, Minor uint16
+	Major uint16 `json:"major"`
+	Minor uint16 `json:"minor"`
 	// OldSize and OldCRC are the size of the old file in bytes and its CRC-32 as in zip and hash/crc32; NewSize and NewCRC
 	// are those of the new file.
-	OldSize uint32
-	OldCRC  uint32
-	NewSize uint32
-	NewCRC  uint32
+	OldSize uint32 `json:"old_size"`
+	OldCRC  uint32 `json:"old_crc"`
+	NewSize uint32 `json:"new_size"`
+	NewCRC  uint32 `json:"new_crc"`
 	// Elements is the number of elements.
-	Elements uint32
+	Elements uint32 `json:"elements"`
 }
 
 // IsPatch reports whether data, of which a patch's first four bytes are enough, begins like a Zucchini patch.

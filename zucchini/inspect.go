@@ -6,33 +6,39 @@ import "context"
 type Info struct {
 	Header
 	// Size is the size of the patch in bytes.
-	Size int64
+	Size int64 `json:"size"`
 	// Parts are its elements, in the order of the new file.
-	Parts []Part
+	Parts []Part `json:"parts"`
 }
 
 // Part describes an element of a patch: how a part of the new file is made from a part of the old one.
 type Part struct {
 	// Type is what the element is about: "NoOp" for bytes, or a kind of executables: "Px86" and "Px64" for Windows, "Ex86",
 	// "Ex64", "EA32" and "EA64" for ELF on x86, x86-64, ARM and AArch64.
-	Type string
+	Type string `json:"type"`
 	// OldOffset, OldSize, NewOffset and NewSize are the parts, in bytes.
-	OldOffset, OldSize, NewOffset, NewSize int64
+	OldOffset int64 `json:"old_offset"`
+	OldSize   int64 `json:"old_size"`
+	NewOffset int64 `json:"new_offset"`
+	NewSize   int64 `json:"new_size"`
 	// Equivalences is the number of stretches copied from the old file, Copied how many bytes they have together. Extra is
 	// how many bytes come from the patch.
-	Equivalences, Copied, Extra int64
+	Equivalences int64 `json:"equivalences"`
+	Copied       int64 `json:"copied"`
+	Extra        int64 `json:"extra"`
 	// Differences is the number of copied bytes that are changed.
-	Differences int64
+	Differences int64 `json:"differences"`
 	// References is the number of references that are put right; Corrected are those of them that lead somewhere else than
 	// the equivalences say.
-	References, Corrected int64
+	References int64 `json:"references"`
+	Corrected  int64 `json:"corrected"`
 	// Targets are, for relocations, pointers and code, the numbers of places that references lead to and that no old one says.
-	Targets [3]int64
+	Targets [3]int64 `json:"targets"`
 	// PatchSize is how many bytes of the patch the element has.
-	PatchSize int64
+	PatchSize int64 `json:"patch_size"`
 	// Loose is whether a list ends with a number that only the updater takes for its end, or holds what belongs to nothing;
 	// see [ErrLoose] and [ErrElement].
-	Loose bool
+	Loose bool `json:"loose"`
 }
 
 // InspectOptions for [Inspect].

@@ -2,26 +2,25 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"runtime/debug"
 	"strings"
-	"sync"
-	"text/tabwriter"
 
-	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 )
 
 // Exit codes of every command.
 const (
-	exitDone  = 0 // what was asked is done, or the answer is yes
-	exitNo    = 1 // the answer is no, or it failed
-	exitUsage = 2 // called wrongly
+	exitDone        = 0   // what was asked is done, or the answer is yes
+	exitNo          = 1   // the answer is no, or it failed
+	exitUsage       = 2   // called wrongly
+	exitInterrupted = 130 // told to stop, as shells count an interrupt
 )
+
+// exitText says in help and manual pages what the exit codes mean.
+const exitText = "0 done (or the answer is yes), 1 it failed (or the answer is no), 2 called wrongly, 130 interrupted"
 
 // app is what all commands share: where output goes and the flags that every command knows.
 type app struct {
@@ -29,7 +28,13 @@ type app struct {
 	stdout, stderr io.Writer
 	json           bool
 	quiet          bool
+	color          string
 	workers        int
+
+	bytesOut bool   // a file goes to standard output, and so nothing else does
+	spooled  string // the temporary file with standard input
+	// temporary are files that only this command needs.
+	temporary []string
 }
 
 // usageError marks what the caller can only repair by calling differently.
@@ -61,7 +66,8 @@ var errAnswerNo = errors.New("the answer is no")
 
 // run executes one command line and returns the exit code.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{stdin: stdin, stdout: stdout, stderr: stderr}
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, color: "auto"}
+	defer a.end()
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(stdin)
@@ -74,25 +80,25 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	case errors.Is(err, errAnswerNo):
 		return exitNo
 	}
-	code, message := exitNo, err.Error()
+	code, message := exitNo, a.shown(err.Error())
+	failed := failure{Error: message}
 	var usage usageError
 	switch {
 	case errors.As(err, &usage):
 		code = exitUsage
 		message += fmt.Sprintf(" (see %q)", cmd.CommandPath()+" --help")
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
+		code = exitInterrupted
 		if !strings.HasPrefix(message, interrupted) {
 			message = interrupted + ": nothing was written"
 		}
 	}
-	if a.json {
+	if failed.Code = code; a.json {
 		// The answer goes where the caller looks for one; the message for people goes to standard error as always.
-		_ = a.encode(struct { // what cannot be printed cannot be reported either
-			Error string `json:"error"`
-			Code  int    `json:"code"`
-		}{err.Error(), code})
+		_ = a.encode(failed) // what cannot be printed cannot be reported either
 	}
-	(&printer{w: stderr}).printf("marctl: %s\n", strings.ReplaceAll(strings.TrimSpace(message), "\n", "; "))
+	p := a.printerTo(stderr)
+	p.printf("%s %s\n", p.bad("marctl:"), strings.ReplaceAll(strings.TrimSpace(message), "\n", "; "))
 	return code
 }
 
@@ -105,7 +111,10 @@ func (a *app) root() *cobra.Command {
 Its main job: two complete updates in, the partial update out that turns the one installation into the other,
 applied and compared before anyone sees it.
 
-Exit codes: 0 done (or the answer is yes), 1 it failed (or the answer is no), 2 called wrongly.`,
+A file may be "-" everywhere: standard input, or standard output, to which nothing else goes then. No output may be an
+input, by whatever name.
+
+Exit codes: ` + exitText + `.`,
 		Example: `  marctl partial from.mar to.mar out.mar      make a partial update, proved
   marctl prove from.mar out.mar to.mar        prove somebody's partial update
   marctl verify out.mar --key release-primary is it signed by this key?
@@ -113,15 +122,13 @@ Exit codes: 0 done (or the answer is yes), 1 it failed (or the answer is no), 2 
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Version:       version(),
-		Args:          cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return cmd.Help()
-		},
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetVersionTemplate("marctl {{.Version}}\n")
+	root.SetFlagErrorFunc(flagError)
 	flags := root.PersistentFlags()
-	flags.BoolVar(&a.json, "json", false, "print the result as JSON on standard output")
-	flags.BoolVarP(&a.quiet, "quiet", "q", false, "no progress, no summary")
+	flags.BoolVar(&a.json, "json", false, "print the result as lines of JSON on standard output (schemas: docs/schema)")
+	flags.BoolVarP(&a.quiet, "quiet", "q", false, "no progress, no summary; what fails is said")
+	choice(root, &a.color, "color", "auto", "colours", "auto", "always", "never")
 	flags.IntVar(&a.workers, "workers", 0, "how many files to work on at once (0: one per processor)")
 	root.AddGroup(
 		&cobra.Group{ID: "update", Title: "Updates:"},
@@ -145,15 +152,16 @@ Exit codes: 0 done (or the answer is yes), 1 it failed (or the answer is no), 2 
 			root.AddCommand(cmd)
 		}
 	}
-	root.AddCommand(a.manCommand())
+	root.AddCommand(a.manCommand(), a.versionCommand())
 	root.InitDefaultCompletionCmd()
 	root.InitDefaultHelpCmd()
-	wrapArgs(root)
+	a.wrap(root)
 	return root
 }
 
-// wrapArgs makes every complaint about the number of arguments a usage error.
-func wrapArgs(cmd *cobra.Command) {
+// wrap makes every complaint about arguments a usage error, and lets [app.prepare] look at the files of every command
+// before it runs.
+func (a *app) wrap(cmd *cobra.Command) {
 	if check := cmd.Args; check != nil {
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
 			if err := check(cmd, args); err != nil {
@@ -162,18 +170,55 @@ func wrapArgs(cmd *cobra.Command) {
 			return nil
 		}
 	}
+	if run := cmd.RunE; run != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			args, err := a.prepare(cmd, args)
+			if err != nil {
+				return err
+			}
+			return run(cmd, args)
+		}
+	}
 	if cmd.HasSubCommands() && cmd.RunE == nil && cmd.Run == nil {
-		cmd.Args = nil
+		cmd.Args = cobra.ArbitraryArgs
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usagef("unknown command %q for %q", args[0], cmd.CommandPath())
+				return usagef("unknown command %q for %q%s", args[0], cmd.CommandPath(), didYouMean(args[0], commandNames(cmd)))
 			}
 			return cmd.Help()
 		}
 	}
 	for _, sub := range cmd.Commands() {
-		wrapArgs(sub)
+		a.wrap(sub)
 	}
+}
+
+func commandNames(cmd *cobra.Command) []string {
+	var names []string
+	for _, sub := range cmd.Commands() {
+		if sub.IsAvailableCommand() {
+			names = append(append(names, sub.Name()), sub.Aliases...)
+		}
+	}
+	return names
+}
+
+func (a *app) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "version",
+		Short:   "Print the version",
+		Example: "  marctl version --json",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			v := versionResult{version()}
+			return a.print(v, func(w *printer) { w.printf("marctl %s\n", v.Version) })
+		},
+	}
+}
+
+// versionResult is what version prints as JSON.
+type versionResult struct {
+	Version string `json:"version"` // of the module, "(devel)" where it was built outside of one
 }
 
 func version() string {
@@ -181,116 +226,4 @@ func version() string {
 		return info.Main.Version
 	}
 	return "(devel)"
-}
-
-// encode prints v as indented JSON on standard output.
-func (a *app) encode(v any) error {
-	enc := json.NewEncoder(a.stdout)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
-}
-
-// print gives the result of a command: as JSON when that was asked for, else as text makes it.
-func (a *app) print(v any, text func(w *printer)) error {
-	if a.json {
-		return a.encode(v)
-	}
-	p := &printer{w: a.stdout}
-	text(p)
-	return p.err
-}
-
-// summary is print for commands whose real output is a file: --quiet silences the text.
-func (a *app) summary(v any, text func(w *printer)) error {
-	if a.quiet && !a.json {
-		return nil
-	}
-	return a.print(v, text)
-}
-
-// printer writes text and keeps the first error.
-type printer struct {
-	w   io.Writer
-	err error
-}
-
-func (p *printer) printf(format string, args ...any) {
-	if p.err == nil {
-		_, p.err = fmt.Fprintf(p.w, format, args...)
-	}
-}
-
-func (p *printer) println(args ...any) {
-	if p.err == nil {
-		_, p.err = fmt.Fprintln(p.w, args...)
-	}
-}
-
-// table writes rows with aligned columns.
-func (p *printer) table(rows func(row func(cells ...any))) {
-	tw := tabwriter.NewWriter(p.w, 0, 0, 2, ' ', 0)
-	lines := &printer{w: tw, err: p.err}
-	rows(func(cells ...any) {
-		for i, cell := range cells {
-			if i > 0 {
-				lines.printf("\t")
-			}
-			lines.printf("%v", cell)
-		}
-		lines.println()
-	})
-	if p.err = lines.err; p.err == nil {
-		p.err = tw.Flush()
-	}
-}
-
-// progress shows how far a job is while standard error is a terminal; it does nothing anywhere else.
-type progress struct {
-	mu  sync.Mutex
-	bar *progressbar.ProgressBar
-}
-
-func (a *app) newProgress(what string) *progress {
-	f, ok := a.stderr.(*os.File)
-	if !ok || a.quiet || !isTerminal(f) {
-		return &progress{}
-	}
-	return &progress{bar: progressbar.NewOptions64(1,
-		progressbar.OptionSetWriter(f),
-		progressbar.OptionSetDescription(what),
-		progressbar.OptionShowBytes(true),
-		progressbar.OptionSetWidth(24),
-		progressbar.OptionThrottle(100_000_000),
-		progressbar.OptionClearOnFinish(),
-	)}
-}
-
-// set moves the bar; what names the step. Safe for concurrent use.
-func (p *progress) set(what string, done, total int64) {
-	if p.bar == nil || total <= 0 {
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.bar.Describe(what)
-	if p.bar.GetMax64() != total {
-		p.bar.ChangeMax64(total)
-	}
-	_ = p.bar.Set64(min(done, total)) // a bar that cannot be drawn is no reason to stop
-}
-
-// end removes the bar.
-func (p *progress) end() {
-	if p.bar == nil {
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	_ = p.bar.Clear()
-}
-
-func isTerminal(f *os.File) bool {
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/csv"
 	"errors"
@@ -123,14 +124,8 @@ sub-directories. Each patch is applied and compared. The table says which of the
 			return cobra.ExactArgs(2)(cmd, args)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if !slices.Contains([]string{"text", "json", "csv", "html"}, format) {
-				return usagef("--format %q: want text, json, csv or html", format)
-			}
 			chosen, err := chooseStrategies(names, commands)
 			if err != nil {
-				return err
-			}
-			if err := checkOutput(out); err != nil {
 				return err
 			}
 			dir, err := os.MkdirTemp("", "marctl-bench-")
@@ -142,11 +137,20 @@ sub-directories. Each patch is applied and compared. The table says which of the
 			if err != nil {
 				return err
 			}
+			places := []place{{what: "--out", name: cmp.Or(out, "-"), use: writes}}
+			for _, in := range inputs {
+				places = append(places, place{what: "an input", name: in.old, use: reads}, place{what: "an input", name: in.new, use: reads})
+			}
+			if err := a.keepApart(places); err != nil {
+				return err
+			}
+			a.bytesOut = out == "-"
 			self, err := os.Executable()
 			if err != nil {
 				return err
 			}
 			p := a.newProgress("bench")
+			p.counts = true
 			defer p.end()
 			b := &bench{self: self, dir: dir, timeout: timeout}
 			var results []measurement
@@ -164,7 +168,7 @@ sub-directories. Each patch is applied and compared. The table says which of the
 			if a.json {
 				format = "json"
 			}
-			err = a.writeFile(cmd.Context(), out, func(w io.Writer) error { return writeBench(w, format, results) })
+			err = a.writeFile(cmd.Context(), cmp.Or(out, "-"), func(w io.Writer) error { return writeBench(w, format, results) })
 			if err == nil && slices.ContainsFunc(results, func(m measurement) bool { return m.Error != "" }) {
 				return errAnswerNo
 			}
@@ -175,8 +179,18 @@ sub-directories. Each patch is applied and compared. The table says which of the
 	flags.StringVar(&corpus, "corpus", "", "directory of pairs to run on")
 	flags.StringArrayVar(&names, "differ", nil, "strategy to run (repeatable; default: all that are here)")
 	flags.StringArrayVar(&commands, "command", nil, "further strategy as NAME=PROGRAM ARG…, with {old} {new} {patch}; its patches are MBDIFF10")
-	flags.StringVar(&format, "format", "text", "text, json, csv or html")
-	flags.StringVarP(&out, "out", "o", "-", "where to write the result")
+	choice(cmd, &format, "format", "text", "form of the result", "text", "json", "csv", "html")
+	flags.StringVarP(&out, "out", "o", "", "where to write the result (default: standard output)")
+	takes(cmd, reads, reads)
+	flagTakes(cmd, writes, "out")
+	flagTakes(cmd, finds, "corpus")
+	must(cmd.RegisterFlagCompletionFunc("differ", func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		var names []string
+		for _, s := range strategies() {
+			names = append(names, s.name)
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}))
 	flags.DurationVar(&timeout, "timeout", time.Hour, "longest time for one strategy on one file")
 	return cmd
 }
@@ -448,7 +462,7 @@ func (m measurement) cells() []string {
 func writeBench(w io.Writer, format string, results []measurement) error {
 	switch format {
 	case "json":
-		return (&app{stdout: w}).encode(results)
+		return each(&app{stdout: w, json: true}, results, nil)
 	case "csv":
 		out := csv.NewWriter(w)
 		if err := out.Write(benchColumns); err != nil {

@@ -1,9 +1,6 @@
 package main
 
 import (
-	"slices"
-	"strings"
-
 	"github.com/spf13/cobra"
 
 	"github.com/senbonzakura/senbonzakura/mar"
@@ -21,21 +18,20 @@ type clientFlags struct {
 func (f *clientFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.platform, "platform", "", "platform of the product: linux, windows, macos or a name that begins like one (default: by its executables)")
-	flags.StringVar(&f.trust, "trust", "", "what counts where FROM's complete and the rules for its version contradict each other: complete or version")
+	choice(cmd, &f.trust, "trust", "", "what counts where FROM's complete and the rules for its version contradict each other", "complete", "version")
 	flags.StringVar(&f.gecko, "gecko", "", "Gecko version of FROM, by which rules go (default: platform.ini's, else the application's)")
 	flags.StringVar(&f.version, "client-version", "", "FROM's own version, below which it takes no update (default: that of its product block, else the application's)")
-	flags.StringVar(&f.verifies, "client-verifies", "", "whether FROM's updater verifies signature, channel and version: yes or no (default: yes where FROM is signed, else not known)")
-	flags.StringArrayVar(&f.skip, "skip", nil, "check to leave out: "+checkNames()+" (repeatable)")
-	must(cmd.RegisterFlagCompletionFunc("trust", cobra.FixedCompletions([]string{"complete", "version"}, cobra.ShellCompDirectiveNoFileComp)))
-	must(cmd.RegisterFlagCompletionFunc("client-verifies", cobra.FixedCompletions([]string{"yes", "no"}, cobra.ShellCompDirectiveNoFileComp)))
+	choice(cmd, &f.verifies, "client-verifies", "", "whether FROM's updater verifies signature, channel and version (default: yes where FROM is signed, else not known)", "yes", "no")
+	choices(cmd, &f.skip, "skip", "check to leave out", checkNames()...)
+	known(cmd, "platform", "linux", "windows", "macos")
 }
 
-func checkNames() string {
+func checkNames() []string {
 	names := make([]string, 0, len(updater.Checks()))
 	for _, c := range updater.Checks() {
 		names = append(names, string(c))
 	}
-	return strings.Join(names, ", ")
+	return names
 }
 
 // options returns what the flags say.
@@ -49,20 +45,13 @@ func (f *clientFlags) options() (*toolchain.SelectOptions, error) {
 		o.Client.Platform = p
 	}
 	if err := o.Trust.UnmarshalText([]byte(f.trust)); err != nil {
-		return nil, usagef("--trust %q: want complete or version", f.trust)
+		return nil, usageError{err}
 	}
-	switch f.verifies {
-	case "":
-	case "yes", "no":
+	if f.verifies != "" {
 		yes := f.verifies == "yes"
 		o.Client.Verifies = &yes
-	default:
-		return nil, usagef("--client-verifies %q: want yes or no", f.verifies)
 	}
 	for _, name := range f.skip {
-		if !slices.Contains(updater.Checks(), updater.Check(name)) {
-			return nil, usagef("--skip %q: want one of %s", name, checkNames())
-		}
 		o.Skip = append(o.Skip, updater.Check(name))
 	}
 	return o, nil
@@ -89,9 +78,9 @@ func (p *printer) verdicts(list updater.Verdicts) {
 	for _, v := range list {
 		switch {
 		case v.Answer == updater.Fails:
-			p.printf("REFUSED: %s\n", v)
+			p.printf("%s %s\n", p.bad("REFUSED:"), v)
 		case v.Warning:
-			p.printf("warning: %s\n", v)
+			p.printf("%s %s\n", p.warning("warning:"), v)
 		case v.Answer == updater.NotChecked, v.Answer == updater.Skipped:
 			p.printf("%s\n", v)
 		}
@@ -101,6 +90,10 @@ func (p *printer) verdicts(list updater.Verdicts) {
 // findings prints what was found.
 func (p *printer) findings(list []partial.Finding) {
 	for _, f := range list {
-		p.printf("%s: %s\n", f.Severity, f)
+		severity := string(f.Severity)
+		if f.Severity == partial.Broken {
+			severity = p.bad(severity)
+		}
+		p.printf("%s: %s\n", severity, f)
 	}
 }

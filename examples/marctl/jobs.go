@@ -43,6 +43,8 @@ func (f *sourceFlags) add(cmd *cobra.Command) {
 	flags.BoolVar(&f.allowPrivate, "allow-private", false, "fetch from private addresses and this machine too")
 	flags.StringArrayVar(&f.prefixes, "allow-prefix", nil, "fetch only what is below this URL (repeatable)")
 	flags.StringArrayVar(&f.rules, "rules", nil, "TOML file with the rules of a product, beside those built in (repeatable)")
+	flagTakes(cmd, reads, "rules")
+	flagTakes(cmd, changes, "cache")
 }
 
 // defaultCacheDir is where caches are kept when nobody says.
@@ -362,7 +364,7 @@ func (p *pair) request() (senbonzakura.Request, error) {
 	return r, nil
 }
 
-// pairResult is what came of one pair.
+// pairResult is what came of one pair: a line of JSON of partial --request.
 type pairResult struct {
 	Out      string `json:"out"`
 	Size     int64  `json:"size,omitempty"`
@@ -371,8 +373,8 @@ type pairResult struct {
 	Cached   bool   `json:"cached"`
 	Error    string `json:"error,omitempty"`
 	// Findings and Checks are what was found and checked, with a refusal as well.
-	Findings []partial.Finding `json:"findings,omitempty"`
-	Checks   updater.Verdicts  `json:"checks,omitempty"`
+	Findings []partial.Finding `json:"findings"`
+	Checks   updater.Verdicts  `json:"checks"`
 
 	submission senbonzakura.Submission
 }
@@ -406,7 +408,7 @@ func (a *app) generate(ctx context.Context, f *sourceFlags, pairs []pair, jobs i
 					what = fmt.Sprintf("%d/%d %s %s", done, len(pairs), filepath.Base(pairs[i].Out), e.Step)
 				}
 				mu.Unlock()
-				p.set(what, e.Done, e.Total)
+				p.detailed(what, e.File, e.Done, e.Total)
 			})
 			mu.Lock()
 			done++
@@ -469,7 +471,7 @@ func submission(provenance *senbonzakura.Provenance, p *pair) senbonzakura.Submi
 
 // writeManifest writes a file with the fields that Mozilla's submitters read.
 func (a *app) writeManifest(ctx context.Context, name string, submissions []senbonzakura.Submission) error {
-	return a.writeFile(ctx, name, func(w io.Writer) error { return (&app{stdout: w}).encode(submissions) })
+	return a.writeJSON(ctx, name, submissions)
 }
 
 // single is one partial update with all that a command line can say about it.
@@ -482,13 +484,6 @@ type single struct {
 // generateSingle makes one update, and writes it and what else is asked for.
 func (a *app) generateSingle(ctx context.Context, f *sourceFlags, one *single) (err error) {
 	p := &one.pair
-	for _, out := range []string{p.Out, one.report, one.manifest} {
-		if out != "" {
-			if err := checkOutput(out); err != nil {
-				return err
-			}
-		}
-	}
 	request, err := p.request()
 	if err != nil {
 		return err
@@ -510,7 +505,7 @@ func (a *app) generateSingle(ctx context.Context, f *sourceFlags, one *single) (
 	defer bar.end()
 	var made *senbonzakura.Result
 	err = a.writeFile(ctx, p.Out, func(w io.Writer) (err error) {
-		made, err = g.GenerateTo(ctx, w, request, func(e senbonzakura.Event) { bar.set(string(e.Step), e.Done, e.Total) })
+		made, err = g.GenerateTo(ctx, w, request, func(e senbonzakura.Event) { bar.detailed(string(e.Step), e.File, e.Done, e.Total) })
 		return err
 	})
 	bar.end()
@@ -539,13 +534,9 @@ func (a *app) generateSingle(ctx context.Context, f *sourceFlags, one *single) (
 
 // generateAll runs the pairs of a command and prints what came of them. A file with the fields that Mozilla's
 // submitters read is written where manifest names one.
-func (a *app) generateAll(ctx context.Context, f *sourceFlags, pairs []pair, jobs int, manifest string) error {
-	for _, p := range pairs {
-		if _, err := os.Stat(filepath.Dir(p.Out)); err == nil { // a missing directory is made
-			if err := checkOutput(p.Out); err != nil {
-				return err
-			}
-		}
+func (a *app) generateAll(ctx context.Context, f *sourceFlags, pairs []pair, jobs int, request, manifest string) error {
+	if err := a.keepApart(requestPlaces(pairs, request, manifest)); err != nil {
+		return err
 	}
 	results, err := a.generate(ctx, f, pairs, jobs)
 	if ctx.Err() != nil && len(pairs) > 1 {
@@ -575,7 +566,14 @@ func (a *app) generateAll(ctx context.Context, f *sourceFlags, pairs []pair, job
 			return err
 		}
 	}
-	err = a.summary(results, func(w *printer) {
+	if a.quiet && !a.json {
+		p := a.printerTo(a.stderr)
+		for _, r := range results {
+			if r.Error != "" {
+				p.printf("%s: %s: %s\n", r.Out, p.bad("FAILED"), r.Error)
+			}
+		}
+	} else if err := each(a, results, func(w *printer) {
 		w.table(func(row func(...any)) {
 			for _, r := range results {
 				from := ""
@@ -594,14 +592,39 @@ func (a *app) generateAll(ctx context.Context, f *sourceFlags, pairs []pair, job
 				w.printf("%s: %s: %s\n", r.Out, f.Severity, f)
 			}
 		}
-	})
-	if err == nil && failed == 1 && len(results) == 1 {
+	}); err != nil {
+		return err
+	}
+	if failed == 1 && len(results) == 1 {
 		return errors.New(results[0].Error)
 	}
-	if err == nil && failed > 0 {
+	if failed > 0 {
 		return fmt.Errorf("%d of %d partial updates failed", failed, len(results))
 	}
-	return err
+	return nil
+}
+
+// requestPlaces are the files of a request: no update takes the place of what another one is made of.
+func requestPlaces(pairs []pair, request, manifest string) []place {
+	places := []place{{what: "--request", name: request, use: reads}}
+	if manifest != "" {
+		places = append(places, place{what: "--manifest", name: manifest, use: writes})
+	}
+	seen := map[string]bool{}
+	for i, p := range pairs {
+		for side, s := range map[string]pairSource{"from": p.From, "to": p.To} {
+			for _, name := range append([]string{s.URL}, s.URLs...) {
+				if name != "" && !isURL(name) && !seen[name] {
+					seen[name] = true
+					places = append(places, place{what: fmt.Sprintf("%s of partials[%d]", side, i), name: name, use: source})
+				}
+			}
+		}
+		if p.Out != "" {
+			places = append(places, place{what: fmt.Sprintf("out of partials[%d]", i), name: p.Out, use: writes, makesDir: true})
+		}
+	}
+	return places
 }
 
 // levelNames are what --level takes.

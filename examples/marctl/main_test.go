@@ -88,7 +88,7 @@ func TestInterrupted(t *testing.T) {
 		"marctl: interrupted: nothing was written\n":              {"diff", "main.go", "main_test.go", filepath.Join(dir, "out")},
 	} {
 		var stdout, stderr strings.Builder
-		if code := run(ctx, args, strings.NewReader(""), &stdout, &stderr); code != exitNo || !strings.HasPrefix(stderr.String(), want) {
+		if code := run(ctx, args, strings.NewReader(""), &stdout, &stderr); code != exitInterrupted || !strings.HasPrefix(stderr.String(), want) {
 			t.Errorf("%q: exit code %d, said %q, want %q", args, code, stderr.String(), want)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 func (a *app) manCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "man [DIR]",
 		Short: "Write manual pages, one per command, into a directory (or marctl's own to standard output)",
 		Example: `  marctl man /usr/local/share/man/man1
@@ -41,4 +41,6 @@ func (a *app) manCommand() *cobra.Command {
 			return a.summary(pages, func(w *printer) { w.printf("%d pages in %s\n", len(pages), args[0]) })
 		},
 	}
+	takes(cmd, changes)
+	return cmd
 }

@@ -24,8 +24,21 @@ func (a *app) marCommands() []*cobra.Command {
 
 // allowFlag adds --allow, which loosens the reader.
 func allowFlag(cmd *cobra.Command, allow *[]string) {
-	cmd.Flags().StringSliceVar(allow, "allow", nil,
-		"kinds of problems to accept when reading, as lint names them (for example overlap,duplicate)")
+	choices(cmd, allow, "allow", "kinds of problems to accept when reading, as lint names them", allowed()...)
+}
+
+// allowed returns the names of the problems that readers can accept.
+func allowed() []string {
+	names := make([]string, 0, len(looseCodes))
+	for _, code := range looseCodes {
+		names = append(names, string(code))
+	}
+	return names
+}
+
+// looseCodes are the problems that [mar.ReaderOptions] can allow.
+var looseCodes = []mar.Code{
+	mar.CodeSize, mar.CodeTrailing, mar.CodeEmpty, mar.CodeProduct, mar.CodeOverlap, mar.CodeName, mar.CodeDuplicate, mar.CodeConflict, mar.CodeMode,
 }
 
 func readerOptions(allow []string) *mar.ReaderOptions {
@@ -37,26 +50,32 @@ func readerOptions(allow []string) *mar.ReaderOptions {
 }
 
 type signatureInfo struct {
-	Algorithm uint32 `json:"algorithm"`
-	Name      string `json:"name"`
-	Size      int    `json:"size"`
+	Algorithm uint32 `json:"algorithm"` // its number in the file
+	Name      string `json:"name"`      // of the algorithm
+	Size      int    `json:"size"`      // bytes
 }
 
 type entryInfo struct {
 	Name   string `json:"name"`
-	Size   int64  `json:"size"`
-	Mode   string `json:"mode"`
-	Offset int64  `json:"offset"`
-	Format string `json:"format"`
+	Size   int64  `json:"size"`   // bytes as they are stored
+	Mode   string `json:"mode"`   // four octal digits
+	Offset int64  `json:"offset"` // where the bytes are in the file
+	Format string `json:"format"` // how they are compressed: xz, bzip2, or raw
 }
 
+// marInfo is what info prints as JSON.
 type marInfo struct {
 	File       string          `json:"file"`
-	Size       int64           `json:"size"`
-	Layout     string          `json:"layout"`
+	Size       int64           `json:"size"`   // bytes
+	Layout     string          `json:"layout"` // of the container: sections, no-sections or original
 	Product    *mar.Product    `json:"product,omitempty"`
 	Signatures []signatureInfo `json:"signatures"`
-	Entries    []entryInfo     `json:"entries,omitempty"`
+}
+
+// listResult is what list prints as JSON.
+type listResult struct {
+	marInfo
+	Entries []entryInfo `json:"entries"`
 }
 
 func describe(name string, r *mar.Reader) marInfo {
@@ -100,7 +119,7 @@ func (a *app) listCommand() *cobra.Command {
 				return err
 			}
 			defer r.Close()
-			info := describe(args[0], r.Reader)
+			info := listResult{marInfo: describe(args[0], r.Reader)}
 			for _, f := range r.Files() {
 				format, err := memberFormat(f)
 				if err != nil {
@@ -120,6 +139,7 @@ func (a *app) listCommand() *cobra.Command {
 		},
 	}
 	allowFlag(cmd, &allow)
+	takes(cmd, reads)
 	return cmd
 }
 
@@ -131,11 +151,13 @@ func (a *app) extractCommand() *cobra.Command {
 		Short: "Write the entries of a MAR file into a directory, decompressed",
 		Long: `extract writes the entries of a MAR file into a directory, which is made if it is absent. Nothing is
 written outside of it, whatever the names in the file say, and no existing file is replaced. With names only
-those entries are written.`,
+those entries are written. With "-" as the directory, one entry goes to standard output.`,
 		Example: `  marctl extract update.mar update/
-  marctl extract --raw update.mar update/ updatev3.manifest`,
+  marctl extract --raw update.mar update/ updatev3.manifest
+  marctl extract update.mar - updatev3.manifest`,
 		Args: cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			a.bytesOut = args[1] == "-"
 			r, err := openMAR(args[0], readerOptions(allow))
 			if err != nil {
 				return err
@@ -148,22 +170,33 @@ those entries are written.`,
 			}
 			p := a.newProgress("extract")
 			defer p.end()
+			if args[1] == "-" {
+				if len(args) != 3 {
+					return usagef("one NAME goes to standard output")
+				}
+				f := r.Lookup(args[2])
+				return a.writeFile(cmd.Context(), "-", func(w io.Writer) error { return copyEntry(cmd.Context(), w, f, raw) })
+			}
 			written, err := a.extract(cmd.Context(), r.Reader, args[1], args[2:], raw, p)
 			if err != nil {
 				return named(args[0], err)
 			}
-			return a.summary(struct {
-				Files int    `json:"files"`
-				Bytes int64  `json:"bytes"`
-				Dir   string `json:"dir"`
-			}{written.files, written.bytes, args[1]}, func(w *printer) {
+			return a.summary(extractResult{written.files, written.bytes, args[1]}, func(w *printer) {
 				w.printf("%d files, %s written to %s\n", written.files, size(written.bytes), args[1])
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&raw, "raw", false, "write the stored bytes without decompressing them")
+	cmd.Flags().BoolVar(&raw, "raw", false, "write the stored bytes without decompressing them, with the modes of the file: create gives it back")
 	allowFlag(cmd, &allow)
+	takes(cmd, reads, changes, noFile)
 	return cmd
+}
+
+// extractResult is what extract prints as JSON.
+type extractResult struct {
+	Files int    `json:"files"`
+	Bytes int64  `json:"bytes"` // that were written
+	Dir   string `json:"dir"`
 }
 
 type extracted struct {
@@ -236,35 +269,44 @@ func extractFile(ctx context.Context, root *os.Root, f *mar.File, raw bool, undo
 			return 0, fmt.Errorf("%s: %w", root.Name(), err)
 		}
 	}
-	var in io.ReadCloser
-	var err error
-	if raw {
-		in, err = f.Open()
-	} else {
-		in, err = openMember(f)
-	}
-	if err != nil {
-		return 0, fmt.Errorf("entry %q: %w", f.Name, err)
-	}
-	defer in.Close()
 	name := filepath.FromSlash(f.Name)
 	out, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", root.Name(), err)
 	}
 	*undo = append(*undo, name)
-	n, err := io.Copy(stream.NewWriter(ctx, out), in)
-	if err != nil {
+	n := counter{w: out}
+	if err := copyEntry(ctx, &n, f, raw); err != nil {
 		out.Close()
-		return n, fmt.Errorf("entry %q: %w", f.Name, err)
+		return n.n, err
 	}
 	if err := out.Close(); err != nil {
-		return n, err
+		return n.n, err
 	}
-	if mar.Executable(f.Mode) {
-		return n, root.Chmod(name, 0o755)
+	switch {
+	case raw:
+		return n.n, root.Chmod(name, f.Mode.Perm())
+	case mar.Executable(f.Mode):
+		return n.n, root.Chmod(name, 0o755)
 	}
-	return n, root.Chmod(name, 0o644)
+	return n.n, root.Chmod(name, 0o644)
+}
+
+// copyEntry writes an entry as it is stored, or decompressed.
+func copyEntry(ctx context.Context, w io.Writer, f *mar.File, raw bool) error {
+	open := openMember
+	if raw {
+		open = func(f *mar.File) (io.ReadCloser, error) { return f.Open() }
+	}
+	in, err := open(f)
+	if err != nil {
+		return fmt.Errorf("entry %q: %w", f.Name, err)
+	}
+	defer in.Close()
+	if _, err := io.Copy(stream.NewWriter(ctx, w), in); err != nil {
+		return fmt.Errorf("entry %q: %w", f.Name, err)
+	}
+	return nil
 }
 
 func (a *app) createCommand() *cobra.Command {
@@ -281,6 +323,13 @@ func (a *app) createCommand() *cobra.Command {
 			archive := &mar.Archive{ExactProduct: exact}
 			if channel != "" || productVersion != "" {
 				archive.Product = &mar.Product{Channel: channel, Version: productVersion}
+			}
+			inputs := []place{{what: "OUT", name: args[0], use: writes}}
+			for _, name := range args[1:] {
+				inputs = append(inputs, place{what: "FILE", name: filepath.Join(dir, name), use: reads})
+			}
+			if err := a.keepApart(inputs); err != nil {
+				return err
 			}
 			for _, name := range args[1:] {
 				entry, err := fileEntry(dir, name)
@@ -305,18 +354,23 @@ func (a *app) createCommand() *cobra.Command {
 	flags.StringVarP(&channel, "channel", "H", "", "MAR channel of the product block")
 	flags.StringVarP(&productVersion, "product-version", "V", "", "version of the product block")
 	flags.BoolVar(&exact, "exact-product", false, "make the product block as short as it can be, not padded to 104 bytes")
+	takes(cmd, writes, noFile) // names in --directory, which RunE keeps apart
+	flagTakes(cmd, finds, "directory")
 	return cmd
+}
+
+// wroteResult is what commands print as JSON that make one file.
+type wroteResult struct {
+	File string `json:"file"`
+	Size int64  `json:"size"` // bytes
 }
 
 // wrote is the summary of commands that make one file.
 func (a *app) wrote(name string, n int64) error {
-	if name == "-" {
-		return nil
+	if name == "-" && !a.json {
+		return nil // whoever reads the bytes sees how many there are
 	}
-	return a.summary(struct {
-		File string `json:"file"`
-		Size int64  `json:"size"`
-	}{name, n}, func(w *printer) { w.printf("%s: %d bytes\n", name, n) })
+	return a.summary(wroteResult{name, n}, func(w *printer) { w.printf("%s: %d bytes\n", name, n) })
 }
 
 func fileEntry(dir, name string) (mar.Entry, error) {
@@ -352,13 +406,16 @@ func (a *app) infoCommand() *cobra.Command {
 		Args: cobra.ExactArgs(1),
 		RunE: show,
 	}
-	cmd.AddCommand(&cobra.Command{
+	showCmd := &cobra.Command{
 		Use:     "show FILE",
 		Short:   "Show product block, layout and signatures",
 		Example: "  marctl info show --json update.mar",
 		Args:    cobra.ExactArgs(1),
 		RunE:    show,
-	})
+	}
+	takes(cmd, reads)
+	takes(showCmd, reads)
+	cmd.AddCommand(showCmd)
 	var channel, productVersion string
 	refresh := &cobra.Command{
 		Use:   "refresh FILE OUT",
@@ -392,11 +449,12 @@ refused, since its signatures would not verify any more: strip it first.`,
 	}
 	refresh.Flags().StringVarP(&channel, "channel", "H", "", "MAR channel to write")
 	refresh.Flags().StringVarP(&productVersion, "product-version", "V", "", "version to write")
+	takes(refresh, reads, writes)
 	cmd.AddCommand(refresh)
 	return cmd
 }
 
-// edit writes a changed copy of the MAR file in to out, which may be the same file.
+// edit writes a changed copy of the MAR file in to out.
 func (a *app) edit(ctx context.Context, in, out string, write func(w io.Writer) (int64, error)) error {
 	var n int64
 	err := a.writeFile(ctx, out, func(w io.Writer) (err error) {
@@ -425,38 +483,44 @@ number. --fast does not decompress members, and sees no damage in their data. Th
   marctl lint --json *.mar`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			type result struct {
-				File     string        `json:"file"`
-				Problems []mar.Problem `json:"problems"`
-			}
-			var results []result
 			bad := false
 			for _, name := range args {
 				problems, err := a.lintFile(cmd.Context(), name, fast)
 				if err != nil {
-					return err
+					if err := a.missing(cmd.Context(), name, err, len(args)); err != nil {
+						return err
+					}
+					bad = true
+					continue
 				}
 				bad = bad || len(problems) > 0
-				results = append(results, result{name, slices.Clip(append([]mar.Problem{}, problems...))})
-			}
-			err := a.print(results, func(w *printer) {
-				for _, r := range results {
-					for _, p := range r.Problems {
-						w.printf("%s: %s\n", r.File, p)
+				err = a.print(lintResult{name, problems}, func(w *printer) {
+					for _, p := range problems {
+						w.printf("%s: %s\n", name, p)
 					}
-					if len(r.Problems) == 0 && !a.quiet {
-						w.printf("%s: no problems\n", r.File)
+					if len(problems) == 0 && !a.quiet {
+						w.printf("%s: %s\n", name, w.good("no problems"))
 					}
+				})
+				if err != nil {
+					return err
 				}
-			})
-			if err == nil && bad {
-				err = errAnswerNo
 			}
-			return err
+			if bad {
+				return errAnswerNo
+			}
+			return nil
 		},
 	}
+	takes(cmd, reads)
 	cmd.Flags().BoolVar(&fast, "fast", false, "do not decompress the members")
 	return cmd
+}
+
+// lintResult is what lint prints as JSON for each file.
+type lintResult struct {
+	File     string        `json:"file"`
+	Problems []mar.Problem `json:"problems"`
 }
 
 func (a *app) lintFile(ctx context.Context, name string, fast bool) ([]mar.Problem, error) {
@@ -473,9 +537,7 @@ func (a *app) lintFile(ctx context.Context, name string, fast bool) ([]mar.Probl
 		return nil, fmt.Errorf("%s: not a regular file", name)
 	}
 	problems := mar.Lint(f, info.Size(), nil)
-	r, err := mar.NewReader(f, info.Size(), &mar.ReaderOptions{Allow: []mar.Code{
-		mar.CodeSize, mar.CodeTrailing, mar.CodeEmpty, mar.CodeProduct, mar.CodeOverlap, mar.CodeName, mar.CodeDuplicate, mar.CodeConflict, mar.CodeMode,
-	}})
+	r, err := mar.NewReader(f, info.Size(), &mar.ReaderOptions{Allow: looseCodes})
 	if err != nil {
 		return problems, nil // said already: members cannot be found in it
 	}

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"context"
 	"crypto"
 	"errors"
 	"fmt"
@@ -11,7 +9,8 @@ import (
 	"os"
 	"strings"
 
-	"github.com/senbonzakura/senbonzakura/internal/atomicfile"
+	"github.com/spf13/cobra"
+
 	"github.com/senbonzakura/senbonzakura/mar"
 )
 
@@ -70,6 +69,12 @@ func publicKey(name string) (crypto.PublicKey, error) {
 	return key, nil
 }
 
+// keyFlag declares a flag that takes keys: files, or names of built-in ones.
+func keyFlag(cmd *cobra.Command, name string) {
+	flagTakes(cmd, reads, name)
+	must(cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(mar.BuiltinKeys(), cobra.ShellCompDirectiveDefault)))
+}
+
 func publicKeys(names []string) ([]crypto.PublicKey, error) {
 	keys := make([]crypto.PublicKey, len(names))
 	for i, name := range names {
@@ -80,46 +85,6 @@ func publicKeys(names []string) ([]crypto.PublicKey, error) {
 		keys[i] = key
 	}
 	return keys, nil
-}
-
-// writeFile writes a result so that nobody ever sees half of it; "-" is standard output.
-func (a *app) writeFile(ctx context.Context, name string, write func(w io.Writer) error) error {
-	if name == "-" {
-		var whole bytes.Buffer // nothing is printed unless all of it could be made
-		if err := write(&whole); err != nil {
-			return err
-		}
-		_, err := whole.WriteTo(a.stdout)
-		return err
-	}
-	var content error // what could not be made says itself which file is at fault
-	err := atomicfile.Write(ctx, name, 0o644, func(w io.Writer) error {
-		content = write(w)
-		return content
-	})
-	if err != nil && content == nil {
-		return named(name, err)
-	}
-	return err
-}
-
-// checkOutput returns why writeFile will not write there, before much work is done in vain.
-func checkOutput(name string) error {
-	if name == "-" {
-		return nil
-	}
-	if err := atomicfile.Check(name); err != nil {
-		return named(name, err)
-	}
-	return nil
-}
-
-// sameFile reports whether two names mean one existing file, which must not be input and output at once where
-// the output is made while the input is read.
-func sameFile(a, b string) bool {
-	infoA, errA := os.Stat(a)
-	infoB, errB := os.Stat(b)
-	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
 }
 
 // size prints a number of bytes for people.

@@ -24,21 +24,11 @@ type packFlags struct {
 	recipeFlags
 	level, platform, compression, layout string
 	manifests                            []string
+	skipLinks                            bool
 }
 
 func (f *packFlags) options() (partial.PackOptions, error) {
-	opts := partial.PackOptions{Arch: f.arch, Platform: f.platform, Product: f.product(mar.Product{})}
-	if err := f.check(); err != nil {
-		return opts, err
-	}
-	for _, c := range []struct {
-		name, value string
-		want        []string
-	}{{"level", f.level, levelNames}, {"platform", f.platform, append([]string{""}, packPlatforms...)}, {"compression", f.compression, packFormats}} {
-		if !slices.Contains(c.want, c.value) {
-			return opts, usagef("--%s %q: want one of %s", c.name, c.value, strings.TrimPrefix(strings.Join(c.want, ", "), ", "))
-		}
-	}
+	opts := partial.PackOptions{Arch: f.arch, Platform: f.platform, Product: f.product(mar.Product{}), SkipLinks: f.skipLinks}
 	opts.Compression.Format = updater.MemberFormat(f.compression)
 	if opts.Compression.Format == updater.FormatXZ {
 		opts.Compression.Files = partial.XZ{Level: partial.Level(f.level)}
@@ -50,23 +40,26 @@ func (f *packFlags) options() (partial.PackOptions, error) {
 		}
 		opts.Manifests = append(opts.Manifests, updater.ManifestVersion(n))
 	}
-	i := slices.IndexFunc(packLayouts, func(l mar.Layout) bool { return l.String() == f.layout })
-	if i < 0 {
-		return opts, usagef("--layout %q: want one of %s", f.layout, joinLayouts())
-	}
-	opts.Layout = packLayouts[i]
+	opts.Layout = packLayouts[slices.IndexFunc(packLayouts, func(l mar.Layout) bool { return l.String() == f.layout })]
 	if opts.Product != nil && opts.Layout != mar.LayoutSections {
 		return opts, usagef("--layout %s has no place for --channel and --product-version", f.layout)
 	}
 	return opts, nil
 }
 
-func joinLayouts() string {
+func layoutNames() []string {
 	names := make([]string, 0, len(packLayouts))
 	for _, l := range packLayouts {
 		names = append(names, l.String())
 	}
-	return strings.Join(names, ", ")
+	return names
+}
+
+// packResult is what pack prints as JSON.
+type packResult struct {
+	File     string            `json:"file"`
+	Size     int64             `json:"size"` // bytes
+	Findings []partial.Finding `json:"findings"`
 }
 
 func (a *app) packCommand() *cobra.Command {
@@ -91,9 +84,6 @@ For clients before Firefox 56: --compression bzip2, which reads no xz. Older one
 			if cmd.Flags().Changed("level") && opts.Compression.Format != updater.FormatXZ {
 				return usagef("--level goes with xz alone")
 			}
-			if err := checkOutput(args[1]); err != nil {
-				return err
-			}
 			p := a.newProgress("pack")
 			defer p.end()
 			opts.Workers = a.workers
@@ -108,30 +98,24 @@ For clients before Firefox 56: --compression bzip2, which reads no xz. Older one
 				n, err = archive.WriteTo(w)
 				return err
 			})
-			if err != nil || args[1] == "-" {
+			if err != nil {
 				return err
 			}
-			return a.summary(struct {
-				File     string            `json:"file"`
-				Size     int64             `json:"size"`
-				Findings []partial.Finding `json:"findings,omitempty"`
-			}{args[1], n, report.Findings}, func(w *printer) {
-				for _, f := range report.Findings {
-					w.printf("%s: %s\n", f.Severity, f)
-				}
+			return a.summary(packResult{args[1], n, report.Findings}, func(w *printer) {
+				w.findings(report.Findings)
 				w.printf("%s: %d bytes\n", args[1], n)
 			})
 		},
 	}
 	f.add(cmd, "clients refuse an update without channel and version")
 	flags := cmd.Flags()
-	flags.StringVar(&f.level, "level", string(partial.Level6), "how hard to compress with xz: fast, 6, best or extreme")
-	flags.StringVar(&f.platform, "platform", "", "whose names are good: "+strings.Join(packPlatforms, ", ")+" (default: by the files)")
-	flags.StringVar(&f.compression, "compression", string(updater.FormatXZ), "of members: "+strings.Join(packFormats, ", "))
+	choice(cmd, &f.level, "level", string(partial.Level6), "how hard to compress with xz", levelNames...)
+	choice(cmd, &f.platform, "platform", "", "whose names are good (default: by the files)", packPlatforms...)
+	choice(cmd, &f.compression, "compression", string(updater.FormatXZ), "of members", packFormats...)
+	choice(cmd, &f.layout, "layout", mar.LayoutSections.String(), "form of the container", layoutNames()...)
 	flags.StringSliceVar(&f.manifests, "manifest", []string{"3"}, "versions of the manifest to write, in this order: 2, 3")
-	flags.StringVar(&f.layout, "layout", mar.LayoutSections.String(), "form of the container: "+joinLayouts())
-	for name, values := range map[string][]string{"platform": packPlatforms, "compression": packFormats, "level": levelNames, "layout": strings.Split(joinLayouts(), ", ")} {
-		must(cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)))
-	}
+	known(cmd, "manifest", "2", "3", "2,3")
+	flags.BoolVar(&f.skipLinks, "skip-links", false, "leave symbolic links and other files that are not regular out, instead of refusing them")
+	takes(cmd, tree, writes)
 	return cmd
 }

@@ -63,15 +63,10 @@ compressed by themselves: --xz does that, as it is stored in an update.`,
 			var differ interface {
 				Diff(ctx context.Context, patch io.Writer, old, new []byte) error
 			}
-			switch match {
-			case "default":
-			case "compatible":
+			if match == "compatible" {
 				opts.Match = bsdiff.Compatible
-			default:
-				return usagef("--match %q: want default or compatible", match)
 			}
 			switch format {
-			case "mbdiff10":
 			case "bsdiff40":
 				opts.Format = bsdiff.BSDIFF40
 			case "zucchini", "zucchini-plain":
@@ -79,17 +74,12 @@ compressed by themselves: --xz does that, as it is stored in an update.`,
 					return usagef("--match does not go with --format %s", format)
 				}
 				differ = zucchini.New(zucchini.Options{Plain: format == "zucchini-plain", Workers: a.workers, Progress: progress})
-			default:
-				return usagef("--format %q: want mbdiff10, zucchini, zucchini-plain or bsdiff40", format)
 			}
 			if differ == nil {
 				differ = bsdiff.New(opts)
 			}
 			if compress && opts.Format == bsdiff.BSDIFF40 {
 				return usagef("--xz makes no sense for bsdiff40, which is compressed by itself")
-			}
-			if err := checkOutput(args[2]); err != nil {
-				return err
 			}
 			oldData, err := readWhole(args[0])
 			if err != nil {
@@ -120,8 +110,9 @@ compressed by themselves: --xz does that, as it is stored in an update.`,
 			return a.wrote(args[2], n.n)
 		},
 	}
-	cmd.Flags().StringVar(&match, "match", "default", "matching: default or compatible")
-	cmd.Flags().StringVar(&format, "format", "mbdiff10", "format: mbdiff10, zucchini, zucchini-plain or bsdiff40")
+	takes(cmd, reads, reads, writes)
+	choice(cmd, &match, "match", "default", "matching", "default", "compatible")
+	choice(cmd, &format, "format", "mbdiff10", "format", "mbdiff10", "zucchini", "zucchini-plain", "bsdiff40")
 	cmd.Flags().BoolVar(&compress, "xz", false, "compress the patch as updates store it")
 	return cmd
 }
@@ -214,9 +205,6 @@ takes although it is wrong: results that are shorter or longer than the patch de
 				return err
 			}
 			defer patch.Close()
-			if sameFile(args[0], args[2]) {
-				return usagef("OLD and NEW are the same file")
-			}
 			var n int64
 			err = a.writeFile(cmd.Context(), args[2], func(w io.Writer) (err error) {
 				n, err = applyPatch(cmd.Context(), w, old, info.Size(), patch, lenient)
@@ -231,6 +219,7 @@ takes although it is wrong: results that are shorter or longer than the patch de
 			return a.wrote(args[2], n)
 		},
 	}
+	takes(cmd, reads, reads, writes)
 	cmd.Flags().BoolVar(&lenient, "lenient", false, "do what the updater does with wrong results instead of refusing them")
 	return cmd
 }
@@ -293,7 +282,7 @@ func withUpdaterCode(err error, code updater.Code) error {
 }
 
 func (a *app) inspectCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "inspect PATCH",
 		Short: "Say what is in a patch: triples, bytes per block, share of zeros",
 		Example: `  marctl inspect libxul.so.patch
@@ -316,7 +305,7 @@ func (a *app) inspectCommand() *cobra.Command {
 			if err != nil {
 				return withUpdaterCode(named(args[0], err), updater.Code(bsdiff.UpdaterCode(err)))
 			}
-			return a.print(info, func(w *printer) {
+			return a.print(inspectResult{File: args[0], Format: strings.ToLower(info.Format.String()), BSDiff: info}, func(w *printer) {
 				share := func(n, of int64) float64 { return 100 * float64(n) / float64(max(of, 1)) }
 				w.printf("%s: %s, %d → %d bytes\n", args[0], info.Format, info.OldSize, info.NewSize)
 				if info.Format == bsdiff.MBDIFF10 {
@@ -331,6 +320,16 @@ func (a *app) inspectCommand() *cobra.Command {
 			})
 		},
 	}
+	takes(cmd, reads)
+	return cmd
+}
+
+// inspectResult is what inspect prints as JSON: the format, and what its package says of the patch.
+type inspectResult struct {
+	File     string         `json:"file"`
+	Format   string         `json:"format"` // mbdiff10, bsdiff40 or zucchini
+	BSDiff   *bsdiff.Info   `json:"bsdiff,omitempty"`
+	Zucchini *zucchini.Info `json:"zucchini,omitempty"`
 }
 
 // inspectOther describes a patch in the words of its format.
@@ -339,7 +338,14 @@ func (a *app) inspectOther(ctx context.Context, name string, format updater.Patc
 	if err != nil {
 		return withUpdaterCode(named(name, err), format.Code(err))
 	}
-	return a.print(info.Detail, func(w *printer) {
+	result := inspectResult{File: name, Format: info.Format}
+	switch detail := info.Detail.(type) {
+	case *zucchini.Info:
+		result.Zucchini = detail
+	case *bsdiff.Info:
+		result.BSDiff = detail
+	}
+	return a.print(result, func(w *printer) {
 		w.printf("%s: %s, %d → %d bytes\n", name, info.Format, info.OldSize, info.NewSize)
 		w.table(func(row func(...any)) {
 			for _, p := range info.Parts {
@@ -379,15 +385,8 @@ take the file (exit code 1 and the reason where it would not).`,
 				return a.decompress(cmd.Context(), args[0], args[1])
 			}
 			opts := &xz.WriterOptions{Level: xz.Level(level), Patch: patch}
-			switch filter {
-			case "":
-			case "x86":
+			if filter == "x86" {
 				opts.Filter = xz.X86
-			default:
-				return usagef("--filter %q: updaters take x86 or none", filter)
-			}
-			if opts.Level != xz.Fast && opts.Level != xz.Level6 && opts.Level != xz.Best && opts.Level != xz.Extreme {
-				return usagef("--level %q: want %s, %s, %s or %s", level, xz.Fast, xz.Level6, xz.Best, xz.Extreme)
 			}
 			in, err := os.Open(args[0])
 			if err != nil {
@@ -415,9 +414,10 @@ take the file (exit code 1 and the reason where it would not).`,
 	flags := cmd.Flags()
 	flags.BoolVarP(&decompress, "decompress", "d", false, "decompress xz or bzip2")
 	flags.BoolVar(&check, "check", false, "would an installed updater take this member?")
-	flags.StringVar(&level, "level", string(xz.Level6), "how hard to try: fast, 6, best or extreme")
+	choice(cmd, &level, "level", string(xz.Level6), "how hard to try", levelNames...)
 	flags.BoolVar(&patch, "patch", false, "the file is an MBDIFF10 patch: suit the encoder to each of its blocks (not with --filter)")
-	flags.StringVar(&filter, "filter", "", "branch filter: x86 or none")
+	choice(cmd, &filter, "filter", "none", "branch filter, of those that updaters take", "none", "x86")
+	takes(cmd, reads, writes)
 	return cmd
 }
 
@@ -444,6 +444,13 @@ func (a *app) decompress(ctx context.Context, name, out string) error {
 	return a.wrote(out, n.n)
 }
 
+// checkResult is what xz --check prints as JSON.
+type checkResult struct {
+	File    string `json:"file"`
+	Accepts bool   `json:"accepts"` // an installed updater takes it
+	Reason  string `json:"reason,omitempty"`
+}
+
 func (a *app) checkMember(args []string) error {
 	if len(args) != 1 {
 		return usagef("--check wants one FILE")
@@ -454,19 +461,15 @@ func (a *app) checkMember(args []string) error {
 	}
 	defer f.Close()
 	refused := xz.UpdaterAccepts(f)
-	result := struct {
-		File    string `json:"file"`
-		Accepts bool   `json:"accepts"`
-		Reason  string `json:"reason,omitempty"`
-	}{File: args[0], Accepts: refused == nil}
+	result := checkResult{File: args[0], Accepts: refused == nil}
 	if refused != nil {
 		result.Reason = refused.Error()
 	}
 	err = a.print(result, func(w *printer) {
 		if refused == nil {
-			w.printf("%s: an installed updater takes it\n", args[0])
+			w.printf("%s: an installed updater %s it\n", args[0], w.good("takes"))
 		} else {
-			w.printf("%s: an installed updater refuses it: %v\n", args[0], refused)
+			w.printf("%s: an installed updater %s it: %v\n", args[0], w.bad("refuses"), refused)
 		}
 	})
 	if err == nil && refused != nil {

@@ -36,6 +36,8 @@ func (f *pluginFlags) add(cmd *cobra.Command, pathFlag string) {
 	flags.StringArrayVar(&f.args, "plugin-arg", nil, "argument for the plugin (repeatable; other users can see it)")
 	flags.StringArrayVar(&f.env, "plugin-env", nil, "NAME=value, or NAME to pass on, for the plugin's environment, which is empty otherwise (repeatable)")
 	flags.StringArrayVar(&f.secrets, "plugin-secret", nil, "NAME=FILE: the plugin reads the file's content from the descriptor whose number NAME holds (repeatable)")
+	flagTakes(cmd, streams, pathFlag) // a program: no standard input
+	flagTakes(cmd, reads, "plugin-secret")
 	flags.DurationVar(&f.timeout, "plugin-timeout", 30*time.Second, "longest time for one call")
 }
 
@@ -86,6 +88,9 @@ func (f *signFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.public, "public-key", "", "key that signatures must verify with: a file or a built-in name (default: what the plugin names)")
 	flags.StringVar(&f.policy, "policy", "", "JSON file that says which key may sign which MAR channel")
 	flags.StringVar(&f.journal, "journal", "", "file to which a line is appended for every signature asked for")
+	flagTakes(cmd, reads, "keys", "policy")
+	flagTakes(cmd, appends, "journal")
+	keyFlag(cmd, "public-key")
 }
 
 // signers starts the plugin and returns the signer of the key, after the policy was asked. close ends the plugin.
@@ -211,7 +216,7 @@ func (f *signFlags) publicKey(ctx context.Context, a *app, client *signing.Clien
 				return nil, err
 			}
 			if !a.quiet {
-				(&printer{w: a.stderr}).printf("marctl: no --public-key: taking the plugin's word for %s (SHA-256 %s)\n", k.ID, fingerprint)
+				a.printerTo(a.stderr).printf("marctl: no --public-key: taking the plugin's word for %s (SHA-256 %s)\n", k.ID, fingerprint)
 			}
 			return k.PublicKey, nil
 		}
@@ -381,5 +386,6 @@ written to: objects with a prefix of their own, which are deleted at the end.`,
 	f.add(cmd, "path")
 	cmd.Flags().StringVarP(&key, "key", "k", "", "only this key of a signing plugin")
 	cmd.Flags().StringVar(&public, "public-key", "", "what that key's signatures must verify with: a file or a built-in name")
+	keyFlag(cmd, "public-key")
 	return cmd
 }

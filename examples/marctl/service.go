@@ -37,7 +37,7 @@ prints every pair from an older to a newer one: the recipe that FROM's updater n
 update and the hops to make instead. --mar reads builds off complete updates.`,
 		Example: `  marctl plan history.json
   marctl plan --mar 153.5.1.mar --mar 153.6.0.mar
-  marctl plan --rules icefox.toml --json history.json | jq '.[] | select(.refused)'`,
+  marctl plan --rules icefox.toml --json history.json | jq 'select(.refused)'`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			var history []toolchain.Build
@@ -65,7 +65,7 @@ update and the hops to make instead. --mar reads builds off complete updates.`,
 				return err
 			}
 			pairs := set.Plan(history)
-			return a.print(pairs, func(w *printer) {
+			return each(a, pairs, func(w *printer) {
 				w.table(func(row func(...any)) {
 					row("FROM", "TO", "PLATFORM", "LOCALE", "HOW")
 					for _, p := range pairs {
@@ -81,6 +81,8 @@ update and the hops to make instead. --mar reads builds off complete updates.`,
 	}
 	cmd.Flags().StringArrayVar(&inspect, "mar", nil, "complete update to read a build off (repeatable)")
 	cmd.Flags().StringArrayVar(&f.rules, "rules", nil, "TOML file with the rules of a product (repeatable)")
+	takes(cmd, reads)
+	flagTakes(cmd, reads, "mar", "rules")
 	return cmd
 }
 
@@ -123,8 +125,14 @@ func (a *app) cacheCommand() *cobra.Command {
   marctl cache purge --kind patches --age 720h`,
 	}
 	cmd.PersistentFlags().StringVar(&dir, "cache", "", "the cache's directory (default: the user's cache directory)")
+	flagTakes(cmd, changes, "cache")
 	cmd.AddCommand(a.cacheStats(open), a.cacheVerify(open), a.cachePurge(open))
 	return cmd
+}
+
+// cacheStatsResult is what cache stats prints as JSON.
+type cacheStatsResult struct {
+	Kinds map[cache.Kind]cache.Usage `json:"kinds"`
 }
 
 func (a *app) cacheStats(open func(context.Context) (*cache.Disk, error)) *cobra.Command {
@@ -143,7 +151,7 @@ func (a *app) cacheStats(open func(context.Context) (*cache.Disk, error)) *cobra
 			if err != nil {
 				return err
 			}
-			return a.print(stats.Kinds, func(w *printer) {
+			return a.print(cacheStatsResult{stats.Kinds}, func(w *printer) {
 				w.table(func(row func(...any)) {
 					row("KIND", "ENTRIES", "SIZE")
 					for _, kind := range sortedKinds(stats.Kinds) {
@@ -153,6 +161,13 @@ func (a *app) cacheStats(open func(context.Context) (*cache.Disk, error)) *cobra
 			})
 		},
 	}
+}
+
+// cacheVerifyResult is what cache verify prints as JSON.
+type cacheVerifyResult struct {
+	Checked   cache.Usage `json:"checked"`
+	Damaged   []string    `json:"damaged"`   // a key and what is wrong, each
+	Strangers []string    `json:"strangers"` // files that are no entries
 }
 
 func (a *app) cacheVerify(open func(context.Context) (*cache.Disk, error)) *cobra.Command {
@@ -178,13 +193,9 @@ func (a *app) cacheVerify(open func(context.Context) (*cache.Disk, error)) *cobr
 			for i, d := range report.Damaged {
 				damaged[i] = fmt.Sprintf("%s: %v", d.Key, d.Err)
 			}
-			err = a.print(struct {
-				Checked   cache.Usage `json:"checked"`
-				Damaged   []string    `json:"damaged"`
-				Strangers []string    `json:"strangers"`
-			}{report.Checked, damaged, append([]string{}, report.Strangers...)}, func(w *printer) {
+			err = a.print(cacheVerifyResult{report.Checked, damaged, report.Strangers}, func(w *printer) {
 				for _, d := range damaged {
-					w.printf("DAMAGED: %s\n", d)
+					w.printf("%s %s\n", w.bad("DAMAGED:"), d)
 				}
 				for _, s := range report.Strangers {
 					w.printf("not an entry: %s\n", s)
@@ -222,9 +233,6 @@ func (a *app) cachePurge(open func(context.Context) (*cache.Disk, error)) *cobra
 			if filter == (cache.Filter{}) && !all {
 				return usagef("say what to remove: --key, --kind, --age or --all")
 			}
-			if kind != "" && !filter.Kind.Valid() {
-				return usagef("--kind %q: want completes, patches, partials, reports or tools", kind)
-			}
 			disk, err := open(cmd.Context())
 			if err != nil {
 				return err
@@ -241,7 +249,7 @@ func (a *app) cachePurge(open func(context.Context) (*cache.Disk, error)) *cobra
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&key, "key", "", "the entry with this key, as partials/0123…")
-	flags.StringVar(&kind, "kind", "", "entries of this kind")
+	choice(cmd, &kind, "kind", "", "entries of this kind", "completes", "patches", "partials", "reports", "tools")
 	flags.DurationVar(&age, "age", 0, "entries that were not used for this long")
 	flags.BoolVar(&all, "all", false, "everything")
 	return cmd
@@ -296,6 +304,17 @@ func (f *toolFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.file, "tools", "", "TOML file that lists external programs (see marctl tools)")
 	cmd.Flags().StringVar(&f.differ, "differ-tool", "", "make patches with this program of --tools")
 	cmd.Flags().StringVar(&f.compressor, "xz-tool", "", "compress with this program of --tools")
+	flagTakes(cmd, reads, "tools")
+	for _, name := range []string{"differ-tool", "xz-tool"} {
+		must(cmd.RegisterFlagCompletionFunc(name, func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			list, _ := readTools(f.file) // nothing to complete without a list
+			names := make([]string, len(list))
+			for i, t := range list {
+				names[i] = t.Name
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		}))
+	}
 }
 
 // recipe puts the named programs into the recipe of a request, where there are any.
@@ -360,6 +379,13 @@ func (f *toolFlags) replace(ctx context.Context, sources *sourceFlags, recipe *p
 	return nil
 }
 
+// toolResult is what tools check and tools fetch print as JSON for each tool.
+type toolResult struct {
+	Name  string `json:"name"`
+	ID    string `json:"id"` // that it has in recipes
+	Error string `json:"error,omitempty"`
+}
+
 func (a *app) toolsCommand() *cobra.Command {
 	var file string
 	var f sourceFlags
@@ -385,6 +411,7 @@ into the cache by URL, and what they make is checked. A list of tools is a TOML 
   marctl tools check --file tools.toml`,
 	}
 	cmd.PersistentFlags().StringVar(&file, "file", "", "TOML file that lists the tools")
+	flagTakes(cmd, reads, "file")
 	resolve := func(cmd *cobra.Command, _ []string) error {
 		list, err := read()
 		if err != nil {
@@ -395,26 +422,21 @@ into the cache by URL, and what they make is checked. A list of tools is a TOML 
 			return err
 		}
 		fetcher := tools.Fetcher{Client: s.client, Cache: s.cache}
-		type result struct {
-			Name  string `json:"name"`
-			ID    string `json:"id"`
-			Error string `json:"error,omitempty"`
-		}
-		var results []result
+		var results []toolResult
 		bad := false
 		for _, t := range list {
-			r := result{Name: t.Name, ID: t.ID()}
+			r := toolResult{Name: t.Name, ID: t.ID()}
 			if _, err := fetcher.Resolve(cmd.Context(), t); err != nil {
 				r.Error, bad = err.Error(), true
 			}
 			results = append(results, r)
 		}
-		err = a.print(results, func(w *printer) {
+		err = each(a, results, func(w *printer) {
 			for _, r := range results {
 				if r.Error != "" {
-					w.printf("%s: BAD: %s\n", r.Name, r.Error)
+					w.printf("%s: %s: %s\n", r.Name, w.bad("BAD"), r.Error)
 				} else {
-					w.printf("%s: good, %s\n", r.Name, r.ID)
+					w.printf("%s: %s, %s\n", r.Name, w.good("good"), r.ID)
 				}
 			}
 		})
@@ -448,7 +470,7 @@ func (a *app) toolsList(read func() ([]tools.Tool, error)) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.print(list, func(w *printer) {
+			return each(a, list, func(w *printer) {
 				w.table(func(row func(...any)) {
 					row("NAME", "WHERE", "ID")
 					for _, t := range list {

@@ -59,12 +59,7 @@ The exit code is 1 where the answer is no.`,
 			if err != nil && !errors.Is(err, mar.ErrSignature) {
 				return named(args[0], err)
 			}
-			result := struct {
-				File     string   `json:"file"`
-				Verified bool     `json:"verified"`
-				Keys     []string `json:"keys"`
-				Reason   string   `json:"reason,omitempty"`
-			}{File: args[0], Verified: err == nil, Keys: keys}
+			result := verifyResult{File: args[0], Verified: err == nil, Keys: keys}
 			if err != nil {
 				result.Reason = err.Error()
 			} else if matched >= 0 {
@@ -72,9 +67,9 @@ The exit code is 1 where the answer is no.`,
 			}
 			printed := a.print(result, func(w *printer) {
 				if result.Verified {
-					w.printf("%s: verified with %v\n", args[0], result.Keys)
+					w.printf("%s: %s with %v\n", args[0], w.good("verified"), result.Keys)
 				} else {
-					w.printf("%s: NOT verified: %s\n", args[0], result.Reason)
+					w.printf("%s: %s: %s\n", args[0], w.bad("NOT verified"), result.Reason)
 				}
 			})
 			if printed != nil {
@@ -90,7 +85,17 @@ The exit code is 1 where the answer is no.`,
 	cmd.Flags().BoolVar(&anyKey, "any", false, "one signature by any of the keys is enough")
 	cmd.Flags().BoolVar(&updater, "updater", false, "verify as an installed updater would")
 	allowFlag(cmd, &allow)
+	takes(cmd, reads)
+	keyFlag(cmd, "key")
 	return cmd
+}
+
+// verifyResult is what verify prints as JSON.
+type verifyResult struct {
+	File     string   `json:"file"`
+	Verified bool     `json:"verified"`
+	Keys     []string `json:"keys"` // those that verified it, or all that were tried
+	Reason   string   `json:"reason,omitempty"`
 }
 
 // verify returns which key verified where only one had to, else -1.
@@ -159,6 +164,8 @@ Keys are RSA private keys in PEM files (PKCS#8 or PKCS#1), or held by a signing 
 	}
 	cmd.Flags().StringArrayVar(&pemFiles, "pem", nil, "RSA private key in a PEM file")
 	viaPlugin.add(cmd)
+	takes(cmd, reads, writes)
+	flagTakes(cmd, reads, "pem")
 	cmd.Flags().BoolVar(&sha1, "sha1", false, "sign with SHA-1, which only updaters older than 56 accept")
 	return cmd
 }
@@ -203,7 +210,7 @@ func privateKey(name string) (*rsa.PrivateKey, error) {
 }
 
 func (a *app) stripCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:     "strip FILE OUT",
 		Short:   "Write a copy without signatures: the file as it was before signing, byte for byte",
 		Example: "  marctl strip signed.mar unsigned.mar",
@@ -217,6 +224,8 @@ func (a *app) stripCommand() *cobra.Command {
 			return a.edit(cmd.Context(), args[0], args[1], r.Strip().WriteTo)
 		},
 	}
+	takes(cmd, reads, writes)
+	return cmd
 }
 
 func (a *app) signatureCommand() *cobra.Command {
@@ -226,7 +235,7 @@ func (a *app) signatureCommand() *cobra.Command {
 		Example: `  marctl signature extract signed.mar 0 sig.b64
   marctl signature import reserved.mar 0 sig.b64 signed.mar`,
 	}
-	cmd.AddCommand(&cobra.Command{
+	extract := &cobra.Command{
 		Use:     "extract FILE INDEX OUT",
 		Short:   "Write signature number INDEX (from 0) as base64, in lines as NSS writes them",
 		Example: "  marctl signature extract signed.mar 0 sig.b64",
@@ -245,12 +254,13 @@ func (a *app) signatureCommand() *cobra.Command {
 			if err != nil {
 				return named(args[0], err)
 			}
-			return a.writeFile(cmd.Context(), args[2], func(w io.Writer) error {
-				_, err := w.Write(text)
-				return err
+			return a.edit(cmd.Context(), args[0], args[2], func(w io.Writer) (int64, error) {
+				n, err := w.Write(text)
+				return int64(n), err
 			})
 		},
-	}, &cobra.Command{
+	}
+	imported := &cobra.Command{
 		Use:   "import FILE INDEX SIGNATURE OUT",
 		Short: "Write a copy in which signature number INDEX (from 0) is the one in a base64 file",
 		Long: `import replaces a signature by one that was made elsewhere. It must have the length of the one it
@@ -277,7 +287,10 @@ replaces, since the length is part of what is signed.`,
 			}
 			return a.edit(cmd.Context(), args[0], args[3], edited.WriteTo)
 		},
-	})
+	}
+	takes(extract, reads, noFile, writes)
+	takes(imported, reads, noFile, reads, writes)
+	cmd.AddCommand(extract, imported)
 	return cmd
 }
 
@@ -324,18 +337,23 @@ where the signature belongs, for "signature import".`,
 			if err != nil {
 				return named(args[0], err)
 			}
-			return a.print(struct {
-				File      string `json:"file"`
-				Algorithm string `json:"algorithm"`
-				Digest    string `json:"digest"`
-			}{args[0], info.Algorithm.String(), hex.EncodeToString(digest)}, func(w *printer) {
+			return a.print(digestResult{args[0], info.Algorithm.String(), hex.EncodeToString(digest)}, func(w *printer) {
 				w.println(hex.EncodeToString(digest))
 			})
 		},
 	}
 	cmd.Flags().BoolVar(&sha1, "sha1", false, "the digest for SHA-1 signatures")
 	cmd.Flags().StringVar(&reserve, "reserve", "", "write the file with room for one signature here")
+	takes(cmd, reads)
+	flagTakes(cmd, writes, "reserve")
 	return cmd
+}
+
+// digestResult is what digest prints as JSON.
+type digestResult struct {
+	File      string `json:"file"`
+	Algorithm string `json:"algorithm"`
+	Digest    string `json:"digest"` // in hexadecimal
 }
 
 // reserve returns the digest of an unsigned archive with room for one signature, and writes it where out says. The digest

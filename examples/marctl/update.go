@@ -3,20 +3,19 @@ package main
 import (
 	"context"
 	"errors"
-	"io"
 	"os"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/senbonzakura/senbonzakura/partial/updater"
-	"github.com/senbonzakura/senbonzakura/toolchain"
-
 	"github.com/spf13/cobra"
 
 	"github.com/senbonzakura/senbonzakura"
+	"github.com/senbonzakura/senbonzakura/internal/stream"
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/partial"
+	"github.com/senbonzakura/senbonzakura/partial/updater"
+	"github.com/senbonzakura/senbonzakura/toolchain"
 )
 
 func (a *app) updateCommands() []*cobra.Command {
@@ -36,10 +35,9 @@ type recipeFlags struct {
 // add adds the flags; otherwise says what holds without a channel or a version.
 func (f *recipeFlags) add(cmd *cobra.Command, otherwise string) {
 	flags := cmd.Flags()
-	flags.StringVar(&f.arch, "arch", "x86_64", "architecture of the product: "+strings.Join(architectures, ", "))
+	choice(cmd, &f.arch, "arch", "x86_64", "architecture of the product", architectures...)
 	flags.StringVarP(&f.channel, "channel", "H", "", "MAR channel of the update ("+otherwise+")")
 	flags.StringVarP(&f.productVersion, "product-version", "V", "", "version of the update ("+otherwise+")")
-	must(cmd.RegisterFlagCompletionFunc("arch", cobra.FixedCompletions(architectures, cobra.ShellCompDirectiveNoFileComp)))
 }
 
 // must is for calls that fail only if this program is wrong.
@@ -47,13 +45,6 @@ func must(err error) {
 	if err != nil {
 		panic(err)
 	}
-}
-
-func (f *recipeFlags) check() error {
-	if !slices.Contains(architectures, f.arch) {
-		return usagef("--arch %q: want one of %s", f.arch, strings.Join(architectures, ", "))
-	}
-	return nil
 }
 
 // product returns the product block of an update into to.
@@ -109,9 +100,6 @@ kept in a cache. --request makes many updates: a JSON file with an array "partia
 			return cobra.ExactArgs(3)(cmd, args)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := f.check(); err != nil {
-				return err
-			}
 			if requestName != "" {
 				if err := refuseFlags(cmd, "does not go with --request: say it in the file", "arch", "channel", "product-version", "recipe",
 					"force", "no-verify", "allow-findings", "allow-downgrade", "from-sha512", "to-sha512", "skip", "key", "report",
@@ -122,7 +110,7 @@ kept in a cache. --request makes many updates: a JSON file with an array "partia
 				if err != nil {
 					return err
 				}
-				return a.generateAll(cmd.Context(), &sources, pairs, jobs, one.manifest)
+				return a.generateAll(cmd.Context(), &sources, pairs, jobs, requestName, one.manifest)
 			}
 			if err := refuseFlags(cmd, "goes with --request", "jobs"); err != nil {
 				return err
@@ -157,7 +145,7 @@ kept in a cache. --request makes many updates: a JSON file with an array "partia
 	f.add(cmd, "default: that of TO")
 	client.add(cmd)
 	flags := cmd.Flags()
-	flags.StringVar(&f.recipe, "recipe", "auto", "auto (what FROM's updater takes), default (the same without the product's own rules) or mozilla")
+	choice(cmd, &f.recipe, "recipe", "auto", "what FROM's updater takes (auto), the same without the product's own rules (default), or what Mozilla's scripts make", "auto", "default", "mozilla")
 	flags.StringArrayVarP(&f.force, "force", "f", nil, "path that goes in whole even if it did not change (repeatable)")
 	flags.BoolVar(&noVerify, "no-verify", false, "leave out the proof that the update turns FROM into TO")
 	flags.BoolVar(&p.AllowFindings, "allow-findings", false, "write the update although clients may fail on it")
@@ -171,7 +159,10 @@ kept in a cache. --request makes many updates: a JSON file with an array "partia
 	sources.add(cmd)
 	one.tools.add(cmd)
 	flags.StringVar(&one.report, "report", "", "write the report, file by file, as JSON into this file")
-	must(cmd.RegisterFlagCompletionFunc("recipe", cobra.FixedCompletions([]string{"auto", "default", "mozilla"}, cobra.ShellCompDirectiveNoFileComp)))
+	takes(cmd, source, source, writes)
+	flagTakes(cmd, reads, "request")
+	flagTakes(cmd, writes, "report", "manifest")
+	keyFlag(cmd, "key")
 	return cmd
 }
 
@@ -182,7 +173,7 @@ func namedRecipe(name string) (partial.Recipe, error) {
 	case "mozilla":
 		return partial.MozillaRecipe(), nil
 	}
-	return partial.Recipe{}, usagef("--recipe %q: want auto, default or mozilla", name)
+	return partial.Recipe{}, usagef("recipe %q: want auto, default or mozilla", name)
 }
 
 // buildError says which file an error of a build is about, and puts the reasons of a refusal one behind the other.
@@ -197,23 +188,22 @@ func buildError(err error, from, to string) error {
 }
 
 func (a *app) writeReport(ctx context.Context, name string, report *partial.Report) error {
-	return a.writeFile(ctx, name, func(w io.Writer) error {
-		b := &app{stdout: w}
-		return b.encode(report)
-	})
+	return a.writeJSON(ctx, name, report)
+}
+
+// partialResult is what partial prints as JSON.
+type partialResult struct {
+	File    string           `json:"file"`
+	Written bool             `json:"written"` // there is an update in File
+	Cached  bool             `json:"cached"`
+	Checks  updater.Verdicts `json:"checks"`
+	Report  *partial.Report  `json:"report"`
 }
 
 // partialDone prints what was made, or why nothing was, of which there is a report.
 func (a *app) partialDone(out string, made *senbonzakura.Result, written bool) error {
 	report, p := made.Report, made.Provenance
-	result := struct {
-		File    string           `json:"file,omitempty"`
-		Written bool             `json:"written"`
-		Cached  bool             `json:"cached,omitempty"`
-		Checks  updater.Verdicts `json:"checks,omitempty"`
-		Report  *partial.Report  `json:"report"`
-	}{out, written, made.Cached, p.Checks, report}
-	return a.summary(result, func(w *printer) {
+	return a.summary(partialResult{out, written, made.Cached, p.Checks, report}, func(w *printer) {
 		w.findings(report.Findings)
 		if !written {
 			return
@@ -224,9 +214,9 @@ func (a *app) partialDone(out string, made *senbonzakura.Result, written bool) e
 			counts[file.Action]++
 		}
 		w.printf("%s: %d bytes, %.1f %% of the complete update\n", out, p.Output.Size, 100*float64(p.Output.Size)/float64(max(report.Complete, 1)))
-		proved := "proved"
+		proved := w.good("proved")
 		if !report.Verified {
-			proved = "NOT proved"
+			proved = w.bad("NOT proved")
 		}
 		if made.Cached {
 			proved += ", from the cache"
@@ -235,6 +225,30 @@ func (a *app) partialDone(out string, made *senbonzakura.Result, written bool) e
 			counts[partial.ActionPatch], counts[partial.ActionAdd], counts[partial.ActionRemove], counts[partial.ActionSame],
 			proved, report.Elapsed.Round(10*time.Millisecond))
 	})
+}
+
+// openComplete opens a complete update, which may be a directory that holds an installation: it is packed into a temporary
+// file then, which nobody sees.
+func (a *app) openComplete(ctx context.Context, name string) (r *mar.FileReader, err error) {
+	if info, err := os.Stat(name); err != nil || !info.IsDir() {
+		return openMAR(name, nil)
+	}
+	archive, _, err := packDirectory(ctx, name, partial.PackOptions{
+		Arch: "x86_64", Compression: partial.Compression{Files: partial.XZ{Level: partial.LevelFast}}, Workers: a.workers,
+	})
+	if err != nil {
+		return nil, named(name, err)
+	}
+	f, err := os.CreateTemp("", "marctl-*.mar")
+	if err != nil {
+		return nil, err
+	}
+	a.temporary = append(a.temporary, f.Name())
+	_, err = archive.WriteTo(stream.NewWriter(ctx, f))
+	if err = errors.Join(err, f.Close()); err != nil {
+		return nil, named(name, err)
+	}
+	return openMAR(f.Name(), nil)
 }
 
 // packDirectory makes a complete update of a directory.
@@ -260,17 +274,23 @@ func (a *app) proveCommand() *cobra.Command {
 		Short: "Prove that FROM's updater takes a partial update, and that it turns FROM into TO",
 		Long: `prove asks whether FROM's updater takes a partial update, whoever made it: its signature (with --key, the key
 that is built into FROM), channel and version, and the formats that it reads. Then it applies the update to FROM in
-memory, as that updater would, and compares names, bytes and executable bits with TO. The exit code is 1 where the
+memory, as that updater would, and compares names, bytes and executable bits with TO. FROM and TO may also be directories
+that hold an installation. The exit code is 1 where the
 updater refuses it or where they differ, and every difference is listed with the offset of the first byte. What could not be
 checked is said, with the reason.`,
 		Example: `  marctl prove from.complete.mar update.partial.mar to.complete.mar
+  marctl prove /opt/firefox-153.5.1 update.partial.mar /opt/firefox-153.6.0
   marctl prove --key release.der from.mar update.mar to.mar
   marctl prove --json from.mar update.mar to.mar | jq .differences`,
 		Args: cobra.ExactArgs(3),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			readers := make([]*mar.Reader, len(args))
 			for i, name := range args {
-				r, err := openMAR(name, nil)
+				open := a.openComplete
+				if i == 1 {
+					open = func(_ context.Context, name string) (*mar.FileReader, error) { return openMAR(name, nil) }
+				}
+				r, err := open(cmd.Context(), name)
 				if err != nil {
 					return err
 				}
@@ -301,21 +321,17 @@ checked is said, with the reason.`,
 			}
 			same := len(proof.Differences) == 0
 			taken := proof.Checks.Err() == nil
-			err = a.print(struct {
-				Same  bool `json:"same"`
-				Taken bool `json:"taken"` // no check fails
-				*partial.Proof
-			}{same, taken, proof}, func(w *printer) {
+			err = a.print(proveResult{same, taken, proof}, func(w *printer) {
 				w.verdicts(slices.DeleteFunc(slices.Clone(proof.Checks), func(v updater.Verdict) bool { return v.Check == updater.CheckVerify }))
 				for _, d := range proof.Expected {
 					w.printf("meant to differ: %s\n", d)
 				}
 				for _, d := range proof.Differences {
-					w.printf("DIFFERS: %s\n", d)
+					w.printf("%s %s\n", w.bad("DIFFERS:"), d)
 				}
 				if same {
-					w.printf("same: %d files (%d patched, %d added, %d removed, %d left as they were)\n",
-						proof.Files, proof.Patched, proof.Added, proof.Removed, proof.Same)
+					w.printf("%s: %d files (%d patched, %d added, %d removed, %d left as they were)\n",
+						w.good("same"), proof.Files, proof.Patched, proof.Added, proof.Removed, proof.Same)
 				}
 			})
 			if err == nil && (!same || !taken) {
@@ -325,9 +341,19 @@ checked is said, with the reason.`,
 		},
 	}
 	client.add(cmd)
+	takes(cmd, source, reads, source)
 	cmd.Flags().StringArrayVarP(&keys, "key", "k", nil, "key that is built into FROM's updater, of which one must have signed the update (repeatable)")
 	cmd.Flags().StringArrayVar(&sources.rules, "rules", nil, "TOML file with the rules of a product (repeatable)")
+	flagTakes(cmd, reads, "rules")
+	keyFlag(cmd, "key")
 	return cmd
+}
+
+// proveResult is what prove prints as JSON.
+type proveResult struct {
+	Same  bool `json:"same"`
+	Taken bool `json:"taken"` // no check fails
+	*partial.Proof
 }
 
 func (a *app) applyCommand() *cobra.Command {
@@ -380,12 +406,7 @@ updater would refuse, as far as its files tell, is refused: --skip leaves a chec
 			if err != nil {
 				return named(args[0], err)
 			}
-			return a.summary(struct {
-				Update  string           `json:"update"`
-				Dir     string           `json:"dir"`
-				Applied bool             `json:"applied"`
-				Checks  updater.Verdicts `json:"checks,omitempty"`
-			}{args[0], args[1], true, verdicts.Skip(opts.Skip...)}, func(w *printer) {
+			return a.summary(applyResult{args[0], args[1], true, verdicts.Skip(opts.Skip...)}, func(w *printer) {
 				w.verdicts(verdicts.Warnings())
 				w.printf("%s applied to %s\n", args[0], args[1])
 			})
@@ -393,5 +414,15 @@ updater would refuse, as far as its files tell, is refused: --skip leaves a chec
 	}
 	client.add(cmd)
 	cmd.Flags().StringArrayVarP(&keys, "key", "k", nil, "key that is built into the installation's updater, of which one must have signed the update (repeatable)")
+	takes(cmd, reads, changes)
+	keyFlag(cmd, "key")
 	return cmd
+}
+
+// applyResult is what apply prints as JSON.
+type applyResult struct {
+	Update  string           `json:"update"`
+	Dir     string           `json:"dir"`
+	Applied bool             `json:"applied"`
+	Checks  updater.Verdicts `json:"checks"`
 }

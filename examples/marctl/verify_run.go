@@ -49,20 +49,20 @@ func (f *verifyRunFlags) add(cmd *cobra.Command) {
 	flags.BoolVar(&f.allowPrivate, "allow-private", false, "fetch from private addresses and this machine too")
 	flags.StringVar(&f.watershed, "watershed", "", "leave out releases older than this version")
 	flags.StringVar(&f.work, "work", "", "directory that keeps downloads and results, so that the same call goes on where it stopped")
-	flags.StringVar(&f.again, "again", "", "with --work: failed or all, to run these tests again")
+	choice(cmd, &f.again, "again", "", "with --work, run these tests again", ausverify.AgainFailed, ausverify.AgainAll)
 	flags.StringVar(&f.chunk, "chunk", "", "only this part of the tests, cut as the scripts cut them: 3/16")
 	flags.StringVar(&f.updater, "updater", "", "real updater to run beside, on a sample and on every failure")
 	flags.BoolVar(&f.updaterAll, "updater-all", false, "run it in every full test")
 	flags.DurationVar(&f.updaterTimeout, "updater-timeout", 5*time.Minute, "how long it may take")
 	flags.IntVar(&f.jobs, "jobs", 0, "how many update requests to follow at once (0: two per processor)")
-	must(cmd.RegisterFlagCompletionFunc("again", cobra.FixedCompletions([]string{ausverify.AgainFailed, ausverify.AgainAll}, cobra.ShellCompDirectiveNoFileComp)))
+	flagTakes(cmd, reads, "rules")
+	flagTakes(cmd, streams, "updater")
+	flagTakes(cmd, changes, "work")
+	keyFlag(cmd, "key")
 }
 
 // runUpdates runs the tests of a configuration.
 func (a *app) runUpdates(ctx context.Context, f *verifyRunFlags, name string) (*ausverify.Report, error) {
-	if f.again != "" && f.again != ausverify.AgainFailed && f.again != ausverify.AgainAll {
-		return nil, usagef("--again %q: want failed or all", f.again)
-	}
 	if f.again != "" && f.work == "" {
 		return nil, usagef("--again goes with --work")
 	}
@@ -116,10 +116,14 @@ func (a *app) runUpdates(ctx context.Context, f *verifyRunFlags, name string) (*
 	}
 	defer func() { _ = client.Close() }() // which ends idle connections
 	o.Fetch = client
-	progress := a.newVerifyProgress()
-	o.Progress = progress.show
+	p := a.newProgress("tests")
+	p.counts = true
+	o.Progress = func(e ausverify.Progress) {
+		detail := fmt.Sprintf("%d failed  %s %s %s", e.Failed, e.Test.Locale, e.Test.PatchType, e.Test.Release)
+		p.detailed("tests", detail, int64(e.Done), int64(e.Total))
+	}
 	report, err := ausverify.Run(ctx, lines, o)
-	progress.end()
+	p.end()
 	if err != nil {
 		return nil, err
 	}
@@ -213,49 +217,4 @@ func readVerifyRules(name string) ([]ausverify.Rule, error) {
 		list = append(list, rule)
 	}
 	return list, nil
-}
-
-// verifyProgress shows how far a run is: on a terminal in one line that changes, elsewhere in a line a minute.
-type verifyProgress struct {
-	a        *app
-	terminal bool
-	start    time.Time
-	last     time.Time
-	width    int
-}
-
-func (a *app) newVerifyProgress() *verifyProgress {
-	f, ok := a.stderr.(*os.File)
-	now := time.Now()
-	return &verifyProgress{a: a, terminal: ok && isTerminal(f), start: now, last: now}
-}
-
-func (p *verifyProgress) show(e ausverify.Progress) {
-	now := time.Now()
-	every := time.Minute
-	if p.terminal {
-		every = 200 * time.Millisecond
-	}
-	if p.a.quiet || now.Sub(p.last) < every {
-		return
-	}
-	p.last = now
-	line := fmt.Sprintf("  %d/%d  %d failed  %s %s %s", e.Done, e.Total, e.Failed, e.Test.Locale, e.Test.PatchType, e.Test.Release)
-	if e.Done > 0 && e.Done < e.Total {
-		left := time.Duration(float64(now.Sub(p.start)) / float64(e.Done) * float64(e.Total-e.Done))
-		line += fmt.Sprintf("  about %v left", left.Round(time.Second))
-	}
-	out := &printer{w: p.a.stderr}
-	if p.terminal {
-		out.printf("\r%-*s", p.width, line)
-		p.width = len(line)
-		return
-	}
-	out.printf("%s\n", line)
-}
-
-func (p *verifyProgress) end() {
-	if p.terminal && p.width > 0 {
-		(&printer{w: p.a.stderr}).printf("\r%*s\r", p.width, "")
-	}
 }

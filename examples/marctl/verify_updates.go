@@ -25,7 +25,7 @@ type verifyFlags struct {
 	logs                                       []string
 	results                                    string
 	jsonl, junit, markdown, errorSummary, html string
-	known, baseline, failOn, color             string
+	known, baseline, failOn                    string
 	filter                                     []string
 	all, verbose                               bool
 	run                                        verifyRunFlags
@@ -85,34 +85,25 @@ Exit codes: 0 all passed; 1 something failed, was interrupted, did not run or co
 	flags.StringVar(&f.html, "html", "", "write one page of HTML into this file")
 	flags.StringVar(&f.known, "known", "", "TOML file with failures that are expected")
 	flags.StringVar(&f.baseline, "baseline", "", "results of an earlier call: only what is new counts")
-	flags.StringVar(&f.failOn, "fail-on", "fail", "what makes exit code 1: fail, or warn for warnings and remarks as well")
+	choice(cmd, &f.failOn, "fail-on", "fail", "what makes exit code 1: failures, or warnings and remarks as well", "fail", "warn")
 	flags.StringArrayVar(&f.filter, "filter", nil, "only these tests: release=, build=, platform=, locale=, type=, result= with values between commas (repeatable: all must fit)")
 	flags.BoolVar(&f.all, "all", false, "list every test")
 	flags.BoolVar(&f.verbose, "verbose", false, "all evidence, and every test of a cause by name")
-	flags.StringVar(&f.color, "color", "auto", "auto, always or never")
 	f.run.add(cmd)
-	must(cmd.RegisterFlagCompletionFunc("fail-on", cobra.FixedCompletions([]string{"fail", "warn"}, cobra.ShellCompDirectiveNoFileComp)))
-	must(cmd.RegisterFlagCompletionFunc("color", cobra.FixedCompletions([]string{"auto", "always", "never"}, cobra.ShellCompDirectiveNoFileComp)))
+	must(cmd.RegisterFlagCompletionFunc("filter", cobra.FixedCompletions(
+		[]string{"release=", "build=", "platform=", "locale=", "type=partial", "type=complete", "result=pass", "result=fail"},
+		cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace)))
+	takes(cmd, streams)
+	flagTakes(cmd, streams, "log")
+	flagTakes(cmd, reads, "results", "known", "baseline")
+	flagTakes(cmd, writes, "jsonl", "junit", "markdown", "errorsummary", "html")
 	return cmd
 }
 
 func (a *app) verifyUpdates(cmd *cobra.Command, f *verifyFlags, args []string) error {
-	if !slices.Contains([]string{"fail", "warn"}, f.failOn) {
-		return usagef("--fail-on %q: want fail or warn", f.failOn)
-	}
-	if !slices.Contains([]string{"auto", "always", "never"}, f.color) {
-		return usagef("--color %q: want auto, always or never", f.color)
-	}
 	keep, err := testFilter(f.filter)
 	if err != nil {
 		return err
-	}
-	for _, out := range []string{f.jsonl, f.junit, f.markdown, f.errorSummary, f.html} {
-		if out != "" {
-			if err := checkOutput(out); err != nil {
-				return err
-			}
-		}
 	}
 	var report *ausverify.Report
 	if len(f.logs) > 0 || f.results != "" {
@@ -191,35 +182,29 @@ func (a *app) writeReports(ctx context.Context, f *verifyFlags, report *ausverif
 	}
 	switch {
 	case a.json:
-		return report.WriteJSON(a.stdout)
+		return report.WriteJSON(a.answers())
 	case a.quiet:
+		if !report.Passed(f.failOn == "warn") {
+			p := a.printerTo(a.stderr)
+			n := report.Totals()
+			p.printf("%s update verify did not pass: %d of %d tests passed, %d failed\n", p.bad("marctl:"), n.Pass, n.Tests, n.Fail)
+			return p.err
+		}
 		return nil
 	}
-	colour := f.color == "always"
-	if out, ok := a.stdout.(*os.File); ok && f.color == "auto" {
-		colour = isTerminal(out) && os.Getenv("NO_COLOR") == ""
-	}
-	if err := report.WriteText(a.stdout, &ausverify.TextOptions{Color: colour, All: f.all, Verbose: f.verbose}); err != nil {
+	out := a.answers()
+	if err := report.WriteText(out, &ausverify.TextOptions{Color: a.colored(out), All: f.all, Verbose: f.verbose}); err != nil {
 		return err
 	}
 	if f.errorSummary != "" {
-		if err := report.WriteErrorLines(a.stdout); err != nil {
+		if err := report.WriteErrorLines(out); err != nil {
 			return err
 		}
 	}
 	if os.Getenv("GITHUB_ACTIONS") == "true" {
-		return report.WriteAnnotations(a.stdout)
+		return report.WriteAnnotations(out)
 	}
 	return nil
-}
-
-// appendFile adds to a file that others have written to as well.
-func appendFile(name string, write func(io.Writer) error) error {
-	out, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
-	return errors.Join(write(out), out.Close())
 }
 
 // logNames finds the logs behind what was given: a file, a directory, a pattern, or "-".

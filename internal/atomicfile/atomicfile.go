@@ -20,14 +20,24 @@ import (
 	"github.com/senbonzakura/senbonzakura/internal/stream"
 )
 
-// Write replaces the file at path by what write produces, with the permission bits perm (before umask). The
-// writer passed to write is buffered; it fails once ctx has ended, so a cancelled job leaves nothing behind.
-// Safe for concurrent use, also on the same path: the last rename wins. What [Check] refuses is refused.
+// Write replaces the file at path by what write produces. A new file has the permission bits perm (before umask), one
+// that takes the place of another has those of the other. A symbolic link is followed, as cp does: the file that it leads
+// to is replaced. The writer passed to write is buffered; it fails once ctx has ended, so a cancelled job leaves nothing
+// behind. Safe for concurrent use, also on the same path: the last rename wins. What [Check] refuses is refused.
 func Write(ctx context.Context, path string, perm fs.FileMode, write func(w io.Writer) error) error {
-	if err := Check(path); err != nil {
+	path, old, err := target(path)
+	if err != nil {
 		return err
 	}
+	if old != nil {
+		perm = old.Mode().Perm()
+	}
 	return osfs.Replace(osfs.OS{}, path, perm, func(w io.Writer) error {
+		if f, ok := w.(interface{ Chmod(mode fs.FileMode) error }); ok && old != nil {
+			if err := f.Chmod(perm); err != nil { // which umask may have narrowed
+				return err
+			}
+		}
 		buffered := bufio.NewWriterSize(stream.NewWriter(ctx, w), 1<<18)
 		if err := write(buffered); err != nil {
 			return err
@@ -40,20 +50,39 @@ func Write(ctx context.Context, path string, perm fs.FileMode, write func(w io.W
 }
 
 // Check returns why [Write] would not write to path, as far as that shows before anything is made: its directory is not
-// there, or it is something else than a regular file. Renaming over a device would take it away from everybody.
+// there, it is something else than a regular file, or a symbolic link that leads nowhere. Renaming over a device would take
+// it away from everybody.
 func Check(path string) error {
+	_, _, err := target(path)
+	return err
+}
+
+// target returns the file that path leads to, and what is there: nil where there is nothing yet.
+func target(path string) (string, fs.FileInfo, error) {
 	if _, err := os.Stat(filepath.Dir(path)); err != nil {
-		return err
+		return "", nil, err
+	}
+	link, err := os.Lstat(path)
+	if err == nil && link.Mode()&fs.ModeSymlink != 0 {
+		followed, err := filepath.EvalSymlinks(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = &fs.PathError{Op: "write", Path: path, Err: errors.New("a symbolic link that leads nowhere")}
+		}
+		if err != nil {
+			return "", nil, err
+		}
+		path = followed
 	}
 	switch info, err := os.Stat(path); {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil
+		return path, nil, nil
 	case err != nil:
-		return err
+		return "", nil, err
 	case info.IsDir():
-		return &fs.PathError{Op: "write", Path: path, Err: syscall.EISDIR}
+		return "", nil, &fs.PathError{Op: "write", Path: path, Err: syscall.EISDIR}
 	case !info.Mode().IsRegular():
-		return &fs.PathError{Op: "write", Path: path, Err: errors.New("not a regular file")}
+		return "", nil, &fs.PathError{Op: "write", Path: path, Err: errors.New("not a regular file")}
+	default:
+		return path, info, nil
 	}
-	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -84,6 +86,44 @@ func TestWriteRefuses(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// A file that takes the place of another has its mode, the link that led to it stays one, and its name may be as long as
+// names can be.
+func TestWriteKeeps(t *testing.T) {
+	dir := t.TempDir()
+	name := strings.Repeat("n", 253) + "é"
+	target := filepath.Join(dir, name)
+	if err := os.WriteFile(target, []byte("old"), 0o600); err != nil {
+		t.Skip("no such long names here: ", err)
+	}
+	if err := os.Chmod(target, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	link, nowhere := filepath.Join(t.TempDir(), "link"), filepath.Join(t.TempDir(), "nowhere")
+	if err := errors.Join(os.Symlink(target, link), os.Symlink(filepath.Join(dir, "absent"), nowhere)); err != nil {
+		t.Skip("no links here: ", err)
+	}
+	write := func(w io.Writer) error {
+		_, err := io.WriteString(w, "new")
+		return err
+	}
+	if err := Write(t.Context(), link, 0o644, write); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Lstat(link); err != nil || info.Mode()&fs.ModeSymlink == 0 {
+		t.Errorf("the link is %v, %v", info, err)
+	}
+	if got, err := os.ReadFile(target); err != nil || string(got) != "new" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if info, err := os.Stat(target); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o666 {
+		t.Errorf("got mode %v, %v, want that of the file before", info.Mode(), err)
+	}
+	if err := Write(t.Context(), nowhere, 0o644, write); err == nil {
+		t.Error("written through a link that leads nowhere")
+	}
+	onlyTarget(t, target)
 }
 
 func onlyTarget(t *testing.T, path string) {

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 )
 
@@ -103,14 +104,23 @@ func WriteFile(fsys FS, name string, data []byte, perm fs.FileMode) error {
 	})
 }
 
+// maxName is the longest name in bytes that file systems take.
+const maxName = 255
+
 // Replace makes what write produces the content of a file, with the permission bits perm (before umask), so that the name
 // stands either for what it stood for before or for all of it, and so that the change survives a power cut once Replace
-// has returned nil. The temporary file, ".NAME-RANDOM.tmp", stands in the same directory and is removed on every error.
+// has returned nil. The temporary file, ".NAME-RANDOM.tmp" with as much of the name as has room, stands in the same
+// directory and is removed on every error.
 func Replace(fsys FS, name string, perm fs.FileMode, write func(w io.Writer) error) error {
 	var suffix [8]byte
 	rand.Read(suffix[:]) // never fails
-	dir := filepath.Dir(name)
-	temp := filepath.Join(dir, "."+filepath.Base(name)+"-"+hex.EncodeToString(suffix[:])+".tmp")
+	dir, base := filepath.Split(name)
+	dir = filepath.Clean(dir)
+	random := "-" + hex.EncodeToString(suffix[:]) + ".tmp"
+	if most := maxName - len(".") - len(random); len(base) > most {
+		base = strings.ToValidUTF8(base[:most], "")
+	}
+	temp := filepath.Join(dir, "."+base+random)
 	f, err := fsys.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
 	if err != nil {
 		return err

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// oneOf is a flag's value that must be one of a list.
+type oneOf struct {
+	p    *string
+	list []string
+}
+
+func (o *oneOf) String() string { return *o.p }
+func (*oneOf) Type() string     { return "string" }
+
+func (o *oneOf) Set(s string) error {
+	if !slices.Contains(o.list, s) {
+		return wantOneOf(s, o.list)
+	}
+	*o.p = s
+	return nil
+}
+
+// someOf is a flag's value of which each, repeated or between commas, must be one of a list.
+type someOf struct {
+	p    *[]string
+	list []string
+}
+
+func (o *someOf) String() string           { return strings.Join(*o.p, ",") }
+func (*someOf) Type() string               { return "strings" }
+func (o *someOf) Append(s string) error    { return o.Set(s) }
+func (o *someOf) GetSlice() []string       { return *o.p }
+func (o *someOf) Replace(s []string) error { *o.p = s; return nil }
+
+func (o *someOf) Set(s string) error {
+	for word := range strings.SplitSeq(s, ",") {
+		if !slices.Contains(o.list, word) {
+			return wantOneOf(word, o.list)
+		}
+		*o.p = append(*o.p, word)
+	}
+	return nil
+}
+
+func wantOneOf(s string, list []string) error {
+	return fmt.Errorf("want one of %s%s", strings.Join(list, ", "), didYouMean(s, list))
+}
+
+// choice adds a flag whose value is one of values, which shells complete and help lists.
+func choice(cmd *cobra.Command, p *string, name, byDefault, usage string, values ...string) {
+	*p = byDefault
+	flags := cmd.Flags()
+	if cmd.Use == "marctl" {
+		flags = cmd.PersistentFlags()
+	}
+	flags.Var(&oneOf{p, values}, name, usage+": "+strings.Join(values, ", "))
+	known(cmd, name, values...)
+}
+
+// choices adds a flag that can be repeated, each of whose values is one of values.
+func choices(cmd *cobra.Command, p *[]string, name, usage string, values ...string) {
+	cmd.Flags().Var(&someOf{p, values}, name, usage+": "+strings.Join(values, ", ")+" (repeatable)")
+	known(cmd, name, values...)
+}
+
+// known says which values of a flag shells complete.
+func known(cmd *cobra.Command, name string, values ...string) {
+	must(cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)))
+}
+
+// flagError words what pflag refuses.
+func flagError(cmd *cobra.Command, err error) error {
+	var absent *pflag.NotExistError
+	var invalid *pflag.InvalidValueError
+	switch {
+	case errors.As(err, &absent) && len(absent.GetSpecifiedShortnames()) == 0:
+		var names []string
+		add := func(f *pflag.Flag) { names = append(names, f.Name) }
+		cmd.Flags().VisitAll(add)
+		cmd.InheritedFlags().VisitAll(add)
+		name := absent.GetSpecifiedName()
+		return usagef("unknown flag: --%s%s", name, didYouMean(name, names))
+	case errors.As(err, &invalid):
+		return usagef("--%s %q: %w", invalid.GetFlag().Name, invalid.GetValue(), invalid.Unwrap())
+	}
+	return usageError{err}
+}
+
+// didYouMean returns a remark that names what is nearest to a word, or "" where nothing is near.
+func didYouMean(word string, list []string) string {
+	best, least := "", max(len(word)/3, 2)+1
+	for _, candidate := range list {
+		d := distance(strings.ToLower(word), strings.ToLower(candidate))
+		if len(word) > 1 && strings.HasPrefix(candidate, word) {
+			d = min(d, 1)
+		}
+		if d < least && d < len(candidate) {
+			best, least = candidate, d
+		}
+	}
+	if best == "" || best == word {
+		return ""
+	}
+	return fmt.Sprintf(" (did you mean %q?)", best)
+}
+
+// distance counts the letters that must be put in, taken out or replaced to make one word of another.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		before := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := before
+			if a[i] != b[j] {
+				change++
+			}
+			before = row[j+1]
+			row[j+1] = min(change, row[j+1]+1, row[j]+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,23 +1,16 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/senbonzakura/senbonzakura/examples/internal/cli"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/config"
-)
-
-// Exit codes of every command.
-const (
-	exitDone   = 0
-	exitFailed = 1
-	exitUsage  = 2 // called wrongly, or the configuration cannot be used
 )
 
 // app is what all commands share.
@@ -31,36 +24,11 @@ type app struct {
 	chaos        string
 }
 
-// usageError marks what the caller can only repair by calling differently.
-type usageError struct{ error }
-
-func (e usageError) Unwrap() error { return e.error }
-
 // run executes one command line and returns the exit code.
 func run(args, environ []string, stdout, stderr io.Writer) int {
 	a := &app{environ: environ, stdout: stdout, stderr: stderr}
-	root := a.root()
-	root.SetArgs(append([]string{}, args...)) // nil would be taken for "those of the process"
-	root.SetOut(stdout)
-	root.SetErr(stderr)
-	cmd, err := root.ExecuteC()
-	if err == nil {
-		return exitDone
-	}
-	var usage usageError
-	var broken *config.Error
-	switch {
-	case errors.As(err, &broken):
-		for _, p := range broken.Problems {
-			say(stderr, "partiald: %s\n", p)
-		}
-		return exitUsage
-	case errors.As(err, &usage):
-		say(stderr, "partiald: %s (see %q)\n", err, cmd.CommandPath()+" --help")
-		return exitUsage
-	}
-	say(stderr, "partiald: %s\n", strings.TrimSpace(err.Error()))
-	return exitFailed
+	out := &cli.Output{Stdout: stdout, Stderr: stderr}
+	return out.Run(context.Background(), a.root(), args)
 }
 
 func (a *app) root() *cobra.Command {
@@ -76,12 +44,10 @@ Without a configuration it is a service for this machine alone, with everything 
   partiald --dev                                   completes may come by http and from private networks
   partiald --config partiald.toml --check-config   what is wrong?
   PARTIALD_SERVER_LISTEN=127.0.0.1:9000 partiald   each key is a variable, too`,
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
+		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if check && print {
-				return usageError{errors.New("--check-config and --print-config are two questions: ask one")}
+				return cli.UsageError{Err: errors.New("--check-config and --print-config are two questions: ask one")}
 			}
 			c, err := a.load()
 			switch {
@@ -99,7 +65,6 @@ Without a configuration it is a service for this machine alone, with everything 
 			return a.serve(c)
 		},
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	flags := root.PersistentFlags()
 	flags.StringVarP(&a.configFile, "config", "c", "", "configuration file (default: $PARTIALD_CONFIG, else none)")
 	flags.StringVar(&a.listen, "listen", "", "address and port to listen on (server.listen)")
@@ -126,25 +91,7 @@ Without a configuration it is a service for this machine alone, with everything 
 	}
 	chaosFlag(runCommand)
 	root.AddCommand(runCommand, a.healthCommand(), a.tokenCommand(), a.backupCommand(), a.loadtestCommand(), a.describeCommand(), a.auditCommand(), a.versionCommand())
-	root.InitDefaultCompletionCmd()
-	root.InitDefaultHelpCmd()
-	wrapArgs(root)
 	return root
-}
-
-// wrapArgs makes every complaint about the number of arguments a usage error.
-func wrapArgs(cmd *cobra.Command) {
-	if check := cmd.Args; check != nil {
-		cmd.Args = func(cmd *cobra.Command, args []string) error {
-			if err := check(cmd, args); err != nil {
-				return usageError{err}
-			}
-			return nil
-		}
-	}
-	for _, sub := range cmd.Commands() {
-		wrapArgs(sub)
-	}
 }
 
 // load reads the configuration as file, environment and flags say, and looks whether it can be used.
@@ -189,32 +136,7 @@ func (a *app) variable(name string) string {
 	return ""
 }
 
-// build is what is known about this program.
-type build struct {
-	Version string
-	Commit  string
-	Go      string
-}
-
 const source = "https://github.com/senbonzakura/senbonzakura"
-
-func buildInfo() build {
-	b := build{Version: "(devel)"}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return b
-	}
-	b.Go = info.GoVersion
-	if info.Main.Version != "" {
-		b.Version = info.Main.Version
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			b.Commit = s.Value
-		}
-	}
-	return b
-}
 
 func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
@@ -223,7 +145,7 @@ func (a *app) versionCommand() *cobra.Command {
 		Example: "  partiald version",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			b := buildInfo()
+			b := cli.ThisBuild()
 			line := "partiald " + b.Version
 			if b.Commit != "" {
 				line += " (" + b.Commit + ")"
@@ -236,13 +158,3 @@ func (a *app) versionCommand() *cobra.Command {
 
 // say tells people something. Where nobody listens there is nothing to be done about it.
 func say(w io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
-
-// terminal says whether a writer is one.
-func terminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0 && f.Name() != os.DevNull
-}

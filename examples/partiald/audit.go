@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/senbonzakura/senbonzakura/examples/internal/cli"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/config"
 	"github.com/senbonzakura/senbonzakura/internal/atomicfile"
 )
@@ -125,7 +126,7 @@ func (a *app) audit(ctx context.Context, o auditOptions) error {
 		return err
 	}
 	u := &auditor{a: a, o: o, c: c, now: time.Now()}
-	u.r = auditReport{At: u.now.UTC().Truncate(time.Second), Program: "partiald " + buildInfo().Version}
+	u.r = auditReport{At: u.now.UTC().Truncate(time.Second), Program: "partiald " + cli.ThisBuild().Version}
 	sound := u.configuration()
 	u.r.Server = c.Name
 	for _, step := range []struct {

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/senbonzakura/senbonzakura/cache"
+	"github.com/senbonzakura/senbonzakura/examples/internal/cli"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/config"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/engine"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
@@ -48,7 +49,7 @@ func (u *auditor) plugins(ctx context.Context) {
 	if c.Signing.Journal != "" {
 		c.Signing.Journal = filepath.Join(dir, "signing.journal") // nothing is signed: the real one stays as it is
 	}
-	p, m := &parts{}, newMetrics(buildInfo(), c.Name)
+	p, m := &parts{}, newMetrics(cli.ThisBuild(), c.Name)
 	defer func() { _ = p.Close() }() // of what was only looked at
 	if len(c.Signing.Keys) == 0 {
 		u.unchecked("signing", "no key is configured: partials are not signed")
@@ -109,7 +110,7 @@ func (u *auditor) running(ctx context.Context) {
 		return
 	}
 	var version struct{ Version, Commit string }
-	b := buildInfo()
+	b := cli.ThisBuild()
 	switch {
 	case json.Unmarshal([]byte(said), &version) != nil || version.Version == "":
 		u.find(bad, "version", "is it partiald that listens there?", "%s answers with %.100q", address, said)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/senbonzakura/senbonzakura/examples/internal/cli"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/config"
 )
 
@@ -30,7 +31,7 @@ The diagram is in Mermaid, which many sites that show Markdown draw.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if mermaid && markdown {
-				return usageError{fmt.Errorf("--markdown has the diagram already: ask for one of the two")}
+				return cli.UsageError{Err: fmt.Errorf("--markdown has the diagram already: ask for one of the two")}
 			}
 			c, err := a.read()
 			if err != nil {
@@ -201,7 +202,7 @@ func (v *view) kept(c *config.Config) {
 	case c.Ledger.PostgresFile != "":
 		l.facts = []string{"PostgreSQL, connection in " + c.Ledger.PostgresFile}
 	case c.Ledger.Postgres != "":
-		l.facts = []string{"PostgreSQL at " + database(c.Ledger.Postgres.Reveal())}
+		l.facts = []string{"PostgreSQL at " + databaseText(c.Ledger.Postgres.Reveal())}
 	default:
 		l.facts = []string{"SQLite, " + c.Ledger.SQLite}
 	}
@@ -257,8 +258,8 @@ func masked(list []string) []string {
 	return out
 }
 
-// database is the host of a connection string, and the name of the database.
-func database(dsn string) string {
+// databaseText is the host of a connection string, and the name of the database.
+func databaseText(dsn string) string {
 	if strings.Contains(dsn, "://") {
 		u, err := url.Parse(dsn)
 		if err != nil {

@@ -21,8 +21,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/senbonzakura/senbonzakura/examples/internal/cli"
+	"github.com/senbonzakura/senbonzakura/examples/internal/pgtest"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
-	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/ledger/ledgertest"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/testrelease"
 	"github.com/senbonzakura/senbonzakura/internal/testkit"
 )
@@ -227,7 +228,7 @@ func TestTerminatedTwice(t *testing.T) {
 		_ = n.cmd.Process.Signal(syscall.SIGTERM)
 		return strings.Contains(n.log.String(), "second signal")
 	})
-	if code := n.await(10 * time.Second); code != exitFailed || !strings.Contains(n.log.String(), "second signal") {
+	if code := n.await(10 * time.Second); code != cli.ExitNo || !strings.Contains(n.log.String(), "second signal") {
 		t.Errorf("exit code %d\n%s", code, n.log)
 	}
 }
@@ -308,8 +309,8 @@ func TestCluster(t *testing.T) {
 	requests, kills := testkit.Count(60, 200, 1000), testkit.Count(1, 2, 20)
 	o := newOrigin(t)
 	var env []string
-	if strict() && ledgertest.Found() { // else each has a ledger of its own
-		env = append(env, "PARTIALD_LEDGER_POSTGRES="+ledgertest.Postgres(t).Database(t))
+	if strict() && pgtest.Found() { // else each has a ledger of its own
+		env = append(env, "PARTIALD_LEDGER_POSTGRES="+pgtest.Postgres(t).Database(t))
 	}
 	env = append(env, "PARTIALD_QUEUE_TIMEOUT=2s")
 	nodes := cluster(t, 3, env...)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/senbonzakura/senbonzakura/examples/internal/cli"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/loadtest"
 	"github.com/senbonzakura/senbonzakura/internal/atomicfile"
 )
@@ -77,14 +78,14 @@ func (a *app) loadtest(ctx context.Context, o loadOptions) error {
 		return a.listScenarios()
 	}
 	if o.target == "" {
-		return usageError{errors.New("--target is missing: which service shall be put under load?")}
+		return cli.UsageError{Err: errors.New("--target is missing: which service shall be put under load?")}
 	}
 	if !(o.noise > 0 && o.noise < 100 && o.allowed >= 0 && o.allowed <= 1 && o.settle > 0) {
-		return usageError{errors.New("--noise must be above 0, --errors from 0 to 1, --settle above 0")}
+		return cli.UsageError{Err: errors.New("--noise must be above 0, --errors from 0 to 1, --settle above 0")}
 	}
 	target, err := loadtest.Target(o.target, o.again)
 	if err != nil {
-		return usageError{err}
+		return cli.UsageError{Err: err}
 	}
 	s, err := scenario(o.scenario)
 	if err == nil {
@@ -92,7 +93,7 @@ func (a *app) loadtest(ctx context.Context, o loadOptions) error {
 	}
 	var wrong *loadtest.ScenarioError
 	if errors.As(err, &wrong) {
-		return usageError{err}
+		return cli.UsageError{Err: err}
 	}
 	if err != nil {
 		return err
@@ -101,10 +102,10 @@ func (a *app) loadtest(ctx context.Context, o loadOptions) error {
 	for _, name := range o.compare { // before the load: who named a wrong file learns it now
 		r, err := readReport(name)
 		if err != nil {
-			return usageError{err}
+			return cli.UsageError{Err: err}
 		}
 		if _, err := loadtest.Compare([]*loadtest.Report{r}, r, loadtest.Noise{}); err != nil {
-			return usageError{err}
+			return cli.UsageError{Err: err}
 		}
 		old = append(old, r)
 	}
@@ -112,7 +113,7 @@ func (a *app) loadtest(ctx context.Context, o loadOptions) error {
 	if o.tokenFile != "" {
 		data, err := os.ReadFile(o.tokenFile)
 		if err != nil {
-			return usageError{err}
+			return cli.UsageError{Err: err}
 		}
 		token = strings.TrimSpace(string(data))
 	}
@@ -186,10 +187,10 @@ func scenario(name string) (loadtest.Scenario, error) {
 	}
 	data, err := os.ReadFile(name)
 	if errors.Is(err, os.ErrNotExist) && !strings.ContainsAny(name, "./\\") {
-		return loadtest.Scenario{}, usageError{fmt.Errorf("there is no scenario %q: it is one of %s, or a file", name, strings.Join(names, ", "))}
+		return loadtest.Scenario{}, cli.UsageError{Err: fmt.Errorf("there is no scenario %q: it is one of %s, or a file", name, strings.Join(names, ", "))}
 	}
 	if err != nil {
-		return loadtest.Scenario{}, usageError{err}
+		return loadtest.Scenario{}, cli.UsageError{Err: err}
 	}
 	return loadtest.Parse(strings.TrimSuffix(filepath.Base(name), ".toml"), data)
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/senbonzakura/senbonzakura/examples/internal/cli"
 )
 
 // Two processes on one directory would damage each other's work: the second one ends and says where the first is. One
@@ -31,7 +33,7 @@ func TestSecondProcess(t *testing.T) {
 		cmd.Stderr = &stderr
 		code := exitCode(cmd.Run())
 		cancel()
-		if code != exitUsage {
+		if code != cli.ExitUsage {
 			t.Errorf("%q: exit code %d after %v", env, code, time.Since(begin))
 		}
 		if want := fmt.Sprintf("process %d, at %s", n.cmd.Process.Pid, n.addr); !strings.Contains(stderr.String(), want) {

@@ -32,6 +32,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/senbonzakura/senbonzakura/examples/internal/cli"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/chaos"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/config"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
@@ -59,17 +60,17 @@ func TestCommands(t *testing.T) {
 		code           int
 		stdout, stderr string
 	}{
-		{"version", []string{"version"}, exitDone, `^partiald \S+.*, go1\.\d+`, `^$`},
-		{"good configuration", []string{"--check-config"}, exitDone, "^the configuration is good\n$", `^$`},
-		{"print", []string{"--print-config", "--listen", "127.0.0.1:7"}, exitDone, `(?s)listen = "127.0.0.1:7" # --listen\n.*\[log\]`, `^$`},
-		{"development", []string{"--print-config", "--dev"}, exitDone, `(?s)insecure = true # --dev\n.*level = "debug" # --dev`, `^$`},
-		{"run", []string{"run", "--listen", "nowhere"}, exitUsage, `^$`, `^partiald: --listen: server.listen: "nowhere" is not HOST:PORT`},
-		{"no such flag", []string{"--listne", "x"}, exitUsage, `^$`, `unknown flag: --listne.*see "partiald --help"`},
-		{"two questions", []string{"--check-config", "--print-config"}, exitUsage, `^$`, `ask one \(see "partiald --help"\)`},
-		{"no such command", []string{"begin"}, exitUsage, `^$`, `unknown command "begin"`},
-		{"no such file", []string{"--config", "/nowhere.toml"}, exitUsage, `^$`, `--config: stat /nowhere.toml: no such file`},
-		{"bad address", []string{"healthcheck", "nowhere"}, exitUsage, `^$`, `is not an address`},
-		{"backup of nothing", []string{"backup", "/nowhere/x"}, exitFailed, `^$`, `/nowhere/x`},
+		{"version", []string{"version"}, cli.ExitDone, `^partiald \S+.*, go1\.\d+`, `^$`},
+		{"good configuration", []string{"--check-config"}, cli.ExitDone, "^the configuration is good\n$", `^$`},
+		{"print", []string{"--print-config", "--listen", "127.0.0.1:7"}, cli.ExitDone, `(?s)listen = "127.0.0.1:7" # --listen\n.*\[log\]`, `^$`},
+		{"development", []string{"--print-config", "--dev"}, cli.ExitDone, `(?s)insecure = true # --dev\n.*level = "debug" # --dev`, `^$`},
+		{"run", []string{"run", "--listen", "nowhere"}, cli.ExitUsage, `^$`, `^partiald: --listen: server.listen: "nowhere" is not HOST:PORT`},
+		{"no such flag", []string{"--listne", "x"}, cli.ExitUsage, `^$`, `unknown flag: --listne.*see "partiald --help"`},
+		{"two questions", []string{"--check-config", "--print-config"}, cli.ExitUsage, `^$`, `ask one \(see "partiald --help"\)`},
+		{"no such command", []string{"begin"}, cli.ExitUsage, `^$`, `unknown command "begin"`},
+		{"no such file", []string{"--config", "/nowhere.toml"}, cli.ExitUsage, `^$`, `--config: stat /nowhere.toml: no such file`},
+		{"bad address", []string{"healthcheck", "nowhere"}, cli.ExitUsage, `^$`, `is not an address`},
+		{"backup of nothing", []string{"backup", "/nowhere/x"}, cli.ExitNo, `^$`, `/nowhere/x`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -111,7 +112,7 @@ func TestHealthcheck(t *testing.T) {
 	}))
 	defer server.Close()
 	own := []string{"PARTIALD_SERVER_LISTEN=" + server.Listener.Addr().String()}
-	if code, stdout, stderr := command(t, own, "healthcheck"); code != exitDone || stdout != "fine\n" {
+	if code, stdout, stderr := command(t, own, "healthcheck"); code != cli.ExitDone || stdout != "fine\n" {
 		t.Errorf("exit code %d, %q, %q", code, stdout, stderr)
 	}
 	// Others can reach this one and nobody may do anything, which is for the server to refuse, not for who asks it.
@@ -119,18 +120,18 @@ func TestHealthcheck(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if code, _, stderr := command(t, []string{"PARTIALD_SERVER_LISTEN=0.0.0.0:" + port}, "healthcheck"); code != exitDone {
+	if code, _, stderr := command(t, []string{"PARTIALD_SERVER_LISTEN=0.0.0.0:" + port}, "healthcheck"); code != cli.ExitDone {
 		t.Errorf("exit code %d, %q", code, stderr)
 	}
-	if code, _, stderr := command(t, []string{"PARTIALD_SERVER_LISTEN=here"}, "healthcheck"); code != exitUsage || !strings.Contains(stderr, "server.listen") {
+	if code, _, stderr := command(t, []string{"PARTIALD_SERVER_LISTEN=here"}, "healthcheck"); code != cli.ExitUsage || !strings.Contains(stderr, "server.listen") {
 		t.Errorf("no address: exit code %d, %q", code, stderr)
 	}
 	well = false
-	if code, _, stderr := command(t, nil, "healthcheck", "--deep", server.URL+"/"); code != exitFailed || !strings.Contains(stderr, "503 Service Unavailable: queue does not answer") {
+	if code, _, stderr := command(t, nil, "healthcheck", "--deep", server.URL+"/"); code != cli.ExitNo || !strings.Contains(stderr, "503 Service Unavailable: queue does not answer") {
 		t.Errorf("exit code %d, %q", code, stderr)
 	}
 	server.Close()
-	if code, _, _ := command(t, own, "healthcheck", "--timeout", "1s"); code != exitFailed {
+	if code, _, _ := command(t, own, "healthcheck", "--timeout", "1s"); code != cli.ExitNo {
 		t.Errorf("exit code %d though nobody answers", code)
 	}
 }
@@ -176,7 +177,7 @@ func TestBackup(t *testing.T) {
 	}
 	to := filepath.Join(dir, "backup")
 	code, stdout, stderr := command(t, []string{"PARTIALD_LEDGER_SQLITE=" + file, "PARTIALD_SIGNING_JOURNAL=" + journal}, "backup", to)
-	if code != exitDone || stdout != to+"/ledger.db\n"+to+"/signing.journal\n" {
+	if code != cli.ExitDone || stdout != to+"/ledger.db\n"+to+"/signing.journal\n" {
 		t.Fatalf("exit code %d, %q, %q", code, stdout, stderr)
 	}
 	copied, err := sql.Open("sqlite", filepath.Join(to, "ledger.db"))
@@ -191,24 +192,24 @@ func TestBackup(t *testing.T) {
 	if err := copied.QueryRow("SELECT count(*) FROM t").Scan(&n); err != nil || n != 2 {
 		t.Errorf("%d rows, %v, want the 2 that were committed", n, err)
 	}
-	if code, _, stderr := command(t, nil, "backup", to); code != exitFailed || !strings.Contains(stderr, to+" is there already") {
+	if code, _, stderr := command(t, nil, "backup", to); code != cli.ExitNo || !strings.Contains(stderr, to+" is there already") {
 		t.Errorf("into a directory that is there: exit code %d, %q", code, stderr)
 	}
 	if _, err := os.Stat(filepath.Join(to, "ledger.db")); err != nil {
 		t.Errorf("the copy that was there: %v", err)
 	}
-	if code, _, stderr := command(t, nil, "backup"); code != exitUsage || !strings.Contains(stderr, "give one directory") {
+	if code, _, stderr := command(t, nil, "backup"); code != cli.ExitUsage || !strings.Contains(stderr, "give one directory") {
 		t.Errorf("no directory: exit code %d, %q", code, stderr)
 	}
 
 	// Who makes copies may lack what the service needs beside: its environment, and files that others cannot read.
 	lacking := []string{"PARTIALD_LEDGER_SQLITE=" + file, "PARTIALD_STORAGE_COMMAND=/nowhere/plugin", "PARTIALD_STORAGE_ENV=NOT_SET_HERE", "PARTIALD_STORAGE_SECRETS=KEY=/nowhere/key"}
-	if code, _, stderr := command(t, lacking, "backup", filepath.Join(dir, "lacking")); code != exitDone {
+	if code, _, stderr := command(t, lacking, "backup", filepath.Join(dir, "lacking")); code != cli.ExitDone {
 		t.Errorf("without what the service needs: exit code %d, %q", code, stderr)
 	}
 	for _, broken := range []string{"PARTIALD_LEDGER_SQLITE=" + filepath.Join(dir, "nowhere.db"), "PARTIALD_LEDGER_POSTGRES_FILE=/nowhere", "PARTIALD_LEDGER_SQLTIE=x"} {
 		to := filepath.Join(dir, "broken")
-		if code, _, stderr := command(t, []string{broken}, "backup", to); code == exitDone || stderr == "" {
+		if code, _, stderr := command(t, []string{broken}, "backup", to); code == cli.ExitDone || stderr == "" {
 			t.Errorf("%s: exit code %d, %q", broken, code, stderr)
 		}
 		if _, err := os.Stat(to); err == nil {
@@ -476,7 +477,7 @@ func TestDeployFiles(t *testing.T) {
 // Every metric must be explained, and none that is not there.
 func TestMetricsAreDocumented(t *testing.T) {
 	t.Parallel()
-	m := newMetrics(build{}, "x")
+	m := newMetrics(cli.Build{}, "x")
 	if err := m.registry.Register(newGauges(nil, nil)); err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/senbonzakura/senbonzakura"
 	"github.com/senbonzakura/senbonzakura/cache"
+	"github.com/senbonzakura/senbonzakura/examples/internal/cli"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/engine"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 	"github.com/senbonzakura/senbonzakura/plugins"
@@ -34,7 +35,7 @@ type metrics struct {
 	read     *prometheus.CounterVec
 }
 
-func newMetrics(b build, server string) *metrics {
+func newMetrics(b cli.Build, server string) *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
 		states: prometheus.NewCounterVec(prometheus.CounterOpts{

@@ -12,6 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/senbonzakura/senbonzakura/cache"
+
+	"github.com/senbonzakura/senbonzakura/examples/internal/cli"
 )
 
 // Labels are few and the same on all machines: what a tier is, not where. A value that memory does not take is no
@@ -28,7 +30,7 @@ func TestCacheMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer memory.Close()
-	m := newMetrics(build{}, "one")
+	m := newMetrics(cli.Build{}, "one")
 	layered := cache.NewLayered([]cache.Store{memory, disk}, &cache.LayeredOptions{Observe: m.cached})
 	defer layered.Close()
 	for name, size := range map[string]int{"small": 10, "large": 2 << 20} {
@@ -78,7 +80,7 @@ func TestCacheMetrics(t *testing.T) {
 func TestLiveHeap(t *testing.T) {
 	t.Parallel()
 	runtime.GC()
-	families, err := newMetrics(build{}, "one").registry.Gather()
+	families, err := newMetrics(cli.Build{}, "one").registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}

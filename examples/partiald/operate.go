@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
-	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -18,8 +17,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	_ "modernc.org/sqlite" // driver of the ledger, for copies of it
 
+	"github.com/senbonzakura/senbonzakura/examples/internal/cli"
+	"github.com/senbonzakura/senbonzakura/examples/internal/database"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/config"
 )
 
@@ -55,7 +55,7 @@ server takes requests (/__lbheartbeat__); with --deep also whether everything th
 			if len(args) == 1 {
 				address = strings.TrimSuffix(args[0], "/")
 				if u, err := url.Parse(address); err != nil || u.Host == "" {
-					return usageError{fmt.Errorf("%q is not an address such as \"http://127.0.0.1:8080\"", args[0])}
+					return cli.UsageError{Err: fmt.Errorf("%q is not an address such as \"http://127.0.0.1:8080\"", args[0])}
 				}
 			} else {
 				c, err := a.read() // the running server has looked at the rest
@@ -183,7 +183,7 @@ func (a *app) backup(ctx context.Context, c *config.Config, dir string) (err err
 	}()
 	if dsn == "" {
 		target := filepath.Join(dir, "ledger.db")
-		if err := copyLedger(ctx, c.Ledger.SQLite, target); err != nil {
+		if err := database.CopySQLite(ctx, c.Ledger.SQLite, target); err != nil {
 			return fmt.Errorf("ledger %s: %w", c.Ledger.SQLite, err)
 		}
 		say(a.stdout, "%s\n", target)
@@ -200,46 +200,6 @@ func (a *app) backup(ctx context.Context, c *config.Config, dir string) (err err
 		say(a.stdout, "%s\n", target)
 	}
 	return nil
-}
-
-// copyLedger makes a copy of an SQLite file that others may be writing to, and looks whether it is whole.
-func copyLedger(ctx context.Context, from, to string) error {
-	if _, err := os.Stat(from); err != nil {
-		return err
-	}
-	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: from}).EscapedPath()+"?mode=ro&_pragma=busy_timeout(10000)")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = db.Close() }() // only read
-	// The copy goes into a file that only its owner can read: addresses may have passwords in them.
-	empty, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	if err := empty.Close(); err != nil {
-		return err
-	}
-	if _, err := db.ExecContext(ctx, "VACUUM INTO ?", to); err != nil {
-		return err
-	}
-	copied, err := sql.Open("sqlite", "file:"+(&url.URL{Path: to}).EscapedPath()+"?mode=ro")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = copied.Close() }() // only read
-	var verdict string
-	if err := copied.QueryRowContext(ctx, "PRAGMA integrity_check").Scan(&verdict); err != nil {
-		return err
-	}
-	if verdict != "ok" {
-		return fmt.Errorf("the copy is damaged: %s", verdict)
-	}
-	f, err := os.Open(to)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }
 
 func copyFile(from, to string) error {

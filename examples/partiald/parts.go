@@ -15,6 +15,7 @@ import (
 
 	"github.com/senbonzakura/senbonzakura"
 	"github.com/senbonzakura/senbonzakura/cache"
+	"github.com/senbonzakura/senbonzakura/examples/internal/cli"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/chaos"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/config"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/engine"
@@ -74,7 +75,7 @@ func (p *parts) unleash(profile string, log *slog.Logger, m *metrics) error {
 	}
 	chosen, err := chaos.Load(profile)
 	if err != nil {
-		return usageError{fmt.Errorf("--chaos: %w", err)}
+		return cli.UsageError{Err: fmt.Errorf("--chaos: %w", err)}
 	}
 	p.monkey, err = chaos.New(chosen, log.With("part", "chaos"), m.registry)
 	return err

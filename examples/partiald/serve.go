@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/senbonzakura/senbonzakura/examples/internal/cli"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/config"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/engine"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/web"
@@ -46,7 +47,7 @@ func (a *app) serve(c *config.Config) error {
 			case <-signals:
 				if another {
 					say(a.stderr, "partiald: second signal: stopped at once\n")
-					os.Exit(exitFailed)
+					os.Exit(cli.ExitNo)
 				}
 			case <-done:
 				return
@@ -54,7 +55,7 @@ func (a *app) serve(c *config.Config) error {
 		}
 	}()
 	if a.chaos != "" && !a.dev {
-		return usageError{errors.New("--chaos is for trying out: it needs --dev")}
+		return cli.UsageError{Err: errors.New("--chaos is for trying out: it needs --dev")}
 	}
 	log, err := logger(c, a.stderr)
 	if err != nil {
@@ -96,7 +97,7 @@ type service struct {
 
 // start opens everything. An error is one of the configuration, unless something is broken that no key can mend.
 func start(ctx context.Context, a *app, c *config.Config, log *slog.Logger) (_ *service, err error) {
-	b := buildInfo()
+	b := cli.ThisBuild()
 	s := &service{a: a, c: c, log: log, watchers: &sync.WaitGroup{}}
 	defer func() {
 		if err != nil {
@@ -148,7 +149,7 @@ func start(ctx context.Context, a *app, c *config.Config, log *slog.Logger) (_ *
 	return s, nil
 }
 
-func newEngine(ctx context.Context, c *config.Config, log *slog.Logger, b build, m *metrics, p *parts) (*engine.Engine, error) {
+func newEngine(ctx context.Context, c *config.Config, log *slog.Logger, b cli.Build, m *metrics, p *parts) (*engine.Engine, error) {
 	fetching, err := fetchOptions(c, log, "partiald/"+b.Version+" (+"+source+")")
 	if err != nil {
 		return nil, c.At("fetch.private_networks", err)
@@ -202,7 +203,7 @@ func limit(n int, window time.Duration) web.Limit {
 	return web.Limit{Count: n, Window: window}
 }
 
-func webOptions(c *config.Config, log *slog.Logger, b build, m *metrics) (web.Options, error) {
+func webOptions(c *config.Config, log *slog.Logger, b cli.Build, m *metrics) (web.Options, error) {
 	proxies, err := c.TrustedProxies()
 	if err != nil {
 		return web.Options{}, c.At("server.trusted_proxies", err)
@@ -269,7 +270,7 @@ func (s *service) until(ctx context.Context) error {
 	}
 	s.log.Info("ready", "address", s.listener.Addr().String(), "page", page, "slots", s.c.Workers.Slots,
 		"anonymous", s.c.Auth.Anonymous, "tokens", len(s.c.Auth.Tokens), "data", s.c.Data, "cache", s.c.Cache.Dir)
-	if terminal(s.a.stdout) {
+	if cli.Terminal(s.a.stdout) {
 		say(s.a.stdout, "\n  partiald is ready: %s\n  (stop it with Ctrl-C)\n\n", page)
 	}
 	socket := s.a.variable("NOTIFY_SOCKET")

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/senbonzakura/senbonzakura/examples/internal/cli"
 )
 
 // built builds plugins once; TestMain removes them.
@@ -162,8 +164,8 @@ func TestBrokenConfigurations(t *testing.T) {
 			if took := time.Since(begin); took > patience(5*time.Second) {
 				t.Errorf("it took %v", took)
 			}
-			if code != exitUsage {
-				t.Errorf("exit code %d, want %d", code, exitUsage)
+			if code != cli.ExitUsage {
+				t.Errorf("exit code %d, want %d", code, cli.ExitUsage)
 			}
 			for _, want := range tt.want {
 				if !strings.Contains(stderr.String(), want) {

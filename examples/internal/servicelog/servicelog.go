@@ -7,9 +7,9 @@ import (
 	"io"
 	"log/slog"
 	"math"
-	"os"
 	"time"
 
+	"github.com/senbonzakura/senbonzakura/examples/internal/cli"
 	"github.com/senbonzakura/senbonzakura/examples/internal/mozlog"
 )
 
@@ -31,7 +31,7 @@ type Options struct {
 func New(w io.Writer, o Options) (*slog.Logger, error) {
 	if o.Format == "auto" || o.Format == "" {
 		o.Format = "json"
-		if terminal(w) {
+		if cli.Terminal(w) {
 			o.Format = "text"
 		}
 	}
@@ -61,13 +61,4 @@ func numbers(_ []string, a slog.Attr) slog.Attr {
 	}
 	ms := float64(a.Value.Duration()) / float64(time.Millisecond)
 	return slog.Float64(a.Key+"_ms", math.Round(ms*1000)/1000)
-}
-
-func terminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

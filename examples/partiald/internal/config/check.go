@@ -23,8 +23,8 @@ import (
 	"time"
 
 	"github.com/senbonzakura/senbonzakura"
+	"github.com/senbonzakura/senbonzakura/examples/internal/database"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
-	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/ledger"
 	"github.com/senbonzakura/senbonzakura/fetch"
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/plugins"
@@ -437,7 +437,7 @@ func (k *checker) ledger() {
 		if k.c.read.origins["ledger.sqlite"] != "" {
 			k.add("ledger.sqlite", "and %s exclude each other", k.c.PostgresKey())
 		}
-		k.try(k.c.PostgresKey(), ledger.CheckDSN(dsn))
+		k.try(k.c.PostgresKey(), database.CheckDSN(dsn))
 		return
 	}
 	if info, err := os.Stat(l.SQLite); err == nil && !info.Mode().IsRegular() {

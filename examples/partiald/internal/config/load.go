@@ -49,12 +49,15 @@ func (p Problem) String() string {
 // Error is all that is wrong.
 type Error struct{ Problems []Problem }
 
-func (e *Error) Error() string {
+func (e *Error) Error() string { return strings.Join(e.Lines(), "\n") }
+
+// Lines returns the problems, each as a line of its own.
+func (e *Error) Lines() []string {
 	lines := make([]string, len(e.Problems))
 	for i, p := range e.Problems {
 		lines[i] = p.String()
 	}
-	return strings.Join(lines, "\n")
+	return lines
 }
 
 // reading is what reading a configuration leaves behind.

@@ -21,8 +21,8 @@ import (
 
 	"github.com/senbonzakura/senbonzakura"
 	"github.com/senbonzakura/senbonzakura/cache"
+	"github.com/senbonzakura/senbonzakura/examples/internal/database"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
-	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/ledger"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/queue"
 	"github.com/senbonzakura/senbonzakura/fetch"
 	"github.com/senbonzakura/senbonzakura/mar"
@@ -447,7 +447,7 @@ func (f *failing) Write(p []byte) (int, error) {
 
 func storeError(err error) error {
 	message := "it cannot be stored"
-	if errors.Is(err, cache.ErrNoSpace) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, ledger.ErrNoSpace) {
+	if errors.Is(err, cache.ErrNoSpace) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, database.ErrNoSpace) {
 		message += ": there is no space left"
 	}
 	return &job.Error{Code: job.CodeStore, Message: message, Retryable: true, RetryAfter: retryFull, Cause: err}

@@ -22,9 +22,9 @@ import (
 
 	"github.com/senbonzakura/senbonzakura"
 	"github.com/senbonzakura/senbonzakura/cache"
+	"github.com/senbonzakura/senbonzakura/examples/internal/pgtest"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/engine"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
-	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/ledger/ledgertest"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/queue"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/queue/queuetest"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/testrelease"
@@ -124,7 +124,7 @@ func TestEngine(t *testing.T) {
 type external struct {
 	urls     []string
 	replicas int
-	postgres *ledgertest.Server
+	postgres *pgtest.Server
 	n        atomic.Int64
 }
 
@@ -136,8 +136,8 @@ func newExternal(t *testing.T, servers int) *external {
 	} else {
 		e.urls = queuetest.URLs(queuetest.Cluster(t, servers))
 	}
-	if ledgertest.Found() {
-		e.postgres = ledgertest.Postgres(t)
+	if pgtest.Found() {
+		e.postgres = pgtest.Postgres(t)
 	} else {
 		t.Log("no PostgreSQL: these tests use SQLite as well")
 	}

@@ -10,8 +10,8 @@ import (
 
 	"github.com/senbonzakura/senbonzakura"
 	"github.com/senbonzakura/senbonzakura/cache"
+	"github.com/senbonzakura/senbonzakura/examples/internal/database"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
-	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/ledger"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/queue"
 	"github.com/senbonzakura/senbonzakura/fetch"
 	"github.com/senbonzakura/senbonzakura/mar"
@@ -226,7 +226,7 @@ func outward(err error) error {
 	case errors.As(err, &own), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, queue.ErrUnavailable):
 		return err
 	}
-	if errors.Is(err, ledger.ErrNoSpace) {
+	if errors.Is(err, database.ErrNoSpace) {
 		return storeError(err)
 	}
 	what := "something that the service needs"

@@ -9,39 +9,40 @@ import (
 
 // SetVersion pretends that the schema has another version.
 func (l *Ledger) SetVersion(ctx context.Context, version int) error {
-	return l.update(ctx, func(tx *tx) error {
-		return tx.exec(`UPDATE meta SET value = ? WHERE name = 'version'`, strconv.Itoa(version))
+	return l.update(ctx, func(tx tx) error {
+		return tx.Exec(`UPDATE meta SET value = ? WHERE name = 'version'`, strconv.Itoa(version))
 	})
 }
 
 // Spoil accepts a job in a transaction that then fails.
 func (l *Ledger) Spoil(ctx context.Context, e Entry) error {
-	return l.update(ctx, func(tx *tx) error {
+	return l.update(ctx, func(tx tx) error {
 		if err := tx.accept(&e); err != nil {
 			return err
 		}
-		return tx.exec(`INSERT INTO meta (name, value) VALUES ('version', 'twice')`)
+		return tx.Exec(`INSERT INTO meta (name, value) VALUES ('version', 'twice')`)
 	})
 }
 
 // Bound bounds how large an SQLite file may grow, in pages more than it has now.
 func (l *Ledger) Bound(ctx context.Context, more int) error {
-	var pages int
-	if err := l.write.QueryRowContext(ctx, "PRAGMA page_count").Scan(&pages); err != nil {
-		return err
-	}
-	var now int
-	return l.write.QueryRowContext(ctx, "PRAGMA max_page_count = "+strconv.Itoa(pages+more)).Scan(&now)
+	return l.update(ctx, func(tx tx) error {
+		var pages, now int
+		if err := tx.Row("PRAGMA page_count").Scan(&pages); err != nil {
+			return err
+		}
+		return tx.Row("PRAGMA max_page_count = " + strconv.Itoa(pages+more)).Scan(&now)
+	})
 }
 
 // Downgrade takes the book back to the first schema.
 func (l *Ledger) Downgrade(ctx context.Context) error {
-	return l.update(ctx, func(tx *tx) error {
+	return l.update(ctx, func(tx tx) error {
 		for _, q := range []string{
 			`DROP TABLE sources`, `DROP INDEX jobs_code`, `DROP INDEX jobs_created`, `DROP INDEX jobs_product`, `DROP INDEX jobs_locale`,
 			`ALTER TABLE jobs DROP COLUMN code`, `ALTER TABLE jobs DROP COLUMN more`, `UPDATE meta SET value = '1' WHERE name = 'version'`,
 		} {
-			if err := tx.exec(q); err != nil {
+			if err := tx.Exec(q); err != nil {
 				return err
 			}
 		}
@@ -55,7 +56,7 @@ func (l *Ledger) Plan(ctx context.Context, f job.Filter) (steps []string, err er
 	if err != nil {
 		return nil, err
 	}
-	rows, err := l.rows(ctx, "EXPLAIN QUERY PLAN "+query, args...)
+	rows, err := l.Rows(ctx, "EXPLAIN QUERY PLAN "+query, args...)
 	if err != nil {
 		return nil, err
 	}

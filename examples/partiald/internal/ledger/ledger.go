@@ -19,41 +19,51 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"log/slog"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
+	"github.com/senbonzakura/senbonzakura/examples/internal/database"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 )
 
 // Options change a Ledger. The zero value is ready for use.
-type Options struct {
-	// Log receives what the ledger does beside its work, such as bringing a schema up to date; nil discards it.
-	Log *slog.Logger
-	// Connections bounds the connections to PostgreSQL, or those that read SQLite; 0 means 8.
-	Connections int
-	// Answer is how long the database may take to answer when the book is opened; 0 means as long as the context lasts. A
-	// new schema may take longer.
-	Answer time.Duration
-}
+type Options = database.Options
 
 // Ledger is an open book. It is safe for concurrent use. Errors are those of the database; a job or batch that is not
 // there is a [*job.Error] with CodeNotFound.
 type Ledger struct {
-	d           dialect
-	read, write *sql.DB
-	log         *slog.Logger
-	searches    chan struct{} // as many as there may be at a time
+	*database.DB
+	searches chan struct{} // as many as there may be at a time
+}
 
-	ops     chan op // SQLite: what waits to be written; nil for PostgreSQL
-	closing chan struct{}
-	writer  sync.WaitGroup
-	once    sync.Once
-	err     error
+// OpenSQLite opens the book in a file, which is made, for its owner alone, where there is none. Writes are in the file
+// and synced before they return; those that come at one time share the sync.
+func OpenSQLite(ctx context.Context, file string, opts *Options) (*Ledger, error) {
+	return newLedger(database.OpenSQLite(ctx, file, schema, opts))
+}
+
+// OpenPostgres opens the book in a PostgreSQL database; dsn is an address or a list of settings as libpq takes them.
+// Several servers may share the database.
+func OpenPostgres(ctx context.Context, dsn string, opts *Options) (*Ledger, error) {
+	return newLedger(database.OpenPostgres(ctx, dsn, schema, opts))
+}
+
+func newLedger(db *database.DB, err error) (*Ledger, error) {
+	if err != nil {
+		return nil, fmt.Errorf("ledger: %w", err)
+	}
+	return &Ledger{db, make(chan struct{}, max(1, db.Connections()/4))}, nil
+}
+
+// tx is a transaction.
+type tx struct{ *database.Tx }
+
+// update runs do in a transaction and returns when it is durable. do may be run again after a failure.
+func (l *Ledger) update(ctx context.Context, do func(tx) error) error {
+	return l.Update(ctx, func(t *database.Tx) error { return do(tx{t}) })
 }
 
 // Entry is a job as it stands in the book.
@@ -69,43 +79,12 @@ type Entry struct {
 	n int64
 }
 
-// Errors that callers branch on; test with errors.Is.
-var (
-	// ErrClosed says that the ledger was closed.
-	ErrClosed = errors.New("ledger is closed")
-	// ErrNoSpace says that the disk is full.
-	ErrNoSpace = errors.New("no space left for the ledger")
-)
-
-// Shared says whether several servers may have the book open.
-func (l *Ledger) Shared() bool { return l.d.shared }
-
-// String says what kind of database it is.
-func (l *Ledger) String() string { return l.d.name }
-
-// Close closes the book. Calls under way end first. Closing twice is fine.
-func (l *Ledger) Close() error {
-	l.once.Do(func() {
-		close(l.closing)
-		l.writer.Wait()
-		l.err = errors.Join(l.write.Close(), l.read.Close())
-	})
-	return l.err
-}
-
-// Ping asks the database whether it is there and can be written to.
-func (l *Ledger) Ping(ctx context.Context) error {
-	return l.update(ctx, func(tx *tx) error {
-		return tx.exec(`UPDATE meta SET value = value WHERE name = 'version'`)
-	})
-}
-
 // Accept writes down, all or nothing, that jobs were asked for: each job, where it is not there yet, with what happened
 // to it; else what is new about it. The spec of each replaces the one before. actions, of which there may be none, go
 // into the book with them, and so does batch, if it is not nil, with its ID, time and the IDs of its jobs.
 func (l *Ledger) Accept(ctx context.Context, jobs []Entry, actions []job.Action, batch *job.Batch) error {
 	jobs = slices.SortedFunc(slices.Values(jobs), func(a, b Entry) int { return strings.Compare(a.Status.ID, b.Status.ID) })
-	return l.update(ctx, func(tx *tx) error {
+	return l.update(ctx, func(tx tx) error {
 		for i := range jobs {
 			if err := tx.accept(&jobs[i]); err != nil {
 				return err
@@ -119,12 +98,12 @@ func (l *Ledger) Accept(ctx context.Context, jobs []Entry, actions []job.Action,
 		if batch == nil {
 			return nil
 		}
-		if err := tx.exec(`INSERT INTO batches (id, created) VALUES (?, ?) ON CONFLICT (id) DO NOTHING`,
+		if err := tx.Exec(`INSERT INTO batches (id, created) VALUES (?, ?) ON CONFLICT (id) DO NOTHING`,
 			batch.ID, micros(batch.Created)); err != nil {
 			return err
 		}
 		for i, s := range batch.Jobs {
-			if err := tx.exec(`INSERT INTO batch_jobs (batch, position, job) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`,
+			if err := tx.Exec(`INSERT INTO batch_jobs (batch, position, job) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`,
 				batch.ID, i, s.ID); err != nil {
 				return err
 			}
@@ -139,7 +118,7 @@ const (
 	sideTo   = "to"
 )
 
-func (t *tx) accept(e *Entry) error {
+func (t tx) accept(e *Entry) error {
 	s := &e.Status
 	spec, err := json.Marshal(e.Spec)
 	if err != nil {
@@ -149,7 +128,7 @@ func (t *tx) accept(e *Entry) error {
 	if err != nil {
 		return err
 	}
-	if err := t.exec(`INSERT INTO jobs (id, spec, public, product, locale, words, created, state, attempt, seq, updated, server, result, error, purged)
+	if err := t.Exec(`INSERT INTO jobs (id, spec, public, product, locale, words, created, state, attempt, seq, updated, server, result, error, purged)
 		VALUES (?, ?, ?, ?, ?, ?, ?, '', 0, 0, 0, '', '', '', 0)
 		ON CONFLICT (id) DO UPDATE SET spec = excluded.spec, public = excluded.public, words = excluded.words`,
 		s.ID, string(spec), string(public), s.Spec.Product, s.Spec.Locale, words(s), micros(s.Created)); err != nil {
@@ -165,7 +144,7 @@ func (t *tx) accept(e *Entry) error {
 		}
 	}
 	if len(rows) > 0 {
-		if err := t.exec(`INSERT INTO sources (hash, side, job) VALUES `+strings.Join(rows, ", ")+` ON CONFLICT DO NOTHING`, args...); err != nil {
+		if err := t.Exec(`INSERT INTO sources (hash, side, job) VALUES `+strings.Join(rows, ", ")+` ON CONFLICT DO NOTHING`, args...); err != nil {
 			return err
 		}
 	}
@@ -175,14 +154,14 @@ func (t *tx) accept(e *Entry) error {
 
 // Follow writes down what is new about a job that is in the book, and says whether it is.
 func (l *Ledger) Follow(ctx context.Context, s *job.Status) (known bool, err error) {
-	err = l.update(ctx, func(tx *tx) (err error) {
+	err = l.update(ctx, func(tx tx) (err error) {
 		known, err = tx.follow(s)
 		return err
 	})
 	return known, err
 }
 
-func (t *tx) follow(s *job.Status) (known bool, err error) {
+func (t tx) follow(s *job.Status) (known bool, err error) {
 	result, failure, code, more := "", "", "", encode(moreOf(s))
 	if s.Result != nil {
 		result = encode(s.Result)
@@ -194,7 +173,7 @@ func (t *tx) follow(s *job.Status) (known bool, err error) {
 	for _, c := range s.Changes {
 		seq = max(seq, c.Seq)
 	}
-	changed, err := t.affected(`UPDATE jobs SET state = ?, attempt = ?, seq = ?, updated = ?, server = ?, result = ?, error = ?, code = ?, purged = ?, more = ?
+	changed, err := t.Affected(`UPDATE jobs SET state = ?, attempt = ?, seq = ?, updated = ?, server = ?, result = ?, error = ?, code = ?, purged = ?, more = ?
 		WHERE id = ? AND seq < ?`,
 		string(s.State), s.Attempt, seq, micros(s.Updated), s.Server, result, failure, code, micros(s.Purged), more, s.ID, seq)
 	if err != nil {
@@ -207,14 +186,14 @@ func (t *tx) follow(s *job.Status) (known bool, err error) {
 		} else {
 			product = s.About.Product
 		}
-		if err := t.exec(`UPDATE jobs SET words = ?, product = CASE WHEN product = '' THEN ? ELSE product END WHERE id = ?`,
+		if err := t.Exec(`UPDATE jobs SET words = ?, product = CASE WHEN product = '' THEN ? ELSE product END WHERE id = ?`,
 			words(s), product, s.ID); err != nil {
 			return false, err
 		}
 	}
 	if changed == 0 {
 		var n int64
-		err := t.row(`SELECT n FROM jobs WHERE id = ?`, s.ID).Scan(&n)
+		err := t.Row(`SELECT n FROM jobs WHERE id = ?`, s.ID).Scan(&n)
 		if errors.Is(err, sql.ErrNoRows) {
 			return false, nil
 		}
@@ -223,7 +202,7 @@ func (t *tx) follow(s *job.Status) (known bool, err error) {
 		}
 	}
 	for _, c := range s.Changes {
-		if err := t.exec(`INSERT INTO changes (job, seq, state, at, attempt, server, reason) VALUES (?, ?, ?, ?, ?, ?, ?)
+		if err := t.Exec(`INSERT INTO changes (job, seq, state, at, attempt, server, reason) VALUES (?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (job, seq) DO NOTHING`,
 			s.ID, c.Seq, string(c.State), micros(c.At), c.Attempt, c.Server, c.Reason); err != nil {
 			return false, err
@@ -234,11 +213,11 @@ func (t *tx) follow(s *job.Status) (known bool, err error) {
 
 // Forget removes a job whose first request was refused after it had been accepted, and what was written with it.
 func (l *Ledger) Forget(ctx context.Context, id string) error {
-	return l.update(ctx, func(tx *tx) error {
+	return l.update(ctx, func(tx tx) error {
 		for _, q := range []string{
 			`DELETE FROM changes WHERE job = ?`, `DELETE FROM sources WHERE job = ?`, `DELETE FROM actions WHERE job = ?`, `DELETE FROM jobs WHERE id = ?`,
 		} {
-			if err := tx.exec(q, id); err != nil {
+			if err := tx.Exec(q, id); err != nil {
 				return err
 			}
 		}
@@ -286,7 +265,7 @@ func scan(rows interface{ Scan(...any) error }) (Entry, error) {
 
 // Get returns a job with all of its changes.
 func (l *Ledger) Get(ctx context.Context, id string) (Entry, error) {
-	e, err := scan(l.query(ctx, `SELECT `+columns+` FROM jobs WHERE id = ?`, id))
+	e, err := scan(l.Row(ctx, `SELECT `+columns+` FROM jobs WHERE id = ?`, id))
 	if errors.Is(err, sql.ErrNoRows) {
 		return e, job.Errorf(job.CodeNotFound, "no job %s", id)
 	}
@@ -294,7 +273,7 @@ func (l *Ledger) Get(ctx context.Context, id string) (Entry, error) {
 		return e, err
 	}
 	// Not those that were written since: they came with another state.
-	rows, err := l.rows(ctx, `SELECT seq, state, at, attempt, server, reason FROM changes WHERE job = ? AND seq <= ? ORDER BY seq`, id, e.Seq)
+	rows, err := l.Rows(ctx, `SELECT seq, state, at, attempt, server, reason FROM changes WHERE job = ? AND seq <= ? ORDER BY seq`, id, e.Seq)
 	if err != nil {
 		return e, err
 	}
@@ -341,20 +320,20 @@ func (l *Ledger) Open(ctx context.Context) iter.Seq2[Entry, error] {
 // CountOpen returns how many jobs are not in a final state.
 func (l *Ledger) CountOpen(ctx context.Context) (n int, err error) {
 	// The condition on n leads SQLite to the index that has these alone.
-	err = l.query(ctx, `SELECT count(*) FROM jobs WHERE state NOT IN ('done', 'failed', 'cancelled') AND n > 0`).Scan(&n)
+	err = l.Row(ctx, `SELECT count(*) FROM jobs WHERE state NOT IN ('done', 'failed', 'cancelled') AND n > 0`).Scan(&n)
 	return n, err
 }
 
 // Oldest returns since when the job waits that has waited longest; the zero time where none does.
 func (l *Ledger) Oldest(ctx context.Context) (time.Time, error) {
 	var since int64
-	err := l.query(ctx, `SELECT COALESCE(min(updated), 0) FROM jobs WHERE state = 'queued'`).Scan(&since)
+	err := l.Row(ctx, `SELECT COALESCE(min(updated), 0) FROM jobs WHERE state = 'queued'`).Scan(&since)
 	return at(since), err
 }
 
 // CountFailed returns how many jobs have failed with a code, of those not asked for again.
 func (l *Ledger) CountFailed(ctx context.Context, code job.Code) (n int, err error) {
-	err = l.query(ctx, `SELECT count(*) FROM jobs WHERE state = 'failed' AND code = ?`, string(code)).Scan(&n)
+	err = l.Row(ctx, `SELECT count(*) FROM jobs WHERE state = 'failed' AND code = ?`, string(code)).Scan(&n)
 	return n, err
 }
 
@@ -481,7 +460,7 @@ func (l *Ledger) search(ctx context.Context) (leave func(), err error) {
 }
 
 func (l *Ledger) entries(ctx context.Context, query string, args ...any) ([]Entry, error) {
-	rows, err := l.rows(ctx, query, args...)
+	rows, err := l.Rows(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -501,7 +480,7 @@ func (l *Ledger) entries(ctx context.Context, query string, args ...any) ([]Entr
 func (l *Ledger) Batch(ctx context.Context, id string) (job.Batch, error) {
 	b := job.Batch{ID: id}
 	var created int64
-	err := l.query(ctx, `SELECT created FROM batches WHERE id = ?`, id).Scan(&created)
+	err := l.Row(ctx, `SELECT created FROM batches WHERE id = ?`, id).Scan(&created)
 	if errors.Is(err, sql.ErrNoRows) {
 		return b, job.Errorf(job.CodeNotFound, "no batch %s", id)
 	}
@@ -509,7 +488,7 @@ func (l *Ledger) Batch(ctx context.Context, id string) (job.Batch, error) {
 		return b, err
 	}
 	b.Created = at(created)
-	rows, err := l.rows(ctx, `SELECT job FROM batch_jobs WHERE batch = ? ORDER BY position`, id)
+	rows, err := l.Rows(ctx, `SELECT job FROM batch_jobs WHERE batch = ? ORDER BY position`, id)
 	if err != nil {
 		return b, err
 	}
@@ -526,15 +505,15 @@ func (l *Ledger) Batch(ctx context.Context, id string) (job.Batch, error) {
 
 // Act writes down what somebody did and returns it with its ID.
 func (l *Ledger) Act(ctx context.Context, a job.Action) (job.Action, error) {
-	err := l.update(ctx, func(tx *tx) (err error) {
+	err := l.update(ctx, func(tx tx) (err error) {
 		a.ID, err = tx.act(&a)
 		return err
 	})
 	return a, err
 }
 
-func (t *tx) act(a *job.Action) (id int64, err error) {
-	err = t.row(`INSERT INTO actions (at, server, who, address, request, what, job, detail) VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING n`,
+func (t tx) act(a *job.Action) (id int64, err error) {
+	err = t.Row(`INSERT INTO actions (at, server, who, address, request, what, job, detail) VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING n`,
 		micros(a.At), a.Server, a.Who.Name, a.Who.Address, a.Who.RequestID, a.What, a.Job, a.Detail).Scan(&id)
 	return id, err
 }
@@ -565,7 +544,7 @@ func (l *Ledger) Actions(ctx context.Context, f job.Filter) ([]job.Action, error
 		}
 		defer leave()
 	}
-	rows, err := l.rows(ctx, `SELECT n, at, server, who, address, request, what, job, detail FROM actions`+w.String()+
+	rows, err := l.Rows(ctx, `SELECT n, at, server, who, address, request, what, job, detail FROM actions`+w.String()+
 		` ORDER BY n DESC LIMIT ?`, append(w.args, limit(f.Limit))...)
 	if err != nil {
 		return nil, err

@@ -17,9 +17,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"github.com/senbonzakura/senbonzakura/examples/internal/database"
+	"github.com/senbonzakura/senbonzakura/examples/internal/pgtest"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/ledger"
-	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/ledger/ledgertest"
 	"github.com/senbonzakura/senbonzakura/internal/testkit"
 )
 
@@ -41,7 +42,7 @@ func TestMain(m *testing.M) {
 // place is where a ledger is.
 type place struct {
 	dsn string
-	pg  *ledgertest.Server
+	pg  *pgtest.Server
 }
 
 func (p place) open(t *testing.T) *ledger.Ledger {
@@ -100,7 +101,7 @@ func TestLedger(t *testing.T) {
 	})
 	t.Run("PostgreSQL", func(t *testing.T) {
 		t.Parallel()
-		pg := ledgertest.Postgres(t)
+		pg := pgtest.Postgres(t)
 		t.Run("kill", func(t *testing.T) { testKill(t, place{dsn: pg.Database(t), pg: pg}) }) // the server, while nobody else uses it
 		for _, tt := range tests {
 			t.Run(tt.name, func(t *testing.T) {
@@ -764,7 +765,7 @@ func TestFull(t *testing.T) {
 	for ; err == nil && n < 1000; n++ {
 		err = l.Accept(t.Context(), []ledger.Entry{entry(n)}, nil, nil)
 	}
-	if !errors.Is(err, ledger.ErrNoSpace) {
+	if !errors.Is(err, database.ErrNoSpace) {
 		t.Fatalf("after %d jobs: %v, want ErrNoSpace", n, err)
 	}
 	if err := l.Bound(t.Context(), 100); err != nil {

@@ -1,32 +1,7 @@
 package ledger
 
-import (
-	"regexp"
-	"strings"
-)
-
-// The schema, step by step. A step that was released is never changed; another one follows it.
-var sqliteSchema, postgresSchema = dressed(vocabulary{
-	serial: "INTEGER PRIMARY KEY AUTOINCREMENT", integer: "INTEGER", end: " STRICT", json: "json_extract(${1}, '$$.${2}')",
-}), dressed(vocabulary{
-	serial: "BIGSERIAL PRIMARY KEY", integer: "BIGINT", json: "(${1}::json #>> string_to_array('${2}', '.'))",
-})
-
-// vocabulary has the words of a dialect: SERIAL is a number that grows, INT one of 64 bits, END what follows the definition of a
-// table, JSON(column, path) what is at a path of a document.
-type vocabulary struct{ serial, integer, end, json string }
-
-var jsonPath = regexp.MustCompile(`JSON\((\w+), ([\w.]+)\)`)
-
-// dressed puts a dialect's words into the schema.
-func dressed(w vocabulary) []string {
-	var steps []string
-	for _, step := range []string{schema1, schema2, schema3} {
-		step = strings.NewReplacer("SERIAL", w.serial, " INT ", " "+w.integer+" ", "END", w.end).Replace(strings.TrimSpace(step))
-		steps = append(steps, jsonPath.ReplaceAllString(step, w.json))
-	}
-	return steps
-}
+// The schema, step by step, in the words of package database. A step that was released is never changed; another one follows it.
+var schema = []string{schema1, schema2, schema3}
 
 const schema1 = `
 CREATE TABLE jobs (

@@ -1,12 +1,12 @@
 //go:build unix
 
-package ledgertest
+package pgtest
 
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
-	"fmt"
 	"net/url"
 	"os"
 	"os/exec"
@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -28,7 +29,6 @@ type Server struct {
 	bin  string
 	cred *syscall.Credential
 	cmd  *exec.Cmd
-	n    int
 	mu   sync.Mutex
 }
 
@@ -70,7 +70,7 @@ func Postgres(tb testing.TB) *Server {
 		s.become(tb)
 	}
 	data := filepath.Join(s.dir, "data")
-	if out, err := s.command("initdb", "-D", data, "-U", "partiald", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions").
+	if out, err := s.command("initdb", "-D", data, "-U", "tester", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions").
 		CombinedOutput(); err != nil {
 		tb.Fatalf("initdb: %v\n%s", err, out)
 	}
@@ -123,7 +123,7 @@ func (s *Server) start(tb testing.TB) {
 	}
 	deadline := time.Now().Add(20 * time.Second)
 	for {
-		err := s.exec("SELECT 1")
+		err := run(s.Address(), "SELECT 1")
 		if err == nil {
 			return
 		}
@@ -135,10 +135,10 @@ func (s *Server) start(tb testing.TB) {
 	}
 }
 
-// exec runs a statement in the database that every server has.
-func (s *Server) exec(statement string) error {
+// run runs a statement in a database.
+func run(address, statement string) error {
 	ctx := context.Background()
-	conn, err := pgx.Connect(ctx, s.dsn("postgres"))
+	conn, err := pgx.Connect(ctx, address)
 	if err != nil {
 		return err
 	}
@@ -147,7 +147,7 @@ func (s *Server) exec(statement string) error {
 }
 
 func (s *Server) dsn(database string) string {
-	return "postgres:///" + database + "?user=partiald&host=" + url.QueryEscape(s.dir)
+	return "postgres:///" + database + "?user=tester&host=" + url.QueryEscape(s.dir)
 }
 
 // Kill ends the server by SIGQUIT, which is its word for at once, without anything being put in order.
@@ -172,12 +172,23 @@ func (s *Server) Restart(tb testing.TB) {
 // Database makes an empty database and returns its address.
 func (s *Server) Database(tb testing.TB) string {
 	tb.Helper()
-	s.mu.Lock()
-	s.n++
-	name := fmt.Sprintf("test%d", s.n)
-	s.mu.Unlock()
-	if err := s.exec("CREATE DATABASE " + name); err != nil {
+	return Database(tb, s.Address())
+}
+
+// Address is that of the database that every server has, for [Database] in another process.
+func (s *Server) Address() string { return s.dsn("postgres") }
+
+// Database makes an empty database on the server of an address and returns its address.
+func Database(tb testing.TB, address string) string {
+	tb.Helper()
+	u, err := url.Parse(address)
+	if err != nil {
 		tb.Fatal(err)
 	}
-	return s.dsn(name)
+	name := "test" + strings.ToLower(rand.Text())
+	if err := run(address, "CREATE DATABASE "+name); err != nil {
+		tb.Fatal(err)
+	}
+	u.Path = "/" + name
+	return u.String()
 }

@@ -1,6 +1,6 @@
 //go:build !unix
 
-package ledgertest
+package pgtest
 
 import "testing"
 
@@ -25,3 +25,9 @@ func (s *Server) Restart(testing.TB) {}
 
 // Database returns nothing.
 func (s *Server) Database(testing.TB) string { return "" }
+
+// Address returns nothing.
+func (s *Server) Address() string { return "" }
+
+// Database returns nothing.
+func Database(testing.TB, string) string { return "" }

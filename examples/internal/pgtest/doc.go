@@ -1,0 +1,2 @@
+// Package pgtest starts PostgreSQL for tests.
+package pgtest

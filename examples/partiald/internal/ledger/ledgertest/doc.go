@@ -1,2 +1,0 @@
-// Package ledgertest starts databases for tests.
-package ledgertest

@@ -18,6 +18,7 @@ import (
 
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/inspect"
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/server"
+	"github.com/senbonzakura/senbonzakura/examples/internal/cli"
 	"github.com/senbonzakura/senbonzakura/mar"
 )
 
@@ -36,7 +37,7 @@ const maxAnswer = 64 << 20
 func (c *client) call(ctx context.Context, method, path string, body io.Reader, size int64, to any) error {
 	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(c.url, "/")+path, body)
 	if err != nil {
-		return usagef("--server %q: %w", c.url, err)
+		return cli.Usagef("--server %q: %w", c.url, err)
 	}
 	req.ContentLength = size
 	req.Header.Set("Content-Type", "application/json")
@@ -117,12 +118,12 @@ clients ask with, not that of the MAR file.`,
 				}
 				builds[i] = b
 			}
-			if !a.json {
+			if !a.JSON {
 				a.showBuilds(args, builds)
 			}
 			if dry {
-				if a.json {
-					return a.encode(builds)
+				if a.JSON {
+					return a.Encode(builds)
 				}
 				return nil
 			}
@@ -135,15 +136,15 @@ clients ask with, not that of the MAR file.`,
 				one.Build = builds[i]
 				added = append(added, one)
 			}
-			return a.print(added, func(w *printer) {
+			return a.Print(added, func(w *cli.Printer) {
 				for i, one := range added {
-					w.printf("%s is release %s", args[i], one.Release)
+					w.Printf("%s is release %s", args[i], one.Release)
 					if one.Rule != 0 {
-						w.printf(", offered by rule %d", one.Rule)
+						w.Printf(", offered by rule %d", one.Rule)
 					} else {
-						w.printf(", which no rule of its product and channel leads to")
+						w.Printf(", which no rule of its product and channel leads to")
 					}
-					w.printf(" (snapshot %d)\n", one.Snapshot.Seq)
+					w.Printf(" (snapshot %d)\n", one.Snapshot.Seq)
 				}
 			})
 		},
@@ -170,11 +171,11 @@ func inspectFile(name string) (inspect.Build, error) {
 }
 
 func (a *app) showBuilds(names []string, builds []inspect.Build) {
-	w := &printer{w: a.stdout}
+	w := cli.NewPrinter(a.Stdout)
 	for i, b := range builds {
-		w.printf("%s: %s %s, build %s, %s, %s, channel %s\n", names[i], b.Product, b.Version, b.BuildID, b.Target, b.Locale, b.Channel)
+		w.Printf("%s: %s %s, build %s, %s, %s, channel %s\n", names[i], b.Product, b.Version, b.BuildID, b.Target, b.Locale, b.Channel)
 		for _, d := range b.Defaults {
-			w.printf("  the file does not tell its %s: taken to be %s (--%s)\n", d, map[string]string{"locale": b.Locale, "channel": b.Channel, "target": b.Target}[d], d)
+			w.Printf("  the file does not tell its %s: taken to be %s (--%s)\n", d, map[string]string{"locale": b.Locale, "channel": b.Channel, "target": b.Target}[d], d)
 		}
 	}
 }

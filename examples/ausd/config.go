@@ -17,7 +17,11 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 
+	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/book"
+	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/replicate"
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/server"
+	"github.com/senbonzakura/senbonzakura/examples/internal/cli"
+	"github.com/senbonzakura/senbonzakura/examples/internal/database"
 	"github.com/senbonzakura/senbonzakura/examples/internal/servicelog"
 )
 
@@ -29,6 +33,10 @@ type config struct {
 	URL string `toml:"url"`
 	// Data is the directory of everything that must not be lost.
 	Data string `toml:"data"`
+	// Postgres is the address of a PostgreSQL database in which the book is kept instead of the data directory; PostgresFile is a file
+	// with that address.
+	Postgres     string `toml:"postgres"`
+	PostgresFile string `toml:"postgres_file"`
 	// TrustedProxies are addresses or networks whose X-Forwarded-For is believed.
 	TrustedProxies []string `toml:"trusted_proxies"`
 	// ClientParameter names the query parameter that tells clients apart in a throttled rule.
@@ -49,6 +57,14 @@ type config struct {
 		// Review makes drafts of made partials instead of publishing them.
 		Review bool `toml:"review"`
 	} `toml:"demand"`
+
+	// Replica says of which server this one is a replica.
+	Replica struct {
+		URL       string `toml:"url"`
+		PublicKey string `toml:"public_key"` // ausd key prints it
+		Token     string `toml:"token"`
+		TokenFile string `toml:"token_file"` // has the token instead
+	} `toml:"replica"`
 
 	Tokens []tokenConfig `toml:"tokens"`
 }
@@ -85,11 +101,11 @@ func loadConfig(file string) (config, error) {
 		var broken *toml.DecodeError
 		switch {
 		case errors.As(err, &unknown):
-			return c, usagef("%s: there is no such key:\n%s", file, unknown.String())
+			return c, cli.Usagef("%s: there is no such key:\n%s", file, unknown.String())
 		case errors.As(err, &broken):
-			return c, usagef("%s: %s", file, broken.String())
+			return c, cli.Usagef("%s: %s", file, broken.String())
 		}
-		return c, usagef("%s: %w", file, err)
+		return c, cli.Usagef("%s: %w", file, err)
 	}
 	return c, nil
 }
@@ -101,6 +117,7 @@ func (c *config) options(w io.Writer) (server.Options, error) {
 		problems = append(problems, key+": "+fmt.Sprintf(format, args...))
 	}
 	var o server.Options
+	o.Replica = c.replica(bad)
 	host, port, err := net.SplitHostPort(c.Listen)
 	if err != nil {
 		bad("listen", "%q is no address and port", c.Listen)
@@ -125,6 +142,7 @@ func (c *config) options(w io.Writer) (server.Options, error) {
 		c.Data = dir
 	}
 	o.Dir = c.Data
+	o.Postgres = c.postgres(bad)
 	for _, text := range c.TrustedProxies {
 		p, err := netip.ParsePrefix(text)
 		if addr, errAddr := netip.ParseAddr(text); errAddr == nil {
@@ -170,9 +188,74 @@ func (c *config) options(w io.Writer) (server.Options, error) {
 		bad("log.format", "%q: want one of %v", c.Log.Format, servicelog.Formats())
 	}
 	if len(problems) > 0 {
-		return o, usagef("%s", strings.Join(problems, "; "))
+		return o, cli.Usagef("%s", strings.Join(problems, "; "))
 	}
 	return o, nil
+}
+
+// secret returns a text that is in the configuration, or in a file that it names.
+func secret(key, text, file string, bad func(key, format string, args ...any)) (from, value string) {
+	if file == "" {
+		return key, text
+	}
+	if text != "" {
+		bad(key, "%s_file is there, too: want one of them", key)
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		bad(key+"_file", "%v", err)
+	}
+	return key + "_file", strings.TrimSpace(string(data))
+}
+
+// postgres returns the address of the database, "" for none.
+func (c *config) postgres(bad func(key, format string, args ...any)) string {
+	key, address := secret("postgres", c.Postgres, c.PostgresFile, bad)
+	switch {
+	case address == "":
+	case !book.IsPostgres(address):
+		bad(key, "want postgres://…")
+	default:
+		if err := database.CheckDSN(address); err != nil {
+			bad(key, "%v", err)
+		}
+	}
+	return address
+}
+
+// replica returns of which server this one is a replica; nil is none.
+func (c *config) replica(bad func(key, format string, args ...any)) *server.Replica {
+	r := &c.Replica
+	if r.URL == "" {
+		if r.PublicKey != "" || r.Token != "" || r.TokenFile != "" {
+			bad("replica.url", "of which server?")
+		}
+		return nil
+	}
+	u, err := url.Parse(r.URL)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.User != nil:
+		bad("replica.url", "%q: want http or https, and a host", r.URL)
+	case u.Scheme == "http" && !loopback(u.Hostname()):
+		bad("replica.url", "%q: want https, as the token would be read on the way", r.URL)
+	}
+	key, err := replicate.ParseKey(r.PublicKey)
+	if err != nil {
+		bad("replica.public_key", "%v (the server's \"ausd key\" prints it)", err)
+	}
+	from, token := secret("replica.token", r.Token, r.TokenFile, bad)
+	if token == "" {
+		bad(from, "want a token with the role replicate")
+	}
+	if c.URL == "" {
+		bad("url", "a replica has that of its server: clients see one address")
+	}
+	return &server.Replica{URL: u, Key: key, Token: token}
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // dataDir is where data is if nobody says: where systemd says, else in the user's directories.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/senbonzakura/senbonzakura/aus"
 	"github.com/senbonzakura/senbonzakura/aus/replay"
+	"github.com/senbonzakura/senbonzakura/examples/internal/cli"
 )
 
 // explained is what explain prints as JSON.
@@ -46,11 +47,11 @@ form that replay reads; of several documents the one of --document. Errors among
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if dice < 0 || dice > 99 {
-				return usagef("--dice %d: want 0 to 99", dice)
+				return cli.Usagef("--dice %d: want 0 to 99", dice)
 			}
 			q, ok := aus.ParseURL(args[0], http.Header{"User-Agent": {agent}})
 			if !ok {
-				return usagef("%q is no address of a client's request", args[0])
+				return cli.Usagef("%q is no address of a client's request", args[0])
 			}
 			if rules == "" {
 				return a.explainServer(cmd.Context(), &c, url.Values{"url": {args[0]}, "user_agent": {agent}, "dice": {strconv.Itoa(dice)}, "at": {at}})
@@ -94,28 +95,28 @@ func (a *app) explainServer(ctx context.Context, c *client, q url.Values) error 
 	if err := json.Unmarshal(raw, &x); err != nil {
 		return err
 	}
-	return a.print(raw, func(w *printer) {
+	return a.Print(raw, func(w *cli.Printer) {
 		for _, r := range x.Rules {
-			w.printf("rule %d: %s\n", r.Rule, considered(r.Column, r.Decides))
+			w.Printf("rule %d: %s\n", r.Rule, considered(r.Column, r.Decides))
 		}
 		writeOutcome(w, x.Outcome, x.Rule, x.Release, x.Quirks)
-		w.printf("%s\n", x.Body)
+		w.Printf("%s\n", x.Body)
 	})
 }
 
 // writeOutcome writes the line that sums an answer up.
-func writeOutcome(w *printer, outcome string, rule int64, release string, quirks []string) {
-	w.printf("outcome: %s", outcome)
+func writeOutcome(w *cli.Printer, outcome string, rule int64, release string, quirks []string) {
+	w.Printf("outcome: %s", outcome)
 	if rule != 0 {
-		w.printf(", rule %d", rule)
+		w.Printf(", rule %d", rule)
 	}
 	if release != "" {
-		w.printf(", release %s", release)
+		w.Printf(", release %s", release)
 	}
 	if len(quirks) > 0 {
-		w.printf(" (Balrog may answer otherwise: %s)", strings.Join(quirks, ", "))
+		w.Printf(" (Balrog may answer otherwise: %s)", strings.Join(quirks, ", "))
 	}
-	w.printf("\n")
+	w.Printf("\n")
 }
 
 // openRules compiles one document of a file.
@@ -130,7 +131,7 @@ func openRules(name string, number int) (*aus.Snapshot, []aus.Problem, error) {
 		return nil, nil, fmt.Errorf("%s: %w", name, err)
 	}
 	if number < 1 || number > len(documents) {
-		return nil, nil, usagef("--document %d: %s has %d", number, name, len(documents))
+		return nil, nil, cli.Usagef("--document %d: %s has %d", number, name, len(documents))
 	}
 	s, problems := aus.Compile(documents[number-1].Config)
 	return s, problems, nil
@@ -148,20 +149,20 @@ func (a *app) explain(s *aus.Snapshot, problems []aus.Problem, q aus.Query, env 
 	for _, quirk := range x.Answer.Quirks.List() {
 		result.Quirks = append(result.Quirks, quirk.String())
 	}
-	return a.print(result, func(w *printer) {
+	return a.Print(result, func(w *cli.Printer) {
 		for _, p := range problems {
 			if p.Severity == aus.SeverityError {
-				w.printf("%s\n", p)
+				w.Printf("%s\n", p)
 			}
 		}
 		if f := x.Answer.Shutoff; f != nil {
-			w.printf("shut off: product %q, channel %q: %s\n", f.Product, f.Channel, f.Comment)
+			w.Printf("shut off: product %q, channel %q: %s\n", f.Product, f.Channel, f.Comment)
 		}
 		for _, c := range x.Rules {
-			w.printf("rule %d: %s\n", c.Rule.ID, considered(string(c.Column), c.Decides))
+			w.Printf("rule %d: %s\n", c.Rule.ID, considered(string(c.Column), c.Decides))
 		}
 		writeOutcome(w, string(result.Outcome), result.Rule, result.Release, result.Quirks)
-		w.printf("%s\n", result.Body)
+		w.Printf("%s\n", result.Body)
 	})
 }
 

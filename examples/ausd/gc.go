@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/senbonzakura/senbonzakura/examples/internal/cli"
 )
 
 func (a *app) gcCommand() *cobra.Command {
@@ -20,7 +22,7 @@ name (so that going back works), what was added in these days, and the newest fi
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if days < 0 || newest < 0 {
-				return usagef("--days and --newest: want 0 or more")
+				return cli.Usagef("--days and --newest: want 0 or more")
 			}
 			var g struct {
 				Files []struct {
@@ -35,15 +37,15 @@ name (so that going back works), what was added in these days, and the newest fi
 			if err := c.post(cmd.Context(), "/admin/v1/gc", map[string]any{"days": days, "newest": newest, "dry_run": dry}, &g); err != nil {
 				return err
 			}
-			return a.print(g, func(w *printer) {
+			return a.Print(g, func(w *cli.Printer) {
 				for _, f := range g.Files {
-					w.printf("%s  %s  %d bytes, added %s\n", f.SHA512[:16], f.Name, f.Size, f.Added.Format(time.DateOnly))
+					w.Printf("%s  %s  %d bytes, added %s\n", f.SHA512[:16], f.Name, f.Size, f.Added.Format(time.DateOnly))
 				}
 				verb := "removed"
 				if dry {
 					verb = "would be removed"
 				}
-				w.printf("%d files with %d bytes %s, %d kept\n", len(g.Files), g.Bytes, verb, g.Kept)
+				w.Printf("%d files with %d bytes %s, %d kept\n", len(g.Files), g.Bytes, verb, g.Kept)
 			})
 		},
 	}

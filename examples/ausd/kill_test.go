@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/senbonzakura/senbonzakura/examples/internal/cli"
 	"github.com/senbonzakura/senbonzakura/internal/testkit"
 )
 
@@ -185,7 +186,7 @@ func TestOneServer(t *testing.T) {
 	p := startProcess(t, dir)
 	defer p.kill(t)
 	var stdout, stderr strings.Builder
-	if code := run([]string{"--data", dir, "--listen", "127.0.0.1:0"}, &stdout, &stderr); code != exitNo || !strings.Contains(stderr.String(), "another ausd serves from") {
+	if code := run([]string{"--data", dir, "--listen", "127.0.0.1:0"}, &stdout, &stderr); code != cli.ExitNo || !strings.Contains(stderr.String(), "another ausd serves from") {
 		t.Errorf("exit code %d: %s%s", code, stdout.String(), stderr.String())
 	}
 }

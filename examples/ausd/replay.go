@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/senbonzakura/senbonzakura/aus/replay"
+	"github.com/senbonzakura/senbonzakura/examples/internal/cli"
 )
 
 // replayTotals is what replay counts.
@@ -63,24 +64,24 @@ itself gives now this way, now that, are not compared. Stories of an administrat
 					shown = append(shown, d)
 				}
 			}
-			err := a.print(struct {
+			err := a.Print(struct {
 				Totals      replayTotals       `json:"totals"`
 				Differences []replayDifference `json:"differences"`
-			}{totals, append([]replayDifference{}, shown...)}, func(w *printer) {
+			}{totals, append([]replayDifference{}, shown...)}, func(w *cli.Printer) {
 				for _, d := range shown {
-					w.printf("%s: %s: %s\n", d.File, d.Document, d.text)
+					w.Printf("%s: %s: %s\n", d.File, d.Document, d.text)
 					if d.Allowed != "" {
-						w.printf("    allowed: %s\n", d.Allowed)
+						w.Printf("    allowed: %s\n", d.Allowed)
 					}
 				}
-				w.printf("%d documents: %d queries, %d blobs: %d equal, %d different as allowed, %d not stable, %d different\n",
+				w.Printf("%d documents: %d queries, %d blobs: %d equal, %d different as allowed, %d not stable, %d different\n",
 					totals.Documents, totals.Queries, totals.Blobs, totals.Equal, totals.Allowed, totals.Unstable, totals.Different)
 				if totals.LeftOut > 0 {
-					w.printf("%d documents of other kinds left out\n", totals.LeftOut)
+					w.Printf("%d documents of other kinds left out\n", totals.LeftOut)
 				}
 			})
 			if err == nil && totals.Different > 0 {
-				return errAnswerNo
+				return cli.ErrNo
 			}
 			return err
 		},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -14,14 +15,19 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/book"
+	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/replicate"
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/server"
+	"github.com/senbonzakura/senbonzakura/examples/internal/cli"
+	"github.com/senbonzakura/senbonzakura/examples/internal/database"
 	"github.com/senbonzakura/senbonzakura/internal/filelock"
 )
 
@@ -73,7 +79,7 @@ func (a *app) serve(f *serveFlags) error {
 		return err
 	}
 	configured := c.URL
-	if _, err := c.options(a.stderr); err != nil {
+	if _, err := c.options(a.Stderr); err != nil {
 		return err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -87,7 +93,7 @@ func (a *app) serve(f *serveFlags) error {
 		c.Listen = listener.Addr().String()
 		c.URL = configured
 	}
-	opts, err := c.options(a.stderr)
+	opts, err := c.options(a.Stderr)
 	if err != nil {
 		return err
 	}
@@ -113,7 +119,7 @@ func (a *app) serve(f *serveFlags) error {
 		Handler: s.Handler(), ReadHeaderTimeout: headerTime, WriteTimeout: answerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
 		ErrorLog: slog.NewLogLogger(opts.Log.Handler(), slog.LevelDebug),
 	}
-	(&printer{w: a.stdout}).printf("ausd answers at %s (page: %s/)\n", opts.URL, opts.URL)
+	cli.NewPrinter(a.Stdout).Printf("ausd answers at %s (page: %s/)\n", opts.URL, opts.URL)
 	failed := make(chan error, 1)
 	go func() { failed <- web.Serve(listener) }()
 	select {
@@ -154,7 +160,7 @@ func (a *app) backupCommand() *cobra.Command {
 		Short: "Copy the book of the server into a new file, while it runs",
 		Long: `backup writes a copy of the database: everything that was ever published, drafts and history. The files under
 "files" in the data directory belong to it; they never change and can be copied before or after. To restore, put the copy
-into an empty data directory as ausd.db, and the files under files.`,
+into an empty data directory as ausd.db, and the files under files. A book in PostgreSQL is copied by pg_dump.`,
 		Example: "  ausd backup /backup/ausd.db && rsync -a ~/.local/state/ausd/files /backup/",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -162,25 +168,55 @@ into an empty data directory as ausd.db, and the files under files.`,
 			if err != nil {
 				return err
 			}
-			opts, err := c.options(a.stderr)
+			opts, err := c.options(a.Stderr)
 			if err != nil {
 				return err
 			}
-			file := filepath.Join(opts.Dir, "ausd.db")
-			if _, err := os.Stat(file); err != nil {
-				return err
+			if opts.Postgres != "" {
+				return cli.Usagef("the book is in PostgreSQL, which pg_dump copies")
 			}
 			if _, err := os.Stat(args[0]); err == nil {
-				return usagef("%s is there already", args[0])
+				return cli.Usagef("%s is there already", args[0])
 			}
-			b, err := book.Open(cmd.Context(), file)
+			if err := database.CopySQLite(cmd.Context(), filepath.Join(opts.Dir, "ausd.db"), args[0]); err != nil {
+				return err
+			}
+			return a.Print(map[string]string{"file": args[0]}, func(w *cli.Printer) { w.Printf("%s written\n", args[0]) })
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func (a *app) keyCommand() *cobra.Command {
+	var f serveFlags
+	cmd := &cobra.Command{
+		Use:   "key",
+		Short: "Print the public key that replicas know this server by",
+		Long: `key prints the public key of the server whose data directory this is, which is made where there is none yet, as lines for
+the configuration of a replica. The private key is in the data directory, in replication.key.`,
+		Example: "  ausd key --data /var/lib/ausd >> replica.toml",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := f.load()
 			if err != nil {
 				return err
 			}
-			if err := errors.Join(b.Backup(cmd.Context(), args[0]), b.Close()); err != nil {
+			opts, err := c.options(a.Stderr)
+			if err != nil {
 				return err
 			}
-			return a.print(map[string]string{"file": args[0]}, func(w *printer) { w.printf("%s written\n", args[0]) })
+			if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
+				return err
+			}
+			key, err := server.Key(cmd.Context(), opts.Dir)
+			if err != nil {
+				return err
+			}
+			text := replicate.KeyText(key.Public().(ed25519.PublicKey))
+			return a.Print(map[string]string{"public_key": text, "url": opts.URL.String()}, func(w *cli.Printer) {
+				w.Printf("url = %q\n\n[replica]\nurl = %q\npublic_key = %q\ntoken_file = \"replica.token\"  # one with the role replicate\n", opts.URL, opts.URL, text)
+			})
 		},
 	}
 	f.add(cmd)
@@ -188,17 +224,27 @@ into an empty data directory as ausd.db, and the files under files.`,
 }
 
 func (a *app) tokenCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:     "token NAME",
-		Short:   "Make a token and the lines for the configuration",
-		Example: "  ausd token release-automation >> ausd.toml",
-		Args:    cobra.ExactArgs(1),
+	roles := []string{string(server.RoleEdit)}
+	cmd := &cobra.Command{
+		Use:   "token NAME",
+		Short: "Make a token and the lines for the configuration",
+		Example: `  ausd token release-automation >> ausd.toml
+  ausd token --role replicate replica-1 >> ausd.toml`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
+			for _, r := range roles {
+				if !slices.Contains(server.Roles(), server.Role(r)) {
+					return cli.Usagef("--role %q: want some of %v", r, server.Roles())
+				}
+			}
+			list := strings.ReplaceAll(fmt.Sprintf("%q", roles), `" "`, `", "`)
 			token := rand.Text()
 			sum := sha256.Sum256([]byte(token))
-			return a.print(map[string]string{"name": args[0], "token": token, "sha256": hex.EncodeToString(sum[:])}, func(w *printer) {
-				w.printf("# The token is %s: give it to who needs it, it stands nowhere else.\n[[tokens]]\nname = %q\nsha256 = %q\nroles = [\"edit\"]\n", token, args[0], hex.EncodeToString(sum[:]))
+			return a.Print(map[string]string{"name": args[0], "token": token, "sha256": hex.EncodeToString(sum[:])}, func(w *cli.Printer) {
+				w.Printf("# The token is %s: give it to who needs it, it stands nowhere else.\n[[tokens]]\nname = %q\nsha256 = %q\nroles = %s\n", token, args[0], hex.EncodeToString(sum[:]), list)
 			})
 		},
 	}
+	cmd.Flags().StringSliceVar(&roles, "role", roles, "what the token may do, several times or with commas")
+	return cmd
 }

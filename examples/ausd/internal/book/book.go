@@ -1,5 +1,5 @@
-// Package book keeps everything that an update server must not lose in one SQLite database: the objects that its state is made
-// of, every state that was ever published, drafts, and who did what.
+// Package book keeps everything that an update server must not lose in one database, SQLite or PostgreSQL: the objects that its
+// state is made of, every state that was ever published, drafts, and who did what.
 //
 // A published state is named by a number that grows by one. Of each object the book has the range of numbers in which it held, so that
 // publishing writes what changed and nothing else, and any earlier state can be read. What a transaction
@@ -12,18 +12,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
-	"os"
-	"path/filepath"
+	"log/slog"
+	"math"
 	"runtime"
-	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	_ "modernc.org/sqlite" // the driver "sqlite"
 
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/state"
+	"github.com/senbonzakura/senbonzakura/examples/internal/database"
 )
 
 // Errors that callers branch on.
@@ -36,41 +34,41 @@ var (
 	ErrClosedDraft = errors.New("book: the draft is closed")
 )
 
-// The schema, step by step. A step that was released is never changed; another one follows it.
+// The schema, step by step, in the words of package database. A step that was released is never changed; another one follows it.
 var schema = []string{`
 CREATE TABLE objects (
 	hash TEXT PRIMARY KEY,
-	body BLOB NOT NULL
-) STRICT;
+	body BYTES NOT NULL
+)END;
 CREATE TABLE snapshots (
-	seq     INTEGER PRIMARY KEY,
+	seq     INT PRIMARY KEY,
 	hash    TEXT NOT NULL,
-	at      INTEGER NOT NULL,
+	at      INT NOT NULL,
 	author  TEXT NOT NULL,
 	comment TEXT NOT NULL,
-	draft   INTEGER NOT NULL
-) STRICT;
+	draft   INT NOT NULL
+)END;
 CREATE TABLE contents (
 	kind  TEXT NOT NULL,
 	key   TEXT NOT NULL,
-	since INTEGER NOT NULL,
-	until INTEGER,
+	since INT NOT NULL,
+	until INT NULL,
 	hash  TEXT NOT NULL,
 	PRIMARY KEY (kind, key, since)
-) STRICT;
+)END;
 CREATE INDEX contents_now ON contents (kind, key) WHERE until IS NULL;
 CREATE INDEX contents_since ON contents (since);
 CREATE INDEX contents_until ON contents (until) WHERE until IS NOT NULL;
 CREATE TABLE drafts (
-	id         INTEGER PRIMARY KEY AUTOINCREMENT,
-	created    INTEGER NOT NULL,
+	id         SERIAL,
+	created    INT NOT NULL,
 	author     TEXT NOT NULL,
 	comment    TEXT NOT NULL,
-	scheduled  INTEGER NOT NULL,
+	scheduled  INT NOT NULL,
 	state      TEXT NOT NULL,
 	reason     TEXT NOT NULL,
-	operations BLOB NOT NULL
-) STRICT;
+	operations BYTES NOT NULL
+)END;
 CREATE INDEX drafts_open ON drafts (id) WHERE state = 'open';
 CREATE TABLE demand (
 	function TEXT NOT NULL,
@@ -78,99 +76,49 @@ CREATE TABLE demand (
 	"to"     TEXT NOT NULL,
 	target   TEXT NOT NULL,
 	locale   TEXT NOT NULL,
-	n        INTEGER NOT NULL,
-	first    INTEGER NOT NULL,
-	last     INTEGER NOT NULL,
+	n        INT NOT NULL,
+	first    INT NOT NULL,
+	last     INT NOT NULL,
 	state    TEXT NOT NULL,
 	reason   TEXT NOT NULL,
-	about    BLOB NOT NULL,
+	about    BYTES NOT NULL,
 	PRIMARY KEY (function, "from", "to", target, locale)
-) STRICT;
+)END;
 CREATE TABLE files (
 	sha512 TEXT PRIMARY KEY,
 	name   TEXT NOT NULL,
-	size   INTEGER NOT NULL,
-	added  INTEGER NOT NULL,
-	build  BLOB NOT NULL
-) STRICT`}
+	size   INT NOT NULL,
+	added  INT NOT NULL,
+	build  BYTES NOT NULL
+)END`}
 
 // Book is open. It is safe for concurrent use.
-type Book struct{ read, write *sql.DB }
+type Book struct{ db *database.DB }
 
-// Open opens the book in a file, which is made, for its owner alone, where there is none.
-func Open(ctx context.Context, file string) (*Book, error) {
-	file, err := filepath.Abs(file)
-	if err != nil {
-		return nil, err
+// Open opens the book: where is the address of a PostgreSQL database, or else the name of an SQLite file, which is made, for its
+// owner alone, where there is none.
+func Open(ctx context.Context, where string, log *slog.Logger) (*Book, error) {
+	open := database.OpenSQLite
+	if IsPostgres(where) {
+		open = database.OpenPostgres
 	}
-	f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600)
+	db, err := open(ctx, where, schema, &database.Options{Program: "ausd", Log: log})
 	if err != nil {
 		return nil, fmt.Errorf("book: %w", err)
 	}
-	if err := f.Close(); err != nil {
-		return nil, fmt.Errorf("book: %w", err)
-	}
-	open := func(connections int, pragmas ...string) (*sql.DB, error) {
-		q := url.Values{"_pragma": append([]string{"busy_timeout(10000)", "synchronous(FULL)"}, pragmas...), "_txlock": {"immediate"}}
-		db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Path: file, RawQuery: q.Encode()}).String())
-		if err != nil {
-			return nil, fmt.Errorf("book: %w", err)
-		}
-		db.SetMaxOpenConns(connections)
-		db.SetMaxIdleConns(connections)
-		return db, nil
-	}
-	// The first connection changes the file to a write-ahead log, so that readers do not wait for the writer.
-	write, err := open(1, "journal_mode(WAL)")
-	if err != nil {
-		return nil, err
-	}
-	read, err := open(4, "query_only(1)")
-	if err != nil {
-		return nil, errors.Join(err, write.Close())
-	}
-	b := &Book{read: read, write: write}
-	if err := b.migrate(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("book: %w", err), b.Close())
-	}
-	return b, nil
+	return &Book{db}, nil
+}
+
+// IsPostgres says whether a book is in a PostgreSQL database.
+func IsPostgres(where string) bool {
+	return strings.HasPrefix(where, "postgres://") || strings.HasPrefix(where, "postgresql://")
 }
 
 // Close closes the database.
-func (b *Book) Close() error { return errors.Join(b.read.Close(), b.write.Close()) }
+func (b *Book) Close() error { return b.db.Close() }
 
-func (b *Book) migrate(ctx context.Context) error {
-	return b.update(ctx, func(tx *sql.Tx) error {
-		var version int
-		if err := tx.QueryRowContext(ctx, `PRAGMA user_version`).Scan(&version); err != nil {
-			return err
-		}
-		if version > len(schema) {
-			return fmt.Errorf("it was written by a newer program: version %d, this one knows %d", version, len(schema))
-		}
-		for ; version < len(schema); version++ {
-			for statement := range strings.SplitSeq(schema[version], ";\n") {
-				if _, err := tx.ExecContext(ctx, statement); err != nil {
-					return fmt.Errorf("schema %d: %w", version+1, err)
-				}
-			}
-		}
-		_, err := tx.ExecContext(ctx, `PRAGMA user_version = `+strconv.Itoa(version))
-		return err
-	})
-}
-
-// update runs f in a transaction.
-func (b *Book) update(ctx context.Context, f func(tx *sql.Tx) error) error {
-	tx, err := b.write.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	if err := f(tx); err != nil {
-		return errors.Join(err, tx.Rollback())
-	}
-	return tx.Commit()
-}
+// Ping asks the database whether it is there and can be written to.
+func (b *Book) Ping(ctx context.Context) error { return b.db.Ping(ctx) }
 
 // Snapshot is one published state.
 type Snapshot struct {
@@ -197,7 +145,7 @@ func scanSnapshot(r row) (Snapshot, error) {
 
 // Head returns the snapshot that was published last; before the first one its number is 0.
 func (b *Book) Head(ctx context.Context) (Snapshot, error) {
-	s, err := scanSnapshot(b.read.QueryRowContext(ctx, `SELECT `+snapshotColumns+` FROM snapshots ORDER BY seq DESC LIMIT 1`))
+	s, err := scanSnapshot(b.db.Row(ctx, `SELECT `+snapshotColumns+` FROM snapshots ORDER BY seq DESC LIMIT 1`))
 	if errors.Is(err, ErrNotFound) {
 		return Snapshot{}, nil
 	}
@@ -206,26 +154,34 @@ func (b *Book) Head(ctx context.Context) (Snapshot, error) {
 
 // Snapshot returns one snapshot.
 func (b *Book) Snapshot(ctx context.Context, seq int64) (Snapshot, error) {
-	return scanSnapshot(b.read.QueryRowContext(ctx, `SELECT `+snapshotColumns+` FROM snapshots WHERE seq = ?`, seq))
+	return scanSnapshot(b.db.Row(ctx, `SELECT `+snapshotColumns+` FROM snapshots WHERE seq = ?`, seq))
 }
 
 // SnapshotAt returns the snapshot that held at a time.
 func (b *Book) SnapshotAt(ctx context.Context, at time.Time) (Snapshot, error) {
-	return scanSnapshot(b.read.QueryRowContext(ctx, `SELECT `+snapshotColumns+` FROM snapshots WHERE at <= ? ORDER BY seq DESC LIMIT 1`, at.UnixMilli()))
+	return scanSnapshot(b.db.Row(ctx, `SELECT `+snapshotColumns+` FROM snapshots WHERE at <= ? ORDER BY seq DESC LIMIT 1`, at.UnixMilli()))
 }
 
 // History returns at most limit snapshots before a number (0: all), the newest first. words must all be in author, comment, or the
 // name of an object that changed.
 func (b *Book) History(ctx context.Context, before int64, limit int, words ...string) ([]Snapshot, error) {
-	q := `SELECT ` + snapshotColumns + ` FROM snapshots s WHERE (? = 0 OR seq < ?)`
-	args := []any{before, before}
-	for _, w := range words {
-		q += ` AND (instr(lower(author || ' ' || comment), ?) OR EXISTS (SELECT 1 FROM contents c WHERE (c.since = s.seq OR c.until = s.seq) AND instr(lower(c.kind || ' ' || c.key), ?)))`
-		args = append(args, strings.ToLower(w), strings.ToLower(w))
+	if before == 0 {
+		before = math.MaxInt64
 	}
-	rows, err := b.read.QueryContext(ctx, q+` ORDER BY seq DESC LIMIT ?`, append(args, limit)...)
+	q := `SELECT ` + snapshotColumns + ` FROM snapshots s WHERE seq < ?`
+	args := []any{before}
+	for _, w := range words {
+		q += ` AND (lower(author || ' ' || comment) LIKE ? ESCAPE '!' OR EXISTS (SELECT 1 FROM contents c
+			WHERE (c.since = s.seq OR c.until = s.seq) AND lower(c.kind || ' ' || c.key) LIKE ? ESCAPE '!'))`
+		like := "%" + likeLiterally.Replace(strings.ToLower(w)) + "%"
+		args = append(args, like, like)
+	}
+	rows, err := b.db.Rows(ctx, q+` ORDER BY seq DESC LIMIT ?`, append(args, limit)...)
 	return collect(rows, err, scanSnapshot)
 }
+
+// likeLiterally takes the meaning off the signs that LIKE has.
+var likeLiterally = strings.NewReplacer("!", "!!", "%", "!%", "_", "!_")
 
 // row is a row of an answer.
 type row interface{ Scan(to ...any) error }
@@ -255,9 +211,9 @@ type Change struct {
 
 // Changes returns what a snapshot changed.
 func (b *Book) Changes(ctx context.Context, seq int64) ([]Change, error) {
-	rows, err := b.read.QueryContext(ctx, `SELECT kind, key, max(before), max(after) FROM (
+	rows, err := b.db.Rows(ctx, `SELECT kind, key, max(before), max(after) FROM (
 		SELECT kind, key, hash AS before, '' AS after FROM contents WHERE until = ?
-		UNION ALL SELECT kind, key, '', hash FROM contents WHERE since = ?) GROUP BY kind, key ORDER BY kind, key`, seq, seq)
+		UNION ALL SELECT kind, key, '', hash FROM contents WHERE since = ?) AS c GROUP BY kind, key ORDER BY kind, key`, seq, seq)
 	return collect(rows, err, func(r row) (c Change, err error) {
 		err = r.Scan(&c.Kind, &c.Key, &c.Before, &c.After)
 		return c, err
@@ -267,7 +223,7 @@ func (b *Book) Changes(ctx context.Context, seq int64) ([]Change, error) {
 // Object returns the body of an object by its hash.
 func (b *Book) Object(ctx context.Context, hash string) ([]byte, error) {
 	var body []byte
-	err := b.read.QueryRowContext(ctx, `SELECT body FROM objects WHERE hash = ?`, hash).Scan(&body)
+	err := b.db.Row(ctx, `SELECT body FROM objects WHERE hash = ?`, hash).Scan(&body)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = ErrNotFound
 	}
@@ -281,7 +237,7 @@ func (b *Book) State(ctx context.Context, seq int64, known *state.State) (*state
 		ref  state.Ref
 		hash string
 	}
-	rows, err := b.read.QueryContext(ctx, `SELECT kind, key, hash FROM contents WHERE since <= ? AND (until IS NULL OR until > ?)`, seq, seq)
+	rows, err := b.db.Rows(ctx, `SELECT kind, key, hash FROM contents WHERE since <= ? AND (until IS NULL OR until > ?)`, seq, seq)
 	entries, err := collect(rows, err, func(r row) (e entry, err error) {
 		err = r.Scan(&e.ref.Kind, &e.ref.Key, &e.hash)
 		return e, err
@@ -316,7 +272,10 @@ func (b *Book) State(ctx context.Context, seq int64, known *state.State) (*state
 
 // Publication is what is published.
 type Publication struct {
-	After   int64 // number of the snapshot that it changes
+	After int64 // number of the snapshot that it changes
+	// Seq and At are the number and time of the snapshot where another server has given them; 0 is the next number.
+	Seq     int64
+	At      time.Time
 	Hash    string
 	Author  string
 	Comment string
@@ -327,10 +286,13 @@ type Publication struct {
 // Publish writes a snapshot and returns it. If another one was published since After, that is ErrBehind, and nothing is
 // written.
 func (b *Book) Publish(ctx context.Context, p Publication, now time.Time) (Snapshot, error) {
-	s := Snapshot{Seq: p.After + 1, Hash: p.Hash, At: now.UTC().Truncate(time.Millisecond), Author: p.Author, Comment: p.Comment, Draft: p.Draft}
-	err := b.update(ctx, func(tx *sql.Tx) error {
+	if p.Seq == 0 {
+		p.Seq, p.At = p.After+1, now
+	}
+	s := Snapshot{Seq: p.Seq, Hash: p.Hash, At: p.At.UTC().Truncate(time.Millisecond), Author: p.Author, Comment: p.Comment, Draft: p.Draft}
+	err := b.db.Update(ctx, func(tx *database.Tx) error {
 		var head int64
-		if err := tx.QueryRowContext(ctx, `SELECT coalesce(max(seq), 0) FROM snapshots`).Scan(&head); err != nil {
+		if err := tx.Row(`SELECT coalesce(max(seq), 0) FROM snapshots`).Scan(&head); err != nil {
 			return err
 		}
 		if head != p.After {
@@ -338,27 +300,26 @@ func (b *Book) Publish(ctx context.Context, p Publication, now time.Time) (Snaps
 		}
 		for _, c := range p.Changes {
 			if c.Before != nil {
-				if _, err := tx.ExecContext(ctx, `UPDATE contents SET until = ? WHERE kind = ? AND key = ? AND until IS NULL`, s.Seq, c.Kind, c.Key); err != nil {
+				if err := tx.Exec(`UPDATE contents SET until = ? WHERE kind = ? AND key = ? AND until IS NULL`, s.Seq, c.Kind, c.Key); err != nil {
 					return err
 				}
 			}
 			if c.After == nil {
 				continue
 			}
-			if _, err := tx.ExecContext(ctx, `INSERT INTO objects (hash, body) VALUES (?, ?) ON CONFLICT DO NOTHING`, c.After.Hash, c.After.Body()); err != nil {
+			if err := tx.Exec(`INSERT INTO objects (hash, body) VALUES (?, ?) ON CONFLICT DO NOTHING`, c.After.Hash, c.After.Body()); err != nil {
 				return err
 			}
-			if _, err := tx.ExecContext(ctx, `INSERT INTO contents (kind, key, since, hash) VALUES (?, ?, ?, ?)`, c.Kind, c.Key, s.Seq, c.After.Hash); err != nil {
+			if err := tx.Exec(`INSERT INTO contents (kind, key, since, hash) VALUES (?, ?, ?, ?)`, c.Kind, c.Key, s.Seq, c.After.Hash); err != nil {
 				return err
 			}
 		}
 		if p.Draft != 0 {
-			if err := closeDraft(ctx, tx, p.Draft, DraftPublished, ""); err != nil {
+			if err := closeDraft(tx, p.Draft, DraftPublished, ""); err != nil {
 				return err
 			}
 		}
-		_, err := tx.ExecContext(ctx, `INSERT INTO snapshots (`+snapshotColumns+`) VALUES (?, ?, ?, ?, ?, ?)`, s.Seq, s.Hash, s.At.UnixMilli(), s.Author, s.Comment, s.Draft)
-		return err
+		return tx.Exec(`INSERT INTO snapshots (`+snapshotColumns+`) VALUES (?, ?, ?, ?, ?, ?)`, s.Seq, s.Hash, s.At.UnixMilli(), s.Author, s.Comment, s.Draft)
 	})
 	return s, err
 }
@@ -389,8 +350,8 @@ func (b *Book) SaveDraft(ctx context.Context, d Draft) (int64, error) {
 		return 0, err
 	}
 	var id int64
-	err = b.update(ctx, func(tx *sql.Tx) error {
-		return tx.QueryRowContext(ctx, `INSERT INTO drafts (created, author, comment, scheduled, state, reason, operations) VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id`,
+	err = b.db.Update(ctx, func(tx *database.Tx) error {
+		return tx.Row(`INSERT INTO drafts (created, author, comment, scheduled, state, reason, operations) VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id`,
 			d.Created.UnixMilli(), d.Author, d.Comment, milli(d.Scheduled), DraftOpen, "", operations).Scan(&id)
 	})
 	return id, err
@@ -429,38 +390,34 @@ func scanDraft(r row) (Draft, error) {
 
 // Draft returns one draft.
 func (b *Book) Draft(ctx context.Context, id int64) (Draft, error) {
-	return scanDraft(b.read.QueryRowContext(ctx, `SELECT `+draftColumns+` FROM drafts WHERE id = ?`, id))
+	return scanDraft(b.db.Row(ctx, `SELECT `+draftColumns+` FROM drafts WHERE id = ?`, id))
 }
 
 // Drafts returns the open drafts, the oldest first.
 func (b *Book) Drafts(ctx context.Context) ([]Draft, error) {
-	rows, err := b.read.QueryContext(ctx, `SELECT `+draftColumns+` FROM drafts WHERE state = 'open' ORDER BY id`)
+	rows, err := b.db.Rows(ctx, `SELECT `+draftColumns+` FROM drafts WHERE state = 'open' ORDER BY id`)
 	return collect(rows, err, scanDraft)
 }
 
 // Withdraw closes a draft without publishing it.
 func (b *Book) Withdraw(ctx context.Context, id int64) error {
-	return b.update(ctx, func(tx *sql.Tx) error { return closeDraft(ctx, tx, id, DraftWithdrawn, "") })
+	return b.db.Update(ctx, func(tx *database.Tx) error { return closeDraft(tx, id, DraftWithdrawn, "") })
 }
 
 // Unschedule takes the time off a draft that could not be published, and notes why.
 func (b *Book) Unschedule(ctx context.Context, id int64, reason string) error {
-	return b.update(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `UPDATE drafts SET scheduled = 0, reason = ? WHERE id = ? AND state = 'open'`, reason, id)
-		return err
+	return b.db.Update(ctx, func(tx *database.Tx) error {
+		return tx.Exec(`UPDATE drafts SET scheduled = 0, reason = ? WHERE id = ? AND state = 'open'`, reason, id)
 	})
 }
 
-func closeDraft(ctx context.Context, tx *sql.Tx, id int64, to, reason string) error {
-	r, err := tx.ExecContext(ctx, `UPDATE drafts SET state = ?, reason = ? WHERE id = ? AND state = 'open'`, to, reason, id)
-	if err != nil {
-		return err
-	}
-	if n, err := r.RowsAffected(); err != nil || n == 1 {
+func closeDraft(tx *database.Tx, id int64, to, reason string) error {
+	n, err := tx.Affected(`UPDATE drafts SET state = ?, reason = ? WHERE id = ? AND state = 'open'`, to, reason, id)
+	if err != nil || n == 1 {
 		return err
 	}
 	var was string
-	err = tx.QueryRowContext(ctx, `SELECT state FROM drafts WHERE id = ?`, id).Scan(&was)
+	err = tx.Row(`SELECT state FROM drafts WHERE id = ?`, id).Scan(&was)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return ErrNotFound
@@ -468,10 +425,4 @@ func closeDraft(ctx context.Context, tx *sql.Tx, id int64, to, reason string) er
 		return err
 	}
 	return fmt.Errorf("%w: it is %s", ErrClosedDraft, was)
-}
-
-// Backup writes a copy of the whole book into a new file, while it is in use.
-func (b *Book) Backup(ctx context.Context, file string) error {
-	_, err := b.write.ExecContext(ctx, `VACUUM INTO ?`, file)
-	return err
 }

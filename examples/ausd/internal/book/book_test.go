@@ -3,16 +3,47 @@ package book
 import (
 	"errors"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/senbonzakura/senbonzakura/aus"
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/state"
+	"github.com/senbonzakura/senbonzakura/examples/internal/database"
+	"github.com/senbonzakura/senbonzakura/examples/internal/pgtest"
 )
 
-func open(t *testing.T) *Book {
+// TestBook runs the same tests on both databases.
+func TestBook(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name string
+		run  func(*testing.T, string)
+	}{{"publish", testPublish}, {"history", testHistory}, {"drafts", testDrafts}, {"damage", testDamage}, {"newer schema", testNewerSchema}, {"demand", testDemand}, {"files", testFiles}}
+	t.Run("SQLite", func(t *testing.T) {
+		t.Parallel()
+		for _, tt := range tests {
+			t.Run(tt.name, func(t *testing.T) {
+				t.Parallel()
+				tt.run(t, filepath.Join(t.TempDir(), "x y?&%.db"))
+			})
+		}
+	})
+	t.Run("PostgreSQL", func(t *testing.T) {
+		t.Parallel()
+		pg := pgtest.Postgres(t)
+		for _, tt := range tests {
+			t.Run(tt.name, func(t *testing.T) {
+				t.Parallel()
+				tt.run(t, pg.Database(t))
+			})
+		}
+	})
+}
+
+func open(t *testing.T, where string) *Book {
 	t.Helper()
-	b, err := Open(t.Context(), filepath.Join(t.TempDir(), "x y?&%.db"))
+	b, err := Open(t.Context(), where, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,9 +72,8 @@ func publish(t *testing.T, b *Book, s *state.State, operations ...state.Operatio
 	return next, snapshot
 }
 
-func TestBook(t *testing.T) {
-	t.Parallel()
-	b, ctx := open(t), t.Context()
+func testPublish(t *testing.T, where string) {
+	b, ctx := open(t, where), t.Context()
 	if head, err := b.Head(ctx); err != nil || head.Seq != 0 {
 		t.Fatalf("head %+v, %v", head, err)
 	}
@@ -85,26 +115,13 @@ func TestBook(t *testing.T) {
 	if changes, err := b.Changes(ctx, 3); err != nil || len(changes) != 1 || changes[0].After != "" || changes[0].Before == "" {
 		t.Errorf("what snapshot 3 changed: %+v, %v", changes, err)
 	}
-	copied := filepath.Join(t.TempDir(), "copy.db")
-	if err := b.Backup(ctx, copied); err != nil {
-		t.Fatal(err)
-	}
-	again, err := Open(ctx, copied)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer again.Close()
-	if head, err := again.Head(ctx); err != nil || head.Seq != 3 || head.Hash != hashes[3] {
-		t.Errorf("the copy has %+v, %v", head, err)
-	}
 }
 
 // What was damaged is not served.
-func TestDamage(t *testing.T) {
-	t.Parallel()
-	b, ctx := open(t), t.Context()
+func testDamage(t *testing.T, where string) {
+	b, ctx := open(t, where), t.Context()
 	publish(t, b, state.New(nil), state.Operation{Ref: state.Ref{Kind: state.Rule, Key: "1"}, Body: []byte(`{"rule_id": 1}`)})
-	if _, err := b.write.ExecContext(ctx, `UPDATE objects SET body = ?`, []byte(`{"rule_id": 1, "comment": "x"}`)); err != nil {
+	if err := exec(t, b, `UPDATE objects SET body = ?`, []byte(`{"rule_id": 1, "comment": "x"}`)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.State(ctx, 1, nil); err == nil {
@@ -112,27 +129,101 @@ func TestDamage(t *testing.T) {
 	}
 }
 
-func TestNewerSchema(t *testing.T) {
-	t.Parallel()
-	file := filepath.Join(t.TempDir(), "x.db")
-	b, err := Open(t.Context(), file)
-	if err != nil {
+func exec(t *testing.T, b *Book, q string, args ...any) error {
+	t.Helper()
+	return b.db.Update(t.Context(), func(tx *database.Tx) error { return tx.Exec(q, args...) })
+}
+
+func testNewerSchema(t *testing.T, where string) {
+	if err := exec(t, open(t, where), `UPDATE meta SET value = '99'`); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.write.ExecContext(t.Context(), `PRAGMA user_version = 99`); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Open(t.Context(), file); err == nil {
+	if _, err := Open(t.Context(), where, nil); err == nil {
 		t.Error("a book of a newer program is opened")
 	}
 }
 
-func TestDemand(t *testing.T) {
+// Words are looked for in who, why and what, and mean nothing but themselves.
+func testHistory(t *testing.T, where string) {
+	b := open(t, where)
+	s, _ := publish(t, b, state.New(nil), state.Operation{Ref: state.Ref{Kind: state.Host, Key: "a_b.example"}, Body: []byte(`{"products": ["Fox"]}`)})
+	_, last := publish(t, b, s, state.Operation{Ref: state.Ref{Kind: state.Host, Key: "axb.example"}, Body: []byte(`{"products": ["Fox"]}`)})
+	for _, tt := range []struct {
+		before int64
+		words  []string
+		want   int
+	}{{0, nil, 2}, {last.Seq, nil, 1}, {0, []string{"A_B"}, 1}, {0, []string{"a%b"}, 0}, {0, []string{"example", "c"}, 2}, {0, []string{"!"}, 0}} {
+		if list, err := b.History(t.Context(), tt.before, 10, tt.words...); err != nil || len(list) != tt.want {
+			t.Errorf("before %d, %q: %+v, %v, want %d", tt.before, tt.words, list, err, tt.want)
+		}
+	}
+}
+
+// A draft is closed once.
+func testDrafts(t *testing.T, where string) {
+	b, ctx := open(t, where), t.Context()
+	when := time.UnixMilli(time.Now().UnixMilli()).UTC()
+	id, err := b.SaveDraft(ctx, Draft{Created: when, Author: "a", Comment: "c", Scheduled: when, Operations: []state.Operation{{Ref: state.Ref{Kind: state.Rule, Key: "1"}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Unschedule(ctx, id, "why"); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := b.Drafts(ctx); err != nil || len(list) != 1 || list[0].Reason != "why" || !list[0].Scheduled.IsZero() || !list[0].Created.Equal(when) {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if err := b.Withdraw(ctx, id); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Withdraw(ctx, id); !errors.Is(err, ErrClosedDraft) {
+		t.Errorf("withdrawn twice: %v", err)
+	}
+	if err := b.Withdraw(ctx, id+1); !errors.Is(err, ErrNotFound) {
+		t.Errorf("a draft that is none: %v", err)
+	}
+}
+
+func testFiles(t *testing.T, where string) {
+	b, ctx := open(t, where), t.Context()
+	sum := strings.Repeat("0a", 64)
+	f := File{SHA512: sum, Name: "a.mar", Size: 1 << 40, Added: time.Now(), Build: []byte(`{"x": 1}`)}
+	for range 2 { // the second time changes nothing
+		if err := b.AddFile(ctx, f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := b.File(ctx, sum); err != nil || got.Size != f.Size || string(got.Build) != string(f.Build) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err := b.FileBegin(ctx, sum[:32], "a.mar"); err != nil || got != sum {
+		t.Errorf("%s, %v", got, err)
+	}
+	if err := b.RemoveFile(ctx, sum); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.File(ctx, sum); !errors.Is(err, ErrNotFound) {
+		t.Errorf("removed: %v", err)
+	}
+}
+
+// A book from before both databases is read on.
+func TestOlder(t *testing.T) {
 	t.Parallel()
-	b, ctx, now := open(t), t.Context(), time.Now()
+	file := filepath.Join(t.TempDir(), "x.db")
+	b := open(t, file)
+	for _, q := range []string{`DROP TABLE meta`, `PRAGMA user_version = 1`} {
+		if err := exec(t, b, q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := open(t, file).Head(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func testDemand(t *testing.T, where string) {
+	b, ctx, now := open(t, where), t.Context(), time.Now()
 	to := aus.Build{Release: "T", Hash: "tt", HashFunction: "sha512", Target: "Linux", Locale: "de"}
 	from := func(hash string) aus.Build { return aus.Build{Release: "F" + hash, Hash: hash} }
 	for _, w := range []struct {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/senbonzakura/senbonzakura/aus"
+	"github.com/senbonzakura/senbonzakura/examples/internal/database"
 )
 
 // The states of a wanted partial.
@@ -39,11 +40,10 @@ func (b *Book) Want(ctx context.Context, from, to aus.Build, n int64, now time.T
 	if err != nil {
 		return err
 	}
-	return b.update(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO demand (function, "from", "to", target, locale, n, first, last, state, reason, about) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?)
-			ON CONFLICT DO UPDATE SET n = n + excluded.n, last = excluded.last, about = excluded.about`,
+	return b.db.Update(ctx, func(tx *database.Tx) error {
+		return tx.Exec(`INSERT INTO demand (function, "from", "to", target, locale, n, first, last, state, reason, about) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?)
+			ON CONFLICT (function, "from", "to", target, locale) DO UPDATE SET n = demand.n + excluded.n, last = excluded.last, about = excluded.about`,
 			to.HashFunction, from.Hash, to.Hash, to.Target, to.Locale, n, now.UnixMilli(), now.UnixMilli(), Wanted, about)
-		return err
 	})
 }
 
@@ -64,7 +64,7 @@ func scanDemand(r row) (Demand, error) {
 
 // NextWanted returns the partial that most clients want, and whether there is one.
 func (b *Book) NextWanted(ctx context.Context) (Demand, bool, error) {
-	d, err := scanDemand(b.read.QueryRowContext(ctx, `SELECT `+demandColumns+` FROM demand WHERE state = ? ORDER BY n DESC, first, "from" LIMIT 1`, Wanted))
+	d, err := scanDemand(b.db.Row(ctx, `SELECT `+demandColumns+` FROM demand WHERE state = ? ORDER BY n DESC, first, "from" LIMIT 1`, Wanted))
 	if errors.Is(err, sql.ErrNoRows) {
 		return Demand{}, false, nil
 	}
@@ -73,24 +73,22 @@ func (b *Book) NextWanted(ctx context.Context) (Demand, bool, error) {
 
 // Demands returns at most limit wanted partials, the most wanted first.
 func (b *Book) Demands(ctx context.Context, limit int) ([]Demand, error) {
-	rows, err := b.read.QueryContext(ctx, `SELECT `+demandColumns+` FROM demand ORDER BY n DESC, first, "from" LIMIT ?`, limit)
+	rows, err := b.db.Rows(ctx, `SELECT `+demandColumns+` FROM demand ORDER BY n DESC, first, "from" LIMIT ?`, limit)
 	return collect(rows, err, scanDemand)
 }
 
 // Settle notes what became of a wanted partial.
 func (b *Book) Settle(ctx context.Context, d Demand, to, reason string) error {
-	return b.update(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `UPDATE demand SET state = ?, reason = ? WHERE function = ? AND "from" = ? AND "to" = ? AND target = ? AND locale = ?`,
+	return b.db.Update(ctx, func(tx *database.Tx) error {
+		return tx.Exec(`UPDATE demand SET state = ?, reason = ? WHERE function = ? AND "from" = ? AND "to" = ? AND target = ? AND locale = ?`,
 			to, reason, d.To.HashFunction, d.From.Hash, d.To.Hash, d.To.Target, d.To.Locale)
-		return err
 	})
 }
 
 // Requeue makes wanted again what was being made when the server stopped.
 func (b *Book) Requeue(ctx context.Context) error {
-	return b.update(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `UPDATE demand SET state = ? WHERE state = ?`, Wanted, Working)
-		return err
+	return b.db.Update(ctx, func(tx *database.Tx) error {
+		return tx.Exec(`UPDATE demand SET state = ? WHERE state = ?`, Wanted, Working)
 	})
 }
 
@@ -108,10 +106,9 @@ func (b *Book) AddFile(ctx context.Context, f File) error {
 	if f.Build == nil {
 		f.Build = json.RawMessage("null")
 	}
-	return b.update(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO files (sha512, name, size, added, build) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+	return b.db.Update(ctx, func(tx *database.Tx) error {
+		return tx.Exec(`INSERT INTO files (sha512, name, size, added, build) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
 			f.SHA512, f.Name, f.Size, f.Added.UnixMilli(), []byte(f.Build))
-		return err
 	})
 }
 
@@ -120,7 +117,7 @@ func (b *Book) File(ctx context.Context, sha512 string) (File, error) {
 	f := File{SHA512: sha512}
 	var added int64
 	var build []byte
-	err := b.read.QueryRowContext(ctx, `SELECT name, size, added, build FROM files WHERE sha512 = ?`, sha512).Scan(&f.Name, &f.Size, &added, &build)
+	err := b.db.Row(ctx, `SELECT name, size, added, build FROM files WHERE sha512 = ?`, sha512).Scan(&f.Name, &f.Size, &added, &build)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = ErrNotFound
 	}
@@ -131,7 +128,7 @@ func (b *Book) File(ctx context.Context, sha512 string) (File, error) {
 // FileBegin returns the hash of a file by the begin of its hash and its name.
 func (b *Book) FileBegin(ctx context.Context, begin, name string) (string, error) {
 	var sum string
-	err := b.read.QueryRowContext(ctx, `SELECT sha512 FROM files WHERE sha512 >= ? AND sha512 < ? AND name = ? LIMIT 1`, begin, begin+"g", name).Scan(&sum)
+	err := b.db.Row(ctx, `SELECT sha512 FROM files WHERE sha512 >= ? AND sha512 < ? AND name = ? LIMIT 1`, begin, begin+"g", name).Scan(&sum)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = ErrNotFound
 	}
@@ -140,7 +137,7 @@ func (b *Book) FileBegin(ctx context.Context, begin, name string) (string, error
 
 // Files returns all files, the newest first.
 func (b *Book) Files(ctx context.Context) ([]File, error) {
-	rows, err := b.read.QueryContext(ctx, `SELECT sha512, name, size, added FROM files ORDER BY added DESC, sha512`)
+	rows, err := b.db.Rows(ctx, `SELECT sha512, name, size, added FROM files ORDER BY added DESC, sha512`)
 	return collect(rows, err, func(r row) (f File, err error) {
 		var added int64
 		err = r.Scan(&f.SHA512, &f.Name, &f.Size, &added)
@@ -151,9 +148,8 @@ func (b *Book) Files(ctx context.Context) ([]File, error) {
 
 // RemoveFile forgets a file.
 func (b *Book) RemoveFile(ctx context.Context, sha512 string) error {
-	return b.update(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `DELETE FROM files WHERE sha512 = ?`, sha512)
-		return err
+	return b.db.Update(ctx, func(tx *database.Tx) error {
+		return tx.Exec(`DELETE FROM files WHERE sha512 = ?`, sha512)
 	})
 }
 
@@ -161,7 +157,7 @@ var hash512 = regexp.MustCompile(`\b[0-9a-f]{128}\b`)
 
 // NamedSince returns the SHA-512 hashes that releases and made partials name, of every snapshot that held since a time.
 func (b *Book) NamedSince(ctx context.Context, since time.Time) (map[string]bool, error) {
-	rows, err := b.read.QueryContext(ctx, `SELECT DISTINCT c.hash FROM contents c LEFT JOIN snapshots s ON s.seq = c.until
+	rows, err := b.db.Rows(ctx, `SELECT DISTINCT c.hash FROM contents c LEFT JOIN snapshots s ON s.seq = c.until
 		WHERE c.kind IN ('release', 'made') AND (c.until IS NULL OR s.at >= ?)`, since.UnixMilli())
 	objects, err := collect(rows, err, func(r row) (hash string, err error) {
 		err = r.Scan(&hash)

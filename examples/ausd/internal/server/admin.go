@@ -20,6 +20,7 @@ import (
 	"github.com/senbonzakura/senbonzakura/aus"
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/book"
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/inspect"
+	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/replicate"
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/state"
 	"github.com/senbonzakura/senbonzakura/mar"
 )
@@ -95,6 +96,7 @@ func (s *Server) adminRoutes(mux *http.ServeMux) huma.API {
 	huma.Register(api, upload, s.putFile)
 	huma.Register(api, op("POST", "/admin/v1/builds", "addBuild", "Offer an uploaded complete update", "Makes its release, or adds to it, and lets the rule of its product and channel lead there if it is newer.", RolePublish, 404, 409, 422), s.postBuild)
 	huma.Register(api, op("POST", "/admin/v1/gc", "collect", "Remove files that nothing leads to", "Keeps what snapshots of the last days name, what was added in them, and the newest.", RolePublish), s.postCollect)
+	s.replicaRoutes(api)
 	return api
 }
 
@@ -113,6 +115,8 @@ func (s *Server) problemOf(err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, ErrReplica):
+		return huma.Error409Conflict("this server is a replica: ask " + s.opts.Replica.URL.String())
 	case errors.Is(err, book.ErrNotFound):
 		return huma.Error404NotFound("there is nothing of this name")
 	case errors.Is(err, state.ErrConflict), errors.Is(err, book.ErrClosedDraft), errors.Is(err, book.ErrBehind):
@@ -152,11 +156,26 @@ type statusBody struct {
 	Objects  map[string]int `json:"objects"`
 	Problems []aus.Problem  `json:"problems"`
 	URL      string         `json:"url"`
+	Key      string         `json:"public_key" doc:"by which replicas know this server"`
+	Replica  *replicaBody   `json:"replica,omitempty" doc:"of which server this one is a replica, and how it stands"`
+}
+
+// replicaBody is how a replica stands.
+type replicaBody struct {
+	Of      string    `json:"of"`
+	Contact time.Time `json:"contact,omitzero" doc:"when the server said last what is published"`
+	Expires time.Time `json:"expires,omitzero" doc:"when what it signed last expires"`
+	Alarm   string    `json:"alarm,omitempty"`
+	Failure string    `json:"failure,omitempty" doc:"why it cannot be asked at the moment"`
 }
 
 func (s *Server) getStatus(context.Context, *struct{}) (*output[statusBody], error) {
 	now := s.current.Load()
-	b := statusBody{Snapshot: now.head, Objects: map[string]int{}, Problems: append([]aus.Problem{}, now.problems...), URL: s.opts.URL.String()}
+	b := statusBody{Snapshot: now.head, Objects: map[string]int{}, Problems: append([]aus.Problem{}, now.problems...), URL: s.opts.URL.String(), Key: replicate.KeyText(s.PublicKey())}
+	if s.opts.Replica != nil {
+		st := s.replica.status()
+		b.Replica = &replicaBody{s.opts.Replica.URL.String(), st.contact, st.statement.Expires, st.alarm(time.Now()), st.failure}
+	}
 	for _, k := range state.Kinds() {
 		b.Objects[string(k)] = now.state.Len(k)
 	}
@@ -191,7 +210,7 @@ func (s *Server) at(ctx context.Context, at string) (*published, error) {
 		return nil, s.problemOf(err)
 	}
 	snapshot, problems := aus.Compile(st.Config(s.own))
-	return &published{head, st, snapshot, problems}, nil
+	return newPublished(head, st, snapshot, problems), nil
 }
 
 // explainBody says what a client gets.

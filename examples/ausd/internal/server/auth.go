@@ -19,10 +19,12 @@ const (
 	RoleEdit    Role = "edit"    // make drafts and upload
 	RoleShutoff Role = "shutoff" // stop updates at once, and lift that
 	RolePublish Role = "publish" // publish, revert
+	// RoleReplicate is that of replicas: to be told everything, and to say what clients lack.
+	RoleReplicate Role = "replicate"
 )
 
 // Roles returns all roles.
-func Roles() []Role { return []Role{RoleRead, RoleEdit, RoleShutoff, RolePublish} }
+func Roles() []Role { return []Role{RoleRead, RoleEdit, RoleShutoff, RolePublish, RoleReplicate} }
 
 // Token lets somebody do things from anywhere.
 type Token struct {

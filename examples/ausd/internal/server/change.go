@@ -38,7 +38,7 @@ func (s *Server) publish(ctx context.Context, author, comment string, draft int6
 	if err != nil {
 		return book.Snapshot{}, err
 	}
-	s.current.Store(&published{head, next, snapshot, problems})
+	s.install(newPublished(head, next, snapshot, problems))
 	s.log.Info("published", "snapshot", head.Seq, "author", author, "comment", comment, "changes", len(changes))
 	s.order(changes)
 	if s.opts.Purge != nil {
@@ -49,6 +49,9 @@ func (s *Server) publish(ctx context.Context, author, comment string, draft int6
 
 // apply makes the next state, and validates what changes.
 func (s *Server) apply(ctx context.Context, now *published, operations []state.Operation) (*state.State, []state.Changed, error) {
+	if s.opts.Replica != nil {
+		return nil, nil, ErrReplica
+	}
 	rebased, err := now.state.Rebase(operations, func(hash string) ([]byte, error) { return s.book.Object(ctx, hash) })
 	if err != nil {
 		return nil, nil, err

@@ -10,6 +10,7 @@ import (
 
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/book"
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/state"
+	"github.com/senbonzakura/senbonzakura/examples/internal/database"
 )
 
 func TestChanges(t *testing.T) {
@@ -126,7 +127,9 @@ func TestChanges(t *testing.T) {
 func copyOf(t *testing.T, s *testServer) string {
 	t.Helper()
 	dir := t.TempDir()
-	if err := s.book.Backup(t.Context(), dir+"/ausd.db"); err != nil {
+	if s.opts.Postgres != "" {
+		databases.Store(dir, s.opts.Postgres)
+	} else if err := database.CopySQLite(t.Context(), s.dir+"/ausd.db", dir+"/ausd.db"); err != nil {
 		t.Fatal(err)
 	}
 	return dir

@@ -25,7 +25,7 @@ type asked struct {
 	snapshot *aus.Snapshot
 }
 
-// countDemand counts which partials clients could have used, and orders them.
+// countDemand counts which partials clients could have used, and orders them: here, or as a replica from its server.
 func (s *Server) countDemand(ctx context.Context) {
 	const flush = time.Second
 	type pair struct{ from, to aus.Build }
@@ -37,14 +37,20 @@ func (s *Server) countDemand(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case a := <-s.asked:
-			from, ok := a.snapshot.BuildOf(a.query)
-			if !ok {
-				continue
-			}
-			if to, ok := a.snapshot.Release(a.release).BuildFor(a.query); ok && from.Hash != to.Hash && strings.EqualFold(from.HashFunction, to.HashFunction) {
+			if from, to, ok := couldUse(a.snapshot, a.query, a.release); ok && (len(counts) < maxPairs || counts[pair{from, to}] > 0) {
 				counts[pair{from, to}]++
 			}
 		case <-tick.C:
+			if s.opts.Replica != nil {
+				var list []wantedBody
+				for p, n := range counts {
+					list = append(list, wantedBody{p.to.Release, p.from.Product, p.from.BuildID, p.from.Target, p.from.Locale, n})
+				}
+				if len(list) > 0 && s.report(ctx, list) == nil { // else with the next ones
+					clear(counts)
+				}
+				continue
+			}
 			for p, n := range counts {
 				if err := s.book.Want(ctx, p.from, p.to, n, time.Now()); err != nil {
 					s.log.Error("note a wanted partial", "error", err)
@@ -56,6 +62,9 @@ func (s *Server) countDemand(ctx context.Context) {
 		}
 	}
 }
+
+// maxPairs is how many different partials are counted before they are written down.
+const maxPairs = 10_000
 
 // orderPartials orders the partials from the last builds to what rules lead to, when releases or rules have changed.
 func (s *Server) orderPartials(ctx context.Context) {
@@ -209,7 +218,7 @@ func (s *Server) makeOne(ctx context.Context, d book.Demand) (m made, state, rea
 	entry := result.Open()
 	defer entry.Close()
 	name := fmt.Sprintf("%s-%s-%s-%s.partial.mar", d.To.Product, d.From.Version, d.To.Version, d.To.Locale)
-	f, err := s.keep(ctx, name, entry.Reader(), nil)
+	f, err := s.keep(ctx, name, "", entry.Reader(), nil)
 	if err != nil {
 		return fail(err)
 	}

@@ -39,8 +39,9 @@ func (s *Server) fileURL(f book.File) string {
 
 var plainName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+@-]{0,199}$`)
 
-// keep stores a MAR file under its hash and notes it. The file is there, whole and synced, when this returns.
-func (s *Server) keep(ctx context.Context, name string, r io.Reader, build json.RawMessage) (book.File, error) {
+// keep stores a MAR file under its hash, which must begin with begin, and notes it. The file is there, whole and synced, when
+// this returns.
+func (s *Server) keep(ctx context.Context, name, begin string, r io.Reader, build json.RawMessage) (book.File, error) {
 	if !plainName.MatchString(name) {
 		return book.File{}, fmt.Errorf("%w: %q is no plain file name", ErrFile, name)
 	}
@@ -64,6 +65,9 @@ func (s *Server) keep(ctx context.Context, name string, r io.Reader, build json.
 	}
 	check.Close()
 	f := book.File{SHA512: hex.EncodeToString(h.Sum(nil)), Name: name, Size: n, Added: time.Now(), Build: build}
+	if !strings.HasPrefix(f.SHA512, begin) {
+		return book.File{}, fmt.Errorf("%w: its hash is %s, want %s…", ErrFile, f.SHA512, begin)
+	}
 	if err := os.Rename(temporary, s.filePath(fileName(f.SHA512))); err != nil {
 		return book.File{}, err
 	}
@@ -75,7 +79,10 @@ func (s *Server) keep(ctx context.Context, name string, r io.Reader, build json.
 
 // Upload stores a complete update and says what it is.
 func (s *Server) Upload(ctx context.Context, name string, r io.Reader) (book.File, inspect.Build, error) {
-	f, err := s.keep(ctx, name, r, nil)
+	if s.opts.Replica != nil {
+		return book.File{}, inspect.Build{}, ErrReplica
+	}
+	f, err := s.keep(ctx, name, "", r, nil)
 	if err != nil {
 		return f, inspect.Build{}, err
 	}
@@ -274,6 +281,11 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	sum, err := s.book.FileBegin(r.Context(), begin, name)
+	if s.opts.Replica != nil && errors.Is(err, book.ErrNotFound) && plainName.MatchString(name) {
+		if sum, err = s.fetchFile(r.Context(), begin, name); errors.Is(err, errBusy) {
+			w.Header().Set("Retry-After", "5")
+		}
+	}
 	if err != nil {
 		if !errors.Is(err, book.ErrNotFound) {
 			s.log.Error("look for a file", "error", err)

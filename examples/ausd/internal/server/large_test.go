@@ -97,7 +97,7 @@ func seedLarge(t *testing.T, dir string, releases, rules int) (document int) {
 	for _, op := range operations {
 		document += len(op.Body)
 	}
-	b, err := book.Open(t.Context(), filepath.Join(dir, "ausd.db"))
+	b, err := book.Open(t.Context(), filepath.Join(dir, "ausd.db"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package server
 import (
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -15,6 +16,7 @@ import (
 type collector struct {
 	s                                                             *Server
 	answers, quirks, partials, snapshot, objects, problems, wants *prometheus.Desc
+	expires, expired, contact                                     *prometheus.Desc
 }
 
 func newCollector(s *Server) *collector {
@@ -30,12 +32,15 @@ func newCollector(s *Server) *collector {
 		objects:  desc("objects", "Objects of the published snapshot.", "kind"),
 		problems: desc("problems", "Problems of the published snapshot.", "severity"),
 		wants:    desc("demand", "Partials that clients could use, by what became of them; at most 10,000 are counted.", "state"),
+		expires:  desc("statement_expires_timestamp_seconds", "Of a replica: when what its server signed last expires."),
+		expired:  desc("statement_expired", "Of a replica: 1 where that has expired, or nothing is known of the server."),
+		contact:  desc("replica_contact_timestamp_seconds", "Of a replica: when its server said last what is published; 0 is not since the start."),
 	}
 }
 
 // Describe sends the descriptions.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.answers, c.quirks, c.partials, c.snapshot, c.objects, c.problems, c.wants} {
+	for _, d := range []*prometheus.Desc{c.answers, c.quirks, c.partials, c.snapshot, c.objects, c.problems, c.wants, c.expires, c.expired, c.contact} {
 		ch <- d
 	}
 }
@@ -64,6 +69,17 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	errors := aus.Errors(now.problems)
 	gauge(c.problems, int64(errors), aus.SeverityError.String())
 	gauge(c.problems, int64(len(now.problems)-errors), aus.SeverityWarning.String())
+	if c.s.opts.Replica != nil {
+		st := c.s.replica.status()
+		expired := int64(0)
+		if st.alarm(time.Now()) != "" {
+			expired = 1
+		}
+		gauge(c.expired, expired)
+		gauge(c.expires, unix(st.statement.Expires))
+		gauge(c.contact, unix(st.contact))
+		return
+	}
 	list, err := c.s.book.Demands(c.s.lifetime, 10_000)
 	if err != nil {
 		ch <- prometheus.NewInvalidMetric(c.wants, err)
@@ -76,6 +92,14 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for s, n := range states {
 		gauge(c.wants, n, s)
 	}
+}
+
+// unix is a time in seconds; 0 is none.
+func unix(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.Unix()
 }
 
 // metrics serves the figures to who may read.

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"io"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -47,7 +46,9 @@ func (s *Server) servePublic(w http.ResponseWriter, r *http.Request) {
 	answer := now.snapshot.Respond(aus.Request{Method: r.Method, URL: url, Base: s.base, Header: r.Header, Into: h}, env)
 	if a := answer.Answer; a != nil {
 		s.counted(now.snapshot, &answer)
-		if !a.Random {
+		if now.head.Seq == 0 { // nothing is known yet, and that must not be remembered
+			h.Set("Cache-Control", "no-store")
+		} else if !a.Random {
 			if keep := keepFor(now.snapshot, a, env.Now); keep != keepAnswers { // which is what the answer says by itself
 				h.Set("Cache-Control", "public, max-age="+strconv.Itoa(keep))
 			}
@@ -153,7 +154,7 @@ func (s *Server) serveHeartbeat(w http.ResponseWriter, _ *http.Request) {
 	if now.head.Seq == 0 {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
-	_, _ = io.WriteString(w, "snapshot "+strconv.FormatInt(now.head.Seq, 10)+"\n")
+	s.heartbeat(w)
 }
 
 // versionCounts counts clients by product, channel and version, as their queries say.

@@ -3,6 +3,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -31,8 +32,10 @@ import (
 
 // Options are what a server is told. Dir and URL are required.
 type Options struct {
-	Dir string   // of everything that must not be lost
-	URL *url.URL // scheme and host under which clients reach the server
+	Dir string // of everything that must not be lost
+	// Postgres is the address of a PostgreSQL database that the book is kept in; "" is SQLite in Dir.
+	Postgres string
+	URL      *url.URL // scheme and host under which clients reach the server
 	// Builds is how many older builds get a partial to a new release by itself; 0 means 3, a negative number none.
 	Builds int
 	// Review makes drafts of made partials instead of publishing them.
@@ -51,6 +54,8 @@ type Options struct {
 	// Purge is called behind each publication, to empty caches in front of the server; nil does nothing.
 	Purge func(context.Context, book.Snapshot)
 	Log   *slog.Logger
+	// Replica makes this server answer what another one publishes, and publish nothing itself; nil is a server of its own.
+	Replica *Replica
 }
 
 // Errors that callers branch on, besides those of packages state and book.
@@ -89,7 +94,7 @@ type Server struct {
 	log    *slog.Logger
 	own    string // host of the server's own files
 	base   string // scheme and host
-	secret []byte
+	secret atomic.Pointer[[]byte]
 
 	publishing sync.Mutex // one publication at a time
 	current    atomic.Pointer[published]
@@ -103,6 +108,9 @@ type Server struct {
 	ordering chan []string // products whose partials are to be ordered
 	counts   counters
 
+	signing signing
+	replica replica
+
 	lifetime context.Context //nolint:containedctx // ends when the server is closed
 	stop     context.CancelFunc
 	done     sync.WaitGroup
@@ -114,6 +122,18 @@ type published struct {
 	state    *state.State
 	snapshot *aus.Snapshot
 	problems []aus.Problem
+	replaced chan struct{} // closed when something else is published
+}
+
+func newPublished(head book.Snapshot, st *state.State, snapshot *aus.Snapshot, problems []aus.Problem) *published {
+	return &published{head, st, snapshot, problems, make(chan struct{})}
+}
+
+// install lets clients be answered from something else, and tells replicas.
+func (s *Server) install(p *published) {
+	if old := s.current.Swap(p); old != nil {
+		close(old.replaced)
+	}
 }
 
 // Open starts a server: it reads what was published last and begins to make what is wanted. Close stops it.
@@ -146,10 +166,15 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if s.files, err = os.OpenRoot(filepath.Join(s.opts.Dir, "files")); err != nil {
 		return err
 	}
-	if s.secret, err = secret(ctx, filepath.Join(s.opts.Dir, "secret")); err != nil {
+	client, err := secret(ctx, filepath.Join(s.opts.Dir, secretName))
+	if err != nil {
 		return err
 	}
-	if s.book, err = book.Open(ctx, filepath.Join(s.opts.Dir, "ausd.db")); err != nil {
+	s.secret.Store(&client)
+	if s.signing.key, err = Key(ctx, s.opts.Dir); err != nil {
+		return err
+	}
+	if s.book, err = book.Open(ctx, cmp.Or(s.opts.Postgres, filepath.Join(s.opts.Dir, "ausd.db")), s.log); err != nil {
 		return err
 	}
 	head, err := s.book.Head(ctx)
@@ -164,7 +189,17 @@ func (s *Server) open(ctx context.Context) (err error) {
 		return fmt.Errorf("server: snapshot %d is damaged: its hash is %s, want %s", head.Seq, got, head.Hash)
 	}
 	snapshot, problems := aus.Compile(st.Config(s.own))
-	s.current.Store(&published{head, st, snapshot, problems})
+	now := newPublished(head, st, snapshot, problems)
+	s.install(now)
+	s.lifetime, s.stop = context.WithCancel(context.Background())
+	if s.opts.Replica != nil {
+		if err := s.openReplica(now); err != nil {
+			return err
+		}
+		s.done.Go(func() { s.countDemand(s.lifetime) })
+		s.done.Go(func() { s.follow(s.lifetime) })
+		return nil
+	}
 	if err := s.book.Requeue(ctx); err != nil {
 		return err
 	}
@@ -177,7 +212,6 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if s.generator, err = senbonzakura.New(g); err != nil {
 		return err
 	}
-	s.lifetime, s.stop = context.WithCancel(context.Background())
 	ctx = s.lifetime
 	s.done.Go(func() { s.countDemand(ctx) })
 	s.done.Go(func() { s.makeWanted(ctx) })
@@ -187,12 +221,18 @@ func (s *Server) open(ctx context.Context) (err error) {
 	return nil
 }
 
+// What tells clients apart.
+const (
+	secretName = "secret"
+	secretSize = 32 // bytes
+)
+
 // secret returns 32 bytes that are made once.
 func secret(ctx context.Context, file string) ([]byte, error) {
 	text, err := os.ReadFile(file)
 	if err == nil {
 		b, err := hex.DecodeString(string(text))
-		if err != nil || len(b) != 32 {
+		if err != nil || len(b) != secretSize {
 			return nil, fmt.Errorf("%s holds no secret: remove it to have another made", file)
 		}
 		return b, nil
@@ -200,11 +240,15 @@ func secret(ctx context.Context, file string) ([]byte, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	b := make([]byte, 32)
+	b := make([]byte, secretSize)
 	if _, err := rand.Read(b); err != nil {
 		return nil, err
 	}
-	return b, atomicfile.Write(ctx, file, 0o600, func(w io.Writer) error {
+	return b, writeSecret(ctx, file, b)
+}
+
+func writeSecret(ctx context.Context, file string, b []byte) error {
+	return atomicfile.Write(ctx, file, 0o600, func(w io.Writer) error {
 		_, err := io.WriteString(w, hex.EncodeToString(b))
 		return err
 	})
@@ -245,7 +289,7 @@ func (s *Server) wake() {
 
 // client is what tells clients apart: as good as random, and not to be traced back without the secret.
 func (s *Server) client(name string) string {
-	m := hmac.New(sha256.New, s.secret)
+	m := hmac.New(sha256.New, *s.secret.Load())
 	m.Write([]byte(name))
 	return string(m.Sum(nil)[:16])
 }

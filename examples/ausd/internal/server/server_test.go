@@ -12,11 +12,34 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/senbonzakura/senbonzakura/examples/internal/pgtest"
 	"github.com/senbonzakura/senbonzakura/internal/testkit"
 )
+
+// onPostgres is where a process that runs the tests once more, on PostgreSQL, finds its server.
+const onPostgres = "AUSD_TEST_POSTGRES"
+
+// databases has the database of each data directory, on PostgreSQL.
+var databases sync.Map
+
+// TestPostgres runs the tests of changing, of partials and of what clients see once more, with the book in PostgreSQL.
+func TestPostgres(t *testing.T) {
+	t.Parallel()
+	if os.Getenv(onPostgres) != "" {
+		t.Skip("this is it")
+	}
+	pg := pgtest.Postgres(t)
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^Test(Changes|ReadOnly|Drafts|Shutoffs|Partials|Review|Collect)$", "-test.v")
+	cmd.Env = append(os.Environ(), onPostgres+"="+pg.Address())
+	said, err := cmd.CombinedOutput()
+	if n := strings.Count(string(said), "--- PASS: Test"); err != nil || n < 7 {
+		t.Errorf("%d tests passed, %v:\n%s", n, err, said)
+	}
+}
 
 // testServer is a server with its HTTP side.
 type testServer struct {
@@ -37,6 +60,13 @@ func start(tb testing.TB, dir string, change func(*Options)) *testServer {
 		tb.Fatal(err)
 	}
 	opts := Options{Dir: dir, URL: base, PublishMade: 50 * time.Millisecond}
+	if address := os.Getenv(onPostgres); address != "" {
+		if _, ok := databases.Load(dir); !ok {
+			databases.Store(dir, pgtest.Database(tb, address))
+		}
+		where, _ := databases.Load(dir)
+		opts.Postgres = where.(string)
+	}
 	if change != nil {
 		change(&opts)
 	}
@@ -87,6 +117,8 @@ func (s *testServer) call(method, path string, body, to any) int {
 	if to != nil {
 		if t, ok := to.(*string); ok {
 			*t = string(text)
+		} else if b, ok := to.(*[]byte); ok {
+			*b = text
 		} else if err := json.Unmarshal(text, to); err != nil {
 			s.tb.Fatalf("%s %s: %d %s", method, path, res.StatusCode, text)
 		}

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/senbonzakura/senbonzakura/aus"
 )
@@ -108,6 +109,9 @@ const maxBody = 64 << 20
 func NewObject(ref Ref, body []byte) (*Object, error) {
 	if len(body) > maxBody {
 		return nil, fmt.Errorf("%w: %s: larger than %d bytes", ErrObject, ref, maxBody)
+	}
+	if !utf8.ValidString(ref.Key) || strings.ContainsRune(ref.Key, 0) {
+		return nil, fmt.Errorf("%w: %s %q: not every database takes this name", ErrObject, ref.Kind, ref.Key)
 	}
 	canonical, err := canonicalJSON(body, ref.Kind == Release)
 	if err != nil {

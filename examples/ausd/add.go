@@ -31,7 +31,7 @@ func (c *client) flags(cmd *cobra.Command) {
 }
 
 // maxAnswer bounds what is read of an answer, in bytes.
-const maxAnswer = 64 << 20
+const maxAnswer = 1 << 30
 
 // call sends a request and decodes the answer; a problem is an error with what the server says.
 func (c *client) call(ctx context.Context, method, path string, body io.Reader, size int64, to any) error {

@@ -54,7 +54,7 @@ func (s *Server) Preview(ctx context.Context, operations []state.Operation) (Pre
 	if refused := errorsOf(problems); len(refused) > 0 {
 		p.Refused = (&RefusedError{refused}).Error()
 	}
-	queries, cut := clients(now.snapshot, snapshot)
+	queries, cut := Clients(now.snapshot, snapshot)
 	p.Clients, p.Cut = len(queries), cut
 	groups := map[[2]string]*PreviewGroup{}
 	env := aus.Env{Dice: func() int { return 0 }}
@@ -111,8 +111,9 @@ func summary(a *aus.Answer) string {
 	return a.Release
 }
 
-// clients are queries of every build that one of two snapshots knows, on every channel of its product's rules.
-func clients(snapshots ...*aus.Snapshot) (queries []aus.Query, cut bool) {
+// Clients are queries of every build that one of some snapshots knows, on every channel of its product's rules; cut says that
+// there are more.
+func Clients(snapshots ...*aus.Snapshot) (queries []aus.Query, cut bool) {
 	channels := map[string][]string{}
 	everywhere := []string{}
 	for _, s := range snapshots {

@@ -1,0 +1,226 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/senbonzakura/senbonzakura/aus"
+	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/server"
+)
+
+// tool runs a command and returns its code and what it printed.
+func tool(args ...string) (code int, said string) {
+	var stdout, stderr strings.Builder
+	code = run(args, &stdout, &stderr)
+	return code, stdout.String() + stderr.String()
+}
+
+// Two servers that differ for one client.
+func TestCompare(t *testing.T) {
+	t.Parallel()
+	serve := func(version string) string {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "text/xml")
+			v := "91.0"
+			if strings.Contains(r.URL.Path, "/de/") {
+				v = version
+			}
+			fmt.Fprintf(w, `<?xml version="1.0"?><updates><update appVersion="%s"><patch type="complete"/></update></updates>`, v)
+		}))
+		t.Cleanup(s.Close)
+		return s.URL
+	}
+	log := filepath.Join(t.TempDir(), "access.log")
+	line := `10.0.0.1 - - [01/Dec/2026:12:00:00 +0000] "GET /update/3/Fox/90.0/1/Linux/%s/release/L/d/d/update.xml?force=1 HTTP/1.1" 200 42 "-" "-"` + "\n"
+	text := fmt.Sprintf(line, "de") + fmt.Sprintf(line, "de") + fmt.Sprintf(line, "fr") + `10.0.0.1 - - [x] "GET /favicon.ico HTTP/1.1" 404 0` + "\n"
+	if err := os.WriteFile(log, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before, after := serve("91.0"), serve("92.0")
+	code, said := tool("compare", "--old", before, "--new", after, "--log", log)
+	want := `2 clients: 92.0 complete instead of 91.0 complete
+    /update/3/Fox/90.0/1/Linux/de/release/L/d/d/update.xml?force=1
+2 queries of 3 clients: 1 get the same, 2 something else
+`
+	if code != 1 || said != want {
+		t.Errorf("code %d: %s, want %s", code, said, want)
+	}
+	if code, said := tool("compare", "--old", before, "--new", before, "--log", log); code != 0 || !strings.Contains(said, "3 get the same, 0 something else") {
+		t.Errorf("the same server: %d %s", code, said)
+	}
+	if code, said := tool("compare", "--old", before, "--new", "http://127.0.0.1:1", "--log", log); code != 1 || !strings.Contains(said, "3 clients could not be asked for") {
+		t.Errorf("no server: %d %s", code, said)
+	}
+}
+
+// Each thing that may be wrong with a live address.
+func TestProbe(t *testing.T) {
+	t.Parallel()
+	const mar, sum = "MAR1 and more", "sha512"
+	mux := http.NewServeMux()
+	web := httptest.NewServer(mux)
+	t.Cleanup(web.Close)
+	xml := func(file, size, hash string) string {
+		return `<?xml version="1.0"?><updates><update appVersion="91.0"><patch type="complete" URL="` + web.URL + file + `" hashFunction="` + sum + `" hashValue="` + hash + `" size="` + size + `"/></update></updates>`
+	}
+	for name, h := range map[string]http.HandlerFunc{
+		"good": func(w http.ResponseWriter, r *http.Request) {
+			http.ServeContent(w, r, "", time.Time{}, strings.NewReader(mar))
+		},
+		"noranges": func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, mar) },
+		"nomar":    func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") },
+	} {
+		mux.HandleFunc("/"+name+".mar", h)
+	}
+	answers := map[string]http.HandlerFunc{}
+	mux.HandleFunc("/update/", func(w http.ResponseWriter, r *http.Request) {
+		answers[strings.Split(r.URL.Path, "/")[3]](w, r)
+	})
+	say := func(status int, kind, body string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", kind)
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, body)
+		}
+	}
+	const hash = "e67d0a1d6cdbfa8b1cae4e2d0f0a8a6a" // not that of the file
+	size := strconv.Itoa(len(mar))
+	answers["hash"] = say(200, "text/xml", xml("/good.mar", size, hash))
+	answers["size"] = say(200, "text/xml", xml("/good.mar", "5", hash))
+	answers["ranges"] = say(200, "text/xml", xml("/noranges.mar", size, hash))
+	answers["missing"] = say(200, "text/xml", xml("/missing.mar", size, hash))
+	answers["nomar"] = say(200, "text/xml", xml("/nomar.mar", "6", hash))
+	answers["html"] = say(200, "text/html", "<html>prove that you are human")
+	answers["type"] = say(200, "text/plain", noUpdate)
+	answers["status"] = say(403, "text/xml", noUpdate)
+	answers["none"] = say(200, "text/xml; charset=utf-8", noUpdate)
+	answers["agent"] = func(w http.ResponseWriter, r *http.Request) {
+		if !strings.Contains(r.UserAgent(), "Gecko") {
+			http.Error(w, "no", http.StatusForbidden)
+			return
+		}
+		say(200, "text/xml", noUpdate)(w, r)
+	}
+	answers["redirect"] = func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, strings.Replace(r.URL.Path, "/redirect/", "/none/", 1), http.StatusFound)
+	}
+	for name, want := range map[string]string{
+		"hash": "its sha512 is", "size": "13 bytes, the answer says 5", "ranges": "a range is answered with status 200", "missing": "status 404", "nomar": "it is no MAR file",
+		"html": "a page for people", "type": `its type is "text/plain"`, "status": "status 403: a client takes that for an error", "agent": "another User-Agent is answered otherwise",
+	} {
+		code, said := tool("probe", web.URL+"/update/3/"+name+"/90.0/1/Linux/de/release/L/d/d/update.xml")
+		if code != 1 || !strings.Contains(said, "wrong: "+want) {
+			t.Errorf("%s: code %d: %s, want %q", name, code, said, want)
+		}
+	}
+	for _, name := range []string{"none", "redirect"} {
+		if code, said := tool("probe", web.URL+"/update/3/"+name+"/90.0/1/Linux/de/release/L/d/d/update.xml"); code != 0 || strings.Contains(said, "wrong") {
+			t.Errorf("%s: code %d: %s", name, code, said)
+		}
+	}
+}
+
+// The files that were exported for nginx answer as the snapshot does.
+func TestExportNginx(t *testing.T) {
+	t.Parallel()
+	nginx, err := exec.LookPath("nginx")
+	if err != nil {
+		if nginx, err = exec.LookPath("/usr/sbin/nginx"); err != nil {
+			t.Skip("nginx is not installed")
+		}
+	}
+	text, err := os.ReadFile(filepath.Join("testdata", "script", "tools.txtar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rules, _ := strings.Cut(string(text), "-- rules.json --\n")
+	rules, _, _ = strings.Cut(rules, "-- throttled.json --")
+	// Not the test's directory, which a server that has given root away may not enter.
+	dir, err := os.MkdirTemp("", "ausd") //nolint:usetesting // see above
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	file, site := filepath.Join(dir, "rules.json"), filepath.Join(dir, "site")
+	if err := os.WriteFile(file, []byte(rules), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, said := tool("export", "--rules", file, "--format", "nginx", site); code != 0 {
+		t.Fatal(said)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close()
+	config := filepath.Join(dir, "nginx.conf")
+	if err := os.WriteFile(config, []byte(fmt.Sprintf("daemon off;\npid %[1]s/pid;\nerror_log %[1]s/error.log;\nevents {}\nhttp {\naccess_log off;\nclient_body_temp_path %[1]s/b;\nproxy_temp_path %[1]s/p;\nfastcgi_temp_path %[1]s/f;\nuwsgi_temp_path %[1]s/u;\nscgi_temp_path %[1]s/s;\nserver {\nlisten %[2]s;\ninclude %[1]s/site/nginx.conf;\n}\n}\n", dir, address)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), nginx, "-p", dir, "-c", config)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		_ = cmd.Wait()
+	})
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		conn, err := net.Dial("tcp", address)
+		if err == nil {
+			conn.Close()
+			break
+		}
+		if time.Now().After(end) {
+			said, _ := os.ReadFile(filepath.Join(dir, "error.log"))
+			t.Fatalf("nginx does not answer: %v: %s", err, said)
+		}
+	}
+	snapshot, _, err := openRules(file, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	queries, _ := server.Clients(snapshot)
+	paths := []string{"/update/6/Fox/89.0/1/Linux/de/release/x/y/z/w/update.xml", "/update/6/Fox/90.0/../../../../nginx.conf", "/update/nonsense"}
+	for _, q := range queries {
+		one := strings.Join([]string{"", "update", "%s", q.Product, q.Version, q.BuildID, q.BuildTarget, q.Locale, q.Channel}, "/")
+		paths = append(paths, fmt.Sprintf(one, "6")+"/Linux%206.1%20(GTK)/ISET:SSE4_2,MEM:8192/default/default/update.xml", fmt.Sprintf(one, "3")+"/Linux%206.1/default/default/update.xml?force=1", fmt.Sprintf(one, "1")+"/update.xml")
+	}
+	updates := 0
+	for _, path := range paths {
+		a, err := ask(t.Context(), newClient(), "http://"+address+path, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := noUpdate
+		if q, ok := aus.ParseURL(path, nil); ok && q.Version != "89.0" {
+			want = string(snapshot.Answer(q, aus.Env{}).Body)
+		}
+		if a.Status != 200 || string(a.Body) != want || a.ContentType != "text/xml; charset=utf-8" {
+			if a.Status == 404 && strings.Contains(path, "..") {
+				continue
+			}
+			t.Errorf("%s: %d %s %s, want %s", path, a.Status, a.ContentType, a.Body, want)
+		}
+		if strings.Contains(string(a.Body), "<update ") {
+			updates++
+		}
+	}
+	if updates != 3 {
+		t.Errorf("%d updates, want 3", updates)
+	}
+}

@@ -402,7 +402,7 @@ func (g *Generator) complete(ctx context.Context, s *Source, side string, j *job
 	if err != nil {
 		return nil, in, err
 	}
-	in.URL = g.gave(s, from)
+	in.URL = g.gave(ctx, s, from)
 	in.Size = entry.Size()
 	sums, err := sumsOf(ctx, entry, s, fetched)
 	if err != nil {
@@ -464,23 +464,47 @@ func (g *Generator) get(ctx context.Context, s *Source, side string, j *job) (e 
 const maxGave = 10_000
 
 // gave returns the address among those of a source that gave its bytes, without credentials, and remembers it where it is
-// known now; the first one where nobody knows. Addresses of others are not told.
-func (g *Generator) gave(s *Source, from string) string {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	id := s.identity()
-	if from != "" {
-		if len(g.origins) >= maxGave {
-			clear(g.origins)
-		}
-		g.origins[id] = redacted(from)
-	}
+// known now, where there are several also beside the bytes; the first one where nobody knows. Addresses of others are not told.
+func (g *Generator) gave(ctx context.Context, s *Source, from string) string {
+	from = g.origin(ctx, s.identity(), redacted(from), len(s.URLs) > 1)
 	for _, u := range s.URLs {
-		if u = redacted(u); u == g.origins[id] {
+		if u = redacted(u); u == from {
 			return u
 		}
 	}
 	return redacted(strings.Join(append(slices.Clone(s.URLs), s.File)[:1], ""))
+}
+
+// origin returns the address that gave a complete: from, where it was fetched now, else what is remembered, by this generator
+// and (several) by those before it. That it cannot be written down or read is no reason for an update to fail.
+func (g *Generator) origin(ctx context.Context, identity, from string, several bool) string {
+	g.mu.Lock()
+	known := g.origins[identity]
+	if from != "" {
+		if len(g.origins) >= maxGave {
+			clear(g.origins)
+		}
+		g.origins[identity] = from
+	}
+	g.mu.Unlock()
+	key := cache.NewKey(Reports, "origin", identity)
+	switch {
+	case from == "" && known != "":
+		return known
+	case !several, from == known && from != "":
+	case from != "":
+		_, _ = g.store.Put(ctx, key, strings.NewReader(from))
+	default:
+		entry, err := g.store.Get(ctx, key)
+		if err != nil {
+			return ""
+		}
+		defer entry.Close()
+		if data, err := io.ReadAll(entry.Reader()); err == nil {
+			return string(data)
+		}
+	}
+	return from
 }
 
 // turn is a download that others wait for.

@@ -773,3 +773,92 @@ func TestRedacted(t *testing.T) {
 		}
 	}
 }
+
+// A complete whose file in the cache is damaged between the comparison with its hash and its use is not blamed on who gave
+// it: the error is the cache's, and the next try fetches it again.
+func TestDamagedWhileUsed(t *testing.T) {
+	t.Parallel()
+	for _, cut := range []bool{false, true} {
+		dir := t.TempDir()
+		o := newOrigin(t)
+		g := newGenerator(t, dir)
+		r := Request{From: o.source("from", release(t, "Firefox", "140.1", "x")), To: o.source("to", release(t, "Firefox", "140.2", "x"))}
+		_, err := g.Generate(t.Context(), r, func(e Event) {
+			if e.Step != StepUnpacking || e.From == nil {
+				return
+			}
+			files, err := filepath.Glob(filepath.Join(dir, "*", string(cache.Completes), "*", "*"))
+			if err != nil || len(files) != 2 {
+				t.Errorf("%d completes in the cache, %v", len(files), err)
+			}
+			for _, name := range files {
+				if err := spoil(name, cut); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		var in *InputError
+		if !errors.Is(err, cache.ErrCorrupt) || !errors.As(err, &in) {
+			t.Errorf("cut %v: %v, want an error of an input that matches cache.ErrCorrupt", cut, err)
+		}
+		res, err := g.Generate(t.Context(), r, nil)
+		if err != nil {
+			t.Fatalf("cut %v, the next try: %v", cut, err)
+		}
+		res.Close()
+		if n := o.requests.Load(); n != 4 {
+			t.Errorf("cut %v: %d requests, want both completes twice", cut, n)
+		}
+	}
+}
+
+// spoil changes a file in place: its second half, or its length.
+func spoil(name string, cut bool) error {
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if cut {
+		return f.Truncate(info.Size() / 3)
+	}
+	_, err = f.WriteAt(make([]byte, info.Size()/2), info.Size()/3)
+	return err
+}
+
+// Which of several addresses gave a complete is known also after a restart, without its password.
+func TestOriginIsRemembered(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	o := newOrigin(t)
+	from := o.source("from", release(t, "Firefox", "140.1", "x"))
+	good := from.URLs[0]
+	from.URLs = []string{o.URL + "/nothing", strings.Replace(good, "http://", "http://user:secret@", 1)}
+	for _, version := range []string{"140.2", "140.3"} {
+		res, err := newGenerator(t, dir).Generate(t.Context(), Request{From: from, To: o.source(version, release(t, "Firefox", version, "x"))}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := res.Provenance.From.URL; got != good {
+			t.Errorf("to %s: FROM came from %s, want %s", version, got, good)
+		}
+		res.Close()
+	}
+	if n := o.requests.Load(); n != 4 { // what is not there, FROM, two of TO
+		t.Errorf("%d requests, want 4", n)
+	}
+	other := from
+	other.URLs = []string{o.URL + "/nothing", o.URL + "/elsewhere"} // one who has other addresses learns nothing
+	res, err := newGenerator(t, dir).Generate(t.Context(), Request{From: other, To: o.source("140.4", release(t, "Firefox", "140.4", "x"))}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Close()
+	if got := res.Provenance.From.URL; got != other.URLs[0] {
+		t.Errorf("FROM came from %s for one who does not know that address", got)
+	}
+}

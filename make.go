@@ -13,6 +13,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/senbonzakura/senbonzakura/cache"
+	"github.com/senbonzakura/senbonzakura/internal/stream"
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/partial"
 	"github.com/senbonzakura/senbonzakura/partial/updater"
@@ -30,7 +32,7 @@ func (g *Generator) make(ctx context.Context, o *Order, j *job, w io.Writer) (*P
 	return p, err
 }
 
-func (g *Generator) build(ctx context.Context, o *Order, j *job, w io.Writer) (*Provenance, error) {
+func (g *Generator) build(ctx context.Context, o *Order, j *job, w io.Writer) (made *Provenance, failed error) {
 	r := &o.request
 	from, to, err := g.openBoth(ctx, o, j)
 	if err != nil {
@@ -38,8 +40,22 @@ func (g *Generator) build(ctx context.Context, o *Order, j *job, w io.Writer) (*
 	}
 	defer from.close()
 	defer to.close()
+	defer func() {
+		if failed == nil || ctx.Err() != nil {
+			return
+		}
+		for i, s := range []*side{from, to} {
+			if err := s.intact(ctx); err != nil {
+				made, failed = nil, &InputError{Input: []string{"FROM", "TO"}[i], Err: err}
+				return
+			}
+		}
+	}()
 
 	j.send(Event{Step: StepUnpacking, Total: -1, From: identity(&from.input.Build), To: identity(&to.input.Build)})
+	if err := r.platform(&from.input.Build, &to.input.Build); err != nil {
+		return nil, err
+	}
 	p := &Provenance{Skipped: r.Skip, Labels: r.Labels, Locale: cmp.Or(r.Locale, to.input.Build.Locale)}
 	if err := g.checkInputs(ctx, r, from, to, p); err != nil {
 		return nil, err
@@ -148,7 +164,7 @@ func (g *Generator) openBoth(ctx context.Context, o *Order, j *job) (from, to *s
 				if err != nil {
 					return fails(err)
 				}
-				s.close, s.input = func() { entry.Close() }, input
+				s.entry, s.close, s.input = entry, func() { entry.Close() }, input
 				if s.reader, err = mar.NewReader(entry, entry.Size(), nil); err != nil {
 					return fails(err)
 				}
@@ -173,6 +189,23 @@ func (g *Generator) openBoth(ctx context.Context, o *Order, j *job) (from, to *s
 		return nil, nil, err
 	}
 	return sides[0], sides[1], nil
+}
+
+// intact says whether the bytes of a complete from the cache are still those that were compared with its hash when it was
+// opened. Where they are not, whatever was found wrong with it is nothing to its sender: the error matches cache.ErrCorrupt,
+// and the next try finds the damage and fetches it again.
+func (s *side) intact(ctx context.Context) error {
+	if s.entry == nil {
+		return nil
+	}
+	sum := sha512.New()
+	if _, err := stream.Copy(ctx, sum, s.entry.Reader()); err != nil {
+		return err
+	}
+	if got := hexOf(sum.Sum(nil)); got != s.input.SHA512 {
+		return fmt.Errorf("%w: SHA-512 is %s now, was %s when it was opened", cache.ErrCorrupt, got, s.input.SHA512)
+	}
+	return nil
 }
 
 // checkInputs makes the checks that need no recipe.

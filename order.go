@@ -294,5 +294,6 @@ type side struct {
 	input  Input
 	reader *mar.Reader
 	local  *local
+	entry  *cache.Entry // nil for a local file
 	close  func()
 }

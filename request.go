@@ -19,6 +19,7 @@ import (
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/partial"
 	"github.com/senbonzakura/senbonzakura/partial/updater"
+	"github.com/senbonzakura/senbonzakura/toolchain"
 )
 
 // Source says which complete update is meant and where it can be had.
@@ -279,4 +280,16 @@ func fingerprint(k crypto.PublicKey) string {
 		return fmt.Sprintf("%x", sha256.Sum256(fmt.Appendf(nil, "%T %v", k, k)))
 	}
 	return sum
+}
+
+// platform says whether the request names another platform than the executables of a complete are for. With another one
+// other rules would hold: watersheds of one platform alone, and what its updater does.
+func (r *Request) platform(builds ...*toolchain.Build) error {
+	named, ok := updater.ParsePlatform(r.Platform)
+	for _, b := range builds {
+		if ok && b.Client != nil && b.Client.Platform != "" && b.Client.Platform != named {
+			return &RequestError{"Platform", fmt.Sprintf("%q is %s, but the executables are for %s", r.Platform, named, b.Client.Platform)}
+		}
+	}
+	return nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/senbonzakura/senbonzakura/internal/version"
 	"github.com/senbonzakura/senbonzakura/mar"
+	"github.com/senbonzakura/senbonzakura/toolchain"
 )
 
 // Requirement names something that must hold for an update before it is signed: one of those below, or one of the
@@ -26,11 +27,14 @@ const (
 	// RequireChannel: the MAR channel of the update is one of TO's, where TO names any; and where the request says
 	// which channels TO may be for, that was checked.
 	RequireChannel Requirement = "channel"
+	// RequirePlatform: a complete shows by its executables which platform it is for; that the request says so is not
+	// enough. It is none of the default ones.
+	RequirePlatform Requirement = "platform"
 )
 
 // Requirements returns all that there are.
 func Requirements() []Requirement {
-	all := DefaultRequirements()
+	all := append(DefaultRequirements(), RequirePlatform)
 	for _, c := range Checks() {
 		if r := Requirement(c); !slices.Contains(all, r) && c != CheckVerify { // which is part of the proof
 			all = append(all, r)
@@ -51,7 +55,7 @@ func (r Requirement) checks() []Check {
 		return []Check{CheckVerify}
 	case RequireProduct:
 		return []Check{CheckProduct}
-	case RequireChannel:
+	case RequireChannel, RequirePlatform:
 		return nil
 	}
 	return []Check{Check(r)}
@@ -124,6 +128,13 @@ func (c *candidate) meet(r Requirement) error {
 		return c.meetProduct(fails)
 	case RequireChannel:
 		return c.meetChannel(fails)
+	case RequirePlatform:
+		for _, b := range []*toolchain.Build{&c.p.From.Build, &c.p.To.Build} {
+			if b.Client != nil && b.Client.Platform != "" {
+				return nil
+			}
+		}
+		return fails("Platform", "no complete shows by its executables which platform it is for")
 	}
 	return nil
 }

@@ -1,14 +1,18 @@
 package senbonzakura
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/senbonzakura/senbonzakura/mar"
+	"github.com/senbonzakura/senbonzakura/partial"
 )
 
 func TestRequirements(t *testing.T) {
@@ -40,6 +44,7 @@ func TestRequirements(t *testing.T) {
 		{"downgrade not required", nil, func(r *Request) { r.Skip = []Check{CheckDowngrade} }, "", ""},
 		{"downgrade required", []Requirement{"downgrade"}, func(r *Request) { r.Skip = []Check{CheckDowngrade} }, "downgrade", "Skip"},
 		{"signatures required, no keys", []Requirement{"signatures"}, func(*Request) {}, "signatures", ""},
+		{"platform, which nobody shows", []Requirement{RequirePlatform}, func(r *Request) { r.Platform = "linux" }, RequirePlatform, "Platform"},
 		{"nothing required", []Requirement{}, func(r *Request) { r.Skip, r.ProductVersion = []Check{CheckVerify}, "999" }, "", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -72,6 +77,38 @@ func TestRequirements(t *testing.T) {
 				res.Close()
 			}
 		})
+	}
+	// What executables show needs no claim, and a claim that contradicts it is refused: other rules would hold then.
+	executables := func(name, version string) Source {
+		archive, _, err := partial.Pack(t.Context(), fstest.MapFS{
+			"application.ini":     {Data: []byte("[App]\nName=Firefox\nVersion=" + version + "\n")},
+			"firefox":             {Data: []byte("\x7fELF" + strings.Repeat(version, 100)), Mode: 0o755},
+			"update-settings.ini": {Data: []byte("[Settings]\nACCEPTED_MAR_CHANNEL_IDS=test\n")},
+		}, partial.PackOptions{Arch: "x86_64", Product: &mar.Product{Channel: "test", Version: version}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b bytes.Buffer
+		if _, err := archive.WriteTo(&b); err != nil {
+			t.Fatal(err)
+		}
+		return o.source(name, b.Bytes())
+	}
+	shown := Request{From: executables("x", "140.1"), To: executables("y", "140.2")}
+	for platform, good := range map[string]bool{"": true, "linux64": true, "Linux_x86_64-gcc3": true, "win64": false, "macos": false} {
+		shown.Platform = platform
+		g := newGenerator(t, "", func(o *Options) { o.Signers, o.Require = []mar.Signer{signer}, []Requirement{RequirePlatform} })
+		res, err := g.Generate(t.Context(), shown, nil)
+		var wrong *RequestError
+		switch {
+		case good && err != nil, !good && (!errors.As(err, &wrong) || wrong.Field != "Platform"):
+			t.Errorf("platform %q: %v", platform, err)
+		case good:
+			if f := res.Report.Client.Platform; f.Value != "linux" || f.Source != "complete" {
+				t.Errorf("platform %q: the client's is %+v", platform, f)
+			}
+			res.Close()
+		}
 	}
 	if _, err := New(Options{Require: []Requirement{"luck"}}); err == nil {
 		t.Error("an unknown requirement was taken")

@@ -265,7 +265,7 @@ func (s *Set) client(from, to Build, rules *Rules, opts *SelectOptions) (*update
 		caller.Version, caller.Gecko = cmp.Or(caller.Version, from.Version), cmp.Or(caller.Gecko, from.Gecko)
 	}
 	for _, b := range []Build{from, to} {
-		if p, ok := updater.ParsePlatform(b.Platform); ok && caller.Platform == "" {
+		if p, ok := updater.ParsePlatform(b.Platform); ok && caller.Platform == "" && p != shown.Platform {
 			caller.Platform = p
 		}
 	}

@@ -12,11 +12,9 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/senbonzakura/senbonzakura/cache"
@@ -406,82 +404,4 @@ func remakeSample(ctx context.Context, e *engine.Engine) error {
 	}
 	_, _, err := submitAndRead(ctx, e, spec)
 	return err
-}
-
-// watched are the metrics that some alert should look at.
-var watched = []string{"partiald_healthy", "partiald_jobs_finished_total", "partiald_queue_jobs", "partiald_jobs_requeued_total", "partiald_plugin_starts_total"}
-
-// alerts asks Prometheus which rules it has, and whether it sees the service.
-func (u *auditor) alerts(ctx context.Context) {
-	if u.o.prometheus == "" {
-		u.unchecked("alerts", "no --prometheus was given")
-		return
-	}
-	base := strings.TrimSuffix(u.o.prometheus, "/")
-	var rules struct {
-		Data struct {
-			Groups []struct {
-				Rules []struct{ Name, Query, Type, Health string }
-			}
-		}
-	}
-	if u.errorOf("alerts", "is it the address of Prometheus?", prometheusGet(ctx, base+"/api/v1/rules", &rules)) {
-		return
-	}
-	var text strings.Builder
-	n, broken := 0, 0
-	for _, g := range rules.Data.Groups {
-		for _, r := range g.Rules {
-			if r.Type == "alerting" && strings.Contains(r.Query, "partiald_") {
-				text.WriteString(r.Query + "\n")
-				n++
-				if r.Health == "err" {
-					broken++
-					u.find(bad, "alert "+r.Name, "see Prometheus' page of rules", "cannot be evaluated")
-				}
-			}
-		}
-	}
-	var missing []string
-	for _, metric := range watched {
-		if !strings.Contains(text.String(), metric) {
-			missing = append(missing, metric)
-		}
-	}
-	if len(missing) > 0 {
-		u.find(bad, "alerts", "load the alerts of docs/operations.md", "%d are loaded, and none looks at %s", n, strings.Join(missing, ", "))
-	} else if broken == 0 {
-		u.good("alerts", "%d are loaded", n)
-	}
-	var seen struct {
-		Data struct {
-			Result []struct{ Metric map[string]string }
-		}
-	}
-	if u.errorOf("scraping", "", prometheusGet(ctx, base+"/api/v1/query?query=partiald_ready", &seen)) {
-		return
-	}
-	if len(seen.Data.Result) == 0 {
-		u.find(bad, "scraping", "scrape /metrics of every server, with a token of the role read", "Prometheus has no partiald_ready: it does not see the service")
-		return
-	}
-	u.good("scraping", "Prometheus sees %d servers", len(seen.Data.Result))
-}
-
-func prometheusGet(ctx context.Context, address string, v any) error {
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return err
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", address, res.Status)
-	}
-	return json.NewDecoder(io.LimitReader(res.Body, 16<<20)).Decode(v)
 }

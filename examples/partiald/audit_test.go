@@ -4,12 +4,16 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,44 +40,11 @@ func audited(t *testing.T, env []string, args ...string) (map[string]auditFindin
 // broken, and each is found.
 func TestAudit(t *testing.T) {
 	t.Parallel()
-	store, storeSum := pluginBinary(t, "storage-dir")
-	signer, signerSum := pluginBinary(t, "signer-pem")
 	dir := t.TempDir()
-	write := func(name, text string) string {
-		t.Helper()
-		name = filepath.Join(dir, name)
-		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return name
-	}
-	objects := filepath.Join(dir, "objects")
-	if err := os.Mkdir(objects, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	public := writeKey(t, dir, "release")
-	token := write("token", "a token of enough letters")
-	text := fmt.Sprintf(`
-[storage]
-command = %q
-sha256 = %q
-args = [%q]
-[signing]
-policy = %q
-[[signing.plugins]]
-name = "pem"
-command = %q
-sha256 = %q
-args = ["release=%s/release.pem"]
-[[signing.keys]]
-plugin = "pem"
-id = "release"
-public_key = %q
-[[auth.tokens]]
-name = "bot"
-role = "submit"
-token_file = %q
-`, store, storeSum, objects, write("policy.json", `{"rules": [{"key": "release", "channels": ["test"]}]}`), signer, signerSum, dir, public, token)
+	_, storeSum := pluginBinary(t, "storage-dir")
+	objects, public, token := filepath.Join(dir, "objects"), filepath.Join(dir, "release.pub.pem"), filepath.Join(dir, "bot.token")
+	text := withPlugins(t, dir, "test", "", "") + withToken(t, dir, "bot", "submit", "a token of enough letters")
+	write := func(name, text string) string { return writeFile(t, dir, name, text) }
 	n := newNode(t)
 	n.args = []string{"--config", write("partiald.toml", text)}
 	n.start()
@@ -83,11 +54,16 @@ token_file = %q
 	if err != nil || res.StatusCode != http.StatusOK || len(st.Result.SignedBy) != 1 {
 		t.Fatalf("%v, %+v", err, st)
 	}
-	// Prometheus as it answers.
-	query := "partiald_healthy == 0 or partiald_jobs_finished_total or partiald_queue_jobs or partiald_jobs_requeued_total or partiald_plugin_starts_total"
+	// Prometheus as it answers, with queries written as it does.
+	shipped, err := shippedAlerts()
+	if err != nil || len(shipped) < 10 {
+		t.Fatalf("%d alerts, %v", len(shipped), err)
+	}
+	var rules atomic.Value
+	rules.Store(promRules(shipped))
 	prometheus := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/api/v1/rules" {
-			fmt.Fprintf(w, `{"data":{"groups":[{"rules":[{"name":"x","type":"alerting","health":"ok","query":%q}]}]}}`, query)
+			fmt.Fprint(w, rules.Load())
 			return
 		}
 		fmt.Fprint(w, `{"data":{"result":[{"metric":{"__name__":"partiald_ready"}}]}}`)
@@ -102,7 +78,7 @@ token_file = %q
 	for name, want := range map[string]verdict{
 		"configuration/all keys": good, "keys/signing key pem:release": good, "plugins/signer pem:release": good, "plugins/store, round trip": good,
 		"service/version": good, "service/health": good, "restore drill/history": good, "restore drill/a partial again": good,
-		"alerts/alerts": good, "alerts/scraping": good, "plugins/signing": unchecked, "who may come/fetch.insecure": better,
+		"alerts/alerts": good, "alerts/rule file": good, "alerts/scraping": good, "plugins/signing": unchecked, "who may come/fetch.insecure": better,
 		"disk/data, writing": "", "limits/memory": good,
 	} {
 		f, ok := found[name]
@@ -131,13 +107,15 @@ token_file = %q
 	if err := os.Chmod(token, 0o604); err != nil {
 		t.Fatal(err)
 	}
-	query = "partiald_healthy"
+	changed := shipped[1]
+	changed.waits++
+	rules.Store(promRules([]alert{shipped[0], changed}))
 	old := time.Now().AddDate(-4, 0, 0)
 	if err := os.Chtimes(public, old, old); err != nil {
 		t.Fatal(err)
 	}
 	found, code = audited(t, n.env, append(args, "--quick")...)
-	for name, want := range map[string]verdict{"keys/auth.tokens[0].token_file": bad, "alerts/alerts": bad, "restore drill/all of it": unchecked} {
+	for name, want := range map[string]verdict{"keys/auth.tokens[0].token_file": bad, "alerts/alerts": bad, "alerts/rule file": better, "alerts/rule file, changed": better, "restore drill/all of it": unchecked} {
 		if found[name].Verdict != want {
 			t.Errorf("%s: %+v, want %s", name, found[name], want)
 		}
@@ -161,6 +139,64 @@ token_file = %q
 	}
 }
 
+// promRules is what Prometheus says of alerts that it has loaded.
+func promRules(list []alert) string {
+	var rules []string
+	for _, a := range list {
+		rules = append(rules, fmt.Sprintf(`{"name":%q,"type":"alerting","health":"ok","query":%q,"duration":%g,"labels":{"severity":%q}}`,
+			a.name, strings.ReplaceAll(a.query, " by (", " by("), a.waits.Seconds(), a.severity))
+	}
+	return `{"data":{"groups":[{"rules":[` + strings.Join(rules, ",") + `]}]}}`
+}
+
+// The alerts of the file are found in a real Prometheus that has loaded them.
+func TestAuditPrometheus(t *testing.T) {
+	t.Parallel()
+	tool, err := exec.LookPath("prometheus")
+	if err != nil {
+		t.Skip("no prometheus (Debian: prometheus)")
+	}
+	dir := t.TempDir()
+	rules, err := filepath.Abs("deploy/alerts.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close()
+	cmd := exec.CommandContext(t.Context(), tool, "--config.file="+writeFile(t, dir, "prometheus.yml", fmt.Sprintf("rule_files: [%q]\n", rules)),
+		"--web.listen-address="+address, "--storage.tsdb.path="+filepath.Join(dir, "data"))
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}()
+	for begin := time.Now(); ; {
+		loaded, err := loadedAlerts(t.Context(), "http://"+address)
+		if err == nil {
+			u := &auditor{}
+			shipped, err := shippedAlerts()
+			if err != nil {
+				t.Fatal(err)
+			}
+			u.compareAlerts(shipped, loaded)
+			if len(u.r.Findings) != 2 || u.r.Findings[0].Verdict != good || u.r.Findings[1].Verdict != good {
+				t.Errorf("%+v\nloaded %+v", u.r.Findings, loaded)
+			}
+			return
+		}
+		if time.Since(begin) > 30*time.Second {
+			t.Fatal(err)
+		}
+		<-time.After(50 * time.Millisecond)
+	}
+}
+
 // A partial that is not made again as it was is found, and a machine that was never started is not bad for it.
 func TestAuditDrill(t *testing.T) {
 	t.Parallel()
@@ -168,6 +204,10 @@ func TestAuditDrill(t *testing.T) {
 	found, code := audited(t, n.env)
 	if code != 0 || found["restore drill/history"].Verdict != unchecked || found["restore drill/a sample"].Verdict != good || found["service/answer"].Verdict != unchecked {
 		t.Errorf("before the first start: exit code %d, %+v", code, found)
+	}
+	elsewhere, code := audited(t, append(slices.Clone(n.env), "PARTIALD_LEDGER_POSTGRES=postgres://nobody@127.0.0.1:1/partiald"))
+	if f := elsewhere["restore drill/history"]; code != 0 || f.Verdict != unchecked || !strings.Contains(f.Detail, "pg_dump") {
+		t.Errorf("with PostgreSQL: exit code %d, %+v", code, f)
 	}
 	n.start()
 	o := newOrigin(t)

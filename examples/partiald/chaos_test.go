@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,14 +14,7 @@ import (
 func TestChaos(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	write := func(name, text string) string {
-		t.Helper()
-		name = filepath.Join(dir, name)
-		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return name
-	}
+	write := func(name, text string) string { return writeFile(t, dir, name, text) }
 	n := newNode(t, "PARTIALD_WORKERS_RETRY_DELAY=200ms", "PARTIALD_WORKERS_ATTEMPTS=40", "PARTIALD_CACHE_MEMORY=0B")
 	profile := write("chaos.toml", `about = "Everything, and often."
 lasts = "5s"
@@ -36,7 +28,7 @@ store_fail = 0.1
 store_delay = "50ms"
 store_delay_share = 0.2
 `)
-	n.args = []string{"--dev", "--chaos", profile, "--config", write("partiald.toml", withPlugins(t, dir, "sample"))}
+	n.args = []string{"--dev", "--chaos", profile, "--config", write("partiald.toml", withPlugins(t, dir, "sample", "", ""))}
 	n.start()
 	scenario := write("few.toml", `size = "8KB"
 [[load]]
@@ -93,35 +85,4 @@ func TestChaosRefused(t *testing.T) {
 			t.Errorf("%v: exit code %d, %s", args, code, errs)
 		}
 	}
-}
-
-// withPlugins is a configuration with a store and a key that signs what is for a channel; both are in dir.
-func withPlugins(t *testing.T, dir, channel string) string {
-	t.Helper()
-	store, storeSum := pluginBinary(t, "storage-dir")
-	signer, signerSum := pluginBinary(t, "signer-pem")
-	objects, policy := filepath.Join(dir, "objects"), filepath.Join(dir, "policy.json")
-	if err := os.Mkdir(objects, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(policy, fmt.Appendf(nil, `{"rules": [{"key": "release", "channels": [%q]}]}`, channel), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return fmt.Sprintf(`
-[storage]
-command = %q
-sha256 = %q
-args = [%q]
-[signing]
-policy = %q
-[[signing.plugins]]
-name = "pem"
-command = %q
-sha256 = %q
-args = ["release=%s/release.pem"]
-[[signing.keys]]
-plugin = "pem"
-id = "release"
-public_key = %q
-`, store, storeSum, objects, policy, signer, signerSum, dir, writeKey(t, dir, "release"))
 }

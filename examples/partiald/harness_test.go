@@ -500,7 +500,7 @@ func writeKey(tb testing.TB, dir, name string) string {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	public := filepath.Join(tb.TempDir(), name+".pub.pem")
+	public := filepath.Join(dir, name+".pub.pem")
 	for file, block := range map[string]*pem.Block{
 		filepath.Join(dir, name+".pem"): {Type: "PRIVATE KEY", Bytes: private}, public: {Type: "PUBLIC KEY", Bytes: der},
 	} {
@@ -513,4 +513,52 @@ func writeKey(tb testing.TB, dir, name string) string {
 
 func dial(ctx context.Context, addr string) (net.Conn, error) {
 	return (&net.Dialer{Timeout: 10 * time.Second}).DialContext(ctx, "tcp", addr)
+}
+
+// writeFile writes a file that only its owner reads, and returns its name.
+func writeFile(tb testing.TB, dir, name, text string) string {
+	tb.Helper()
+	name = filepath.Join(dir, name)
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	return name
+}
+
+// withPlugins is a configuration with a store and a key that signs what is for a channel; both are in dir, as objects and
+// release.pub.pem. storage and signing are further lines of these tables.
+func withPlugins(tb testing.TB, dir, channel, storage, signing string) string {
+	tb.Helper()
+	store, storeSum := pluginBinary(tb, "storage-dir")
+	signer, signerSum := pluginBinary(tb, "signer-pem")
+	objects := filepath.Join(dir, "objects")
+	if err := os.Mkdir(objects, 0o700); err != nil {
+		tb.Fatal(err)
+	}
+	return fmt.Sprintf(`
+[storage]
+command = %q
+sha256 = %q
+args = [%q]
+%s
+[signing]
+policy = %q
+%s
+[[signing.plugins]]
+name = "pem"
+command = %q
+sha256 = %q
+args = ["release=%s/release.pem"]
+[[signing.keys]]
+plugin = "pem"
+id = "release"
+public_key = %q
+`, store, storeSum, objects, storage, writeFile(tb, dir, "policy.json", fmt.Sprintf(`{"rules": [{"key": "release", "channels": [%q]}]}`, channel)),
+		signing, signer, signerSum, dir, writeKey(tb, dir, "release"))
+}
+
+// withToken is a caller of a configuration, whose token is in a file in dir.
+func withToken(tb testing.TB, dir, name, role, token string) string {
+	tb.Helper()
+	return fmt.Sprintf("[[auth.tokens]]\nname = %q\nrole = %q\ntoken_file = %q\n", name, role, writeFile(tb, dir, name+".token", token))
 }

@@ -87,7 +87,7 @@ func TestIlities(t *testing.T) {
 	dir := t.TempDir()
 	c := newNode(t, "PARTIALD_WORKERS_RETRY_DELAY=500ms", "PARTIALD_WORKERS_ATTEMPTS=20")
 	configured := filepath.Join(dir, "partiald.toml")
-	if err := os.WriteFile(configured, []byte(withPlugins(t, dir, "sample")), 0o600); err != nil {
+	if err := os.WriteFile(configured, []byte(withPlugins(t, dir, "sample", "", "")), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	c.args = []string{"--dev", "--chaos", "rough", "--config", configured}

@@ -149,51 +149,12 @@ func TestWithoutConfiguration(t *testing.T) {
 // Everything that is configured for production at once: tokens, a storage plugin, a signing plugin with a policy, TLS.
 func TestConfigured(t *testing.T) {
 	t.Parallel()
-	store, storeSum := pluginBinary(t, "storage-dir")
-	signer, signerSum := pluginBinary(t, "signer-pem")
 	dir := t.TempDir()
-	objects := filepath.Join(dir, "objects")
-	if err := os.Mkdir(objects, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	public := writeKey(t, dir, "release")
-	write := func(name, text string) string {
-		t.Helper()
-		name = filepath.Join(dir, name)
-		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return name
-	}
-	policy := write("policy.json", `{"rules": [{"key": "release", "channels": ["test"]}]}`)
-	token, reader := "a token of enough letters", "another token of enough letters"
-	configured := write("partiald.toml", fmt.Sprintf(`
-[storage]
-command = %q
-sha256 = %q
-args = [%q]
-seal_file = %q
-[signing]
-require = ["proof", "product"] # so that the policy decides about channels
-policy = %q
-[[signing.plugins]]
-name = "pem"
-command = %q
-sha256 = %q
-args = ["release=%s/release.pem"]
-[[signing.keys]]
-plugin = "pem"
-id = "release"
-public_key = %q
-[[auth.tokens]]
-name = "bot"
-role = "submit"
-token_file = %q
-[[auth.tokens]]
-name = "reader"
-role = "read"
-token_file = %q
-`, store, storeSum, objects, write("seal", strings.Repeat("s", 40)), policy, signer, signerSum, dir, public, write("token", token), write("reader", reader)))
+	public, token, reader := filepath.Join(dir, "release.pub.pem"), "a token of enough letters", "another token of enough letters"
+	text := withPlugins(t, dir, "test", fmt.Sprintf("seal_file = %q", writeFile(t, dir, "seal", strings.Repeat("s", 40))),
+		`require = ["proof", "product"] # so that the policy decides about channels`) +
+		withToken(t, dir, "bot", "submit", token) + withToken(t, dir, "reader", "read", reader)
+	configured := writeFile(t, dir, "partiald.toml", text)
 
 	o := newOrigin(t)
 	from, to := testrelease.Complete(t, "140.1", ""), testrelease.Complete(t, "140.2", "")

@@ -25,7 +25,7 @@ var built = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	remove = dir
-	said, err := exec.CommandContext(context.Background(), "go", "build", "-ldflags=-s -w", "-o", dir, "../storage-dir", "../signer-pem").CombinedOutput()
+	said, err := exec.CommandContext(context.Background(), "go", "build", "-ldflags=-s -w", "-o", dir, "../storage-dir", "../signer-pem", "../marctl").CombinedOutput()
 	if err != nil {
 		return dir, fmt.Errorf("%w: %s", err, said)
 	}

@@ -389,7 +389,7 @@ func (e *Engine) Upload(ctx context.Context, r io.Reader, who job.Asker) (job.Up
 	case errors.As(err, new(*job.Error)):
 		return job.Upload{}, err
 	case err != nil:
-		return job.Upload{}, job.Errorf(job.CodeRequest, "the upload ended early, after %d bytes: %v", size, err)
+		return job.Upload{}, job.Errorf(job.CodeRequest, "the upload ended early, after %d bytes: %s", size, public(err))
 	case size > e.o.UploadLimit:
 		return job.Upload{}, job.Errorf(job.CodeTooLarge, "longer than %d bytes, which is the limit here", e.o.UploadLimit)
 	}

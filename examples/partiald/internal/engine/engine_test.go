@@ -478,7 +478,7 @@ func TestSpec(t *testing.T) {
 				}
 			}
 			var e *job.Error
-			if _, err := n.SubmitBatch(t.Context(), []job.Spec{good, spec}, alice); !errors.As(err, &e) || e.Field != "specs[1]."+tt.field {
+			if _, err := n.SubmitBatch(t.Context(), []job.Spec{good, spec}, nil, alice); !errors.As(err, &e) || e.Field != "specs[1]."+tt.field {
 				t.Errorf("in a batch: %v", err)
 			}
 		})
@@ -847,7 +847,7 @@ func testFull(t *testing.T, b backend) {
 	if _, created, err := n.Submit(t.Context(), page.Jobs[0].Spec, alice); err != nil || created {
 		t.Errorf("known: %v, %v", created, err)
 	}
-	if _, err := n.SubmitBatch(t.Context(), []job.Spec{page.Jobs[0].Spec, o.spec(t, "0"), o.spec(t, "1"), o.spec(t, "2"), o.spec(t, "3")}, alice); codeOf(err) != job.CodeQueueFull {
+	if _, err := n.SubmitBatch(t.Context(), []job.Spec{page.Jobs[0].Spec, o.spec(t, "0"), o.spec(t, "1"), o.spec(t, "2"), o.spec(t, "3")}, nil, alice); codeOf(err) != job.CodeQueueFull {
 		t.Errorf("batch: %v, want CodeQueueFull", err)
 	}
 }
@@ -858,29 +858,32 @@ func testBatch(t *testing.T, b backend) {
 	setting := b(t)
 	n := open(t, setting)
 	specs := []job.Spec{o.spec(t, "a"), o.spec(t, "b"), o.spec(t, "a")}
-	batch, err := n.SubmitBatch(t.Context(), specs, alice)
+	alone := make([]job.Unmatched, job.MaxUnmatched+1)
+	alone[0] = job.Unmatched{Field: "matrix.from[3]", Platform: "win64", Locale: "xh"}
+	batch, err := n.SubmitBatch(t.Context(), specs, alone, alice)
 	if err != nil || len(batch.Jobs) != 2 {
 		t.Fatalf("%+v, %v, want two jobs", batch, err)
 	}
-	same, err := n.SubmitBatch(t.Context(), []job.Spec{specs[1], specs[0]}, alice)
+	same, err := n.SubmitBatch(t.Context(), []job.Spec{specs[1], specs[0]}, alone, alice)
 	if err != nil || same.ID != batch.ID || !same.Created.Equal(batch.Created) {
 		t.Errorf("an equal batch is %s of %v, %v, want %s of %v", same.ID, same.Created, err, batch.ID, batch.Created)
 	}
 	for _, s := range batch.Jobs {
 		n.wait(s.ID)
 	}
-	if batch, err = n.Batch(t.Context(), batch.ID); err != nil || !batch.Done || batch.Counts[job.Done] != 2 {
-		t.Errorf("%+v, %v", batch.Counts, err)
+	if batch, err = n.Batch(t.Context(), batch.ID); err != nil || !batch.Done || batch.Counts[job.Done] != 2 ||
+		len(batch.Unmatched) != job.MaxUnmatched || batch.Unmatched[0] != alone[0] {
+		t.Errorf("%+v, %d without a partner, %v", batch.Counts, len(batch.Unmatched), err)
 	}
 	if page, err := n.History(t.Context(), job.Filter{Batch: batch.ID}); err != nil || len(page.Jobs) != 2 {
 		t.Errorf("history: %d jobs, %v", len(page.Jobs), err)
 	}
-	if _, err := n.SubmitBatch(t.Context(), nil, alice); codeOf(err) != job.CodeRequest {
+	if _, err := n.SubmitBatch(t.Context(), nil, nil, alice); codeOf(err) != job.CodeRequest {
 		t.Errorf("an empty batch: %v, want CodeRequest", err)
 	}
 	bad := o.spec(t, "c")
 	bad.To.URLs = nil
-	if _, err := n.SubmitBatch(t.Context(), []job.Spec{o.spec(t, "d"), bad}, alice); codeOf(err) != job.CodeConflict {
+	if _, err := n.SubmitBatch(t.Context(), []job.Spec{o.spec(t, "d"), bad}, nil, alice); codeOf(err) != job.CodeConflict {
 		t.Errorf("a batch of which one cannot be: %v, want CodeConflict", err)
 	}
 	if page, err := n.History(t.Context(), job.Filter{}); err != nil || len(page.Jobs) != 2 {
@@ -888,7 +891,7 @@ func testBatch(t *testing.T, b backend) {
 	}
 	if setting, ok := setting.another(t); ok {
 		setting.ledger = "" // that does not know the batch
-		if got, err := open(t, setting).Batch(t.Context(), batch.ID); err != nil || !got.Done || len(got.Jobs) != 2 {
+		if got, err := open(t, setting).Batch(t.Context(), batch.ID); err != nil || !got.Done || len(got.Jobs) != 2 || len(got.Unmatched) != job.MaxUnmatched {
 			t.Errorf("on another server: %+v, %v", got, err)
 		}
 	}

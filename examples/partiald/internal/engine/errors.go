@@ -132,6 +132,11 @@ func judgeWhole(err error, attempts int) verdict {
 		v := once(job.CodeDigest, err)
 		v.err.Fault = job.FaultCaller
 		return v
+	case errors.Is(err, cache.ErrCorrupt) && !errors.As(err, &storing):
+		// A file of the cache was damaged after it was compared with its hash: that is nobody's fault but our disk's.
+		v := again(job.CodeUnavailable)
+		v.err.Message, v.err.Field = "a complete update was damaged in the cache while it was read; it is fetched again", ""
+		return v
 	case errors.Is(err, mar.ErrFormat), isContent(err), aboutInput(err):
 		return once(job.CodeInvalidMAR, err)
 	case errors.Is(err, cache.ErrNoSpace), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
@@ -186,6 +191,8 @@ func judgeFetch(err error, fetched *fetch.Error, attempts int) verdict {
 		switch {
 		case strings.HasPrefix(t.URL, uploadScheme+":") && errors.Is(t.Err, fs.ErrNotExist):
 			return verdict{job.Errorf(job.CodeConflict, "the upload that is to be used is gone: upload it again, or give URLs"), 1}
+		case errors.As(t.Err, &size) && size.Limit:
+			key, ours = "fetch.max_size", false
 		case errors.As(t.Err, &digest), errors.As(t.Err, &size):
 			code, tries, ours = job.CodeDigest, max(tries, 2), false // it may have been a cache on the way
 		case errors.As(t.Err, &address):

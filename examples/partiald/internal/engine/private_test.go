@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -122,5 +123,22 @@ func TestUnavailableNamesNoMachine(t *testing.T) {
 	}
 	if own == nil || own.Cause == nil || !strings.Contains(own.Cause.Error(), "closed") {
 		t.Errorf("nothing for the log in %+v", own)
+	}
+}
+
+// While the queue is away, how full it is cannot be said: the answer is 503, for programs and people, and names no machine.
+func TestQueueAway(t *testing.T) {
+	t.Parallel()
+	n := open(t, setting{dir: t.TempDir(), queue: queue.Options{Lazy: true}})
+	ask := outside(t, n)
+	if status, body := ask("read", "GET", "/api/v1/queue", nil); status != http.StatusOK {
+		t.Fatalf("%d %s", status, body)
+	}
+	n.o.Queue.Close()
+	for _, path := range []string{"/api/v1/queue", "/queue"} {
+		status, body := ask("read", "GET", path, nil)
+		if status != http.StatusServiceUnavailable || !bytes.Contains(bytes.ToLower(body), []byte("does not answer")) || bytes.Contains(body, []byte("127.0.0.1")) {
+			t.Errorf("%s: %d %s", path, status, body)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package engine_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -50,6 +51,7 @@ func TestSecretsOfTheMachine(t *testing.T) {
 			return &plugins.Error{Reason: plugins.ReasonDenied, Message: "bucket tattle-bucket on tattle.internal: key /srv/tattle/key"}
 		}, nil, job.CodeStore},
 		{"storage plugin, no such file", func() error { return &fs.PathError{Op: "open", Path: "/srv/tattle/x", Err: syscall.EACCES} }, nil, job.CodeStore},
+		{"storage plugin, wrapped as text", func() error { return fmt.Errorf("lstat /srv/tattle/%d: %w", 7, syscall.ENOSPC) }, nil, job.CodeStore},
 		{"signer", nil, func() error {
 			return &plugins.Error{Reason: plugins.ReasonDenied, Message: "slot tattle of /usr/lib/tattle.so", Cause: errors.New("PIN in /etc/tattle/pin")}
 		}, job.CodeSigning},
@@ -80,23 +82,32 @@ func TestSecretsOfTheMachine(t *testing.T) {
 				t.Fatalf("%s, %v", st.State, st.Error)
 			}
 			id := st.ID
-			paths := []string{
-				"/api/v1/jobs/" + id, "/api/v1/jobs/" + id + "/events", "/api/v1/jobs/" + id + "/log", "/api/v1/partials/" + id, "/api/v1/partials/" + id + "/report",
-				"/api/v1/partials/" + id + "/provenance", "/api/v1/history", "/api/v1/history?format=csv", "/api/v1/queue", "/__heartbeat__",
-				"/metrics", "/", "/history", "/queue", "/jobs/" + id, "/jobs/" + id + "/log",
+			b, err := n.SubmitBatch(t.Context(), []job.Spec{spec}, nil, alice)
+			if err != nil {
+				t.Fatal(err)
 			}
+			n.wait(id)
+			paths := append(everyGet(t, ask, id, b.ID), "/api/v1/history?format=csv", "/__heartbeat__", "/__lbheartbeat__", "/__version__", "/metrics", "/", "/?again="+id,
+				"/history", "/history?batch="+b.ID, "/queue", "/health", "/jobs/"+id, "/jobs/"+id+"/log", "/batches/"+b.ID, "/batches/new", "/login", "/problems", "/api",
+				"/partial/"+spec.From.SHA512+"-"+spec.To.SHA512, "/v1/partial/"+spec.From.SHA512+"-"+spec.To.SHA512)
 			for _, role := range []string{"", "read", "submit"} {
 				for _, path := range paths {
 					status, body := ask(role, "GET", path, nil)
-					if status == http.StatusNotFound {
+					if status == http.StatusNotFound && !strings.Contains(path, "/partial") && !strings.Contains(path, "/batches/") {
 						t.Errorf("%s: %d", path, status)
 					}
 					if at := bytes.Index(body, []byte(secret)); at >= 0 {
 						t.Errorf("%s learns from %s: …%s…", role, path, body[max(0, at-200):min(len(body), at+100)])
 					}
 				}
-				if status, body := ask(role, "POST", "/api/v1/partials", spec); bytes.Contains(body, []byte(secret)) {
-					t.Errorf("%s learns from asking again, %d: %s", role, status, body)
+				for path, body := range map[string]any{
+					"/api/v1/partials": spec, "/api/v1/partials:check": spec, "/api/v1/batches": map[string]any{"specs": []job.Spec{spec}},
+					"/api/v1/jobs/" + id + "/retry": nil, "/api/v1/batches/" + b.ID + "/retry": nil, "/jobs/" + id + "/retry": nil, "/jobs/" + id + "/again": nil,
+					"/batches/" + b.ID + "/retry": nil, "/api/v1/uploads": nil,
+				} {
+					if status, body := ask(role, "POST", path, body); bytes.Contains(body, []byte(secret)) {
+						t.Errorf("%s learns from asking again at %s, %d: %s", role, path, status, body)
+					}
 				}
 			}
 			if _, err := n.Upload(t.Context(), bytes.NewReader(o.file(t, spec.From)), alice); tt.storage != nil && (err == nil || strings.Contains(err.Error(), secret)) {
@@ -107,6 +118,29 @@ func TestSecretsOfTheMachine(t *testing.T) {
 			}
 		})
 	}
+}
+
+// everyGet returns the addresses of everything in the API that is got, of a job and a batch, but for what only operators get.
+func everyGet(t *testing.T, ask func(role, method, path string, body any) (int, []byte), id, batch string) []string {
+	t.Helper()
+	var doc struct {
+		Paths map[string]map[string]any
+	}
+	if _, body := ask("", "GET", "/openapi.json", nil); json.Unmarshal(body, &doc) != nil || len(doc.Paths) < 15 {
+		t.Fatalf("the document has %d paths", len(doc.Paths))
+	}
+	var out []string
+	for path, operations := range doc.Paths {
+		if operations["get"] == nil || path == "/api/v1/actions" || path == "/api/v1/bans" {
+			continue
+		}
+		what := id
+		if strings.Contains(path, "/batches/") {
+			what = batch
+		}
+		out = append(out, strings.ReplaceAll(path, "{id}", what))
+	}
+	return out
 }
 
 // badSigner fails.

@@ -492,7 +492,7 @@ func (e *Engine) Watch(ctx context.Context, id string) (<-chan job.Status, error
 }
 
 // SubmitBatch implements [job.Service].
-func (e *Engine) SubmitBatch(ctx context.Context, specs []job.Spec, who job.Asker) (job.Batch, error) {
+func (e *Engine) SubmitBatch(ctx context.Context, specs []job.Spec, unmatched []job.Unmatched, who job.Asker) (job.Batch, error) {
 	if len(specs) == 0 || len(specs) > e.o.BatchLimit {
 		return job.Batch{}, refuse("specs", "a batch has 1 to %d jobs here, not %d: send several", e.o.BatchLimit, len(specs))
 	}
@@ -508,7 +508,7 @@ func (e *Engine) SubmitBatch(ctx context.Context, specs []job.Spec, who job.Aske
 		}
 	}
 	sum := sha256.Sum256([]byte("batch\n" + strings.Join(slices.Sorted(slices.Values(ids)), "\n")))
-	b := job.Batch{ID: hex.EncodeToString(sum[:]), Created: e.now()}
+	b := job.Batch{ID: hex.EncodeToString(sum[:]), Created: e.now(), Unmatched: unmatched[:min(len(unmatched), job.MaxUnmatched)]}
 	if known, err := e.batch(ctx, b.ID); err == nil {
 		b.Created = known.Created
 	}
@@ -516,7 +516,7 @@ func (e *Engine) SubmitBatch(ctx context.Context, specs []job.Spec, who job.Aske
 	if err != nil {
 		return job.Batch{}, err
 	}
-	value, err := json.Marshal(batchValue{b.Created, ids})
+	value, err := json.Marshal(batchValue{b.Created, ids, b.Unmatched})
 	if err != nil {
 		return job.Batch{}, outward(err)
 	}
@@ -531,8 +531,9 @@ func (e *Engine) SubmitBatch(ctx context.Context, specs []job.Spec, who job.Aske
 
 // batchValue is how a batch stands in the bucket.
 type batchValue struct {
-	Created time.Time
-	Jobs    []string
+	Created   time.Time
+	Jobs      []string
+	Unmatched []job.Unmatched `json:",omitempty"`
 }
 
 func counted(b job.Batch) job.Batch {
@@ -561,7 +562,7 @@ func (e *Engine) batch(ctx context.Context, id string) (job.Batch, error) {
 	if err := json.Unmarshal(data, &v); err != nil {
 		return b, outward(err)
 	}
-	b = job.Batch{ID: id, Created: v.Created}
+	b = job.Batch{ID: id, Created: v.Created, Unmatched: v.Unmatched}
 	for _, id := range v.Jobs {
 		b.Jobs = append(b.Jobs, job.Status{ID: id})
 	}

@@ -306,6 +306,7 @@ type Filter struct {
 	Locale       string
 	Who          string // name of the asker
 	Text         string // in the job's ID, hashes, addresses, versions or labels
+	Label        string // "name" or "name=value" of a label, without regard to case
 	From, To     string // a hash of the complete update
 	Since, Until time.Time
 	Batch        string
@@ -326,7 +327,19 @@ type Batch struct {
 	Jobs    []Status      `json:"jobs"`
 	Counts  map[State]int `json:"counts"`
 	Done    bool          `json:"done"` // all of its jobs are in a final state
+	// Unmatched are builds of the latest request for it that made no job.
+	Unmatched []Unmatched `json:"unmatched,omitempty" doc:"Builds of the matrix without a partner, which are left out: the first 1000."`
 }
+
+// Unmatched is a build of a matrix for which the other side has none of the same platform and locale.
+type Unmatched struct {
+	Field    string `json:"field" doc:"Where it stands in the request." example:"matrix.from[3]"`
+	Platform string `json:"platform,omitempty"`
+	Locale   string `json:"locale,omitempty"`
+}
+
+// MaxUnmatched is how many of them a batch keeps.
+const MaxUnmatched = 1000
 
 // Upload is a complete update that was uploaded.
 type Upload struct {

@@ -29,8 +29,9 @@ type Service interface {
 	// [CodeForbidden] unless the configuration lets them be left out and who asks is an operator; so is Retry.
 	Submit(ctx context.Context, spec Spec, who Asker) (status Status, created bool, err error)
 	// SubmitBatch asks for many jobs, all or none. Equal batches are one. The field of an error says which spec it is
-	// about, as in "specs[1].from.sha512".
-	SubmitBatch(ctx context.Context, specs []Spec, who Asker) (Batch, error)
+	// about, as in "specs[1].from.sha512". unmatched is kept with the batch, up to [MaxUnmatched] of them, in the place of
+	// what an equal request before had there.
+	SubmitBatch(ctx context.Context, specs []Spec, unmatched []Unmatched, who Asker) (Batch, error)
 	Batch(ctx context.Context, id string) (Batch, error)
 	// Check says what is wrong with a spec without asking for it, and its job ID.
 	Check(spec Spec, who Asker) (id string, err error)
@@ -48,6 +49,9 @@ type Service interface {
 	// Artifact opens the partial of a job that is done; [CodeNotReady] where it is not. The caller closes it. One that
 	// the store lost is CodeNotFound, Retryable, and made again when it is submitted again.
 	Artifact(ctx context.Context, id string) (*Artifact, error)
+	// Present says whether Artifact would find the partial of a job that is done; it is false for a job that is not. What
+	// was there a moment ago is not looked for again.
+	Present(ctx context.Context, id string) (bool, error)
 	// Report and Provenance are JSON documents as package partial and package senbonzakura write them.
 	Report(ctx context.Context, id string) (Document, error)
 	Provenance(ctx context.Context, id string) (Document, error)

@@ -40,7 +40,8 @@ func (l *Ledger) Downgrade(ctx context.Context) error {
 	return l.update(ctx, func(tx tx) error {
 		for _, q := range []string{
 			`DROP TABLE sources`, `DROP INDEX jobs_code`, `DROP INDEX jobs_created`, `DROP INDEX jobs_product`, `DROP INDEX jobs_locale`,
-			`ALTER TABLE jobs DROP COLUMN code`, `ALTER TABLE jobs DROP COLUMN more`, `UPDATE meta SET value = '1' WHERE name = 'version'`,
+			`ALTER TABLE jobs DROP COLUMN code`, `ALTER TABLE jobs DROP COLUMN more`,
+			`ALTER TABLE batches DROP COLUMN unmatched`, `UPDATE meta SET value = '1' WHERE name = 'version'`,
 		} {
 			if err := tx.Exec(q); err != nil {
 				return err

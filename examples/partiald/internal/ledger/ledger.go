@@ -81,7 +81,8 @@ type Entry struct {
 
 // Accept writes down, all or nothing, that jobs were asked for: each job, where it is not there yet, with what happened
 // to it; else what is new about it. The spec of each replaces the one before. actions, of which there may be none, go
-// into the book with them, and so does batch, if it is not nil, with its ID, time and the IDs of its jobs.
+// into the book with them, and so does batch, if it is not nil, with its ID, time, the IDs of its jobs, and what has
+// no partner.
 func (l *Ledger) Accept(ctx context.Context, jobs []Entry, actions []job.Action, batch *job.Batch) error {
 	jobs = slices.SortedFunc(slices.Values(jobs), func(a, b Entry) int { return strings.Compare(a.Status.ID, b.Status.ID) })
 	return l.update(ctx, func(tx tx) error {
@@ -98,8 +99,12 @@ func (l *Ledger) Accept(ctx context.Context, jobs []Entry, actions []job.Action,
 		if batch == nil {
 			return nil
 		}
-		if err := tx.Exec(`INSERT INTO batches (id, created) VALUES (?, ?) ON CONFLICT (id) DO NOTHING`,
-			batch.ID, micros(batch.Created)); err != nil {
+		unmatched := ""
+		if len(batch.Unmatched) > 0 {
+			unmatched = encode(batch.Unmatched)
+		}
+		if err := tx.Exec(`INSERT INTO batches (id, created, unmatched) VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET unmatched = excluded.unmatched`,
+			batch.ID, micros(batch.Created), unmatched); err != nil {
 			return err
 		}
 		for i, s := range batch.Jobs {
@@ -388,7 +393,7 @@ func (l *Ledger) History(ctx context.Context, f job.Filter) (job.Page, error) {
 	if err != nil {
 		return p, err
 	}
-	if f.Text != "" || f.Who != "" {
+	if f.Text != "" || f.Label != "" || f.Who != "" {
 		leave, err := l.search(ctx)
 		if err != nil {
 			return p, err
@@ -431,6 +436,13 @@ func selection(f job.Filter, n int) (query string, args []any, err error) {
 	}
 	if f.Text != "" {
 		w.add(`words LIKE ? ESCAPE '!'`, like(f.Text))
+	}
+	if f.Label != "" { // a line of its own, see words
+		line := "\n" + f.Label + "\n"
+		if !strings.Contains(f.Label, "=") {
+			line = "\n" + f.Label + "="
+		}
+		w.add(`words || ? LIKE ? ESCAPE '!'`, "\n", like(line))
 	}
 	// Numbers grow with the times, nearly: they say where to begin and to end, the times themselves what is in between.
 	// The sum keeps SQLite from looking for the least number in the order of numbers, which is a look at all jobs.
@@ -480,7 +492,8 @@ func (l *Ledger) entries(ctx context.Context, query string, args ...any) ([]Entr
 func (l *Ledger) Batch(ctx context.Context, id string) (job.Batch, error) {
 	b := job.Batch{ID: id}
 	var created int64
-	err := l.Row(ctx, `SELECT created FROM batches WHERE id = ?`, id).Scan(&created)
+	var unmatched string
+	err := l.Row(ctx, `SELECT created, unmatched FROM batches WHERE id = ?`, id).Scan(&created, &unmatched)
 	if errors.Is(err, sql.ErrNoRows) {
 		return b, job.Errorf(job.CodeNotFound, "no batch %s", id)
 	}
@@ -488,6 +501,11 @@ func (l *Ledger) Batch(ctx context.Context, id string) (job.Batch, error) {
 		return b, err
 	}
 	b.Created = at(created)
+	if unmatched != "" {
+		if err := json.Unmarshal([]byte(unmatched), &b.Unmatched); err != nil {
+			return b, err
+		}
+	}
 	rows, err := l.Rows(ctx, `SELECT job FROM batch_jobs WHERE batch = ? ORDER BY position`, id)
 	if err != nil {
 		return b, err
@@ -581,7 +599,7 @@ func at(n int64) time.Time {
 func encode(v any) string {
 	b, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // results and errors are plain values
+		panic(err) // these are plain values
 	}
 	return string(b)
 }

@@ -332,6 +332,10 @@ func testHistory(t *testing.T, p place) {
 		{"hash", job.Filter{Text: fmt.Sprintf("%060X", 1009)}, []int{9}},
 		{"ID", job.Filter{Text: entries[11].Status.ID}, []int{11}},
 		{"label", job.Filter{Text: "100%_12!"}, []int{12}},
+		{"label by name and value", job.Filter{Label: "What=100%_1!"}, []int{1}},
+		{"label by name", job.Filter{Label: "what", Limit: 10}, all},
+		{"label by a part of its value", job.Filter{Label: "what=100%_1"}, nil},
+		{"label by a part of its name", job.Filter{Label: "hat=100%_1!"}, nil},
 		{"not a pattern", job.Filter{Text: "100%%12"}, nil},
 		{"secret", job.Filter{Text: "secret"}, nil},
 		{"two", job.Filter{Locale: "de", State: job.Failed}, only(func(n int) bool { return n%10 == 0 })},
@@ -383,7 +387,7 @@ func testBatch(t *testing.T, p place) {
 	t.Helper()
 	l := p.open(t)
 	a, b, c := entry(1), entry(2), entry(3)
-	batch := job.Batch{ID: "batch", Created: epoch, Jobs: []job.Status{{ID: b.Status.ID}, {ID: a.Status.ID}}}
+	batch := job.Batch{ID: "batch", Created: epoch, Jobs: []job.Status{{ID: b.Status.ID}, {ID: a.Status.ID}}, Unmatched: []job.Unmatched{{Field: "matrix.to[1]", Locale: "xh"}}}
 	if _, err := l.Batch(t.Context(), "batch"); !errors.Is(err, &job.Error{Code: job.CodeNotFound}) {
 		t.Errorf("before: %v, want CodeNotFound", err)
 	}
@@ -399,6 +403,13 @@ func testBatch(t *testing.T, p place) {
 	}
 	if diff := cmp.Diff(batch, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
+	}
+	batch.Unmatched = nil // the same, asked for without what has no partner
+	if err := l.Accept(t.Context(), nil, nil, &batch); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := l.Batch(t.Context(), "batch"); err != nil || got.Unmatched != nil || len(got.Jobs) != 2 {
+		t.Errorf("asked for again: %+v, %v", got, err)
 	}
 	page, err := l.History(t.Context(), job.Filter{Batch: "batch"})
 	if err != nil || len(page.Jobs) != 2 {
@@ -614,6 +625,7 @@ func TestIndexes(t *testing.T) {
 		{job.Filter{Until: epoch}, "COVERING INDEX jobs_created (created<?)"},
 		{job.Filter{Batch: "x"}, "INDEX sqlite_autoindex_batch_jobs_1 (batch=?)"},
 		{job.Filter{Text: "x"}, "SCAN jobs"},
+		{job.Filter{Label: "x=y"}, "SCAN jobs"},
 		{job.Filter{Who: "alice"}, "SCAN jobs"},
 		{job.Filter{}, "SCAN jobs"}, // to the end of a page
 	} {
@@ -642,7 +654,7 @@ func TestSearchesTakeTurns(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	for _, f := range []job.Filter{{Text: "x"}, {Who: "alice"}} {
+	for _, f := range []job.Filter{{Text: "x"}, {Label: "x"}, {Who: "alice"}} {
 		if _, err := l.History(ctx, f); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%+v: %v, want it to wait for its turn", f, err)
 		}

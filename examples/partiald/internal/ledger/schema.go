@@ -1,7 +1,7 @@
 package ledger
 
 // The schema, step by step, in the words of package database. A step that was released is never changed; another one follows it.
-var schema = []string{schema1, schema2, schema3}
+var schema = []string{schema1, schema2, schema3, schema4}
 
 const schema1 = `
 CREATE TABLE jobs (
@@ -62,6 +62,11 @@ CREATE INDEX batch_jobs_job ON batch_jobs (job, batch)
 // What else is known of a job, as JSON: who asked for it, what its completes say of themselves, its attempts.
 const schema3 = `
 ALTER TABLE jobs ADD COLUMN more TEXT NOT NULL DEFAULT ''
+`
+
+// What of the request for a batch made no job, as JSON.
+const schema4 = `
+ALTER TABLE batches ADD COLUMN unmatched TEXT NOT NULL DEFAULT ''
 `
 
 // Nothing that is looked up all the time, and nothing that selects few, may go through all jobs: their rows are wide.

@@ -99,7 +99,7 @@ type (
 		Status            int
 		Location          string `header:"Location"`
 		PreferenceApplied string `header:"Preference-Applied"`
-		Body              batchAnswerBody
+		Body              job.Batch
 	}
 	batchIDIn struct {
 		ID string `path:"id" maxLength:"200" doc:"ID of a batch."`
@@ -116,6 +116,7 @@ type (
 		Locale  string    `query:"locale" maxLength:"64"`
 		Who     string    `query:"who" maxLength:"64" doc:"Name of who asked."`
 		Text    string    `query:"q" maxLength:"300" doc:"In the job's ID, hashes, addresses, versions or labels."`
+		Label   string    `query:"label" maxLength:"300" doc:"A label's name, or name=value."`
 		Since   time.Time `query:"since" doc:"Asked for at this time or later."`
 		Until   time.Time `query:"until" doc:"Asked for before this time."`
 		Batch   string    `query:"batch" maxLength:"200" doc:"Only jobs of this batch."`
@@ -313,13 +314,13 @@ func (s *server) apiRoutes() error {
 		"All of them or, if one cannot be asked for, none. Equal batches are one. At most 4 MiB, and as many partials as the service is configured for, which is never more than 10000.", RoleSubmit, 404, 409)
 	batch.DefaultStatus = http.StatusAccepted
 	batch.Metadata[metaBody] = int64(maxBatchBody)
-	batch.Responses["200"] = okResponse("All of its jobs are in a final state.", schemas.Schema(reflect.TypeFor[batchAnswerBody](), true, "BatchAnswer"))
+	batch.Responses["200"] = okResponse("All of its jobs are in a final state.", schemas.Schema(reflect.TypeFor[job.Batch](), true, "Batch"))
 	huma.Register(api, batch, s.createBatch)
 	huma.Register(api, op("GET", "/api/v1/batches/{id}", "getBatch", "A batch and its jobs", "", RoleRead, 404), s.getBatch)
 
-	again := op("POST", "/api/v1/batches/{id}/retry", "retryBatch", "Try again what failed or was cancelled in a batch", "", RoleSubmit, 404)
+	again := op("POST", "/api/v1/batches/{id}/retry", "retryBatch", "Try again what failed or was cancelled in a batch, and what is not here any more", "", RoleSubmit, 404)
 	again.DefaultStatus = http.StatusAccepted
-	again.Responses["200"] = okResponse("There was nothing to try again, and all of its jobs are in a final state.", schemas.Schema(reflect.TypeFor[batchAnswerBody](), true, "BatchAnswer"))
+	again.Responses["200"] = okResponse("There was nothing to try again, and all of its jobs are in a final state.", schemas.Schema(reflect.TypeFor[job.Batch](), true, "Batch"))
 	huma.Register(api, again, s.retryBatch)
 	huma.Register(api, op("DELETE", "/api/v1/batches/{id}", "cancelBatch", "Cancel all jobs of a batch that wait or are under work", "", RoleSubmit, 404), s.cancelBatch)
 	huma.Register(api, documented(op("GET", "/api/v1/batches/{id}/manifest", "getBatchManifest", "One manifest.json for all partials of a batch",
@@ -486,12 +487,12 @@ func (b *BatchRequest) specs() ([]job.Spec, []pair, error) {
 }
 
 // unmatched lists the builds of the matrix that make no partial: a new locale has no old build, one that is gone no new one.
-func (b *BatchRequest) unmatched() []Unmatched {
+func (b *BatchRequest) unmatched() []job.Unmatched {
 	if b.Matrix == nil {
 		return nil
 	}
 	type key struct{ platform, locale string }
-	var out []Unmatched
+	var out []job.Unmatched
 	for _, side := range []struct {
 		name         string
 		these, those []Build
@@ -502,7 +503,7 @@ func (b *BatchRequest) unmatched() []Unmatched {
 		}
 		for i, x := range side.these {
 			if !others[key{x.Platform, x.Locale}] {
-				out = append(out, Unmatched{fmt.Sprintf("matrix.%s[%d]", side.name, i), x.Platform, x.Locale})
+				out = append(out, job.Unmatched{Field: fmt.Sprintf("matrix.%s[%d]", side.name, i), Platform: x.Platform, Locale: x.Locale})
 			}
 		}
 	}
@@ -556,7 +557,7 @@ func (s *server) submitBatch(ctx context.Context, req *BatchRequest) (job.Batch,
 	// Each of up to 10000 jobs is durable when this returns.
 	long, cancel := context.WithTimeout(ctx, 4*callTimeout)
 	defer cancel()
-	b, err := s.svc.SubmitBatch(long, specs, asker(ctx))
+	b, err := s.svc.SubmitBatch(long, specs, req.unmatched(), asker(ctx))
 	var own *job.Error
 	if errors.As(err, &own) {
 		c := *own
@@ -582,7 +583,6 @@ func (s *server) createBatch(ctx context.Context, in *batchIn) (*batchOut, error
 	}
 	out := batchAnswer(b)
 	out.PreferenceApplied = applied(wait)
-	out.Body.Unmatched = in.Body.unmatched()
 	return out, nil
 }
 
@@ -606,7 +606,7 @@ func (s *server) waitBatch(ctx context.Context, b job.Batch, d time.Duration) (j
 }
 
 func batchAnswer(b job.Batch) *batchOut {
-	out := &batchOut{Status: http.StatusOK, Location: "/api/v1/batches/" + b.ID, Body: batchAnswerBody{Batch: b}}
+	out := &batchOut{Status: http.StatusOK, Location: "/api/v1/batches/" + b.ID, Body: b}
 	if !b.Done {
 		out.Status = http.StatusAccepted
 	}
@@ -758,7 +758,7 @@ func (s *server) purge(ctx context.Context, id string, before time.Time) (*purge
 
 func (in *historyIn) filter() job.Filter {
 	return job.Filter{
-		State: job.State(in.State), Product: in.Product, Locale: in.Locale, Who: in.Who, Text: in.Text,
+		State: job.State(in.State), Product: in.Product, Locale: in.Locale, Who: in.Who, Text: in.Text, Label: in.Label,
 		Since: in.Since, Until: in.Until, Batch: in.Batch, Limit: in.Limit, Cursor: in.Cursor,
 	}
 }
@@ -790,7 +790,7 @@ func (s *server) history(ctx context.Context, in *historyIn) (*historyOut, error
 func (in *historyIn) next(cursor string) string {
 	q := url.Values{}
 	for k, v := range map[string]string{
-		"state": in.State, "product": in.Product, "locale": in.Locale, "who": in.Who, "q": in.Text, "batch": in.Batch,
+		"state": in.State, "product": in.Product, "locale": in.Locale, "who": in.Who, "q": in.Text, "label": in.Label, "batch": in.Batch,
 		"format": in.Format, "cursor": cursor,
 	} {
 		if v != "" {
@@ -822,7 +822,7 @@ func csvMore(j job.Status) []string {
 	for _, k := range slices.Sorted(mapsKeys(j.Spec.Labels)) {
 		labels = append(labels, k+"="+j.Spec.Labels[k])
 	}
-	return []string{j.By, took, from, to, strings.Join(labels, " "), subject(j)}
+	return []string{j.By, took, from, to, strings.Join(labels, " "), unmarked(subject(j))}
 }
 
 func historyCSV(jobs []job.Status) []byte {
@@ -852,9 +852,10 @@ func historyCSV(jobs []job.Status) []byte {
 		}
 		row = append(row, csvMore(j)...)
 		for i, cell := range row {
+			row[i] = plain(cell)
 			// A spreadsheet would take these for formulas.
 			if cell != "" && strings.ContainsRune("=+-@\t\r", rune(cell[0])) {
-				row[i] = "'" + cell
+				row[i] = "'" + row[i]
 			}
 		}
 		_ = w.Write(row)

@@ -11,32 +11,46 @@ import (
 	"net/http"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/senbonzakura/senbonzakura"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 )
 
-// Unmatched is a build of a matrix for which the other side has none of the same platform and locale.
-type Unmatched struct {
-	Field    string `json:"field" doc:"Where it stands in the request." example:"matrix.from[3]"`
-	Platform string `json:"platform,omitempty"`
-	Locale   string `json:"locale,omitempty"`
+// again says whether a job of a batch may be tried again: it failed, was cancelled, or its partial is not here any more.
+func (s *server) again(ctx context.Context, st job.Status) bool {
+	if st.State != job.Done {
+		return st.State.Final()
+	}
+	return s.lost(ctx, st)
 }
 
-// batchAnswerBody is a batch, with what of its request made no partial.
-type batchAnswerBody struct {
-	job.Batch
-	Unmatched []Unmatched `json:"unmatched,omitempty" doc:"Builds of the matrix without a partner, which are left out. Only in the answer to the request itself."`
+// made says whether a job has a partial, which nobody removed on purpose.
+func made(st job.Status) bool { return st.State == job.Done && st.Purged.IsZero() }
+
+// lost says whether the partial of a job is not here any more.
+func (s *server) lost(ctx context.Context, st job.Status) bool {
+	if !made(st) {
+		return false
+	}
+	ctx, cancel := call(ctx)
+	defer cancel()
+	there, err := s.svc.Present(ctx, st.ID)
+	return err == nil && !there
 }
+
+// running says whether a job of a batch may be cancelled.
+func running(_ context.Context, st job.Status) bool { return !st.State.Final() }
 
 // each does something with some jobs of a batch. A job that has come to another state meanwhile is left alone.
-func (s *server) each(ctx context.Context, id string, which func(job.State) bool, do func(context.Context, string, job.Asker) (job.Status, error), cost bool) (job.Batch, error) {
+func (s *server) each(ctx context.Context, id string, which func(context.Context, job.Status) bool, do func(context.Context, string, job.Asker) (job.Status, error), cost bool) (job.Batch, error) {
 	b, err := s.batch(ctx, id)
 	if err != nil {
 		return b, err
 	}
 	var ids []string
 	for _, st := range b.Jobs {
-		if which(st.State) {
+		if which(ctx, st) {
 			ids = append(ids, st.ID)
 		}
 	}
@@ -48,17 +62,27 @@ func (s *server) each(ctx context.Context, id string, which func(job.State) bool
 			return b, err
 		}
 	}
+	who := asker(ctx)
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(16) // each is durable when it returns, and several together take as long as one
 	for _, id := range ids {
-		if _, err := s.change(ctx, id, do); err != nil && !errors.Is(err, &job.Error{Code: job.CodeConflict}) {
-			return b, err
-		}
+		group.Go(func() error {
+			limited, cancel := call(groupCtx)
+			defer cancel()
+			if _, err := do(limited, id, who); err != nil && !errors.Is(err, &job.Error{Code: job.CodeConflict}) {
+				return err
+			}
+			return nil
+		})
 	}
-	infoFrom(ctx).job = ""
+	if err := group.Wait(); err != nil {
+		return b, err
+	}
 	return s.batch(ctx, id)
 }
 
 func (s *server) retryBatch(ctx context.Context, in *batchIDIn) (*batchOut, error) {
-	b, err := s.each(ctx, in.ID, func(st job.State) bool { return st == job.Failed || st == job.Cancelled }, s.svc.Retry, true)
+	b, err := s.each(ctx, in.ID, s.again, s.svc.Retry, true)
 	if err != nil {
 		return nil, fail(ctx, err)
 	}
@@ -66,13 +90,33 @@ func (s *server) retryBatch(ctx context.Context, in *batchIDIn) (*batchOut, erro
 }
 
 func (s *server) cancelBatch(ctx context.Context, in *batchIDIn) (*batchOut, error) {
-	b, err := s.each(ctx, in.ID, func(st job.State) bool { return !st.Final() }, s.svc.Cancel, false)
+	b, err := s.each(ctx, in.ID, running, s.svc.Cancel, false)
 	if err != nil {
 		return nil, fail(ctx, err)
 	}
 	out := batchAnswer(b)
 	out.Status, out.Location = http.StatusOK, ""
 	return out, nil
+}
+
+// postRetryBatch and postCancelBatch are the buttons of a batch's page.
+func (s *server) postRetryBatch(w http.ResponseWriter, r *http.Request) {
+	s.postEach(w, r, func(ctx context.Context, st job.Status) bool {
+		return s.again(ctx, st) && (st.State != job.Failed || helps(st.Error))
+	}, s.svc.Retry, true)
+}
+
+func (s *server) postCancelBatch(w http.ResponseWriter, r *http.Request) {
+	s.postEach(w, r, running, s.svc.Cancel, false)
+}
+
+func (s *server) postEach(w http.ResponseWriter, r *http.Request, which func(context.Context, job.Status) bool, do func(context.Context, string, job.Asker) (job.Status, error), cost bool) {
+	b, err := s.each(r.Context(), r.PathValue("id"), which, do, cost)
+	if err != nil {
+		s.failPage(w, r, err)
+		return
+	}
+	http.Redirect(w, r, "/batches/"+b.ID, http.StatusSeeOther)
 }
 
 // finished returns a batch of which all jobs are in a final state.
@@ -85,11 +129,28 @@ func (s *server) finished(ctx context.Context, id string) (job.Batch, error) {
 	return b, err
 }
 
+// whole says which partials of a batch are not here any more.
+func (s *server) whole(ctx context.Context, b job.Batch) error {
+	var missing []string
+	for _, st := range b.Jobs {
+		if s.lost(ctx, st) {
+			missing = append(missing, st.ID)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return &job.Error{
+		Code: job.CodeNotFound, Retryable: true,
+		Message: fmt.Sprintf("of the %d partials %d are not here any more, such as that of job %s: retry the batch to have them made again", b.Counts[job.Done], len(missing), missing[0]),
+	}
+}
+
 // submissions are the entries of the manifest, one for each job that is done, in the order of the batch.
 func (s *server) submissions(ctx context.Context, b job.Batch) ([]senbonzakura.Submission, error) {
 	list := []senbonzakura.Submission{}
 	for _, st := range b.Jobs {
-		if st.State != job.Done {
+		if !made(st) {
 			continue
 		}
 		limited, cancel := call(ctx)
@@ -126,9 +187,13 @@ func (s *server) batchManifest(ctx context.Context, in *batchIDIn) (*documentOut
 // batchFiles answers with all partials of a batch and their manifest in one archive, as they are read.
 func (s *server) batchFiles(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("id")
+	refuse := func(err error) { s.notThere(w, r, err, "/batches/"+id+"/retry", "Make what is missing again") }
 	b, err := s.finished(r.Context(), id)
+	if err == nil {
+		err = s.whole(r.Context(), b)
+	}
 	if err != nil {
-		writeProblem(w, r, err)
+		refuse(err)
 		return
 	}
 	list, err := s.submissions(r.Context(), b)
@@ -140,7 +205,7 @@ func (s *server) batchFiles(w http.ResponseWriter, r *http.Request) {
 		manifest, err = json.MarshalIndent(list, "", "  ")
 	}
 	if err != nil {
-		writeProblem(w, r, err)
+		refuse(err)
 		return
 	}
 	h := w.Header()
@@ -150,7 +215,7 @@ func (s *server) batchFiles(w http.ResponseWriter, r *http.Request) {
 	z := zip.NewWriter(w)
 	taken := map[string]bool{}
 	for _, st := range b.Jobs {
-		if st.State != job.Done {
+		if !made(st) {
 			continue
 		}
 		if err := s.addFile(r.Context(), z, st.ID, taken); err != nil {

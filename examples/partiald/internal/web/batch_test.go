@@ -27,15 +27,18 @@ func TestWholeBatch(t *testing.T) {
 		}
 		return "[" + strings.Join(builds, ",") + "]"
 	}
-	var b struct {
-		job.Batch
-		Unmatched []struct{ Field, Platform, Locale string }
-	}
+	var b job.Batch
 	s.do("POST", "/api/v1/batches", `{"matrix":{"from":`+side("a", "de", "fr", "gone")+`,"to":`+side("b", "de", "new", "fr")+`}}`).want(202).decode(&b)
 	if len(b.Jobs) != 2 || fmt.Sprint(b.Unmatched) != "[{matrix.from[2] linux gone} {matrix.to[1] linux new}]" {
 		t.Fatalf("%d jobs, unmatched %v", len(b.Jobs), b.Unmatched)
 	}
-	at := "/api/v1/batches/" + b.ID
+	at, page := "/api/v1/batches/"+b.ID, "/batches/"+b.ID
+	b.Unmatched = nil
+	s.do("GET", at, "").want(200).decode(&b)
+	if fmt.Sprint(b.Unmatched) != "[{matrix.from[2] linux gone} {matrix.to[1] linux new}]" {
+		t.Errorf("unmatched later: %v", b.Unmatched)
+	}
+	s.do("GET", page, "").want(200).has("2 without a partner", `<th scope="row">gone</th><td>linux</td><td><code>matrix.from[2]</code>`, "Cancel all 2 not done yet")
 	s.do("GET", at+"/manifest", "").problem(409, job.CodeNotReady)
 	s.do("GET", at+"/partials.zip", "").problem(409, job.CodeNotReady)
 	s.do("DELETE", at, "").want(200).decode(&b)
@@ -86,8 +89,39 @@ func TestWholeBatch(t *testing.T) {
 	if fmt.Sprint(got) != "[bytes of de bytes of fr]" {
 		t.Errorf("archive has %q", got)
 	}
+	// The same on the page, without JavaScript.
+	press := func(what, to string) {
+		t.Helper()
+		if r := s.do("POST", page+"/"+what, "", formHeader...).want(303); r.Header.Get("Location") != page {
+			t.Errorf("%s leads to %q", what, r.Header.Get("Location"))
+		}
+		s.do("GET", page, "").want(200).has(to)
+	}
+	r := s.do("GET", page, "").want(200).has("Download all 2", at+"/partials.zip", at+`/manifest" download="manifest.json"`)
+	if strings.Contains(r.body, `id="retry"`) || strings.Contains(r.body, `id="cancel"`) {
+		t.Errorf("buttons that do nothing\n%s", r.body)
+	}
+	s.svc.Lose(b.Jobs[0].ID)
+	r = s.do("GET", at+"/partials.zip", "").want(404)
+	r.problem(404, job.CodeNotFound)
+	s.do("GET", at+"/partials.zip", "", "Accept", "text/html,*/*;q=0.8").want(404).has(
+		"of the 2 partials 1 are not here any more, such as that of job "+b.Jobs[0].ID, `action="`+page+`/retry"`, "Make what is missing again")
+	press("retry", "1 of 2 have ended")
+	press("cancel", "Try the one that was not made again")
+	s.do("GET", "/api/v1/jobs/"+b.Jobs[1].ID, "").want(200).has(`"state":"done"`)
+	press("retry", "Cancel the one not done yet")
+	s.svc.Fail(b.Jobs[0].ID, &job.Error{Code: job.CodeRefused, Message: "never"})
+	if r := s.do("GET", page, "").want(200); strings.Contains(r.body, `id="retry"`) {
+		t.Error("trying again is offered where it cannot help")
+	}
+	press("retry", "2 of 2 have ended")
+	s.do("GET", "/batches/x/retry", "").want(404)
+
 	// Another one's business is nobody's: roles hold here as elsewhere.
 	g := open(t, guarded())
+	for _, what := range []string{"retry", "cancel"} {
+		g.do("POST", page+"/"+what, "", append(bearer(readToken), formHeader...)...).want(403)
+	}
 	g.do("DELETE", at, "", bearer(readToken)...).problem(403, "forbidden")
 	g.do("POST", at+"/retry", "", bearer(readToken)...).problem(403, "forbidden")
 	g.do("GET", at+"/partials.zip", "").problem(401, "unauthorized")

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"testing"
 
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
@@ -40,7 +41,7 @@ func largeReport(tb testing.TB) job.Document {
 // job, as when a crawler or a whole team looks at a release.
 func BenchmarkJobPage(b *testing.B) {
 	svc := jobtest.New()
-	doc := largeReport(b)
+	doc := slices.Concat(job.Document(`{"report":`), largeReport(b), job.Document("}"))
 	var ids []string
 	for i := range 400 {
 		spec := job.Spec{Product: "firefox", From: job.Source{URLs: []string{"https://archive.example.org/152.0.complete.mar"}, SHA512: fmt.Sprintf("%0128x", i+1)}, To: job.Source{URLs: []string{"https://archive.example.org/153.0.complete.mar"}, SHA512: fmt.Sprintf("%0128x", i+5000)}}
@@ -48,7 +49,7 @@ func BenchmarkJobPage(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		svc.Finish(st.ID, jobtest.Output{Partial: []byte("x"), Complete: 100, Report: doc})
+		svc.Finish(st.ID, jobtest.Output{Partial: []byte("x"), Complete: 100, Provenance: doc})
 		ids = append(ids, st.ID)
 	}
 	h, err := web.New(svc, web.Options{Anonymous: web.Roles(), Logger: slog.New(slog.DiscardHandler)})

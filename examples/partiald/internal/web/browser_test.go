@@ -17,6 +17,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"github.com/senbonzakura/senbonzakura"
 	"github.com/senbonzakura/senbonzakura/examples/internal/webtest"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job/jobtest"
@@ -24,6 +25,7 @@ import (
 	"github.com/senbonzakura/senbonzakura/internal/testkit"
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/partial"
+	"github.com/senbonzakura/senbonzakura/partial/updater"
 )
 
 // realPartial makes a partial update of two small releases, with its report.
@@ -91,8 +93,12 @@ func realPartial(t *testing.T) (from, to []byte, out jobtest.Output) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	provenance, err := json.Marshal(senbonzakura.Provenance{Recipe: report.RecipeID, Report: report, Checks: report.Checks.Skip(updater.CheckDowngrade)})
+	if err != nil {
+		t.Fatal(err)
+	}
 	return from, to, jobtest.Output{
-		Partial: b.Bytes(), Complete: int64(len(to)), Report: doc, Provenance: job.Document(`{"recipe":"default"}`),
+		Partial: b.Bytes(), Complete: int64(len(to)), Report: doc, Provenance: provenance,
 	}
 }
 
@@ -279,11 +285,11 @@ func TestMakePartial(t *testing.T) {
 				b.Until(`document.getElementById("says").innerText.includes("75 %")`)
 			}
 			svc.Finish(st.ID, out)
-			b.Until(`document.querySelector("a[download]") !== null`)
+			b.Until(`document.querySelector("a.button[href^='/api/v1/partials/']") !== null`)
 			if script && webtest.Eval[string](b, `window.same`) != "yes" {
 				t.Error("the page was loaded anew instead of kept up to date")
 			}
-			href := webtest.Eval[string](b, `document.querySelector("a[download]").getAttribute("href")`)
+			href := webtest.Eval[string](b, `document.querySelector("a.button[href^='/api/v1/partials/']").getAttribute("href")`)
 			if got := s.do("GET", href, "").want(200).body; got != string(out.Partial) {
 				t.Errorf("downloaded %d bytes, want %d", len(got), len(out.Partial))
 			}

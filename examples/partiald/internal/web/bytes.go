@@ -109,13 +109,28 @@ func (s *server) download(w http.ResponseWriter, r *http.Request, id string) {
 	}
 	a, err := s.svc.Artifact(r.Context(), id)
 	if err != nil {
-		writeProblem(w, r, s.ended(r.Context(), id, err))
+		s.notThere(w, r, s.ended(r.Context(), id, err), "/jobs/"+id+"/again", "Make it again")
 		return
 	}
 	if a.Closer != nil {
 		defer a.Close()
 	}
 	s.send(w, r, a, octets)
+}
+
+// notThere answers a download that cannot be had. People get a page; if the bytes are gone it has a button that has them
+// made again.
+func (s *server) notThere(w http.ResponseWriter, r *http.Request, err error, action, button string) {
+	p := problemOf(r.Context(), err)
+	if !strings.Contains(r.Header.Get("Accept"), "text/html") {
+		writeProblem(w, r, p)
+		return
+	}
+	d := problemData{Problem: p}
+	if p.Code == job.CodeNotFound && p.Retryable && infoFrom(r.Context()).caller.may(RoleSubmit) {
+		d.Action, d.Button = action, button
+	}
+	s.showProblem(w, r, d)
 }
 
 const octets = "application/octet-stream"

@@ -11,9 +11,11 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/senbonzakura/senbonzakura"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/plot"
 	"github.com/senbonzakura/senbonzakura/partial"
+	"github.com/senbonzakura/senbonzakura/partial/updater"
 )
 
 const (
@@ -34,6 +36,9 @@ type reportData struct {
 	Picture  template.HTML // what the partial is made of
 	Kinds    []kindSum
 	Rows     template.HTML // of the table of files
+	Checks   template.HTML // what they came to
+	Client   template.HTML // what was taken to be so of the installed updater
+	Required string        // what held when it was signed
 }
 
 // kindSum is what files of one kind take together.
@@ -43,7 +48,9 @@ type kindSum struct {
 	Size        int64
 }
 
-func (d *reportData) bytes() int { return len(d.Picture) + len(d.Rows) + 1000 }
+func (d *reportData) bytes() int {
+	return len(d.Picture) + len(d.Rows) + len(d.Checks) + len(d.Client) + 1000
+}
 
 // fragments keeps reports that are ready to be shown. The oldest go first. It is safe for concurrent use.
 type fragments struct {
@@ -78,7 +85,14 @@ func (f *fragments) put(key string, d *reportData) {
 	}
 }
 
-// shown are the parts of a report that the page shows; the rest is not even read.
+// proved are the parts of a provenance that the page shows; the rest is not even read.
+type proved struct {
+	Checks   updater.Verdicts           `json:"checks"`
+	Required []senbonzakura.Requirement `json:"required"`
+	Report   shown                      `json:"report"`
+}
+
+// shown are the parts of a report that the page shows.
 type shown struct {
 	RecipeID string              `json:"recipe_id"`
 	From     partial.ReleaseInfo `json:"from"`
@@ -86,6 +100,7 @@ type shown struct {
 	Verified bool                `json:"verified"`
 	Failure  string              `json:"failure"`
 	Files    []shownFile         `json:"files"`
+	Client   *updater.Client     `json:"client"`
 }
 
 type shownFile struct {
@@ -112,17 +127,21 @@ func formats(recipeID string) (patch, file string) {
 	return cut(cmp.Or(patch, "patch"), 20), cut(cmp.Or(file, "whole"), 20)
 }
 
-// readReport makes of a report what the page shows: what changed, the largest first.
+// readReport makes of a provenance what the page shows: what changed, the largest first, and what was checked.
 func readReport(doc job.Document) (*reportData, error) {
-	var r shown
-	if err := json.Unmarshal(doc, &r); err != nil {
+	var p proved
+	if err := json.Unmarshal(doc, &p); err != nil {
 		return nil, err
 	}
-	d := &reportData{Verified: r.Verified}
+	r := p.Report
+	d := &reportData{Verified: r.Verified, Checks: verdictRows(p.Checks), Required: required(p.Required)}
+	if r.Client != nil {
+		d.Client = clientRows(r.Client)
+	}
 	if r.From.Version != "" && r.To.Version != "" {
-		d.Name, d.Title = r.To.Name, r.From.Version+" → "+r.To.Version
+		d.Name, d.Title = r.To.Name, way(r.From.Version, r.To.Version)
 		if r.From.Version == r.To.Version && r.From.BuildID != r.To.BuildID {
-			d.Title += ", build " + r.From.BuildID + " → " + r.To.BuildID
+			d.Title += ", build " + way(r.From.BuildID, r.To.BuildID)
 		}
 	}
 	patch, whole := formats(r.RecipeID)

@@ -101,21 +101,27 @@ func subject(st job.Status) string {
 	if a := st.About; a != nil && a.FromVersion != "" && a.ToVersion != "" {
 		spec := st.Spec
 		spec.Locale, spec.Platform = cmp.Or(spec.Locale, a.Locale), cmp.Or(spec.Platform, a.Platform)
-		versions := a.FromVersion + " → " + a.ToVersion
+		versions := way(a.FromVersion, a.ToVersion)
 		if a.FromVersion == a.ToVersion && a.FromBuild != a.ToBuild {
-			versions += ", build " + a.FromBuild + " → " + a.ToBuild
+			versions += ", build " + way(a.FromBuild, a.ToBuild)
 		}
-		return plain(about(cmp.Or(a.Product, st.Spec.Product), versions, spec))
+		return about(cmp.Or(a.Product, st.Spec.Product), versions, spec)
 	}
 	if r := st.Result; r != nil && r.FromVersion != "" && r.ToVersion != "" {
-		return plain(about(cmp.Or(r.Product, st.Spec.Product), r.FromVersion+" → "+r.ToVersion, st.Spec))
+		return about(cmp.Or(r.Product, st.Spec.Product), way(r.FromVersion, r.ToVersion), st.Spec)
 	}
 	from, to := sourceName(st.Spec.From), sourceName(st.Spec.To)
 	if p := st.Spec.Product; p != "" {
 		from, to = strings.TrimPrefix(from, p+"-"), strings.TrimPrefix(to, p+"-")
 	}
-	return plain(about(st.Spec.Product, from+" → "+to, st.Spec))
+	return about(st.Spec.Product, way(from, to), st.Spec)
 }
+
+// way says from where to where.
+func way(from, to string) string { return name(from) + " → " + name(to) }
+
+// name is a text from outside among others.
+func name(text string) string { return apart(plain(text)) }
 
 // plain shows what would change the order of letters, or not be seen, as its number: a name must not look like another.
 func plain(s string) string {
@@ -133,17 +139,17 @@ func plain(s string) string {
 	return b.String()
 }
 
-// hides says whether a letter is a control, of the direction of text or another, or takes no room.
+// hides says whether a letter is a control, of the direction of text or another, takes no room, or is none.
 func hides(r rune) bool {
-	return unicode.Is(unicode.Cf, r) || unicode.IsControl(r) && r != '\n' && r != '\t'
+	return unicode.Is(unicode.Cf, r) || unicode.IsControl(r) && r != '\n' && r != '\t' || r >= 0xFDD0 && r <= 0xFDEF
 }
 
-// about puts a title together.
+// about puts a title together. versions is a way.
 func about(product, versions string, spec job.Spec) string {
-	title := strings.TrimSpace(product + " " + versions)
+	title := strings.TrimSpace(name(product) + " " + versions)
 	for _, more := range []string{spec.Locale, spec.Platform} {
 		if more != "" {
-			title += ", " + more
+			title += ", " + name(more)
 		}
 	}
 	return title
@@ -153,10 +159,24 @@ func about(product, versions string, spec job.Spec) string {
 func labels(st job.Status) string {
 	list := make([]string, 0, len(st.Spec.Labels))
 	for k, v := range st.Spec.Labels {
-		list = append(list, k+": "+v)
+		list = append(list, cut(k+": "+v, 120))
 	}
 	slices.Sort(list)
-	return plain(cut(strings.Join(list, ", "), 120))
+	for i, l := range list {
+		list[i] = name(l)
+	}
+	return shortened(list, 120)
+}
+
+// shortened joins texts with commas, as many as have room; how many are missing it says.
+func shortened(list []string, room int) string {
+	n := 0
+	for i, text := range list {
+		if n += len(text) + 2; n > room+2 && i > 0 {
+			return strings.Join(list[:i], ", ") + fmt.Sprintf(", and %d more", len(list)-i)
+		}
+	}
+	return strings.Join(list, ", ")
 }
 
 // sourceName is the name of a complete update: of its file, or its hash.

@@ -62,11 +62,6 @@ type attemptRow struct {
 	Whose string
 }
 
-// keeper is a service that knows whether the partial of a job that is done is still there.
-type keeper interface {
-	Present(ctx context.Context, id string) (bool, error)
-}
-
 func (s *server) jobPage(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("id")
 	st, err := s.status(r.Context(), id)
@@ -117,10 +112,8 @@ func (s *server) jobPage(w http.ResponseWriter, r *http.Request) {
 func (s *server) addResult(ctx context.Context, d *jobData) {
 	ctx, cancel := call(ctx)
 	defer cancel()
-	if k, ok := s.svc.(keeper); ok {
-		there, err := k.Present(ctx, d.Job.ID)
-		d.Lost = err == nil && !there
-	}
+	there, err := s.svc.Present(ctx, d.Job.ID)
+	d.Lost = err == nil && !there
 	key := d.Job.ID
 	if d.Job.Result != nil {
 		key += d.Job.Result.SHA512
@@ -128,7 +121,7 @@ func (s *server) addResult(ctx context.Context, d *jobData) {
 	if d.Report = s.fragments.get(key); d.Report != nil {
 		return
 	}
-	doc, err := s.svc.Report(ctx, d.Job.ID)
+	doc, err := s.svc.Provenance(ctx, d.Job.ID)
 	if err != nil || len(doc) == 0 {
 		return
 	}
@@ -194,7 +187,7 @@ func progressText(p job.Progress, since time.Duration) string {
 		}
 	}
 	if p.File != "" {
-		parts = append(parts, p.File)
+		parts = append(parts, name(p.File))
 	}
 	return strings.Join(parts, " · ")
 }
@@ -215,7 +208,7 @@ func attempts(st job.Status, now time.Time) []attemptRow {
 		case job.AttemptFailed:
 			row.How = "failed while " + stepName(a.Step)
 			if a.Error != nil {
-				row.How, row.Whose = row.How+": "+a.Error.Message, whoseWord(a.Error)
+				row.How, row.Whose = row.How+": "+name(a.Error.Message), whoseWord(a.Error)
 			}
 		case job.AttemptHandedBack:
 			row.How = "handed back: its server was stopped"

@@ -139,6 +139,8 @@ func (s *server) pageRoutes() error {
 	add("GET /batches/new", RoleSubmit, s.batchNewPage)
 	add("POST /batches", RoleSubmit, s.postBatch)
 	add("GET /batches/{id}", RoleRead, s.batchPage)
+	add("POST /batches/{id}/retry", RoleSubmit, s.postRetryBatch)
+	add("POST /batches/{id}/cancel", RoleSubmit, s.postCancelBatch)
 	add("GET /queue", RoleRead, s.queuePage)
 	add("POST /bans", RoleOperate, s.postBan)
 	add("POST /bans/lift", RoleOperate, s.postUnban)
@@ -200,10 +202,20 @@ func (s *server) problemPage(w http.ResponseWriter, r *http.Request, p *Problem)
 		http.Redirect(w, r, "/login?next="+url.QueryEscape(r.URL.RequestURI()), http.StatusSeeOther)
 		return
 	}
-	for k, v := range p.headers {
+	s.showProblem(w, r, problemData{Problem: p})
+}
+
+// problemData is an error with the way out, where that is a button.
+type problemData struct {
+	*Problem
+	Action, Button string
+}
+
+func (s *server) showProblem(w http.ResponseWriter, r *http.Request, d problemData) {
+	for k, v := range d.headers {
 		w.Header()[k] = v
 	}
-	s.show(w, r, p.Status, "problem", view{Title: p.Title, Data: p})
+	s.show(w, r, d.Status, "problem", view{Title: d.Title, Data: d})
 }
 
 // failPage answers with any error as a page.
@@ -289,9 +301,9 @@ func homeForm(v url.Values, p *Problem, kept map[string]job.Upload) homeData {
 		sd.File = v.Get(sd.Name + "_name")
 		if u, ok := kept[sd.Name]; ok {
 			sd.Hash = u.SHA512
-			sd.Kept = cmp.Or(plain(sd.File), "The file") + " was uploaded (" + humanBytes(u.Size) + "); it need not be sent again."
+			sd.Kept = cmp.Or(name(sd.File), "The file") + " was uploaded (" + humanBytes(u.Size) + "); it need not be sent again."
 		} else if sd.File != "" && sd.URL == "" && sd.Hash != "" {
-			sd.Kept = plain(sd.File) + " was uploaded; it need not be sent again."
+			sd.Kept = name(sd.File) + " was uploaded; it need not be sent again."
 		}
 		d.Sides = append(d.Sides, sd)
 	}
@@ -753,7 +765,7 @@ func (s *server) historyPage(w http.ResponseWriter, r *http.Request) {
 	}
 	f := job.Filter{
 		State: job.State(q.Get("state")), Product: q.Get("product"), Locale: strings.TrimSpace(q.Get("locale")),
-		Who: strings.TrimSpace(q.Get("who")), Text: strings.TrimSpace(q.Get("q")), Batch: q.Get("batch"), Limit: 50, Cursor: q.Get("cursor"),
+		Who: strings.TrimSpace(q.Get("who")), Text: strings.TrimSpace(q.Get("q")), Label: label(q.Get("label")), Batch: q.Get("batch"), Limit: 50, Cursor: q.Get("cursor"),
 	}
 	d := historyData{Query: q}
 	var err error
@@ -782,7 +794,7 @@ func (s *server) historyPage(w http.ResponseWriter, r *http.Request) {
 	d.Table = jobTable{"Jobs", page.Jobs}
 	d.Sizes = sizes(page.Jobs)
 	base := url.Values{}
-	for k, v := range map[string]string{"state": string(f.State), "product": f.Product, "locale": f.Locale, "who": f.Who, "q": f.Text, "batch": f.Batch, "since": q.Get("since"), "until": q.Get("until")} {
+	for k, v := range map[string]string{"state": string(f.State), "product": f.Product, "locale": f.Locale, "who": f.Who, "q": f.Text, "label": f.Label, "batch": f.Batch, "since": q.Get("since"), "until": q.Get("until")} {
 		if v != "" {
 			base.Set(k, v)
 			d.Searched = true
@@ -813,6 +825,15 @@ func (s *server) historyPage(w http.ResponseWriter, r *http.Request) {
 	s.show(w, r, status, "history", view{Title: "History", Data: d})
 }
 
+// label reads a label as people write it: as it stands in the table, too.
+func label(text string) string {
+	name, value, ok := strings.Cut(strings.TrimSpace(text), ": ")
+	if ok && !strings.Contains(name, "=") {
+		return name + "=" + value
+	}
+	return strings.TrimSpace(text)
+}
+
 // day reads a date, so many days later, in UTC. Nothing is no date.
 func day(text string, later int) (time.Time, error) {
 	if text == "" {
@@ -839,6 +860,9 @@ type batchData struct {
 	Saved    float64
 	Grid     *grid
 	Table    jobTable
+	// How many jobs the buttons are about; 0 where there is none to press.
+	MayRetry, MayCancel int
+	Made                int // partials that can be downloaded
 }
 
 type stateCount struct {
@@ -878,7 +902,18 @@ func (s *server) batchPage(w http.ResponseWriter, r *http.Request) {
 			d.State = st
 		}
 	}
+	may := infoFrom(r.Context()).caller.may(RoleSubmit)
 	for _, j := range b.Jobs {
+		switch {
+		case !may:
+		case !j.State.Final():
+			d.MayCancel++
+		case j.State == job.Cancelled, j.State == job.Failed && helps(j.Error):
+			d.MayRetry++
+		}
+		if made(j) {
+			d.Made++
+		}
 		if j.Result != nil {
 			d.Size += j.Result.Size
 			d.Complete += j.Result.Complete
@@ -1135,9 +1170,9 @@ func parseLogLine(line []byte) logLine {
 			continue // all lines have it
 		}
 		if v, ok := m[k].(string); ok {
-			text = append(text, k+"="+v)
+			text = append(text, name(k+"="+v))
 		} else if v, err := json.Marshal(m[k]); err == nil {
-			text = append(text, k+"="+string(v))
+			text = append(text, name(k+"="+string(v)))
 		}
 	}
 	l.Text = strings.Join(text, "  ")

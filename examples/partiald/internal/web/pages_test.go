@@ -69,6 +69,8 @@ func TestPages(t *testing.T) {
 	s.do("GET", pages["batch"], "").has("1 of 2 have ended")
 	s.do("GET", pages["log"], "").has("state=storing", "What each file took", "libxul.so")
 	s.do("GET", pages["job-done"], "").has("What the partial is made of", `class="plot treemap"`, "MBDIFF10", "diffing and proving")
+	s.do("GET", pages["job-done"], "").has("Applied to the old version, it gives the new one", `<span class="state done">holds</span>`, `<span class="state queued">not checked</span>`,
+		`<span class="state cancelled">skipped</span></td><td class="any">An operator left it out.`, "The installed updater, as it was taken to be", "read in the old version&#39;s complete update", "assumed: as current updaters do", "updatev3.manifest", "rsa-pkcs1-sha384", `<th scope="row">Gecko</th><td class="any">not known</td><td class="any">nobody says`)
 	s.do("GET", pages["job-failed"], "").has("Failed while <b>fetching</b>", "The fault is the origin", "What to do:", "Ask again with changes", "by relbot", "handed back", `<th scope="row" class="num">5</th>`)
 	r := s.do("GET", pages["job-refused"], "").has("Failed while <b>diffing and proving</b>", "The fault is the request", "Trying the same again does not help", "Ask again with changes")
 	if strings.Contains(r.body, `id="retry"`) {
@@ -111,6 +113,10 @@ func TestPageHistory(t *testing.T) {
 	}
 	s.do("GET", "/history?q=n7&state=queued&who=anonymous", "").want(200).has(`value="n7"`, "<option selected>queued</option>")
 	s.do("GET", "/history?q=%22%3E%3Cscript%3Ealert(1)%3C/script%3E", "").want(200).has("Nothing matches", "&lt;script&gt;")
+	s.do("GET", "/history?label=%3Cb%3E%3A+n7", "").want(200).has(`value="&lt;b&gt;: n7"`, "&lt;b&gt;: n7</span>", "/api/v1/history?format=csv&amp;label=%3Cb%3E%3Dn7&amp;limit=1000")
+	if r := s.do("GET", "/api/v1/history?label=%3Cb%3E%3Dn7", "").want(200); strings.Count(r.body, `"created"`) != 1 {
+		t.Errorf("by label: %s", r.body)
+	}
 	s.do("GET", "/history?q=%ff", "").want(200)
 	s.do("GET", "/history?state=nonsense", "").want(422).has("A field cannot be used")
 	s.do("GET", "/history?cursor=nonsense", "").want(422)
@@ -371,7 +377,7 @@ func TestFragments(t *testing.T) {
 	s := open(t, everything)
 	a, b := s.submit(hashA, hashB, ""), s.submit(hashA, hashC, "")
 	for i, st := range []job.Status{a, b} {
-		s.svc.Finish(st.ID, jobtest.Output{Partial: []byte("x"), Complete: 100, Report: job.Document(fmt.Sprintf(`{"verified":true,"files":[{"path":"<file%d>","action":"patch","size":%d,"full_size":9}]}`, i, i+3))})
+		s.svc.Finish(st.ID, jobtest.Output{Partial: []byte("x"), Complete: 100, Provenance: job.Document(fmt.Sprintf(`{"report":{"verified":true,"files":[{"path":"<file%d>","action":"patch","size":%d,"full_size":9}]}}`, i, i+3))})
 	}
 	for range 3 {
 		for i, st := range []job.Status{a, b} {
@@ -381,7 +387,7 @@ func TestFragments(t *testing.T) {
 			}
 		}
 	}
-	if n := s.svc.Calls("Report"); n != 2 {
+	if n := s.svc.Calls("Provenance"); n != 2 {
 		t.Errorf("the reports of two jobs were read %d times", n)
 	}
 }

@@ -57,23 +57,32 @@ func (s *server) begin(ctx context.Context) (end func(), err error) {
 	}, nil
 }
 
-// promised are the hashes that a client says its upload has.
+// promised are the hashes that a client says its upload has. Each is made once, however often it is said.
 type promised struct {
-	r     io.Reader
-	sums  []*promise
-	wrong error // how it ended, but for a good end
+	r      io.Reader
+	hashes map[string]hash.Hash // by algorithm
+	sums   []promise
+	wrong  error // how it ended, but for a good end
 }
 
 type promise struct {
-	field string
-	hash  hash.Hash
-	want  []byte
+	field, algorithm string
+	want             []byte
+}
+
+// add notes a digest; false says that it has another length than its algorithm's.
+func (p *promised) add(field, algorithm string, h hash.Hash, want []byte) bool {
+	if p.hashes[algorithm] == nil {
+		p.hashes[algorithm] = h
+	}
+	p.sums = append(p.sums, promise{field, algorithm, want})
+	return len(want) == h.Size()
 }
 
 // promises reads Repr-Digest and Content-Digest (RFC 9530) and the query. Algorithms that are not known are left alone, as
 // the RFC has it; what cannot be read is an error.
 func promises(r *http.Request) (*promised, error) {
-	p := &promised{}
+	p := &promised{hashes: map[string]hash.Hash{}}
 	algorithms := []struct {
 		name, query string
 		make        func() hash.Hash
@@ -98,11 +107,9 @@ func promises(r *http.Request) (*promised, error) {
 				inner, ok := strings.CutPrefix(strings.TrimSpace(value), ":")
 				inner, ok2 := strings.CutSuffix(inner, ":")
 				sum, err := base64.StdEncoding.DecodeString(inner)
-				h := a.make()
-				if !ok || !ok2 || err != nil || len(sum) != h.Size() {
-					return nil, bad(header, "the digest for %s is not :base64: of %d bytes", a.name, h.Size())
+				if !ok || !ok2 || err != nil || !p.add(header, a.name, a.make(), sum) {
+					return nil, bad(header, "the digest for %s is not :base64: of %d bytes", a.name, a.make().Size())
 				}
-				p.sums = append(p.sums, &promise{header, h, sum})
 			}
 		}
 	}
@@ -110,11 +117,9 @@ func promises(r *http.Request) (*promised, error) {
 	for _, a := range algorithms {
 		for _, text := range query[a.query] {
 			sum, err := hex.DecodeString(text)
-			h := a.make()
-			if err != nil || len(sum) != h.Size() {
-				return nil, bad(a.query, "want %d hexadecimal digits", 2*h.Size())
+			if err != nil || !p.add(a.query, a.name, a.make(), sum) {
+				return nil, bad(a.query, "want %d hexadecimal digits", 2*a.make().Size())
 			}
-			p.sums = append(p.sums, &promise{a.query, h, sum})
 		}
 	}
 	return p, nil
@@ -123,15 +128,15 @@ func promises(r *http.Request) (*promised, error) {
 // Read reads the body. At its end, in place of io.EOF, it says what is not as it was promised.
 func (p *promised) Read(b []byte) (int, error) {
 	n, err := p.r.Read(b)
-	for _, s := range p.sums {
-		s.hash.Write(b[:n])
+	for _, h := range p.hashes {
+		h.Write(b[:n])
 	}
 	if !errors.Is(err, io.EOF) {
 		p.wrong = err
 		return n, err
 	}
 	for _, s := range p.sums {
-		if got := s.hash.Sum(nil); p.wrong == nil && !bytes.Equal(got, s.want) {
+		if got := p.hashes[s.algorithm].Sum(nil); p.wrong == nil && !bytes.Equal(got, s.want) {
 			p.wrong = &job.Error{
 				Code: job.CodeDigest, Field: s.field, Fault: job.FaultCaller,
 				Message: fmt.Sprintf("the upload has the hash %x, not %x as was said", got, s.want),

@@ -163,3 +163,21 @@ func TestTurnedNames(t *testing.T) {
 		}
 	}
 }
+
+// Names that are read from the right move nothing beside them, on pages and in tables for programs, which have nothing that
+// turns the direction.
+func TestNamesFromTheRight(t *testing.T) {
+	t.Parallel()
+	s := open(t, everything)
+	const name, arabic = "שלום", "عربي\uFDD0\uFDD1"
+	st := s.do("POST", "/api/v1/partials", fmt.Sprintf(`{"from":{"urls":["https://example.org/a/%s.complete.mar"],"sha512":"%s"},"to":{"urls":["https://example.org/b.mar"],"sha512":"%s"},`+
+		`"labels":{"a":%q,"b":"x\u202ey"},"locale":%q,"platform":"linux"}`, name, hashA, hashB, arabic, name)).want(202).job()
+	s.svc.Move(st.ID, job.Diffing, job.Progress{File: name + "/1.2", Done: 1, Total: 2})
+	own := "\u2068" + name + "\u2069"
+	s.do("GET", "/jobs/"+st.ID, "").want(200).has("<h1>"+own+" → b, "+own+", linux</h1>", "\u2068"+name+"/1.2\u2069")
+	s.do("GET", "/history", "").want(200).has(own+" → b, ", "\u2068a: عربي[U&#43;FDD0][U&#43;FDD1]\u2069, b: x[U&#43;202E]y")
+	body := s.do("GET", "/api/v1/history?format=csv", "").want(200).body
+	if strings.ContainsAny(body, "\u2068\u2069\u202e\uFDD0\uFDD1") || !strings.Contains(body, name+" → b, "+name+", linux") || !strings.Contains(body, "b=x[U+202E]y") {
+		t.Errorf("the table has characters that turn the direction, or not the names:\n%s", body)
+	}
+}

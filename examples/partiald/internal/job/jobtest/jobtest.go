@@ -39,7 +39,8 @@ type Service struct {
 	order   []string // IDs, oldest first
 	batches map[string][]string
 	made    map[string]time.Time // of batches
-	uploads map[string][]byte    // by both hashes
+	alone   map[string][]job.Unmatched
+	uploads map[string][]byte // by both hashes
 	actions []job.Action
 	bans    map[string]job.Ban
 	taken   map[string]*taken
@@ -70,7 +71,7 @@ var _ job.Service = (*Service)(nil)
 // New returns an empty service that is ready.
 func New() *Service {
 	return &Service{
-		jobs: map[string]*entry{}, batches: map[string][]string{}, made: map[string]time.Time{}, uploads: map[string][]byte{},
+		jobs: map[string]*entry{}, batches: map[string][]string{}, made: map[string]time.Time{}, alone: map[string][]job.Unmatched{}, uploads: map[string][]byte{},
 		bans: map[string]job.Ban{}, taken: map[string]*taken{}, calls: map[string]int{},
 		health: []job.Health{{Name: "queue", OK: true}, {Name: "ledger", OK: true}},
 	}
@@ -193,7 +194,7 @@ func (s *Service) Lose(id string) {
 	s.jobs[id].data = nil
 }
 
-// Present says whether the partial of a job that is done can be handed out.
+// Present implements [job.Service].
 func (s *Service) Present(_ context.Context, id string) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -289,7 +290,7 @@ func (s *Service) act(who job.Asker, what, id, detail string) {
 }
 
 // SubmitBatch implements [job.Service].
-func (s *Service) SubmitBatch(ctx context.Context, specs []job.Spec, who job.Asker) (job.Batch, error) {
+func (s *Service) SubmitBatch(ctx context.Context, specs []job.Spec, unmatched []job.Unmatched, who job.Asker) (job.Batch, error) {
 	var ids []string
 	for i, spec := range specs {
 		id, err := s.Check(spec, who)
@@ -318,6 +319,7 @@ func (s *Service) SubmitBatch(ctx context.Context, specs []job.Spec, who job.Ask
 	if _, ok := s.batches[id]; !ok {
 		s.batches[id], s.made[id] = ids, time.Now().UTC()
 	}
+	s.alone[id] = unmatched
 	s.mu.Unlock()
 	return s.Batch(ctx, id)
 }
@@ -333,7 +335,7 @@ func (s *Service) Batch(_ context.Context, id string) (job.Batch, error) {
 	if !ok {
 		return job.Batch{}, job.Errorf(job.CodeNotFound, "there is no batch %s", id)
 	}
-	b := job.Batch{ID: id, Created: s.made[id], Counts: map[job.State]int{}, Done: true}
+	b := job.Batch{ID: id, Created: s.made[id], Unmatched: s.alone[id], Counts: map[job.State]int{}, Done: true}
 	for _, id := range ids {
 		st := s.jobs[id].st
 		b.Jobs = append(b.Jobs, st)
@@ -404,15 +406,17 @@ func (s *Service) Cancel(ctx context.Context, id string, who job.Asker) (job.Sta
 	if st, err := s.Status(ctx, id); err != nil || st.State == job.Cancelled {
 		return st, err
 	}
-	return s.turn(id, who, "cancel", job.Cancelled, func(st job.State) bool { return !st.Final() })
+	return s.turn(id, who, "cancel", job.Cancelled, func(e *entry) bool { return !e.st.State.Final() })
 }
 
 // Retry implements [job.Service].
 func (s *Service) Retry(_ context.Context, id string, who job.Asker) (job.Status, error) {
-	return s.turn(id, who, "retry", job.Queued, func(st job.State) bool { return st == job.Failed || st == job.Cancelled })
+	return s.turn(id, who, "retry", job.Queued, func(e *entry) bool {
+		return e.st.State == job.Failed || e.st.State == job.Cancelled || e.st.State == job.Done && e.data == nil
+	})
 }
 
-func (s *Service) turn(id string, who job.Asker, what string, to job.State, allowed func(job.State) bool) (job.Status, error) {
+func (s *Service) turn(id string, who job.Asker, what string, to job.State, allowed func(*entry) bool) (job.Status, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.enter(what); err != nil {
@@ -422,7 +426,7 @@ func (s *Service) turn(id string, who job.Asker, what string, to job.State, allo
 	if err != nil {
 		return job.Status{}, err
 	}
-	if !allowed(e.st.State) {
+	if !allowed(e) {
 		return job.Status{}, job.Errorf(job.CodeConflict, "the job is %s", e.st.State)
 	}
 	s.act(who, what, id, "")
@@ -570,8 +574,15 @@ func match(e *entry, f job.Filter) bool {
 		e.st.ID, spec.From.SHA512, spec.From.SHA256, spec.To.SHA512, spec.To.SHA256, spec.ProductVersion,
 	}, spec.From.URLs, spec.To.URLs, slices.Collect(maps.Values(spec.Labels))), "\n")
 	return (f.State == "" || e.st.State == f.State) && (f.Product == "" || spec.Product == f.Product) &&
-		(f.Locale == "" || spec.Locale == f.Locale) && (f.Who == "" || e.who.Name == f.Who) && strings.Contains(text, f.Text) && is(spec.From, f.From) && is(spec.To, f.To) &&
+		(f.Locale == "" || spec.Locale == f.Locale) && (f.Who == "" || e.who.Name == f.Who) && strings.Contains(text, f.Text) && labelled(spec, f.Label) && is(spec.From, f.From) && is(spec.To, f.To) &&
 		(f.Since.IsZero() || !e.st.Created.Before(f.Since)) && (f.Until.IsZero() || e.st.Created.Before(f.Until))
+}
+
+// labelled says whether a spec has a label; all have none.
+func labelled(spec job.Spec, label string) bool {
+	name, value, exact := strings.Cut(label, "=")
+	got, ok := spec.Labels[name]
+	return label == "" || ok && (!exact || got == value)
 }
 
 // is says whether a source has a hash; all have none.

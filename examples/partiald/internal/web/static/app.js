@@ -98,6 +98,12 @@
     return (i ? n.toFixed(1) : n) + " " + units[i];
   }
 
+  // A name that is read from the right, or has characters that turn the direction, moves nothing beside it.
+  function apart(name) {
+    const plain = name.replace(/[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, (c) => "[U+" + c.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0") + "]");
+    return "\u2068" + plain + "\u2069";
+  }
+
   // How far, how fast, and how long yet, by the last ten seconds of this step.
   let samples = [];
   function pace(job) {
@@ -113,7 +119,7 @@
       parts.push(size(Math.round(rate)) + "/s");
       if (p.total > p.done) parts.push("about " + span((1000 * (p.total - p.done)) / rate) + " left");
     }
-    if (p.file) parts.push(p.file);
+    if (p.file) parts.push(apart(p.file));
     return parts.filter(Boolean).join(" · ");
   }
 

@@ -142,7 +142,7 @@ func (s *server) whole(ctx context.Context, b job.Batch) error {
 	}
 	return &job.Error{
 		Code: job.CodeNotFound, Retryable: true,
-		Message: fmt.Sprintf("of the %d partials %d are not here any more, such as that of job %s: retry the batch to have them made again", b.Counts[job.Done], len(missing), missing[0]),
+		Message: fmt.Sprintf("of the %d partials %d are not here any more, such as that of job %s; trying the batch again makes them again", b.Counts[job.Done], len(missing), missing[0]),
 	}
 }
 

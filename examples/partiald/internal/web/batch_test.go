@@ -105,7 +105,7 @@ func TestWholeBatch(t *testing.T) {
 	r = s.do("GET", at+"/partials.zip", "").want(404)
 	r.problem(404, job.CodeNotFound)
 	s.do("GET", at+"/partials.zip", "", "Accept", "text/html,*/*;q=0.8").want(404).has(
-		"of the 2 partials 1 are not here any more, such as that of job "+b.Jobs[0].ID, `action="`+page+`/retry"`, "Make what is missing again")
+		"Of the 2 partials 1 are not here any more, such as that of job "+b.Jobs[0].ID, `action="`+page+`/retry"`, "Make what is missing again")
 	press("retry", "1 of 2 have ended")
 	press("cancel", "Try the one that was not made again")
 	s.do("GET", "/api/v1/jobs/"+b.Jobs[1].ID, "").want(200).has(`"state":"done"`)
@@ -115,7 +115,7 @@ func TestWholeBatch(t *testing.T) {
 		t.Error("trying again is offered where it cannot help")
 	}
 	press("retry", "2 of 2 have ended")
-	s.do("GET", "/batches/x/retry", "").want(404)
+	s.do("POST", "/batches/x/retry", "", formHeader...).want(404)
 
 	// Another one's business is nobody's: roles hold here as elsewhere.
 	g := open(t, guarded())

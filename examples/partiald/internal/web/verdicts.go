@@ -39,21 +39,21 @@ func verdictRows(list updater.Verdicts) template.HTML {
 		if words == "" {
 			words = string(v.Check)
 		}
-		b.WriteString(`<tr><th scope="row">` + told(words) + `<br><code class="soft">` + told(string(v.Check)) + `</code></th><td><span class="state ` + answerClasses[v.Answer] + `">` +
-			told(string(v.Answer)) + `</span></td><td class="any">`)
+		b.WriteString(`<tr><th scope="row">` + told(words) + ` <code class="soft">` + told(string(v.Check)) + `</code>`)
+		note := func(text string) { b.WriteString(`<br><span class="small soft">` + told(sentence(text)) + `</span>`) }
 		switch {
 		case v.Reason != "":
-			b.WriteString(told(sentence(v.Reason)))
+			note(v.Reason)
 		case v.Answer == updater.Skipped:
-			b.WriteString("An operator left it out.")
+			note("An operator left it out.")
 		}
 		if v.Warning {
-			b.WriteString(" An updater that verifies would not take it.")
+			note("An updater that verifies would not take it.")
 		}
 		if v.WayOut != "" {
-			b.WriteString("<br>" + told(sentence(v.WayOut)))
+			note(v.WayOut)
 		}
-		b.WriteString("</td></tr>\n")
+		b.WriteString(`</th><td><span class="state ` + answerClasses[v.Answer] + `">` + told(string(v.Answer)) + "</span></td></tr>\n")
 	}
 	return template.HTML(b.String()) //nolint:gosec // words of ours, and text that was escaped
 }
@@ -82,11 +82,10 @@ func clientRows(c *updater.Client) template.HTML {
 		case value == "":
 			value = "–"
 		}
-		b.WriteString(`<tr><th scope="row">` + name + `</th><td class="any">` + told(value) + `</td><td class="any">` + told(words))
 		if note != "" {
-			b.WriteString(`<br><span class="small soft">` + told(note) + `</span>`)
+			words += ": " + note
 		}
-		b.WriteString("</td></tr>\n")
+		b.WriteString(`<tr><th scope="row">` + name + `</th><td class="any">` + told(value) + `<br><span class="small soft">` + told(words) + "</span></td></tr>\n")
 	}
 	clientFact(row, "Product", c.Product, func(v string) string { return v })
 	clientFact(row, "Version", c.Version, func(v string) string { return v })

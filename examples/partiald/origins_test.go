@@ -292,8 +292,14 @@ func TestMarctlOnRunningCache(t *testing.T) {
 	if err := <-asked; err != nil {
 		t.Errorf("the service, meanwhile: %v", err)
 	}
-	st = n.finish(n.accept(spec).ID, time.Minute) // made again: its bytes were removed
-	if got := n.get("/api/v1/partials/" + st.ID); !bytes.Equal(got, want) {
+	// Its bytes were removed. The service learns that when somebody wants them, says so, and makes them again.
+	download := "/api/v1/partials/" + st.ID
+	res, got, err := n.request(http.MethodGet, download, nil)
+	if err != nil || res.StatusCode != http.StatusNotFound || !bytes.Contains(got, []byte("submit the job again")) {
+		t.Errorf("after the purge: %v, %s", err, got)
+	}
+	n.finish(n.accept(spec).ID, time.Minute)
+	if got := n.get(download); !bytes.Equal(got, want) {
 		t.Errorf("%d bytes afterwards, want %d", len(got), len(want))
 	}
 	res, body, err := n.request(http.MethodGet, "/__heartbeat__", nil)

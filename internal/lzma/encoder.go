@@ -59,12 +59,8 @@ var (
 //
 // An Encoder is not safe for concurrent use.
 type Encoder struct {
-	w   io.Writer
-	err error
+	coder
 
-	buf     []byte // window: what a match may refer to, then what is not encoded yet
-	pos     uint32 // index in buf of the next byte to encode
-	start   uint32 // index in buf of the first byte of the chunk that is open
 	head    uint32 // index in buf of the next byte to enter into the finder
 	base    uint32 // position of buf[0] in the finder's tables
 	dict    uint32
@@ -75,19 +71,11 @@ type Encoder struct {
 	runs    runMap
 	ends    *runEnds
 
-	lc, lp, pb uint
-	choices    []Props  // other properties that what comes may have; see ChooseProps
-	trial      *Encoder // of samples, to make that choice
-	state      uint32
-	reps       [4]uint32
-	models     encModels
-	rc         rangeEncoder
-
-	needDict  bool // next chunk is the first
-	needProps bool // next compressed chunk must name lc, lp and pb
-	needState bool // next compressed chunk must start with fresh models
+	choices []Props  // other properties that what comes may have; see ChooseProps
+	trial   *Encoder // of samples, to make that choice
 
 	parser parser
+	plan   *[]step // if not nil, where symbols go instead of into chunks; see coder.follow
 
 	stop *atomic.Bool // if not nil, true ends the work with ErrStopped
 }
@@ -98,7 +86,7 @@ func NewEncoder(w io.Writer, o EncoderOptions) (*Encoder, error) {
 		return nil, err
 	}
 	e := &Encoder{
-		w:       w,
+		coder:   coder{w: w},
 		dict:    uint32(o.DictSize),
 		nice:    uint32(o.NiceLen),
 		extreme: o.Extreme,
@@ -225,15 +213,6 @@ func (e *Encoder) SetProps(lc, lp, pb int) error {
 	e.choices = nil
 	e.setProps(Props{lc, lp, pb})
 	return nil
-}
-
-// setProps must be called between chunks.
-func (e *Encoder) setProps(p Props) {
-	lc, lp, pb := uint(p.LC), uint(p.LP), uint(p.PB)
-	if lc != e.lc || lp != e.lp || pb != e.pb {
-		e.lc, e.lp, e.pb = lc, lp, pb
-		e.needProps, e.needState = true, true
-	}
 }
 
 // Props are the properties of LZMA2 data that a block may have of its own: literal context
@@ -392,14 +371,14 @@ func (e *Encoder) begin(w io.Writer, pos uint32) {
 // window returns the capacity of buf when it is at its largest.
 func window(dict uint32) uint32 { return max(dict, chunkPlain) + max(dict/2, 1<<18) + lookahead }
 
-// part compresses a part of a Parallel, whatever the encoder did before.
+// part plans the symbols of a part of a Parallel, whatever the encoder did before.
 func (e *Encoder) part(c *part) error {
 	e.leave()
-	e.begin(&c.packed, uint32(c.known))
-	e.needDict = c.first
+	e.begin(nil, uint32(c.known))
 	for k, b := range c.blocks {
 		e.setProps(b.choices[0])
 		e.choices = b.choices[1:]
+		e.plan = &c.blocks[k].plan
 		e.buf = c.buf
 		if k+1 < len(c.blocks) {
 			e.buf = c.buf[:c.blocks[k+1].at]
@@ -407,6 +386,7 @@ func (e *Encoder) part(c *part) error {
 		if e.finish(); e.err != nil {
 			return e.err
 		}
+		c.blocks[k].props = Props{int(e.lc), int(e.lp), int(e.pb)}
 	}
 	return nil
 }
@@ -414,8 +394,17 @@ func (e *Encoder) part(c *part) error {
 // finish encodes all that was written and ends the open chunk.
 func (e *Encoder) finish() {
 	if e.encode(uint32(len(e.buf))); e.pos > e.start {
-		e.endChunk()
+		e.closeChunk()
 	}
+}
+
+// closeChunk ends the open chunk.
+func (e *Encoder) closeChunk() {
+	if e.plan != nil {
+		e.start = e.pos
+		return
+	}
+	e.endChunk(e.head)
 }
 
 // encode encodes everything before buf[end], and writes the chunks that become full. The
@@ -440,152 +429,26 @@ func (e *Encoder) encode(end uint32) {
 			}
 			s := e.parser.path[e.parser.next]
 			e.parser.next++
+			if e.plan != nil {
+				*e.plan = append(*e.plan, e.planned(s))
+			}
+			e.parser.used(s, e.pos&(1<<e.pb-1))
 			e.symbol(s)
 			e.pos += s.length
 		}
 		if e.pos < end {
-			e.endChunk()
+			e.closeChunk()
 		}
 	}
 }
 
 func (e *Encoder) beginChunk() {
-	e.rc.reset()
-	if e.needState {
-		e.models.reset(int(e.lc + e.lp))
-		e.state = 0
-		e.reps = [4]uint32{}
+	fresh := e.needState
+	e.coder.beginChunk()
+	if e.plan != nil {
+		e.needState = false // what is known lasts to the end of the block
+	}
+	if fresh {
 		e.parser.restart(e)
 	}
-}
-
-// endChunk writes the open chunk, compressed if that makes it smaller.
-func (e *Encoder) endChunk() {
-	e.rc.flush()
-	plain, packed := e.pos-e.start, uint32(len(e.rc.out))
-	if packed >= plain {
-		e.stored()
-		return
-	}
-	head := [6]byte{
-		byte(0x80 | (plain-1)>>16), byte((plain - 1) >> 8), byte(plain - 1),
-		byte((packed - 1) >> 8), byte(packed - 1),
-		byte((e.pb*5+e.lp)*9 + e.lc),
-	}
-	h := head[:5]
-	switch {
-	case e.needDict:
-		h = head[:6]
-		h[0] |= 3 << 5
-	case e.needProps:
-		h = head[:6]
-		h[0] |= 2 << 5
-	case e.needState:
-		h[0] |= 1 << 5
-	}
-	e.needDict, e.needProps, e.needState = false, false, false
-	e.write(h)
-	e.write(e.rc.out)
-	e.start = e.pos
-}
-
-// stored writes the open chunk as it is, up to where the parser has already looked.
-// What the parser had planned refers to a state that will not be, and the finder cannot go
-// back.
-func (e *Encoder) stored() {
-	e.pos = e.head
-	for e.start < e.pos {
-		n := min(e.pos-e.start, chunkPacked)
-		control := byte(2)
-		if e.needDict {
-			control = 1
-		}
-		e.needDict = false
-		e.write([]byte{control, byte((n - 1) >> 8), byte(n - 1)})
-		e.write(e.buf[e.start : e.start+n])
-		e.start += n
-	}
-	e.needState = true
-}
-
-func (e *Encoder) write(p []byte) {
-	if e.err == nil {
-		if _, err := e.w.Write(p); err != nil {
-			e.err = fmt.Errorf("lzma: write chunk: %w", err)
-		}
-	}
-}
-
-// literalProbs returns the models for a literal at position p behind byte prev.
-func (e *Encoder) literalProbs(p uint32, prev byte) []uint16 {
-	ctx := (p&(1<<e.lp-1))<<e.lc | uint32(prev)>>(8-e.lc)
-	i := ctx * literalSize
-	return e.models.literal[i : i+literalSize : i+literalSize]
-}
-
-func (e *Encoder) prev(i uint32) byte {
-	if i == 0 {
-		return 0
-	}
-	return e.buf[i-1]
-}
-
-// symbol codes one step of the parse at e.pos. LZMA counts positions, of which some bits are
-// context, from the start of the stream; slide moves by multiples of 64, so an index in buf
-// has the same bits.
-func (e *Encoder) symbol(s step) {
-	m, rc := &e.models, &e.rc
-	pos := e.pos
-	ps := pos & (1<<e.pb - 1)
-	st := e.state
-	if s.back == backLiteral {
-		rc.bit(&m.isMatch[st][ps], 0)
-		p := e.literalProbs(pos, e.prev(e.pos))
-		if st < firstMatchState {
-			rc.literal(p, e.buf[e.pos])
-		} else {
-			rc.matchedLiteral(p, e.buf[e.pos], e.buf[e.pos-e.reps[0]-1])
-		}
-		e.state = uint32(stateLiteral[st])
-		return
-	}
-	rc.bit(&m.isMatch[st][ps], 1)
-	if s.back >= 4 {
-		dist := s.back - 4
-		rc.bit(&m.isRep[st], 0)
-		rc.length(&m.matchLen, s.length, ps)
-		rc.distance(m, dist, s.length)
-		e.reps = [4]uint32{dist, e.reps[0], e.reps[1], e.reps[2]}
-		e.state = uint32(stateMatch[st])
-		e.parser.usedMatch(ps, dist)
-		return
-	}
-	rc.bit(&m.isRep[st], 1)
-	if s.back == 0 {
-		rc.bit(&m.isRepG0[st], 0)
-		if s.length == 1 {
-			rc.bit(&m.isRep0Long[st][ps], 0)
-			e.state = uint32(stateShortRep[st])
-			return
-		}
-		rc.bit(&m.isRep0Long[st][ps], 1)
-	} else {
-		dist := e.reps[s.back]
-		rc.bit(&m.isRepG0[st], 1)
-		if s.back == 1 {
-			rc.bit(&m.isRepG1[st], 0)
-		} else {
-			rc.bit(&m.isRepG1[st], 1)
-			rc.bit(&m.isRepG2[st], s.back-2)
-			if s.back == 3 {
-				e.reps[3] = e.reps[2]
-			}
-			e.reps[2] = e.reps[1]
-		}
-		e.reps[1] = e.reps[0]
-		e.reps[0] = dist
-	}
-	rc.length(&m.repLen, s.length, ps)
-	e.state = uint32(stateRep[st])
-	e.parser.usedRep(ps)
 }

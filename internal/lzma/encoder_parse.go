@@ -53,15 +53,20 @@ func (p *parser) restart(e *Encoder) {
 	p.lens.left, p.reps.left = [maxPosSts]int{}, [maxPosSts]int{}
 }
 
-func (p *parser) usedMatch(ps, dist uint32) {
-	p.lens.left[ps]--
-	p.matchUses--
-	if dist >= fullDists {
-		p.alignUses--
+// used counts a symbol at a position with these bits.
+func (p *parser) used(s step, ps uint32) {
+	switch {
+	case s.back == backLiteral || s.length == 1:
+	case s.back < 4:
+		p.reps.left[ps]--
+	default:
+		p.lens.left[ps]--
+		p.matchUses--
+		if s.back-4 >= fullDists {
+			p.alignUses--
+		}
 	}
 }
-
-func (p *parser) usedRep(ps uint32) { p.reps.left[ps]-- }
 
 // reprice brings price tables up to date where they have been used often enough.
 func (e *Encoder) reprice() {

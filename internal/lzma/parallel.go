@@ -16,8 +16,8 @@ const (
 	// partStep is what every part but the last is a multiple of. It is one of 64, so that positions
 	// in a part have the context bits that they have in the stream.
 	partStep = 4 << 10
-	// partWeight is how many bytes other than zero make a part. A part begins with fresh models, which costs
-	// one or two kilobytes if much is in it: with 1.5 million they are 0.3 % of it.
+	// partWeight is how many bytes other than zero make a part. A part is planned with fresh models, which costs
+	// a little at its beginning.
 	partWeight = 1500 << 10
 	// MaxPart is the length at which a part ends in any case, for the sake of memory. Where little is
 	// in a part, little is lost by its end.
@@ -44,8 +44,8 @@ type ParallelOptions struct {
 
 // A Parallel compresses to a sequence of LZMA2 chunks as an Encoder does, but in parts that
 // end after so many bytes other than zero: several at a time, each by an encoder of its own
-// whose models begin anew and which refers to nothing in the parts before. The bytes it writes
-// depend on the EncoderOptions, the content, and on where SetProps and ChooseProps were called.
+// which refers to nothing in the parts before. Its plan is then encoded with the models of the part
+// before, unless that has other properties. The bytes it writes depend on the EncoderOptions, the content, and on where SetProps and ChooseProps were called.
 //
 // It holds at most one part more than it has workers, and an encoder for each worker. A Parallel
 // is not safe for concurrent use. One that is not closed comes to an end when the parts under work
@@ -57,6 +57,8 @@ type Parallel struct {
 	rest   int64       // of Size, not yet given a buffer
 	cur    *part       // to which is written
 	queue  []*part     // under work or finished, in order, not yet written to w
+	before *part       // the last one given to a worker
+	coder  coder       // of whom all parts before are done
 	idle   chan worker // those who have nothing to do
 	closed bool
 
@@ -67,7 +69,6 @@ type Parallel struct {
 type part struct {
 	buf    []byte // the end of the part before, then the content
 	known  int    // how much of buf that is
-	first  bool   // of the stream
 	blocks []propsAt
 	weight int
 
@@ -80,6 +81,8 @@ type part struct {
 type propsAt struct {
 	at      int
 	choices []Props
+	props   Props  // the choice
+	plan    []step // the symbols, see coder.follow
 }
 
 // A worker is an encoder and a buffer, both nil until they are needed.
@@ -104,7 +107,8 @@ func NewParallel(w io.Writer, o ParallelOptions) (*Parallel, error) {
 		p.idle <- worker{}
 	}
 	p.cur = p.newPart(nil, []Props{{o.LC, o.LP, o.PB}})
-	p.cur.first = true
+	p.coder = coder{needDict: true, needProps: true, needState: true}
+	p.coder.rc.out = make([]byte, 0, chunkPacked)
 	return p, nil
 }
 
@@ -113,8 +117,12 @@ func ParallelMemory(o EncoderOptions, workers int, n int64) int64 {
 	parts := min(int64(workers), n/partWeight+1)
 	// The trees of a patch, of which a part is zeros, and hash tables, for each byte of the dictionary; prices, plans,
 	// models and what comes out.
-	return parts*(14*int64(o.DictSize)+2<<20) + min(n, (parts+1)*MaxPart)
+	return parts*(14*int64(o.DictSize)+2<<20+planMemory(n)) + min(n, (parts+1)*MaxPart)
 }
+
+// planMemory returns how many bytes the plan of a part takes at most: two symbols for each byte other than zero, in a list
+// that grows.
+func planMemory(n int64) int64 { return 20 * min(n, partWeight) }
 
 // newPart begins a part, in a buffer that may be used again.
 func (p *Parallel) newPart(buf []byte, choices []Props) *part {
@@ -123,7 +131,7 @@ func (p *Parallel) newPart(buf []byte, choices []Props) *part {
 	if cap(buf) < n {
 		buf = make([]byte, 0, n)
 	}
-	return &part{buf: buf[:0], blocks: []propsAt{{0, choices}}, done: make(chan struct{})}
+	return &part{buf: buf[:0], blocks: []propsAt{{choices: choices}}, done: make(chan struct{})}
 }
 
 // Write compresses b. It keeps no reference to b.
@@ -168,8 +176,9 @@ func nonzero(b []byte) int {
 // cut hands out the current part and begins another one.
 func (p *Parallel) cut() {
 	c := p.cur
+	choices := c.blocks[len(c.blocks)-1].choices
 	buf := p.start(c)
-	p.cur = p.newPart(buf, c.blocks[len(c.blocks)-1].choices)
+	p.cur = p.newPart(buf, choices)
 	p.cur.buf = append(p.cur.buf, c.buf[len(c.buf)-partContext:]...)
 	p.cur.known, p.cur.blocks[0].at = partContext, partContext
 	p.collect(false)
@@ -182,6 +191,8 @@ func (p *Parallel) start(c *part) []byte {
 	free := w.buf
 	w.buf = c.buf
 	p.queue = append(p.queue, c)
+	before := p.before
+	p.before = c
 	go func() {
 		defer func() { p.idle <- w }()
 		defer close(c.done)
@@ -191,6 +202,15 @@ func (p *Parallel) start(c *part) []byte {
 			w.enc.stop = p.o.Stop
 		}
 		c.err = w.enc.part(c)
+		if before != nil {
+			if <-before.done; before.err != nil {
+				c.err = before.err
+			}
+		}
+		if c.err == nil {
+			c.err = p.coder.follow(c)
+		}
+		c.blocks = nil
 	}()
 	return free
 }
@@ -231,7 +251,7 @@ func (p *Parallel) ChooseProps(choices ...Props) error {
 	if last := &c.blocks[len(c.blocks)-1]; last.at == len(c.buf) {
 		last.choices = choices
 	} else {
-		c.blocks = append(c.blocks, propsAt{len(c.buf), choices})
+		c.blocks = append(c.blocks, propsAt{at: len(c.buf), choices: choices})
 	}
 	return nil
 }

@@ -125,8 +125,8 @@ func TestParallel(t *testing.T) {
 		if got, err := io.ReadAll(theirs); err != nil || !bytes.Equal(got, data[:n]) {
 			t.Errorf("another decoder gives %d bytes and %v, want %d", len(got), err, n)
 		}
-		if all, fresh := chunks(t, want); n == len(data) && fresh < n/testLength {
-			t.Errorf("%d bytes have %d chunks, %d of them with new models: not the parts that they should have", n, all, fresh)
+		if all, fresh := chunks(t, want); n == len(data) && (all < n/testLength || fresh > all/2) {
+			t.Errorf("%d bytes have %d chunks, %d of them with new properties: not the parts that they should have", n, all, fresh)
 		}
 		for _, c := range []struct {
 			workers, piece int
@@ -253,7 +253,7 @@ func TestParallelStop(t *testing.T) {
 	}
 	stop.Store(true)
 	e.stop = &stop
-	c := &part{buf: data, blocks: []propsAt{{0, []Props{{}}}}}
+	c := &part{buf: data, blocks: []propsAt{{choices: []Props{{}}}}}
 	if err := e.part(c); !errors.Is(err, ErrStopped) || c.packed.Len() > 0 {
 		t.Errorf("a part that is stopped: got %v and %d bytes", err, c.packed.Len())
 	}
@@ -273,7 +273,7 @@ func TestParallelMemory(t *testing.T) {
 	if _, err := p.Write(data); err != nil {
 		t.Fatal(err)
 	}
-	used := cap(p.cur.buf)
+	used := cap(p.cur.buf) + workers*int(planMemory(int64(len(data)))) // plans are not kept
 	for range workers {
 		w := <-p.idle
 		e := w.enc

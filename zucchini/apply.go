@@ -154,7 +154,7 @@ func (e *element) apply(ctx context.Context, old, new []byte, lenient bool) erro
 	if err != nil {
 		return err
 	}
-	refs, err := a.References(ctx)
+	refs, err := a.References(ctx, math.MaxInt)
 	if errors.Is(err, exe.ErrTooMuch) {
 		return &PatchError{Err: ErrTooLarge, Detail: err.Error(), Element: e.index, Offset: -1}
 	}

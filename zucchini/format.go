@@ -294,26 +294,47 @@ func (h Header) append(b []byte) []byte {
 	return b
 }
 
-// append writes the element behind b. Its equivalences stand in the streams already.
-func (e *element) append(b []byte) []byte {
+// pieces calls write for each part of the element as it stands in a patch. Its equivalences stand in the lists already.
+func (e *element) pieces(write func(b []byte) error) error {
+	head := make([]byte, 0, elementHeader+4)
 	for _, v := range []uint32{e.oldAt, e.oldN, e.newAt, e.newN} {
-		b = binary.LittleEndian.AppendUint32(b, v)
+		head = binary.LittleEndian.AppendUint32(head, v)
 	}
-	b = append(b, e.name()...)
-	b = binary.LittleEndian.AppendUint16(b, version)
+	head = append(head, e.name()...)
+	head = binary.LittleEndian.AppendUint16(head, version)
 	for _, s := range e.stream {
-		b = binary.LittleEndian.AppendUint32(b, uint32(len(s)))
-		b = append(b, s...)
+		if err := write(binary.LittleEndian.AppendUint32(head, uint32(len(s)))); err != nil {
+			return err
+		}
+		if err := write(s); err != nil {
+			return err
+		}
+		head = head[:0]
 	}
 	pools := 0
 	if !e.plain {
 		pools = exe.Pools
 	}
-	b = binary.LittleEndian.AppendUint32(b, uint32(pools))
-	for tag, p := range e.pools[:pools] {
-		b = append(b, byte(tag))
-		b = binary.LittleEndian.AppendUint32(b, uint32(len(p)))
-		b = append(b, p...)
+	if err := write(binary.LittleEndian.AppendUint32(nil, uint32(pools))); err != nil {
+		return err
 	}
-	return b
+	for tag, p := range e.pools[:pools] {
+		if err := write(binary.LittleEndian.AppendUint32([]byte{byte(tag)}, uint32(len(p)))); err != nil {
+			return err
+		}
+		if err := write(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// length returns the size of the element in a patch.
+func (e *element) length() int64 {
+	n := int64(0)
+	_ = e.pieces(func(b []byte) error {
+		n += int64(len(b))
+		return nil
+	})
+	return n
 }

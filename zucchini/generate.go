@@ -1,11 +1,11 @@
 package zucchini
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math/bits"
 	"slices"
 
 	"github.com/senbonzakura/senbonzakura/internal/exe"
@@ -19,12 +19,16 @@ import (
 // wherever they stand. In a first round, in which nothing is known, all references look alike; it says which old
 // target a new one comes from, and so what they are called in the second.
 type generation struct {
-	e        *element
-	old, new []byte
-	workers  int
-	progress func(done, total int64)
-	a, b     *exe.Image // nil for bytes
-	from, to [][]exe.Ref
+	e         *element
+	old, new  []byte
+	workers   int
+	progress  func(done, total int64)
+	a, b      *exe.Image // nil for bytes
+	from, to  [][]exe.Ref
+	structure *match.Structure
+	guide     *match.Guide
+	names     [][]uint32 // of what the references in to lead to, nil for none
+	buf       []byte     // of the size of the larger file
 }
 
 // errUnsuitable means that an executable is better taken as bytes.
@@ -32,25 +36,45 @@ var errUnsuitable = errors.New("executable with references that overlap or are u
 
 // A try is one way to make an element.
 type try struct {
-	rounds     int // of an executable
-	switchBits int // what the search takes going on elsewhere to cost, in bits
+	rounds     int  // of an executable
+	switchBits int  // what the search takes going on elsewhere to cost, in bits
+	literals   int  // what part of its entropy, in 64ths, it takes a new byte to cost
+	free       bool // whether it does without the files' structure
 }
 
 // ordinary is how large elements are made. What suits small ones differs from file to file, and they are made in several
 // ways, of which the one that compresses best is kept.
 var (
-	ordinary = []try{{2, 44}}
-	several  = []try{{3, 24}, {3, 44}}
+	ordinary = []try{{2, 44, 46, false}}
+	several  = []try{{3, 24, 46, false}, {3, 44, 46, false}}
+	many     = []try{
+		{3, 24, 46, false},
+		{3, 44, 46, false},
+		{3, 80, 46, false},
+		{3, 24, 64, false},
+		{3, 24, 46, true},
+		{3, 44, 46, true},
+		{3, 80, 46, true},
+		{3, 24, 64, true},
+	}
 )
 
-// smallNew is the size of what is small.
-const smallNew = 1 << 20
+// The sizes of what is small and of what is tiny.
+const (
+	smallNew = 1 << 20
+	tinyNew  = 1 << 17
+)
 
 func (g *generation) tries() []try {
-	if len(g.new) <= smallNew {
+	switch {
+	case len(g.new) > smallNew:
+		return ordinary
+	case len(g.new) > tinyNew:
 		return several
+	case g.structure == nil:
+		return many[:len(many)/2]
 	}
-	return ordinary
+	return many
 }
 
 // choose makes the element in each way and keeps the best.
@@ -70,6 +94,9 @@ func (g *generation) choose(ctx context.Context, way func(t try, progress func(d
 		if err != nil {
 			return err
 		}
+		if i == len(tries)-1 {
+			g.found()
+		}
 		made := whole
 		g.e = &made
 		if err := g.emit(ctx, list); err != nil {
@@ -79,7 +106,7 @@ func (g *generation) choose(ctx context.Context, way func(t try, progress func(d
 			best = &made
 			break
 		}
-		size, err := compressed(made.append(nil))
+		size, err := compressed(&made)
 		if err != nil {
 			return err
 		}
@@ -91,12 +118,18 @@ func (g *generation) choose(ctx context.Context, way func(t try, progress func(d
 	return nil
 }
 
+// tryDict is the largest dictionary with which patches are compressed to compare them.
+const tryDict = 1 << 21
+
 // compressed returns about how many bytes are left of an element in an update.
-func compressed(b []byte) (int, error) {
+func compressed(e *element) (int, error) {
 	var n counter
-	enc, err := lzma.NewEncoder(&n, lzma.EncoderOptions{DictSize: min(max(len(b), 1<<12), 1<<21), LC: 3, NiceLen: 273})
+	enc, err := lzma.NewEncoder(&n, lzma.EncoderOptions{DictSize: int(min(max(e.length(), 1<<12), tryDict)), LC: 3, NiceLen: 273})
 	if err == nil {
-		_, err = enc.Write(b)
+		err = e.pieces(func(b []byte) error {
+			_, err := enc.Write(b)
+			return err
+		})
 	}
 	if err == nil {
 		err = enc.Close()
@@ -117,18 +150,38 @@ func (c *counter) Write(b []byte) (int, error) {
 
 // plain makes the element of bytes.
 func (g *generation) plain(ctx context.Context) error {
-	structure, err := match.NewStructure(ctx, g.old, g.new, g.workers)
-	if err != nil {
-		return fmt.Errorf("zucchini: %w", err)
+	if err := g.look(ctx); err != nil {
+		return err
 	}
 	return g.choose(ctx, func(t try, progress func(done, total int64)) ([]equivalence, error) {
-		triples, err := match.Guided(ctx, g.old, g.new, structure, match.Options{Workers: g.workers, Progress: progress, SwitchBits: t.switchBits})
-		if err != nil {
-			return nil, fmt.Errorf("zucchini: %w", err)
-		}
-		return pieces(triples), nil
+		return g.steps(ctx, g.old, match.Whole(g.new), t, progress)
 	})
 }
+
+// look finds out what the files have in common by their structure.
+func (g *generation) look(ctx context.Context) (err error) {
+	if g.structure, err = match.NewStructure(ctx, g.old, g.new, g.workers); err != nil {
+		return fmt.Errorf("zucchini: %w", err)
+	}
+	g.guide = new(match.Guide)
+	return nil
+}
+
+// steps finds what one view has in common with another.
+func (g *generation) steps(ctx context.Context, old []byte, new match.View, t try, progress func(done, total int64)) ([]equivalence, error) {
+	s := g.structure
+	if t.free {
+		s = nil
+	}
+	triples, err := g.guide.Steps(ctx, old, new, s, match.Options{Workers: g.workers, Progress: progress, SwitchBits: t.switchBits, LiteralScale: t.literals})
+	if err != nil {
+		return nil, fmt.Errorf("zucchini: %w", err)
+	}
+	return pieces(triples), nil
+}
+
+// found frees the memory of what found equivalences.
+func (g *generation) found() { g.structure, g.guide, g.to, g.names = nil, nil, nil, nil }
 
 // executable makes the element of an executable, or returns errUnsuitable.
 func (g *generation) executable(ctx context.Context) error {
@@ -136,36 +189,43 @@ func (g *generation) executable(ctx context.Context) error {
 		return errUnsuitable
 	}
 	var err error
-	if g.from, err = g.a.References(ctx); err != nil {
+	if g.from, err = g.a.References(ctx, mostReferences(len(g.old))); err != nil {
 		return unsuitable(err)
 	}
-	if g.to, err = g.b.References(ctx); err != nil {
+	if g.to, err = g.b.References(ctx, mostReferences(len(g.new))); err != nil {
 		return unsuitable(err)
 	}
 	if overlap(g.a.Groups(), g.from) || overlap(g.b.Groups(), g.to) {
 		return errUnsuitable
 	}
-	structure, err := match.NewStructure(ctx, g.old, g.new, g.workers)
-	if err != nil {
-		return fmt.Errorf("zucchini: %w", err)
+	if err := g.look(ctx); err != nil {
+		return err
 	}
-	old, new := bytes.Clone(g.old), bytes.Clone(g.new)
+	g.names = make([][]uint32, len(g.to))
+	for kind, refs := range g.to {
+		g.names[kind] = make([]uint32, len(refs))
+	}
+	old := g.buf[:len(g.old)]
+	copy(old, g.old)
+	new := match.View{Size: len(g.new), Read: g.masked}
 	return g.choose(ctx, func(t try, progress func(done, total int64)) (list []equivalence, err error) {
 		for round := range t.rounds {
-			g.mask(old, new, round > 0, list)
+			g.name(old, round > 0, list)
 			part := progress
 			if progress != nil {
 				part = func(done, total int64) { progress(done+int64(round)*total, int64(t.rounds)*total) }
 			}
-			triples, err := match.Guided(ctx, old, new, structure, match.Options{Workers: g.workers, Progress: part, SwitchBits: t.switchBits})
-			if err != nil {
-				return nil, fmt.Errorf("zucchini: %w", err)
+			if list, err = g.steps(ctx, old, new, t, part); err != nil {
+				return nil, err
 			}
-			list = pieces(triples)
 		}
 		return g.legal(list), nil
 	})
 }
+
+// mostReferences is how many references an executable of n bytes may have to be worth it, for the sake of memory. Large
+// ones have one in 15 to 50 bytes.
+func mostReferences(n int) int { return n/24 + 1<<20 }
 
 func unsuitable(err error) error {
 	if errors.Is(err, exe.ErrTooMuch) {
@@ -254,35 +314,48 @@ func (w *walk) next() (kind uint8, r exe.Ref, ok bool) {
 	return kind, r, ok
 }
 
-// mask writes names in place of references.
-func (g *generation) mask(old, new []byte, named bool, list []equivalence) {
+// name writes names in place of the old file's references, and finds those of the new one's.
+func (g *generation) name(old []byte, named bool, list []equivalence) {
+	oldN, newN := uint32(len(g.old)), uint32(len(g.new))
 	for _, group := range g.a.Groups() {
 		pool := uint32(group.Pool)
 		width := uint32(group.Width)
+		for _, r := range g.from[group.Type] {
+			name := uint32(0)
+			if named {
+				name = nameOf(r.Target, oldN, pool)
+			}
+			g.a.Mask(group.Type, old[r.At:][:width], name)
+		}
+		names := g.names[group.Type]
 		if !named {
-			for _, r := range g.from[group.Type] {
-				g.a.Mask(group.Type, old[r.At:][:width], 0)
-			}
-			for _, r := range g.to[group.Type] {
-				g.b.Mask(group.Type, new[r.At:][:width], 0)
-			}
+			clear(names)
 			continue
 		}
-		oldN, newN := uint32(len(g.old)), uint32(len(g.new))
-		for _, r := range g.from[group.Type] {
-			g.a.Mask(group.Type, old[r.At:][:width], nameOf(r.Target, oldN, pool))
-		}
 		k := 0
-		for _, r := range g.to[group.Type] {
-			name := nameOf(r.Target, newN, pool)
+		for i, r := range g.to[group.Type] {
+			names[i] = nameOf(r.Target, newN, pool)
 			if r.Target < newN {
 				if k = covering(list, r.Target, k); k >= 0 {
-					name = nameOf(r.Target-list[k].dst+list[k].src, oldN, pool)
+					names[i] = nameOf(r.Target-list[k].dst+list[k].src, oldN, pool)
 				} else {
-					name = nameOf(r.Target, newN, pool+exe.Pools)
+					names[i] = nameOf(r.Target, newN, pool+exe.Pools)
 				}
 			}
-			g.b.Mask(group.Type, new[r.At:][:width], name)
+		}
+	}
+}
+
+// masked reads a part of the new file with names in place of references; of those that reach out of it, it does not
+// matter what there is.
+func (g *generation) masked(b []byte, at int) {
+	copy(b, g.new[at:])
+	end := uint32(at + len(b))
+	for _, group := range g.b.Groups() {
+		refs, names := g.to[group.Type], g.names[group.Type]
+		width := uint32(group.Width)
+		for i := firstAt(refs, uint32(at)); i < len(refs) && refs[i].At+width <= end; i++ {
+			g.b.Mask(group.Type, b[refs[i].At-uint32(at):][:width], names[i])
 		}
 	}
 }
@@ -352,6 +425,11 @@ func (g *generation) emit(ctx context.Context, list []equivalence) error {
 	e.pairs = list
 	var src, dst, done uint32
 	s := &e.stream
+	extra := e.newN
+	for _, p := range list {
+		extra -= p.size
+	}
+	s[extraData] = make([]byte, 0, extra)
 	for _, p := range list {
 		s[srcSkip] = appendVarint(s[srcSkip], int32(p.src-src))
 		s[dstSkip] = appendUvarint(s[dstSkip], p.dst-dst)
@@ -361,7 +439,20 @@ func (g *generation) emit(ctx context.Context, list []equivalence) error {
 		done = dst
 	}
 	s[extraData] = append(s[extraData], g.new[done:]...)
-	if err := g.differences(ctx); err != nil {
+	skips, diffs := 0, 0
+	err := g.differences(ctx, func(skip uint32, _ byte) {
+		skips += (bits.Len32(skip|1) + 6) / 7
+		diffs++
+	})
+	if err != nil {
+		return err
+	}
+	s[rawDeltaSkip], s[rawDeltaDiff] = make([]byte, 0, skips), make([]byte, 0, diffs)
+	err = g.differences(ctx, func(skip uint32, diff byte) {
+		s[rawDeltaSkip] = appendUvarint(s[rawDeltaSkip], skip)
+		s[rawDeltaDiff] = append(s[rawDeltaDiff], diff)
+	})
+	if err != nil {
 		return err
 	}
 	if g.a == nil {
@@ -376,10 +467,9 @@ func (g *generation) emit(ctx context.Context, list []equivalence) error {
 	return nil
 }
 
-// differences writes the bytes that are copied and changed. Bodies of references are not, but for what is in them beside
-// where they lead to.
-func (g *generation) differences(ctx context.Context) error {
-	s := &g.e.stream
+// differences visits the bytes that are copied and changed, with the number of copied bytes since the last one. Bodies of
+// references are not, but for what is in them beside where they lead to.
+func (g *generation) differences(ctx context.Context, visit func(skip uint32, diff byte)) error {
 	skip := uint32(0)
 	compare := func(old, new []byte) {
 		for len(old) > 0 {
@@ -388,8 +478,7 @@ func (g *generation) differences(ctx context.Context) error {
 			if n == len(old) {
 				return
 			}
-			s[rawDeltaSkip] = appendUvarint(s[rawDeltaSkip], skip)
-			s[rawDeltaDiff] = append(s[rawDeltaDiff], new[n]-old[n])
+			visit(skip, new[n]-old[n])
 			skip = 0
 			old, new = old[n+1:], new[n+1:]
 		}
@@ -443,7 +532,11 @@ func (g *generation) references(ctx context.Context, m *mapper, pool uint8) erro
 	olds := newTargetSet(e.oldN, lists...)
 	known := m.project(olds)
 	at := g.b.Reader()
-	var wanted []exe.Ref // where each leads to; its place is that of the old one's target
+	most := 0
+	for _, l := range lists {
+		most += len(l)
+	}
+	wanted := make([]exe.Ref, 0, most) // where each leads to; its place is that of the old one's target
 	for _, group := range g.a.Groups() {
 		if group.Pool != pool {
 			continue

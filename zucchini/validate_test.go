@@ -173,7 +173,7 @@ func validateReferences(tb testing.TB, kind exe.Kind, old, made []byte, pairs []
 	if errA != nil || errB != nil || a.Size() != len(old) || b.Size() != len(made) || !a.Certain() || !b.Certain() {
 		return []string{fmt.Sprintf("no such executable: %v, %v", errA, errB)}
 	}
-	refs, err := a.References(tb.Context())
+	refs, err := a.References(tb.Context(), math.MaxInt)
 	if err != nil {
 		return []string{err.Error()}
 	}

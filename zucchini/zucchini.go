@@ -43,7 +43,7 @@ func New(o Options) *Differ {
 func (d *Differ) Format() string { return "zucchini" }
 
 // generatorVersion names how patches are made of what package match finds. It changes whenever that makes other patches.
-const generatorVersion = "1"
+const generatorVersion = "2"
 
 // ID names everything that decides which bytes [Differ.Diff] writes: two Differs of the same ID, also of
 // different versions of this package, make the same patch of the same files.
@@ -69,28 +69,69 @@ func (d *Differ) Diff(ctx context.Context, patch io.Writer, old, new []byte) err
 		return fmt.Errorf("zucchini: old file of %d bytes and new file of %d bytes: %w (the limit is %d)", len(old), len(new), ErrTooLarge, maxSize-1)
 	}
 	elements := d.plan(old, new)
+	buf := make([]byte, max(len(old), len(new)))
+	report := progress.To(patch, d.o.Progress)
+	size := int64(headerSize)
+	for i, e := range elements {
+		e.index = i
+		if err := d.make(ctx, e, old, new, buf, report); err != nil {
+			return err
+		}
+		size += e.length()
+	}
+	if size >= maxSize {
+		return fmt.Errorf("zucchini: patch of %d bytes: %w", size, ErrTooLarge)
+	}
 	h := Header{
 		Major: major, Minor: minor, OldSize: uint32(len(old)), OldCRC: crc32.ChecksumIEEE(old),
 		NewSize: uint32(len(new)), NewCRC: crc32.ChecksumIEEE(new), Elements: uint32(len(elements)),
 	}
-	out := h.append(nil)
-	report := progress.To(patch, d.o.Progress)
-	for i, e := range elements {
-		e.index = i
-		if err := d.make(ctx, e, old, new, report); err != nil {
+	write := func(b []byte) error {
+		if err := ctx.Err(); err != nil {
 			return err
 		}
-		out = e.append(out)
-		e.element = nil
+		if _, err := patch.Write(b); err != nil {
+			return fmt.Errorf("zucchini: write patch: %w", err)
+		}
+		return nil
 	}
-	if len(out) >= maxSize {
-		return fmt.Errorf("zucchini: patch of %d bytes: %w", len(out), ErrTooLarge)
+	if err := write(h.append(nil)); err != nil {
+		return err
 	}
-	if _, err := patch.Write(out); err != nil {
-		return fmt.Errorf("zucchini: write patch: %w", err)
+	for _, e := range elements {
+		if err := e.pieces(write); err != nil {
+			return err
+		}
 	}
 	return nil
 }
+
+// PeakMemory returns how many bytes of memory [Differ.Diff] needs at most for files of the given sizes, beyond the files
+// themselves.
+func (d *Differ) PeakMemory(oldSize, newSize int64) int64 {
+	const buffers = 8 << 20
+	n := max(oldSize, newSize) + buffers // one of the files with names in place of references, then the patched one
+	searching, writing := match.PeakMemory(oldSize, newSize)+newSize/16, 2*newSize
+	if !d.o.Plain {
+		// References of both files and their names; references of one, what is wanted of them, and tables of targets.
+		olds, news := references(oldSize), references(newSize)
+		searching += refBytes*(olds+news) + nameBytes*news
+		writing += refBytes*2*olds + 5*nameBytes*olds + (oldSize+newSize)/4
+	}
+	if newSize <= smallNew { // several patches are compressed to find the smallest
+		writing += 2*newSize + 14*min(4*newSize, tryDict) + 4<<20
+	}
+	return n + max(searching, writing)
+}
+
+// What references are kept in.
+const (
+	refBytes  = 8 // exe.Ref
+	nameBytes = 4
+)
+
+// references returns how many references an executable in a file of n bytes has at most.
+func references(n int64) int64 { return min(n/4, int64(mostReferences(int(n)))) }
 
 // planned is an element that is to be made.
 type planned struct {
@@ -99,8 +140,8 @@ type planned struct {
 	literal bool       // not worth looking for anything in the old file
 }
 
-// make makes the element and applies it.
-func (d *Differ) make(ctx context.Context, e *planned, old, new []byte, report func(done, total int64)) error {
+// make makes the element and applies it. buf is of the size of the larger file.
+func (d *Differ) make(ctx context.Context, e *planned, old, new, buf []byte, report func(done, total int64)) error {
 	oldPart, newPart := old[e.oldAt:][:e.oldN:e.oldN], new[e.newAt:][:e.newN:e.newN]
 	var progress func(done, total int64)
 	if report != nil {
@@ -110,7 +151,7 @@ func (d *Differ) make(ctx context.Context, e *planned, old, new []byte, report f
 			report(int64(e.newAt)+part, int64(len(new)))
 		}
 	}
-	g := &generation{e: e.element, old: oldPart, new: newPart, workers: d.o.Workers, progress: progress, a: e.a, b: e.b}
+	g := &generation{e: e.element, old: oldPart, new: newPart, workers: d.o.Workers, progress: progress, a: e.a, b: e.b, buf: buf}
 	var err error
 	switch {
 	case e.literal:
@@ -128,7 +169,8 @@ func (d *Differ) make(ctx context.Context, e *planned, old, new []byte, report f
 		return err
 	}
 	e.element = g.e
-	made := make([]byte, len(newPart))
+	defer func() { e.pairs = nil }() // they stand in the lists
+	made := buf[:len(newPart)]
 	if err := e.apply(ctx, oldPart, made, false); err != nil {
 		return fmt.Errorf("zucchini: check of the patch: %w", err)
 	}

@@ -160,7 +160,7 @@ func (m *Image) thumb(s section) bool {
 }
 
 // branchesARM finds branches.
-func (m *Image) branchesARM(ctx context.Context, out [][]Ref) error {
+func (m *Image) branchesARM(ctx context.Context, out [][]Ref, most int) error {
 	find, place := m.t.finder(), m.t.finder()
 	add := func(kind uint8, at uint32) bool {
 		rva, ok := readARM(kind, m.data, at, place.rva(at))
@@ -171,7 +171,9 @@ func (m *Image) branchesARM(ctx context.Context, out [][]Ref) error {
 		if !ok || !m.inCode(target) {
 			return false
 		}
-		out[kind] = append(out[kind], Ref{at, target})
+		if most--; most >= 0 {
+			out[kind] = append(out[kind], Ref{at, target})
+		}
 		return true
 	}
 	for _, s := range m.code {
@@ -203,6 +205,9 @@ func (m *Image) branchesARM(ctx context.Context, out [][]Ref) error {
 		})
 		if err != nil {
 			return err
+		}
+		if most < 0 {
+			return errMany
 		}
 	}
 	return nil

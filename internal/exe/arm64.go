@@ -62,7 +62,7 @@ func writeAA64(kind uint8, w, at, rva uint32) (uint32, bool) {
 }
 
 // branchesAA64 finds branches. Distances that other instructions add up, of adrp and the next one, are not looked for.
-func (m *Image) branchesAA64(ctx context.Context, out [][]Ref) error {
+func (m *Image) branchesAA64(ctx context.Context, out [][]Ref, most int) error {
 	find, at := m.t.finder(), m.t.finder()
 	polled := uint32(0)
 	for _, s := range m.code {
@@ -85,6 +85,9 @@ func (m *Image) branchesAA64(ctx context.Context, out [][]Ref) error {
 					continue
 				}
 				if target, ok := find.offset(rva); ok && m.inCode(target) {
+					if most--; most < 0 {
+						return errMany
+					}
 					out[kind] = append(out[kind], Ref{c, target})
 				}
 			}

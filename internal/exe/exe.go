@@ -67,8 +67,10 @@ const invalid = 0xFFFFFFFE
 var ErrNot = errors.New("not such an executable")
 
 // ErrTooMuch means that the sections name the same bytes so often that reading them would take more time than is
-// reasonable for a file of this size.
-var ErrTooMuch = errors.New("sections overlap too much")
+// reasonable for a file of this size, or that there are more references than are wanted.
+var ErrTooMuch = errors.New("sections overlap too much, or there are too many references")
+
+var errMany = fmt.Errorf("%w: too many references", ErrTooMuch)
 
 func not(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrNot, fmt.Sprintf(format, args...))
@@ -212,8 +214,9 @@ func (m *Image) Groups() []Group { return m.groups }
 func (m *Image) Certain() bool { return m.common }
 
 // References returns the references of each type, by its number, in the order of their places. Where several are at one
-// place, or overlap, all are there. When ctx ends its error is returned soon; other errors match [ErrTooMuch].
-func (m *Image) References(ctx context.Context) ([][]Ref, error) {
+// place, or overlap, all are there. When ctx ends its error is returned soon; other errors match [ErrTooMuch], as where there
+// are more than most.
+func (m *Image) References(ctx context.Context, most int) ([][]Ref, error) {
 	if err := m.bounded(); err != nil {
 		return nil, err
 	}
@@ -230,19 +233,25 @@ func (m *Image) References(ctx context.Context) ([][]Ref, error) {
 	if out[typePointer], err = m.pointers(ctx, out[typeReloc]); err != nil {
 		return nil, err
 	}
+	if most -= len(out[typeReloc]) + len(out[typePointer]); most < 0 {
+		return nil, errMany
+	}
 	switch m.kind {
 	case ELFARM:
-		err = m.branchesARM(ctx, out)
+		err = m.branchesARM(ctx, out, most)
 	case ELFAA64:
-		err = m.branchesAA64(ctx, out)
+		err = m.branchesAA64(ctx, out, most)
 	default:
-		err = m.branchesX86(ctx, out)
+		err = m.branchesX86(ctx, out, most)
 	}
 	if err != nil {
 		return nil, err
 	}
-	for _, refs := range out {
+	for i, refs := range out {
 		sortRefs(refs)
+		if cap(refs) > len(refs)+len(refs)/64 {
+			out[i] = slices.Clone(refs) // they stay for long
+		}
 	}
 	return out, nil
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -19,7 +20,7 @@ import (
 // lead, and are written as they are.
 func consistent(tb testing.TB, m *exe.Image, data []byte) (refs [][]exe.Ref) {
 	tb.Helper()
-	refs, err := m.References(tb.Context())
+	refs, err := m.References(tb.Context(), math.MaxInt)
 	if errors.Is(err, exe.ErrTooMuch) {
 		return nil
 	}
@@ -144,7 +145,7 @@ func TestHostileHeaders(t *testing.T) {
 					}
 					continue
 				}
-				if _, err := m.References(ctx); err != nil && !errors.Is(err, exe.ErrTooMuch) {
+				if _, err := m.References(ctx, math.MaxInt); err != nil && !errors.Is(err, exe.ErrTooMuch) {
 					t.Errorf("%v: %v", k, err)
 				}
 			}
@@ -199,7 +200,7 @@ func TestCancel(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		m := exe.Find(data)
-		if _, err := m.References(ctx); !errors.Is(err, context.Canceled) {
+		if _, err := m.References(ctx, math.MaxInt); !errors.Is(err, context.Canceled) {
 			t.Errorf("%v: got %v", kind, err)
 		}
 	}
@@ -268,7 +269,7 @@ func FuzzInstruction(f *testing.F) {
 func ExampleFind() {
 	data := exetest.Random(rand.New(rand.NewPCG(1, 1)), exe.PE64, 10).Bytes()
 	m := exe.Find(data)
-	refs, err := m.References(context.Background())
+	refs, err := m.References(context.Background(), math.MaxInt)
 	if err != nil {
 		panic(err)
 	}

@@ -21,7 +21,7 @@ const lap = 1 << 20
 
 // branchesX86 finds distances of 32 bits to the end of the instruction, which they end as far as can be seen. Instructions
 // are not decoded, so many are found where there is none.
-func (m *Image) branchesX86(ctx context.Context, out [][]Ref) error {
+func (m *Image) branchesX86(ctx context.Context, out [][]Ref, most int) error {
 	ops := &ops32
 	if m.kind == PE64 || m.kind == ELFX64 {
 		ops = &ops64
@@ -66,6 +66,9 @@ func (m *Image) branchesX86(ctx context.Context, out [][]Ref) error {
 				if !ok {
 					c++
 					continue
+				}
+				if most--; most < 0 {
+					return errMany
 				}
 				refs = append(refs, Ref{at, target})
 				c = at + 4

@@ -81,15 +81,30 @@ func indexShape(n int64) (stride int, hashBits uint) {
 
 func hash64(x uint64, shift uint) uint32 { return uint32((x * 0x9e3779b97f4a7c15) >> shift) }
 
-func newIndex(ctx context.Context, old []byte) (*index, error) {
+// scratch is the memory of an index, which the next one uses again.
+type scratch struct{ starts, places []uint32 }
+
+// resized returns a table of n zeros, in the array of list where there is room.
+func resized(list []uint32, n int) []uint32 {
+	if cap(list) < n {
+		return make([]uint32, n)
+	}
+	list = list[:n]
+	clear(list)
+	return list
+}
+
+func newIndex(ctx context.Context, old []byte, memory *scratch) (*index, error) {
 	stride, hashBits := indexShape(int64(len(old)))
 	x := &index{old: old, shift: 64 - hashBits, stride: stride}
-	x.starts = make([]uint32, 1<<hashBits+1)
+	memory.starts = resized(memory.starts, 1<<hashBits+1)
+	x.starts = memory.starts
 	n := 0
 	if len(old) >= seedLen {
 		n = (len(old)-seedLen)/stride + 1
 	}
-	x.places = make([]uint32, n)
+	memory.places = resized(memory.places, n)
+	x.places = memory.places
 	ends := x.starts[1:]
 	err := x.sort(ctx, n, false, func(list []keyed) {
 		for _, k := range list {
@@ -196,6 +211,14 @@ func (x *index) search(new []byte, i, near int) (at, length int) {
 		l := seedLen + equalLen(x.old[o+seedLen:min(len(x.old), o+maxLook)], new[i+seedLen:])
 		if l > length || l == length && abs(o-near) < abs(at-near) {
 			at, length = o, l
+		}
+	}
+	if first := new[i]; length > 0 && seed == uint64(first)*0x0101010101010101 {
+		// A run of one byte: the places nearest to near are not where the longest one begins.
+		more := equalLen(new[i:min(len(new)-1, i+maxLook)], new[i+1:]) + 1 - length
+		for ; more > 0 && at > 0 && x.old[at-1] == first; more-- {
+			at--
+			length++
 		}
 	}
 	return at, length

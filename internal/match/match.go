@@ -22,7 +22,7 @@ import (
 
 // Version names the way Default chooses. It changes whenever Default returns other steps than
 // before for any input.
-const Version = "7"
+const Version = "8"
 
 // ErrTooLarge is returned for files that steps of 32 bits cannot describe.
 var ErrTooLarge = errors.New("file of 2 GiB or more")
@@ -39,8 +39,11 @@ type Options struct {
 	// Workers is the number of goroutines that search at the same time; zero means GOMAXPROCS.
 	Workers int
 	// SwitchBits is what it costs to go on elsewhere in the old file, in bits after compression; zero means what it costs in
-	// MBDIFF10. Unlike the others this changes the steps.
+	// MBDIFF10. It changes the steps, which the others do not.
 	SwitchBits int
+	// LiteralScale is what part of its entropy, in 64ths, a byte costs that is not from the old file; zero means what it
+	// costs in most files. It changes the steps, too.
+	LiteralScale int
 	// Progress, if not nil, is told how many of the new file's bytes are done. It is called from
 	// several goroutines, one at a time, with rising numbers.
 	Progress func(done, total int64)
@@ -60,7 +63,7 @@ func Default(ctx context.Context, old, new []byte, o Options) ([]Triple, error) 
 	if int64(len(old)) > math.MaxInt32 || int64(len(new)) > math.MaxInt32 {
 		return nil, fmt.Errorf("match %d with %d bytes: %w", len(new), len(old), ErrTooLarge)
 	}
-	segments, err := search(ctx, old, new, o, func(ctx context.Context, workers int) (*Structure, error) {
+	segments, err := search(ctx, old, Whole(new), &scratch{}, o, func(ctx context.Context, workers int) (*Structure, error) {
 		return NewStructure(ctx, old, new, workers)
 	})
 	if err != nil {
@@ -69,17 +72,61 @@ func Default(ctx context.Context, old, new []byte, o Options) ([]Triple, error) 
 	return makeSteps(segments, len(new)), nil
 }
 
-// Guided is [Default] for files that are not what they were made from: views of two files, of the same sizes, in which
-// some bytes stand for something else. s is the [Structure] of the files themselves; nil is none.
-func Guided(ctx context.Context, old, new []byte, s *Structure, o Options) ([]Triple, error) {
-	if int64(len(old)) > math.MaxInt32 || int64(len(new)) > math.MaxInt32 {
-		return nil, fmt.Errorf("match %d with %d bytes: %w", len(new), len(old), ErrTooLarge)
+// View is a file that does not exist as a whole.
+type View struct {
+	// Size is how many bytes the file has.
+	Size int
+	// Read fills b with the bytes from at on. It is called from several goroutines, with any part of the file, several
+	// times, and must give the same bytes each time. The first and last few of a part may be right only as far as they do
+	// not stand for something that reaches out of it: nobody looks at [ViewEdge] bytes.
+	Read func(b []byte, at int)
+
+	file []byte // in place of Read
+}
+
+// ViewEdge is how many bytes at each end of what is read of a [View] are not looked at, unless the file ends there.
+const ViewEdge = 8
+
+// How many bytes before and behind a chunk decide what becomes of it.
+const (
+	before = 16
+	behind = maxLook
+)
+
+// Whole is the view of a file that is there.
+func Whole(file []byte) View { return View{Size: len(file), file: file} }
+
+// window returns what decides about the bytes in [from, to), and the position of its first byte. It uses the array of buf
+// where it has to.
+func (v *View) window(buf *[]byte, from, to int) (data []byte, base int) {
+	if v.Read == nil {
+		return v.file, 0
 	}
-	segments, err := search(ctx, old, new, o, func(context.Context, int) (*Structure, error) { return s, nil })
+	base, end := max(0, from-before), min(v.Size, to+behind)
+	first, last := max(0, base-ViewEdge), min(v.Size, end+ViewEdge)
+	if cap(*buf) < last-first {
+		*buf = make([]byte, min(v.Size, chunkLen+before+behind+2*ViewEdge))
+	}
+	b := (*buf)[:last-first]
+	v.Read(b, first)
+	return b[base-first : end-first], base
+}
+
+// A Guide looks for what one file has in common with another, several times. It keeps the memory that this takes for
+// the next time. The zero value is ready. Not safe for concurrent use.
+type Guide struct{ scratch scratch }
+
+// Steps is [Default] for files that are not what they were made from: views of two files, of the same sizes, in which
+// some bytes stand for something else. s is the [Structure] of the files themselves; nil is none.
+func (g *Guide) Steps(ctx context.Context, old []byte, new View, s *Structure, o Options) ([]Triple, error) {
+	if int64(len(old)) > math.MaxInt32 || int64(new.Size) > math.MaxInt32 {
+		return nil, fmt.Errorf("match %d with %d bytes: %w", new.Size, len(old), ErrTooLarge)
+	}
+	segments, err := search(ctx, old, new, &g.scratch, o, func(context.Context, int) (*Structure, error) { return s, nil })
 	if err != nil {
 		return nil, err
 	}
-	return makeSteps(segments, len(new)), nil
+	return makeSteps(segments, new.Size), nil
 }
 
 // PeakMemory returns how many bytes Default uses at most beside the two files, given their sizes.
@@ -93,17 +140,18 @@ func PeakMemory(oldSize, newSize int64) int64 {
 }
 
 // search returns the segments of new; structure says what is known of the files, when there is memory for that again.
-func search(ctx context.Context, old, new []byte, o Options, structure func(ctx context.Context, workers int) (*Structure, error)) ([]segment, error) {
-	p := &pool{workers: o.Workers, chunks: (len(new) + chunkLen - 1) / chunkLen}
+func search(ctx context.Context, old []byte, new View, memory *scratch, o Options, structure func(ctx context.Context, workers int) (*Structure, error)) ([]segment, error) {
+	n := new.Size
+	p := &pool{workers: o.Workers, chunks: (n + chunkLen - 1) / chunkLen}
 	if p.workers <= 0 {
 		p.workers = runtime.GOMAXPROCS(0)
 	}
-	x, words, err := indexes(ctx, old, p.workers)
+	x, words, err := indexes(ctx, old, p.workers, memory)
 	if err != nil {
 		return nil, err
 	}
 	if o.Progress != nil {
-		total := int64(len(new))
+		total := int64(n)
 		p.done = func(part, whole int) { o.Progress(total*int64(part)/int64(whole), total) }
 	}
 	p.whole = (1 + passes) * p.chunks
@@ -112,18 +160,21 @@ func search(ctx context.Context, old, new []byte, o Options, structure func(ctx 
 	var mu sync.Mutex
 	var seen *stats
 	err = p.run(ctx, func(ctx context.Context, chunks func() (int, bool)) error {
-		s := &scanner{index: x, words: words, new: new, stats: newStats(len(new), true)}
+		s := &scanner{index: x, words: words, dense: n <= denseNew, stats: newStats(n, true)}
+		var buf []byte
 		defer func() {
 			mu.Lock()
 			defer mu.Unlock()
 			seen = seen.add(s.stats)
 		}()
 		for c, ok := chunks(); ok; c, ok = chunks() {
-			a, err := s.scan(ctx, c*chunkLen, min(len(new), (c+1)*chunkLen))
+			from, to := c*chunkLen, min(n, (c+1)*chunkLen)
+			s.new, s.base = new.window(&buf, from, to)
+			a, err := s.scan(ctx, from-s.base, to-s.base)
 			if err != nil {
 				return err
 			}
-			anchors[c] = a
+			anchors[c] = shifted(a, s.base)
 		}
 		return nil
 	})
@@ -143,18 +194,19 @@ func search(ctx context.Context, old, new []byte, o Options, structure func(ctx 
 	var m *model
 	for pass := range passes {
 		if seen == nil { // there is nothing to see
-			seen = newStats(len(new), pass == 0)
+			seen = newStats(n, pass == 0)
 		}
-		m, seen = newModel(seen, m), nil
+		m, seen = newModel(seen, m, o.LiteralScale), nil
 		err = p.run(ctx, func(ctx context.Context, chunks func() (int, bool)) error {
-			s := &parser{old: old, new: new, model: m, costSwitch: costSwitch, costResume: costResume}
+			s := &parser{old: old, model: m, costSwitch: costSwitch, costResume: costResume}
+			var buf []byte
 			if o.SwitchBits > 0 {
 				s.costSwitch = int32(o.SwitchBits) * costUnit
 				s.costResume = s.costSwitch - (costSwitch - costResume)
 			}
 			var learned *stats
 			if pass+1 < passes {
-				learned = newStats(len(new), false)
+				learned = newStats(n, false)
 				defer func() {
 					mu.Lock()
 					defer mu.Unlock()
@@ -162,13 +214,21 @@ func search(ctx context.Context, old, new []byte, o Options, structure func(ctx 
 				}()
 			}
 			for c, ok := chunks(); ok; c, ok = chunks() {
-				from, to := c*chunkLen, min(len(new), (c+1)*chunkLen)
-				r, err := s.parse(ctx, merge(anchors[c], within(known.anchors, from, to)), known.fixed, from, to)
+				from, to := c*chunkLen, min(n, (c+1)*chunkLen)
+				s.new, s.base = new.window(&buf, from, to)
+				list := shifted(merge(anchors[c], within(known.anchors, from, to)), -s.base)
+				r, err := s.parse(ctx, list, known.fixed, from-s.base, to-s.base)
 				if err != nil {
 					return err
 				}
 				if learned != nil {
-					s.learn(r, to, learned)
+					s.learn(r, to-s.base, learned)
+				}
+				for i := range r {
+					r[i].start += int32(s.base)
+					if r[i].offset != literal {
+						r[i].offset -= int32(s.base)
+					}
 				}
 				results[c] = r
 			}
@@ -191,11 +251,11 @@ func search(ctx context.Context, old, new []byte, o Options, structure func(ctx 
 }
 
 // indexes makes the indexes of the old file, several at a time.
-func indexes(ctx context.Context, old []byte, workers int) (x *index, words [2]*numeric, err error) {
+func indexes(ctx context.Context, old []byte, workers int, memory *scratch) (x *index, words [2]*numeric, err error) {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(workers)
 	g.Go(func() (err error) {
-		x, err = newIndex(ctx, old)
+		x, err = newIndex(ctx, old, memory)
 		return err
 	})
 	for i := range words {
@@ -206,6 +266,17 @@ func indexes(ctx context.Context, old []byte, workers int) (x *index, words [2]*
 	}
 	err = g.Wait()
 	return x, words, err
+}
+
+// shifted moves anchors, which it changes, by so many bytes of the new file.
+func shifted(list []anchor, by int) []anchor {
+	if by != 0 {
+		for i := range list {
+			list[i].at += int32(by)
+			list[i].offset -= int32(by)
+		}
+	}
+	return list
 }
 
 // within returns the anchors in [from, to) of a sorted list.

@@ -55,7 +55,10 @@ func runHash(w uint32, n int, shift uint) uint32 {
 
 // newModel turns counts into costs, those of pairs taken from a model before where they were not counted again. Logarithms
 // are rounded to whole units, so that no machine's arithmetic shows.
-func newModel(s *stats, before *model) *model {
+func newModel(s *stats, before *model, scale int) *model {
+	if scale <= 0 {
+		scale = litScale
+	}
 	m := &model{runs: make([]uint16, len(s.runs)), shift: s.shift}
 	total := uint64(0)
 	for _, n := range s.runs {
@@ -79,7 +82,7 @@ func newModel(s *stats, before *model) *model {
 		whole := log2(sum*16 + 256*8)
 		cost := func(n uint32) uint16 {
 			// At least something, or nothing would be better than whatever the old file has.
-			return uint16(max(1, (whole-log2(uint64(n)*16+8))*litScale/64))
+			return uint16(max(1, (whole-log2(uint64(n)*16+8))*scale/64))
 		}
 		unseen := cost(0) // what nearly all pairs of a small file are
 		for k, n := range row {

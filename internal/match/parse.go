@@ -12,7 +12,9 @@ type anchor struct {
 type scanner struct {
 	*index
 	words [2]*numeric // by words 4 and 8 bytes apart
-	new   []byte
+	new   []byte      // a part of the new file
+	base  int         // where that begins: positions here count from there
+	dense bool        // whether all bytes of the new file are counted, not one in eight
 	stats *stats
 }
 
@@ -50,7 +52,7 @@ func run(new []byte, i int, old []byte, o int) (w uint32, n int) {
 // for others where it is not.
 func (s *scanner) scan(ctx context.Context, from, to int) ([]anchor, error) {
 	var out []anchor
-	off := 0
+	off := s.base
 	polled := from
 	counted, told, hit := from, from-remind, from
 	wordOff := int32(literal)
@@ -124,7 +126,7 @@ func (s *scanner) scan(ctx context.Context, from, to int) ([]anchor, error) {
 	}
 	prev := byte(0)
 	for i := from; i < to; i++ {
-		if (i>>13)&7 == 0 {
+		if s.dense || ((i+s.base)>>13)&7 == 0 {
 			s.stats.pairs[uint32(prev)<<8|uint32(s.new[i])]++
 			prev = s.new[i]
 		}
@@ -134,7 +136,8 @@ func (s *scanner) scan(ctx context.Context, from, to int) ([]anchor, error) {
 
 // parser finds the cheapest way through one chunk after the other. Not safe for concurrent use.
 type parser struct {
-	old, new []byte
+	old, new []byte // new is a part of the new file, which begins at base: positions count from there
+	base     int
 	model    *model
 	// What it costs to go to another alignment, and from bytes that are not from the old file to one.
 	costSwitch, costResume int32
@@ -166,7 +169,7 @@ func (s *parser) parse(ctx context.Context, anchors []anchor, fixed []stretch, f
 	s.nodes = s.nodes[:0]
 	s.recents = 0
 	s.lanes = append(s.lanes[:0], lane{offset: literal, start: int32(from), parent: -1, node: -1, cost: costLiteral})
-	s.addLane(0, from, from+2*lead, true)
+	s.addLane(int32(s.base), from, from+2*lead, true)
 	best := 0
 	new, old := s.new, s.old
 	polled, retried := from, from
@@ -178,12 +181,12 @@ func (s *parser) parse(ctx context.Context, anchors []anchor, fixed []stretch, f
 			}
 			s.rebase()
 		}
-		for len(fixed) > 0 && fixed[0].to <= i {
+		for len(fixed) > 0 && fixed[0].to <= i+s.base {
 			fixed = fixed[1:]
 		}
 		end := to
 		if len(fixed) > 0 {
-			f := fixed[0]
+			f := fixed[0].moved(s.base)
 			if i >= f.from {
 				best = s.force(f.offset, best, i)
 				s.skip(best, min(f.to, to))

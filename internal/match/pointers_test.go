@@ -251,7 +251,7 @@ func TestPointers(t *testing.T) {
 			if got, most := misplaced(c.old.entries, c.new.entries, steps), len(c.new.entries)/100; got > most {
 				t.Errorf("relocations not made from their own: got %d of %d, want at most %d", got, len(c.new.entries), most)
 			}
-			segments, err := search(t.Context(), c.old.file, c.new.file, Options{}, unknown)
+			segments, err := search(t.Context(), c.old.file, Whole(c.new.file), &scratch{}, Options{}, unknown)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -36,6 +36,11 @@ type stretch struct {
 	offset   int32
 }
 
+// moved returns the stretch where positions in the new file count from base.
+func (s stretch) moved(base int) stretch {
+	return stretch{s.from - base, s.to - base, s.offset + int32(base)}
+}
+
 // maxEntries bounds the memory that a table may ask for, maxParts the time that finding an address takes: loaders
 // take at most 96 sections of a PE file, and ELF files have about four segments to load. A file with more is taken as
 // bytes.
@@ -96,7 +101,7 @@ type pairing struct{ from, to, shift int }
 
 // align finds the entries that belong together in two lists of keys.
 func align(ctx context.Context, old, new []int64, workers int) ([]pairing, error) {
-	segments, err := search(ctx, keyBytes(old), keyBytes(new), Options{Workers: workers}, unknown)
+	segments, err := search(ctx, keyBytes(old), Whole(keyBytes(new)), &scratch{}, Options{Workers: workers}, unknown)
 	if err != nil {
 		return nil, err
 	}

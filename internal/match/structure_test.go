@@ -146,7 +146,7 @@ func TestTables(t *testing.T) {
 			if got > most {
 				t.Errorf("differences that change in a table of %d entries: got %d, want at most %d", len(table.keys), got, most)
 			}
-			segments, err := search(t.Context(), c.old, c.new, Options{}, unknown)
+			segments, err := search(t.Context(), c.old, Whole(c.new), &scratch{}, Options{}, unknown)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -29,6 +29,8 @@ const (
 	retryEvery = 16
 	retryBelow = 24
 	retryFrom  = 12
+	// denseNew is the size up to which all bytes of a new file are counted to say what a byte costs.
+	denseNew = 1 << 19
 	// passes is how often the cheapest way is looked for.
 	passes = 2
 	// litScale is what part of its entropy, in 64ths, a byte costs that is not from the old file:

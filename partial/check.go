@@ -151,7 +151,7 @@ func (c *checks) installed(text []byte) ([]updater.Instruction, error) {
 
 // lostSettings adds the finding for a list of installed files with settings that are only added where they are missing.
 func (c *checks) lostSettings(name string, list []updater.Instruction) {
-	lost, settings := lostSettings(list, addIfNot)
+	lost, settings := updater.LostSettings(list, addIfNot)
 	if len(lost) == 0 {
 		return
 	}

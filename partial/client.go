@@ -3,7 +3,6 @@ package partial
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/partial/updater"
@@ -73,20 +72,6 @@ func (r Recipe) ProductFor(to *mar.Reader, c *updater.Client) (*mar.Product, upd
 	}
 	p.Channel = one
 	return &p, nil
-}
-
-// lostSettings finds files that a precomplete removes although TO's manifest, or packaging, adds them only where they are
-// missing: the next complete update takes them away for good. settings says that the one with the accepted channels is
-// among them.
-func lostSettings(precomplete []updater.Instruction, onlyIfMissing func(name string) bool) (lost []string, settings bool) {
-	for _, ins := range precomplete {
-		if ins.Op == updater.OpRemove && onlyIfMissing(ins.Path) {
-			lost = append(lost, ins.Path)
-			settings = settings || updater.SettingsName(ins.Path)
-		}
-	}
-	slices.Sort(lost)
-	return slices.Compact(lost), settings
 }
 
 // lostSettingsFinding says what comes of a precomplete that removes the user's settings.

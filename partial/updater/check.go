@@ -260,9 +260,8 @@ func (c *Client) checkVersion(o Offer) Verdict {
 	return Verdict{Check: check, Answer: Holds}
 }
 
-// CheckMAR is [Client.Check] for an update that is there. keys are those built into the client, of which one must have
-// signed; none means that they are not known. The error is that of reading.
-func (c *Client) CheckMAR(ctx context.Context, r *mar.Reader, keys ...crypto.PublicKey) (Verdicts, error) {
+// OfferOf is what an update shows of itself; whether a key of the client has signed it, nobody looks then.
+func OfferOf(r *mar.Reader) Offer {
 	o := Offer{}
 	if p, ok := r.Product(); ok {
 		o.Product = &p
@@ -270,6 +269,13 @@ func (c *Client) CheckMAR(ctx context.Context, r *mar.Reader, keys ...crypto.Pub
 	for _, s := range r.Signatures() {
 		o.Signatures = append(o.Signatures, s.Algorithm)
 	}
+	return o
+}
+
+// CheckMAR is [Client.Check] for an update that is there. keys are those built into the client, of which one must have
+// signed; none means that they are not known. The error is that of reading.
+func (c *Client) CheckMAR(ctx context.Context, r *mar.Reader, keys ...crypto.PublicKey) (Verdicts, error) {
+	o := OfferOf(r)
 	var failed error
 	if len(keys) > 0 {
 		o.Verify = func() error {

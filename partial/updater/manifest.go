@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -356,4 +357,18 @@ func (m *Manifest) Check(lookup func(name string) (Item, bool)) []*UpdateError {
 		}
 	}
 	return list
+}
+
+// LostSettings finds files that a precomplete removes although the manifest, or packaging, adds them only where they are
+// missing: the next complete update takes them away for good. settings says that the one with the accepted channels is
+// among them.
+func LostSettings(precomplete []Instruction, onlyIfMissing func(name string) bool) (lost []string, settings bool) {
+	for _, ins := range precomplete {
+		if ins.Op == OpRemove && onlyIfMissing(ins.Path) {
+			lost = append(lost, ins.Path)
+			settings = settings || SettingsName(ins.Path)
+		}
+	}
+	slices.Sort(lost)
+	return slices.Compact(lost), settings
 }

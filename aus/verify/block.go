@@ -71,6 +71,15 @@ type block struct {
 	evidenceTo       int
 	residual         bool
 	sizeFail, sizeEq int // lines that say so about the pair
+	seen             struct{ calls, updaters, comparisons, ends, types int }
+	twice            bool // something is there twice that a test has once: lines of another are among its own
+}
+
+// once counts what a test has once.
+func (b *block) once(n *int) {
+	if *n++; *n > 1 {
+		b.twice = true
+	}
 }
 
 // say keeps a line as evidence.
@@ -199,8 +208,10 @@ func (b *block) read(text []byte, line int) {
 		case has("Comparing "):
 			b.comparing, b.stage = true, "comparing"
 			b.newer = true
+			b.once(&b.seen.comparisons)
 		case has("Calling updater:"):
 			b.newer = true
+			b.once(&b.seen.calls)
 			b.stage = "applying"
 		case has("Contents of "):
 			b.say(text, line)
@@ -223,6 +234,7 @@ func (b *block) read(text []byte, line int) {
 		switch {
 		case has("Found updater at"):
 			b.foundUpdater = true
+			b.once(&b.seen.updaters)
 		case has("FAILED: cannot unpack_build"):
 			b.unpack = clean(text, maxEvidenceLine)
 			b.say(text, line)
@@ -258,6 +270,7 @@ func (b *block) read(text []byte, line int) {
 	case 'N':
 		if has("No differences found") {
 			b.noDifferences = true
+			b.once(&b.seen.ends)
 		}
 	case 'c':
 		if has("cat: update/update.") {
@@ -310,6 +323,7 @@ func (b *block) updaterLog(text []byte, line int) bool {
 			return false
 		}
 		b.updateType = clean(text[len("UPDATE TYPE "):], 20)
+		b.once(&b.seen.types)
 	case 'W':
 		if !has("Writing status to file: ") {
 			return false
@@ -372,6 +386,9 @@ func (b *block) fetch(rest string) {
 		b.stage = "asking for update.xml"
 	case strings.HasSuffix(path, ".mar"):
 		b.sawMAR, b.stage = true, "fetching the MAR"
+		if b.marURL != "" && b.marURL != address {
+			b.twice = true
+		}
 		b.marURL = address
 		for _, t := range []string{"partial", "complete"} {
 			if strings.Contains(path[strings.LastIndexByte(path, '/')+1:], "."+t) {
@@ -497,6 +514,8 @@ func (b *block) failLine(text []byte, line int) {
 			b.hash[1] = v
 		} else if v, ok := cut("unknown error from diff: "); ok {
 			b.comparerExit = v
+		} else if v, ok := cut("unknown error from grep: "); ok {
+			b.comparerExit = v + " of grep"
 		}
 	}
 }
@@ -527,7 +546,7 @@ func (b *block) outcome(kind string, closed bool) (Result, []Reason) {
 	switch kind {
 	case KindTestOnly:
 		if b.status == 0 {
-			return Error, []Reason{{Code: Unknown, Detail: "the log shows no answer to the question for the MAR's headers"}}
+			return Error, []Reason{{Code: Unreadable, Detail: "the log shows no answer to the question for the MAR's headers"}}
 		}
 		if b.status >= 400 {
 			return Fail, []Reason{{Code: MARMissing, HTTPStatus: b.status, Detail: fmt.Sprintf("HTTP %d for the MAR", b.status), Evidence: b.proof()}}
@@ -542,7 +561,7 @@ func (b *block) outcome(kind string, closed bool) (Result, []Reason) {
 		}
 		old := !b.newer && !b.comparing && b.foundUpdater && b.written == "succeeded" && len(b.diffs) == 0
 		if !b.noDifferences && !old {
-			return Error, []Reason{{Code: Unknown, Detail: "the log does not say how this test ended", Evidence: b.proof()}}
+			return Error, []Reason{{Code: Unreadable, Detail: "the log does not say how this test ended", Evidence: b.proof()}}
 		}
 		if b.died != "" {
 			return Pass, []Reason{{
@@ -553,7 +572,7 @@ func (b *block) outcome(kind string, closed bool) (Result, []Reason) {
 		return Pass, nil
 	default:
 		if !b.sawMAR {
-			return Error, []Reason{{Code: Unknown, Detail: "the log does not say that the MAR was looked at", Evidence: b.proof()}}
+			return Error, []Reason{{Code: Unreadable, Detail: "the log does not say that the MAR was looked at", Evidence: b.proof()}}
 		}
 		return Pass, nil
 	}

@@ -34,18 +34,18 @@ type Line struct {
 	BuildID          string   `json:"build_id"` // of FROM
 	Locales          []string `json:"locales"`
 	Channel          string   `json:"channel"`
-	PatchTypes       []string `json:"patch_types"` // default: complete
-	From             string   `json:"from"`        // path of FROM behind FTPServerFrom; empty: a quick test
-	To               string   `json:"to"`          // path of TO behind FTPServerTo
-	AUSServer        string   `json:"aus_server"`
-	FTPServerFrom    string   `json:"ftp_server_from"`
-	FTPServerTo      string   `json:"ftp_server_to"`
-	MARChannelIDs    string   `json:"mar_channel_IDs"` // what FROM is made to accept before the update, with commas between
-	ToBuildID        string   `json:"to_build_id"`
-	ToAppVersion     string   `json:"to_app_version"`
-	ToDisplayVersion string   `json:"to_display_version"`
-	UpdaterPackage   string   `json:"updater_package"` // installer that holds the updater to run
-	OverrideCerts    string   `json:"override_certs"`  // "dep", "nightly" or "release": certificates to put into that updater
+	PatchTypes       []string `json:"patch_types"`    // default: complete
+	From             string   `json:"from,omitempty"` // path of FROM behind FTPServerFrom; empty: a quick test
+	To               string   `json:"to,omitempty"`   // path of TO behind FTPServerTo
+	AUSServer        string   `json:"aus_server,omitempty"`
+	FTPServerFrom    string   `json:"ftp_server_from,omitempty"`
+	FTPServerTo      string   `json:"ftp_server_to,omitempty"`
+	MARChannelIDs    string   `json:"mar_channel_IDs,omitempty"` // what FROM is made to accept before the update, with commas between
+	ToBuildID        string   `json:"to_build_id,omitempty"`
+	ToAppVersion     string   `json:"to_app_version,omitempty"`
+	ToDisplayVersion string   `json:"to_display_version,omitempty"`
+	UpdaterPackage   string   `json:"updater_package,omitempty"` // installer that holds the updater to run
+	OverrideCerts    string   `json:"override_certs,omitempty"`  // "dep", "nightly" or "release": certificates to put into that updater
 }
 
 // Limits of a configuration: those of Mozilla have at most 3,057 lines of about 1,500 bytes.

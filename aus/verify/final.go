@@ -111,11 +111,16 @@ func (r *reader) finalLine(line []byte, whole bool) error {
 	return nil
 }
 
+// maxFinalMARs is how many MARs of a log are known by their address.
+const maxFinalMARs = 2_000_000
+
 func (f *final) mar(address string, line int) *finalMAR {
 	m := f.mars[address]
 	if m == nil {
 		m = &finalMAR{}
-		f.mars[address] = m
+		if len(f.mars) < maxFinalMARs {
+			f.mars[address] = m
+		}
 	}
 	m.line = line
 	return m
@@ -158,7 +163,7 @@ func (r *reader) finalOther(text string) error {
 			return nil
 		}
 	}
-	r.trouble = append(r.trouble, fmt.Sprintf("line %d: a failure that no test is seen for: %s", r.line, short(text, 200)))
+	r.troubled(fmt.Sprintf("line %d: a failure that no test is seen for: %s", r.line, short(text, 200)))
 	r.complete = false
 	return nil
 }
@@ -196,7 +201,7 @@ func (r *reader) endFinal() error {
 	r.final = nil
 	if !f.done {
 		r.complete = false
-		r.trouble = append(r.trouble, "the log of final verification ends without its figures")
+		r.troubled("the log of final verification ends without its figures")
 	}
 	offered := map[Identity]bool{}
 	for _, t := range f.tests {
@@ -263,11 +268,11 @@ func (r *reader) endFinal() error {
 	}
 	if f.said > 0 && failures == 0 {
 		r.complete = false
-		r.trouble = append(r.trouble, fmt.Sprintf("the log counts %s, and no test is seen that failed", count(f.said, "failure")))
+		r.troubled(fmt.Sprintf("the log counts %s, and no test is seen that failed", count(f.said, "failure")))
 	}
 	if len(f.tests) == 0 {
 		r.complete = false
-		r.trouble = append(r.trouble, "the log of final verification has no tests")
+		r.troubled("the log of final verification has no tests")
 	}
 	return nil
 }

@@ -161,6 +161,8 @@ func (c Code) title() string {
 		return "interrupted: how these ended is not known"
 	case WasNotRun:
 		return "not run"
+	case Unreadable:
+		return "unreadable: the log does not say how these ended"
 	case FormatMismatch:
 		return "FROM's updater cannot read the MAR"
 	case ExecutableBit:
@@ -306,7 +308,7 @@ func newUniverse(tests []Test) *universe {
 		u.tests[c] = append(u.tests[c], i)
 	}
 	u.locales, u.platforms = sortedKeys(locales), sortedKeys(platforms)
-	slices.SortStableFunc(u.releases, func(a, b string) int { return compareVersions(b, a) })
+	slices.SortFunc(u.releases, newestFirst)
 	return u
 }
 
@@ -329,7 +331,7 @@ func (u *universe) span(tests []Test, indices []int) span {
 		}
 	}
 	s := span{sortedKeys(sets[0]), sortedKeys(sets[1]), sortedKeys(sets[2]), sortedKeys(sets[3])}
-	slices.SortFunc(s.releases, func(a, b string) int { return compareVersions(b, a) })
+	slices.SortFunc(s.releases, newestFirst)
 	return s
 }
 
@@ -631,6 +633,8 @@ func (u *universe) explain(r *Report, g *Group) (cause, next string) {
 		return "the task ended in the middle: a time limit, a lost machine, or a script that ended itself", "run these again"
 	case WasNotRun:
 		return "the task ended before them", "run these again"
+	case Unreadable:
+		return "several tests printed into this log at a time, or lines of it are lost", "run these again, or read the log of each alone"
 	case NetworkTrouble:
 		return "this says nothing about the update", "run these again: --again failed"
 	case SignatureMissing:

@@ -104,11 +104,11 @@ func TestLoop(t *testing.T) {
 	}
 }
 
-func openBytes(t *testing.T, data []byte) *mar.Reader {
-	t.Helper()
+func openBytes(tb testing.TB, data []byte) *mar.Reader {
+	tb.Helper()
 	r, err := mar.NewReader(bytes.NewReader(data), int64(len(data)), nil)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return r
 }

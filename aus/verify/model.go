@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/senbonzakura/senbonzakura/internal/version"
 )
 
 // Result is what became of a test.
@@ -55,6 +57,7 @@ const (
 	WasInterrupted       Code = "interrupted"                // the log or the run ends inside the test
 	WasNotRun            Code = "not-run"                    // the test never began
 	Unknown              Code = "unknown"                    // it is not said why
+	Unreadable           Code = "unreadable"                 // the log does not say how the test ended, or not in a way that can be believed
 	FormatMismatch       Code = "format-mismatch"            // FROM's updater cannot read the MAR at all
 	ExecutableBit        Code = "executable-bit"             // right bytes, wrong mode
 	SignatureMissing     Code = "signature-missing"          // the MAR is not signed
@@ -312,32 +315,7 @@ func thousands(n int) string {
 	return s
 }
 
-// compareVersions orders versions with numbers in them by these numbers, newest last.
-func compareVersions(a, b string) int {
-	for a != "" && b != "" {
-		na, ra := leading(a)
-		nb, rb := leading(b)
-		if na != "" && nb != "" {
-			ta, tb := strings.TrimLeft(na, "0"), strings.TrimLeft(nb, "0")
-			if c := cmp.Or(cmp.Compare(len(ta), len(tb)), strings.Compare(ta, tb)); c != 0 {
-				return c
-			}
-			a, b = ra, rb
-			continue
-		}
-		if a[0] != b[0] {
-			return cmp.Compare(a[0], b[0])
-		}
-		a, b = a[1:], b[1:]
-	}
-	return cmp.Compare(len(a), len(b))
-}
-
-// leading cuts the digits off the front.
-func leading(s string) (digits, rest string) {
-	n := 0
-	for n < len(s) && s[n] >= '0' && s[n] <= '9' {
-		n++
-	}
-	return s[:n], s[n:]
+// newestFirst orders versions, and what stands behind them in words for people.
+func newestFirst(a, b string) int {
+	return cmp.Or(version.Compare(b, a), strings.Compare(b, a))
 }

@@ -36,6 +36,7 @@ type getter struct {
 	client   *http.Client
 	attempts int
 	wait     time.Duration
+	patience time.Duration // for an answer of an update server, and for each 64 KiB of an installer
 	perHost  int
 
 	mu    sync.Mutex
@@ -61,7 +62,7 @@ func newGetter(client *http.Client) *getter {
 			},
 		}
 	}
-	return &getter{client: client, attempts: 4, wait: 500 * time.Millisecond, perHost: 4, hosts: map[string]chan struct{}{}}
+	return &getter{client: client, attempts: 4, wait: 500 * time.Millisecond, patience: time.Minute, perHost: 4, hosts: map[string]chan struct{}{}}
 }
 
 // enter waits for a place at a host.
@@ -115,7 +116,7 @@ type finalError struct{ error }
 
 func (e *finalError) Unwrap() error { return e.error }
 
-func (g *getter) once(ctx context.Context, address string, take func(io.Reader) error) error {
+func (g *getter) once(ctx context.Context, address string, take func(io.Reader) error) (err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return &finalError{err}
@@ -126,7 +127,17 @@ func (g *getter) once(ctx context.Context, address string, take func(io.Reader) 
 		return err
 	}
 	defer leave()
-	resp, err := g.client.Do(req)
+	slow := fmt.Errorf("%s: less than %d KiB in %v", req.URL.Host, patientBytes>>10, g.patience)
+	limited, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	timer := time.AfterFunc(g.patience, func() { stop(slow) })
+	defer timer.Stop()
+	defer func() {
+		if err != nil && ctx.Err() == nil && context.Cause(limited) == slow { //nolint:errorlint // the very one
+			err = slow
+		}
+	}()
+	resp, err := g.client.Do(req.WithContext(limited))
 	if err != nil {
 		return err
 	}
@@ -138,7 +149,27 @@ func (g *getter) once(ctx context.Context, address string, take func(io.Reader) 
 		}
 		return failed
 	}
-	return take(resp.Body)
+	return take(&patientReader{resp.Body, timer, g.patience, 0})
+}
+
+// patientBytes must come in the time of patience.
+const patientBytes = 64 << 10
+
+// patientReader lets the timer begin anew as often as enough has come.
+type patientReader struct {
+	r        io.Reader
+	timer    *time.Timer
+	patience time.Duration
+	got      int
+}
+
+func (p *patientReader) Read(b []byte) (int, error) {
+	n, err := p.r.Read(b)
+	if p.got += n; p.got >= patientBytes {
+		p.got = 0
+		p.timer.Reset(p.patience)
+	}
+	return n, err
 }
 
 // text fetches something small.

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"path"
 	"slices"
 	"strings"
@@ -29,7 +28,7 @@ var (
 // patchKey names the work of applying one patch to one file.
 type patchKey struct {
 	old   digest
-	patch digest
+	patch *content
 }
 
 // prover works out what updates make of trees. What several tests share is worked out once: a patch of a large file is
@@ -52,13 +51,10 @@ type patchResult struct {
 
 // applied is a MAR that is applied.
 type applied struct {
-	r       *mar.Reader
-	entries map[string]*updater.Member
+	entries map[string]*entry
 	plan    *updater.Plan
 	from    *tree
 	formats []updater.MemberFormat
-	sums    map[string]digest // of the stored bytes of patches
-	mu      sync.Mutex
 }
 
 // outcome is the tree that an update leaves.
@@ -78,13 +74,8 @@ type refusal struct {
 func (r *refusal) Error() string { return r.detail }
 
 // open reads the manifest that the client of FROM looks for, and works out what it does.
-func (p *prover) open(ctx context.Context, from *tree, r *mar.Reader, client *updater.Client) (*applied, error) {
-	u := &applied{r: r, entries: map[string]*updater.Member{}, from: from, sums: map[string]digest{}}
-	for _, f := range r.Files() {
-		if u.entries[f.Name] == nil {
-			u.entries[f.Name] = updater.MemberOf(f)
-		}
-	}
+func (p *prover) open(ctx context.Context, from *tree, a *archive, client *updater.Client) (*applied, error) {
+	u := &applied{entries: a.entries, from: from}
 	name := client.Manifest().Name()
 	m := u.entries[name]
 	if m == nil {
@@ -103,7 +94,7 @@ func (p *prover) open(ctx context.Context, from *tree, r *mar.Reader, client *up
 	}
 	text, err := m.Content(ctx, updater.Limits{Member: updater.ManifestLimit}.WithDefaults())
 	if err != nil {
-		return nil, updater.ItemError(m, head, err)
+		return nil, updater.ItemError(m.Member, head, err)
 	}
 	man, err := updater.ParseManifest(text)
 	if err != nil {
@@ -151,7 +142,7 @@ func (p *prover) apply(ctx context.Context, u *applied) (*outcome, error) {
 	}
 	for item, ins := range u.plan.Used { // what is overwritten later is unpacked as well
 		if !taken[item] {
-			if _, _, err := p.known.of(ctx, u.entries[item], item); err != nil {
+			if _, _, err := p.known.of(ctx, u.entries[item]); err != nil {
 				return nil, p.unpackError(ctx, u.entries[item], ins, err)
 			}
 		}
@@ -167,11 +158,11 @@ func mark(b *updater.Blob, taken map[string]bool) {
 	}
 }
 
-func (p *prover) unpackError(ctx context.Context, m *updater.Member, ins updater.Instruction, err error) error {
+func (p *prover) unpackError(ctx context.Context, e *entry, ins updater.Instruction, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return updater.ItemError(m, ins, err)
+	return updater.ItemError(e.Member, ins, err)
 }
 
 // blob says what a blob holds.
@@ -184,7 +175,7 @@ func (p *prover) blob(ctx context.Context, u *applied, b *updater.Blob, by updat
 		}
 		return p.patch(ctx, u, b, old, oldSize, by)
 	case b.Item != "":
-		sum, size, err := p.known.of(ctx, u.entries[b.Item], b.Item)
+		sum, size, err := p.known.of(ctx, u.entries[b.Item])
 		if err != nil {
 			err = p.unpackError(ctx, u.entries[b.Item], by, err)
 		}
@@ -194,30 +185,13 @@ func (p *prover) blob(ctx context.Context, u *applied, b *updater.Blob, by updat
 	return f.sum, f.size, nil
 }
 
-// stored is the digest of an entry's stored bytes.
-func (u *applied) stored(name string) (digest, error) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if sum, ok := u.sums[name]; ok {
-		return sum, nil
-	}
-	h := sha256.New()
-	if _, err := io.Copy(h, u.entries[name].Section()); err != nil {
-		return digest{}, err
-	}
-	var sum digest
-	h.Sum(sum[:0])
-	u.sums[name] = sum
-	return sum, nil
-}
-
 // patch says what a patch makes of a file, and works it out where nobody has.
 func (p *prover) patch(ctx context.Context, u *applied, b *updater.Blob, old digest, oldSize int64, by updater.Instruction) (digest, int64, error) {
-	stored, err := u.stored(b.Item)
+	patch, err := p.known.recognise(ctx, u.entries[b.Item])
 	if err != nil {
 		return digest{}, 0, err
 	}
-	key := patchKey{old, stored}
+	key := patchKey{old, patch}
 	for {
 		p.mu.Lock()
 		known := p.patched[key]
@@ -256,7 +230,7 @@ func (p *prover) content(ctx context.Context, u *applied, b *updater.Blob, by up
 		case c.Item != "":
 			size, err := u.entries[c.Item].ContentSize(patchLimits)
 			if err != nil {
-				return nil, updater.ItemError(u.entries[c.Item], by, err)
+				return nil, updater.ItemError(u.entries[c.Item].Member, by, err)
 			}
 			need += size
 		default:
@@ -278,7 +252,7 @@ func (p *prover) materialize(ctx context.Context, u *applied, b *updater.Blob, b
 		if err != nil {
 			return nil, err
 		}
-		return updater.ApplyPatch(ctx, old, u.entries[b.Item], by, limits)
+		return updater.ApplyPatch(ctx, old, u.entries[b.Item].Member, by, limits)
 	case b.Item != "":
 		data, err := u.entries[b.Item].Content(ctx, limits)
 		if err != nil {

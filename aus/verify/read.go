@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -96,7 +97,10 @@ type segment struct {
 	failsSaid  int
 	scanned    bool
 	verdict    string
-	mixed      int // line in which lines of another test stood in a block
+	line       int    // in which it begins
+	told       []bool // of results: the scripts name the test where they say how it ended
+	mixed      int    // first line from which on tests may be mixed up; 0: none are
+	mixedAt    int    // the line that shows it
 	openAtEnd  bool
 	pairsBegun map[Identity]bool // pairs whose last test did not end
 }
@@ -153,7 +157,7 @@ func (r *reader) log(log Log) (err error) {
 			return err
 		}
 		r.complete = false // a packed log that was cut: what there is counts
-		r.trouble = append(r.trouble, "the packed log is cut")
+		r.troubled("the packed log is cut")
 	}
 	if !ended {
 		r.words = append(r.words, "its last line is cut")
@@ -161,16 +165,26 @@ func (r *reader) log(log Log) (err error) {
 	return r.endFile()
 }
 
+// troubled notes what is wrong with a file.
+func (r *reader) troubled(texts ...string) {
+	const most = 20
+	for _, text := range texts {
+		if len(r.trouble) < most && !slices.Contains(r.trouble, text) {
+			r.trouble = append(r.trouble, text)
+		}
+	}
+}
+
 // endFile closes what is open in a file.
 func (r *reader) endFile() error {
 	err := errors.Join(r.endSegment(true), r.endFinal(), r.endRust())
 	if r.format == "" {
 		r.format, r.complete = "unknown", false
-		r.trouble = append(r.trouble, "no log of update verify")
+		r.troubled("no log of update verify")
 		r.report.Notes = append(r.report.Notes, r.file+": no log of update verify that is known here; nothing was read from it")
 	}
 	if !r.complete && len(r.words) > 0 {
-		r.trouble = append(r.trouble, r.words...)
+		r.troubled(r.words...)
 	}
 	if !r.complete {
 		r.report.Complete = false
@@ -284,6 +298,7 @@ func (r *reader) take(raw []byte, whole bool) error {
 	case bytes.HasPrefix(text, []byte("WARN: ")):
 		return r.warn(text[len("WARN: "):])
 	case bytes.HasPrefix(text, []byte("SUCCESS: ")):
+		r.success(text[len("SUCCESS: "):])
 		return nil
 	}
 	if r.block.url != "" && bytes.HasPrefix(text, []byte("<update")) && r.report.To.BuildID == "" {
@@ -371,6 +386,7 @@ func (r *reader) begin() {
 	}
 	r.scanning = false
 	r.seg = &segment{
+		line:  r.line,
 		slots: map[Identity][]int{}, index: map[Identity]int{}, seen: map[Identity]int{}, last: map[Identity]int{}, pairsBegun: map[Identity]bool{},
 	}
 }
@@ -386,7 +402,7 @@ func (r *reader) planText(text []byte, whole bool) {
 		if !r.planBad {
 			r.planBad = true
 			r.complete = false
-			r.trouble = append(r.trouble, fmt.Sprintf("line %d: the plan cannot be read: %v", r.line, err))
+			r.troubled(fmt.Sprintf("line %d: the plan cannot be read: %v", r.line, err))
 		}
 		return
 	}
@@ -433,6 +449,9 @@ func (r *reader) applyMode() {
 	}
 }
 
+// maxWord bounds a part of a test's name, in bytes.
+const maxWord = 200
+
 // requestIdentity reads the test's identity off the address of its update request.
 func requestIdentity(address string) (Identity, bool) {
 	_, path, ok := strings.Cut(address, "/update/")
@@ -448,7 +467,7 @@ func requestIdentity(address string) (Identity, bool) {
 		if plain, err := url.PathUnescape(part); err == nil {
 			parts[i] = plain
 		}
-		if parts[i] == "" {
+		if parts[i] == "" || len(parts[i]) > maxWord {
 			return Identity{}, false
 		}
 	}
@@ -513,6 +532,16 @@ func (r *reader) close(closed bool) error {
 	}
 	t.PatchType = r.intern(t.PatchType)
 	t.Result, t.Reasons = b.outcome(t.Kind, closed)
+	switch {
+	case closed && t.Result == Error: // where its end is, nothing says
+		seg.mix(b.line, r.line)
+	case b.twice:
+		from := seg.line
+		if n := len(seg.results); n > 0 {
+			from = seg.results[n-1].Line
+		}
+		seg.mix(from, r.line)
+	}
 	if t.Result == Interrupted {
 		seg.pairsBegun[pair] = true
 	}
@@ -537,7 +566,18 @@ func (r *reader) close(closed bool) error {
 	seg.last[pair] = len(seg.results)
 	seg.index[t.Identity] = len(seg.results)
 	seg.results = append(seg.results, t)
+	seg.told = append(seg.told, b.bracketType != "" && (b.failed != "" || b.warned != ""))
 	return nil
+}
+
+// mix notes that the lines of several tests may be mixed up from a line on: those that ran side by side print as they come.
+func (seg *segment) mix(from, at int) {
+	if seg.mixed == 0 || from < seg.mixed {
+		seg.mixed = from
+	}
+	if seg.mixedAt == 0 {
+		seg.mixedAt = at
+	}
 }
 
 // budget takes away the text of evidence when there is too much of it, and says which file it is from.
@@ -640,7 +680,7 @@ func (r *reader) fail(rest []byte) error {
 	}
 	sizes := strings.HasPrefix(said, "partial updates are ")
 	if b == nil || bracketed && (b.id.Release != release || b.id.Locale != locale) {
-		r.stray(release, locale, patchType, text)
+		r.stray(Fail, release, locale, patchType, text)
 		return nil
 	}
 	if sizes {
@@ -658,33 +698,64 @@ func (r *reader) fail(rest []byte) error {
 	return nil
 }
 
-// stray files a failure that names another test than the open one: the lines of two tests are mixed up here, so what
-// passed by silence in this task cannot be believed.
-func (r *reader) stray(release, locale, patchType, text string) {
-	seg := r.seg
-	seg.failsSaid++
-	if seg.mixed == 0 {
-		seg.mixed = r.line
-	}
+// of lists the tests that a bracket can mean, the last one first.
+func (seg *segment) of(release, locale, patchType string) []int {
+	var list []int
 	for i := len(seg.results) - 1; i >= 0; i-- {
-		t := &seg.results[i]
-		if t.Release == release && t.Locale == locale && t.PatchType == patchType {
-			if t.Result != Fail {
-				t.Result = Fail
-				t.Reasons = append(t.Reasons, Reason{
-					Code: Unknown, Detail: text, Evidence: &Evidence{File: r.file, Line: r.line, Lines: 1, Text: []string{clean([]byte(text), maxEvidenceLine)}},
-				})
-			}
-			return
+		if t := &seg.results[i]; t.Release == release && t.Locale == locale && t.PatchType == patchType {
+			list = append(list, i)
 		}
+	}
+	return list
+}
+
+// stray files what names another test than the open one: a failure, or a warning. The lines of several tests are mixed up
+// here, so what passed by silence from its begin on cannot be believed.
+func (r *reader) stray(result Result, release, locale, patchType, text string) {
+	seg := r.seg
+	if result == Fail {
+		seg.failsSaid++
+	}
+	sizes := strings.Contains(text, "] partial updates are ")
+	if sizes {
+		patchType = "partial"
+	}
+	list := seg.of(release, locale, patchType)
+	if len(list) == 0 {
+		seg.mix(seg.line, r.line)
+		return
+	}
+	seg.mix(seg.results[list[len(list)-1]].Line, r.line)
+	reason := Reason{Code: Unknown, Detail: text, Evidence: &Evidence{File: r.file, Line: r.line, Lines: 1, Text: []string{clean([]byte(text), maxEvidenceLine)}}}
+	switch {
+	case sizes && result == Fail:
+		reason.Code = PartialLarger
+	case sizes:
+		reason.Code = PartialEqual
+	}
+	if len(list) > 1 { // builds of one version
+		result, reason.Code = Error, Unreadable
+		reason.Detail = "one of several builds of this version: " + text
+	}
+	for _, i := range list {
+		t := &seg.results[i]
+		if t.Result == Fail || t.Result == result {
+			continue
+		}
+		t.Result, t.Reasons = result, append([]Reason{reason}, t.Reasons...)
+		seg.told[i] = true
 	}
 }
 
 // warn takes in a line that says WARN.
 func (r *reader) warn(rest []byte) error {
 	text := clean(rest, 4*maxEvidenceLine)
-	_, _, patchType, said, bracketed := bracket(text)
+	release, locale, patchType, said, bracketed := bracket(text)
 	b := r.block
+	if bracketed && (b.id.Release != release || b.id.Locale != locale) {
+		r.stray(Warn, release, locale, patchType, text)
+		return nil
+	}
 	switch {
 	case strings.HasPrefix(said, "partial updates are "):
 		b.sizeEq = r.line
@@ -699,6 +770,21 @@ func (r *reader) warn(rest []byte) error {
 		b.say(rest, r.line)
 	}
 	return nil
+}
+
+// success takes in a line that says SUCCESS, which is no more than that the sizes of a pair were compared. That of another
+// pair shows that tests are mixed up.
+func (r *reader) success(rest []byte) {
+	release, locale, patchType, _, ok := bracket(clean(rest, 4*maxEvidenceLine))
+	b := r.block
+	if !ok || r.seg == nil || b.id.Release == release && b.id.Locale == locale {
+		return
+	}
+	from := r.seg.line
+	if list := r.seg.of(release, locale, patchType); len(list) > 0 {
+		from = r.seg.results[list[len(list)-1]].Line
+	}
+	r.seg.mix(from, r.line)
 }
 
 // endSegment files the tests of a task. atEnd says that the file ends here.
@@ -724,23 +810,12 @@ func (r *reader) endSegment(atEnd bool) error {
 	if len(seg.plan) == 0 && len(seg.results) == 0 {
 		if seg.chunked {
 			r.complete = false
-			r.trouble = append(r.trouble, "the log ends before the first test")
+			r.troubled("the log ends before the first test")
 		}
 		return nil
 	}
 	seg.unfinishedPairs()
-	if seg.mixed > 0 {
-		for i := range seg.results {
-			if t := &seg.results[i]; t.Result == Pass || t.Result == Warn {
-				t.Result = Error
-				t.Reasons = append(t.Reasons, Reason{
-					Code: Unknown, Detail: fmt.Sprintf("line %d has a failure of another test than the one it stands in: the lines of several tests are mixed up, silence says nothing here", seg.mixed),
-				})
-			}
-		}
-		r.trouble = append(r.trouble, fmt.Sprintf("line %d: the lines of several tests are mixed up", seg.mixed))
-		r.complete = false
-	}
+	r.unmix(seg)
 	failures := 0
 	for i := range seg.results {
 		if seg.results[i].Result.bad() {
@@ -749,13 +824,15 @@ func (r *reader) endSegment(atEnd bool) error {
 	}
 	switch {
 	case bare:
-		r.report.Notes = append(r.report.Notes, fmt.Sprintf("%s: a log of verify.sh alone has no closing line; if it was cut behind its last test, that cannot be seen", r.file))
+		if said := fmt.Sprintf("%s: a log of verify.sh alone has no closing line; if it was cut behind its last test, that cannot be seen", r.file); len(r.report.Notes) == 0 || r.report.Notes[len(r.report.Notes)-1] != said {
+			r.report.Notes = append(r.report.Notes, said)
+		}
 	case !seg.scanned:
 		r.complete = false
-		r.trouble = append(r.trouble, "the log ends without its summary")
+		r.troubled("the log ends without its summary")
 	case strings.HasPrefix(seg.verdict, "This run has failed") && failures == 0:
 		r.complete = false
-		r.trouble = append(r.trouble, "the scripts say that the run has failed, and no test is seen that did")
+		r.troubled("the scripts say that the run has failed, and no test is seen that did")
 	}
 	if r.chunk > 0 && r.nChunks > 1 {
 		r.noteChunk(seg)
@@ -790,6 +867,35 @@ func (seg *segment) unfinishedPairs() {
 				Code: WasInterrupted, Detail: "the log ends before the size of this partial is compared with that of the complete",
 			})
 		}
+	}
+}
+
+// unmix takes back what passed by silence where the lines of several tests are mixed up. What the scripts say with the name
+// of a test is kept.
+func (r *reader) unmix(seg *segment) {
+	if seg.mixed == 0 {
+		return
+	}
+	unread := 0
+	for i := range seg.results {
+		t := &seg.results[i]
+		if t.Line < seg.mixed {
+			continue
+		}
+		switch {
+		case t.Result == Pass, t.Result == Warn && !seg.told[i]:
+			t.Result = Error
+			t.Reasons = append([]Reason{{
+				Code: Unreadable, Detail: "the lines of several tests are mixed up here, and none with its name says how this one ended",
+				Evidence: &Evidence{File: r.file, Line: seg.mixedAt, Lines: 1},
+			}}, t.Reasons...)
+			unread++
+		case t.Result == Error:
+			unread++
+		}
+	}
+	if unread > 1 { // else one test alone has no end
+		r.troubled(fmt.Sprintf("line %d: the lines of several tests are mixed up; how %s ended cannot be read", seg.mixedAt, count(unread, "test")))
 	}
 }
 

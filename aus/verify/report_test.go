@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -132,10 +133,22 @@ func many(tb testing.TB, n int) *Report {
 	return report
 }
 
+var tenThousandOnce struct {
+	sync.Once
+	report *Report
+}
+
+// tenThousand is many failures, made once.
+func tenThousand(tb testing.TB) *Report {
+	tb.Helper()
+	tenThousandOnce.Do(func() { tenThousandOnce.report = many(tb, 10_000) })
+	return tenThousandOnce.report
+}
+
 // The limits of those who read the reports hold with ten thousand failures.
 func TestLimits(t *testing.T) {
 	t.Parallel()
-	report := many(t, 10_000)
+	report := tenThousand(t)
 	var b bytes.Buffer
 	write := func(f func() error) string {
 		t.Helper()

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/sha256"
@@ -25,8 +26,10 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/senbonzakura/senbonzakura/fetch"
+	"github.com/senbonzakura/senbonzakura/internal/version"
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/partial/updater"
+	"github.com/senbonzakura/senbonzakura/toolchain"
 )
 
 // RunOptions say how update verify is run. The zero value asks the servers that the plan names, over https only, and
@@ -61,14 +64,18 @@ type RunOptions struct {
 	Workers int
 	// Memory bounds, in bytes, the files that are patched at a time; 0 is 1 GiB. A larger file runs alone.
 	Memory int64
+	// Toolchains have the rules about the updaters of each version, beside what FROM shows of its own; nil is
+	// [toolchain.DefaultSet].
+	Toolchains *toolchain.Set
 	// Updater is a real updater to run beside. Nil runs none.
 	Updater *RealUpdater
 	// Progress is told about every finished test, from one goroutine at a time; it must return quickly.
 	Progress func(Progress)
 
-	rules []Rule
-	now   time.Time
-	work  func(unpacked, patched int) // told at the end what was worked out
+	rules    []Rule
+	now      time.Time
+	patience time.Duration               // with slow servers; 0: a minute
+	work     func(unpacked, patched int) // told at the end what was worked out
 }
 
 // Progress says how far a run is.
@@ -95,10 +102,12 @@ type runner struct {
 	fetch  *fetch.Client
 	prover *prover
 	store  store
+	open   openFiles
 
 	offers memo[string, offerResult]
 	mars   memo[marKey, *fetchedMAR]
 	trees  memo[string, *tree]
+	needed map[string]int // how many requests are still to be followed that need a tree
 
 	clients memo[digest, *updater.Client]
 
@@ -155,6 +164,13 @@ func (m *memo[K, V]) do(ctx context.Context, k K, work func() (V, error)) (V, er
 	}
 }
 
+// forget drops what will not be asked for again.
+func (m *memo[K, V]) forget(k K) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.m, k)
+}
+
 // job is one update request: both patch types of a locale.
 type job struct {
 	line    *Line
@@ -176,6 +192,9 @@ func Run(ctx context.Context, lines []Line, opts *RunOptions) (*Report, error) {
 	if o.Again != "" && o.Again != AgainFailed && o.Again != AgainAll {
 		return nil, fmt.Errorf("%w: again %q", ErrRun, o.Again)
 	}
+	if o.Toolchains == nil {
+		o.Toolchains = toolchain.DefaultSet()
+	}
 	o.now = time.Now()
 	o.rules = builtinRules()
 	report := &Report{Source: "run", Complete: true}
@@ -195,6 +214,9 @@ func Run(ctx context.Context, lines []Line, opts *RunOptions) (*Report, error) {
 	r := &runner{
 		o: &o, get: newGetter(o.HTTP), fetch: o.Fetch, dir: o.Work, notes: map[string]int{},
 		prover: &prover{known: known, memory: semaphore.NewWeighted(o.Memory), size: o.Memory, patched: map[patchKey]*patchResult{}},
+	}
+	if o.patience > 0 {
+		r.get.patience, r.get.wait = o.patience, o.patience/120
 	}
 	if r.fetch == nil {
 		client, err := fetch.New(nil)
@@ -219,10 +241,17 @@ func Run(ctx context.Context, lines []Line, opts *RunOptions) (*Report, error) {
 	}
 	r.store = store{filepath.Join(r.dir, "files")}
 	jobs := r.plan(lines, report)
+	r.needed = map[string]int{}
+	for i := range jobs {
+		for _, address := range r.treesOf(report, &jobs[i]) {
+			r.needed[address]++
+		}
+	}
 	if err := r.resume(report, jobs); err != nil {
 		return nil, err
 	}
 	defer r.file.Close()
+	defer r.open.close() // before the directory is removed
 	r.sample(report, jobs)
 	work, stop := errgroup.WithContext(ctx)
 	work.SetLimit(o.Workers)
@@ -252,7 +281,7 @@ func (r *runner) plan(lines []Line, report *Report) []job {
 	tests := 0
 	for i := range lines {
 		line := &lines[i]
-		if r.o.Watershed != "" && compareVersions(line.Release, r.o.Watershed) < 0 {
+		if r.o.Watershed != "" && version.Compare(line.Release, r.o.Watershed) < 0 {
 			behind[line.Release] = true
 			tests += len(line.Locales) * len(line.PatchTypes)
 			continue
@@ -296,7 +325,7 @@ func (r *runner) key(line *Line, t *Test) string {
 	}
 	enc := json.NewEncoder(h)
 	_ = enc.Encode([]any{ // strings and numbers: this cannot fail
-		updater.ModelVersion, plan, t.Identity, t.Kind, r.o.AUSServer, r.o.FromServer, r.o.ToServer, r.o.Request, keys, r.o.Hosts, r.o.AllowHTTP, r.o.Rules, real,
+		updater.ModelVersion, r.o.Toolchains.ID(), plan, t.Identity, t.Kind, r.o.AUSServer, r.o.FromServer, r.o.ToServer, r.o.Request, keys, r.o.Hosts, r.o.AllowHTTP, r.o.Rules, real,
 	})
 	return fmt.Sprintf("%x", h.Sum(nil)[:16])
 }
@@ -352,6 +381,39 @@ func (r *runner) resume(report *Report, jobs []job) error {
 		}
 	}
 	return nil
+}
+
+// treesOf says where the FROM and the TO of a request are.
+func (r *runner) treesOf(report *Report, j *job) []string {
+	if j.line.From == "" {
+		return nil
+	}
+	locale := report.Tests[j.indices[0]].Locale
+	list := []string{treeAddress(locale, j.line.From, cmp.Or(r.o.FromServer, j.line.FTPServerFrom))}
+	if j.line.To != "" {
+		list = append(list, treeAddress(locale, j.line.To, cmp.Or(r.o.ToServer, j.line.FTPServerTo)))
+	}
+	return list
+}
+
+// treeAddress says where an installer or a complete update is.
+func treeAddress(locale, name, server string) string {
+	address := strings.TrimSuffix(server, "/") + "/" + strings.TrimPrefix(strings.Replace(name, "%locale%", locale, 1), "/")
+	if strings.Contains(address, "://") {
+		address = strings.ReplaceAll(address, " ", "%20")
+	}
+	return address
+}
+
+// release lets go of the trees of a request that no other needs: those of FROM are one for each locale and release.
+func (r *runner) release(report *Report, j *job) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, address := range r.treesOf(report, j) {
+		if r.needed[address]--; r.needed[address] == 0 {
+			r.trees.forget(address)
+		}
+	}
 }
 
 // sample chooses the tests that the real updater runs: the first of every release, platform and patch type.
@@ -438,6 +500,7 @@ func (r *runner) finish(report *Report) {
 
 // pair does the tests of one request.
 func (r *runner) pair(ctx context.Context, report *Report, j *job) error {
+	defer r.release(report, j)
 	var todo []*Test
 	var indices []int
 	for _, k := range j.indices {
@@ -456,6 +519,9 @@ func (r *runner) pair(ctx context.Context, report *Report, j *job) error {
 		t.Steps["offer_ms"] = time.Since(start).Milliseconds()
 		if reason == nil {
 			reason = r.test(ctx, j.line, t, o, indices[i])
+		}
+		if reason == nil && ctx.Err() == nil {
+			reason = r.lint(ctx, t, o)
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -567,17 +633,96 @@ type marKey struct {
 
 // fetchedMAR is a MAR that is here, with what is wrong with it.
 type fetchedMAR struct {
-	file   string
-	r      *mar.Reader
+	*archive
 	reason *Reason
 
 	once   sync.Once
 	signed error // what is wrong with its signature
+
+	lint     sync.Once
+	findings []finding
+	unlinted error
+}
+
+// finding is what somebody stumbles over in a MAR.
+type finding struct {
+	broken bool // the updater does
+	text   string
+	at     string
+}
+
+// look lists the findings, once however many tests ask: those of the archive, of its manifests, and of how its members are
+// packed. That it is not signed, or has no manifest that a client looks for, is said by others.
+func (m *fetchedMAR) look(ctx context.Context) ([]finding, error) {
+	m.lint.Do(func() {
+		for _, p := range mar.Lint(m.file, m.bytes, &mar.LintOptions{Ignore: []mar.Code{mar.CodeUnsigned, mar.CodeNoManifest}, Max: 20}) {
+			if p.Refused || p.Updater || p.Others {
+				m.findings = append(m.findings, finding{p.Refused || p.Updater, p.String(), p.Name})
+			}
+		}
+		var list []*updater.UpdateError
+		list, m.unlinted = updater.Lint(ctx, m.Reader, &updater.LintOptions{Fast: true, Workers: 1})
+		for _, e := range list[:min(len(list), 20)] {
+			m.findings = append(m.findings, finding{e.Code != 0, e.Error(), e.Path})
+		}
+		if m.unlinted == nil {
+			m.unlinted = m.lookAhead(ctx)
+		}
+	})
+	return m.findings, m.unlinted
+}
+
+// lookAhead finds what the complete update after this one takes away for good: it removes what the list of installed files
+// names, and adds some of it only where it is missing before.
+func (m *fetchedMAR) lookAhead(ctx context.Context) error {
+	text := func(name string) ([]byte, error) {
+		e := m.entries[name]
+		if e == nil {
+			return nil, nil
+		}
+		text, err := e.Content(ctx, updater.Limits{Member: updater.ManifestLimit}.WithDefaults())
+		if errors.Is(err, updater.ErrMember) || errors.Is(err, updater.ErrLimit) {
+			return nil, nil // which is a finding of its own
+		}
+		return text, err
+	}
+	kept := map[string]bool{}
+	for _, name := range manifestNames {
+		t, err := text(name)
+		if err != nil {
+			return err
+		}
+		if man, err := updater.ParseManifest(t); err == nil {
+			for _, ins := range man.Instructions {
+				if ins.Op == updater.OpAddIfNot {
+					kept[ins.Path] = true
+				}
+			}
+		}
+	}
+	for _, name := range updater.PrecompleteNames {
+		t, err := text(name)
+		if err != nil {
+			return err
+		}
+		list, err := updater.ParsePrecomplete(t)
+		if err != nil {
+			continue // a client without a list removes nothing
+		}
+		if lost, settings := updater.LostSettings(list, func(name string) bool { return kept[name] }); len(lost) > 0 {
+			said := fmt.Sprintf("%s removes %q, which is only added where it is missing: after the next complete update it is gone", name, lost)
+			if settings {
+				said += ", and every later update fails"
+			}
+			m.findings = append(m.findings, finding{true, said, lost[0]})
+		}
+	}
+	return nil
 }
 
 // verify verifies the signature, once however many clients ask.
 func (m *fetchedMAR) verify(ctx context.Context, keys []crypto.PublicKey) error {
-	m.once.Do(func() { _, m.signed = m.r.VerifyAny(ctx, keys...) })
+	m.once.Do(func() { _, m.signed = m.VerifyAny(ctx, keys...) })
 	return m.signed
 }
 
@@ -602,24 +747,88 @@ func (r *runner) test(ctx context.Context, line *Line, t *Test, o *offer, index 
 	}
 	t.Proved = []string{"offer", "size", "hash"}
 	if t.Kind != KindFull {
-		client, err := updater.NewClient(r.claims(line), updater.Claims{}, updater.Claims{}, updater.TrustNeither)
+		client, err := r.planned(line, toolchain.Build{Product: line.Product, Version: line.Release, BuildID: line.BuildID})
 		if err != nil {
 			return &Reason{Code: SetupTrouble, Detail: err.Error()}
 		}
 		return r.client(ctx, t, m, client)
 	}
-	from, reason := r.tree(ctx, o, t.Locale, line.From, line.FTPServerFrom, r.o.FromServer)
+	from, reason := r.tree(ctx, o, t.Locale, line.From, cmp.Or(r.o.FromServer, line.FTPServerFrom))
 	if reason != nil {
 		return reason
 	}
-	to, reason := r.tree(ctx, o, t.Locale, line.To, line.FTPServerTo, r.o.ToServer)
+	to, reason := r.target(ctx, o, t, line)
 	if reason != nil {
 		return reason
 	}
-	if to.mar != nil {
+	switch {
+	case line.To == "":
+		t.Unchecked = append(t.Unchecked, "TO: the plan names none, the complete update that is offered was taken for it")
+	case to.mar != nil:
 		t.Unchecked = append(t.Unchecked, "installer: TO is a complete update, what its installer has beside it is not known")
 	}
 	return r.full(ctx, line, t, m, from, to, index)
+}
+
+// lint looks for what somebody stumbles over in the MAR of a test that passed so far. What the updater stumbles over is a
+// failure, though this test did not meet it; the rest is a warning.
+func (r *runner) lint(ctx context.Context, t *Test, o *offer) *Reason {
+	p, _ := o.patch(t.PatchType)
+	m, err := r.mar(ctx, p)
+	if err != nil || m.reason != nil {
+		return nil // which the test has said
+	}
+	list, err := m.look(ctx)
+	if err != nil {
+		return &Reason{Code: SetupTrouble, Detail: err.Error()}
+	}
+	if len(list) == 0 {
+		t.Proved = append(t.Proved, "lint")
+		return nil
+	}
+	worst := list[0]
+	reason := &Reason{Code: MARFinding, Evidence: &Evidence{}}
+	for _, f := range list {
+		if f.broken && !worst.broken {
+			worst = f
+		}
+		reason.Evidence.Text = append(reason.Evidence.Text, short(f.text, maxEvidenceLine))
+	}
+	reason.Detail, reason.At = worst.text, worst.at
+	if worst.broken {
+		return reason
+	}
+	t.Reasons = append(t.Reasons, *reason)
+	if t.Result == Pass {
+		t.Result = Warn
+	}
+	return nil
+}
+
+// target is TO: what the plan names, or else the complete update that is offered.
+func (r *runner) target(ctx context.Context, o *offer, t *Test, line *Line) (*tree, *Reason) {
+	if line.To != "" {
+		return r.tree(ctx, o, t.Locale, line.To, cmp.Or(r.o.ToServer, line.FTPServerTo))
+	}
+	p, ok := o.patch("complete")
+	if !ok {
+		return nil, &Reason{Code: SetupTrouble, Detail: "the plan names no TO, and no complete update is offered"}
+	}
+	if reason := r.address(p.URL); reason != nil {
+		return nil, reason
+	}
+	m, err := r.mar(ctx, p)
+	switch {
+	case err != nil:
+		return nil, &Reason{Code: SetupTrouble, Detail: err.Error()}
+	case m.reason != nil:
+		return nil, &Reason{Code: SetupTrouble, Detail: "the plan names no TO, and of the complete update that is offered " + m.reason.Detail}
+	}
+	to, err := treeOfMAR(ctx, m.archive, r.prover.known)
+	if err != nil {
+		return nil, &Reason{Code: UnpackFailed, Detail: err.Error()}
+	}
+	return to, nil
 }
 
 // claims is what the plan says about the client of FROM.
@@ -659,11 +868,12 @@ func (r *runner) fetchMAR(ctx context.Context, p offeredPatch) (*fetchedMAR, err
 	if err != nil {
 		return &fetchedMAR{reason: &Reason{Code: WrongMetadata, Detail: "update.xml gives no hash that can be understood: " + err.Error()}}, nil
 	}
-	if p.Size <= 0 {
+	if p.Size <= 0 || p.Size > maxInstaller {
 		return &fetchedMAR{reason: &Reason{Code: WrongMetadata, Detail: fmt.Sprintf("update.xml gives the size %d", p.Size)}}, nil
 	}
-	m := &fetchedMAR{file: filepath.Join(r.dir, "mars", fmt.Sprintf("%s-%x", hash.Algorithm, hash.Sum))}
-	if !intact(m.file, hash, p.Size) {
+	m := &fetchedMAR{}
+	name := filepath.Join(r.dir, "mars", fmt.Sprintf("%s-%x", hash.Algorithm, hash.Sum))
+	if !intact(name, hash, p.Size) {
 		file, err := r.fetch.Fetch(ctx, fetch.Request{URLs: []string{p.URL}, Size: p.Size, Hashes: []fetch.Hash{hash}})
 		if err != nil {
 			if ctx.Err() != nil {
@@ -673,11 +883,11 @@ func (r *runner) fetchMAR(ctx context.Context, p offeredPatch) (*fetchedMAR, err
 			return m, nil
 		}
 		defer file.Close()
-		if err := keep(file, m.file); err != nil {
+		if err := keep(file, name); err != nil {
 			return nil, err
 		}
 	}
-	if m.r, err = openMAR(m.file); err != nil {
+	if m.archive, err = openArchive(name, &r.open); err != nil {
 		if !errors.Is(err, mar.ErrFormat) {
 			return nil, err
 		}
@@ -743,40 +953,29 @@ func fetchReason(err error, address string) *Reason {
 }
 
 // tree fetches and opens an installer or a complete update, once. One that is offered as well is the one that was fetched.
-func (r *runner) tree(ctx context.Context, o *offer, locale, name, server, instead string) (*tree, *Reason) {
-	if instead != "" {
-		server = instead
-	}
-	if name == "" {
-		return nil, &Reason{Code: SetupTrouble, Detail: "the plan names no installer of TO"}
-	}
-	name = strings.Replace(name, "%locale%", locale, 1)
-	address := strings.TrimSuffix(server, "/") + "/" + strings.TrimPrefix(name, "/")
-	if strings.Contains(address, "://") {
-		address = strings.ReplaceAll(address, " ", "%20")
-	}
+func (r *runner) tree(ctx context.Context, o *offer, locale, name, server string) (*tree, *Reason) {
+	address := treeAddress(locale, name, server)
 	var reason *Reason
 	t, err := r.trees.do(ctx, address, func() (*tree, error) {
-		file := ""
+		unpacked := func(t *tree, err error) (*tree, error) {
+			if err != nil && !errors.Is(err, errSetup) {
+				err = &unpackError{err}
+			}
+			return t, err
+		}
 		for _, p := range o.Patches {
 			if p.URL != address {
 				continue
 			}
 			if m, err := r.mar(ctx, p); err == nil && m.reason == nil {
-				file = m.file
+				return unpacked(treeOfMAR(ctx, m.archive, r.prover.known))
 			}
 		}
-		if file == "" {
-			var err error
-			if file, err = r.get.file(ctx, address, filepath.Join(r.dir, "installers")); err != nil {
-				return nil, err
-			}
+		file, err := r.get.file(ctx, address, filepath.Join(r.dir, "installers"))
+		if err != nil {
+			return nil, err
 		}
-		t, err := treeOf(ctx, file, name, r.prover.known, r.store)
-		if err != nil && !errors.Is(err, errSetup) {
-			err = &unpackError{err}
-		}
-		return t, err
+		return unpacked(treeOf(ctx, file, name, r.prover.known, r.store, &r.open))
 	})
 	var bad *unpackError
 	switch {
@@ -799,17 +998,11 @@ func (e *unpackError) Unwrap() error { return e.error }
 
 // client checks what FROM's client looks at before it reads the manifest.
 func (r *runner) client(ctx context.Context, t *Test, m *fetchedMAR, client *updater.Client) *Reason {
-	signed := len(m.r.Signatures()) > 0
+	signed := len(m.Signatures()) > 0
 	if !signed && (len(r.o.Keys) > 0 || client.Verifies.Known && client.Verifies.Value) {
 		return &Reason{Code: SignatureMissing, UpdaterStatus: updater.CodeSignature.String(), Detail: "the MAR has no signature"}
 	}
-	offer := updater.Offer{}
-	if p, ok := m.r.Product(); ok {
-		offer.Product = &p
-	}
-	for _, s := range m.r.Signatures() {
-		offer.Signatures = append(offer.Signatures, s.Algorithm)
-	}
+	offer := updater.OfferOf(m.Reader)
 	var failed error
 	if len(r.o.Keys) > 0 {
 		offer.Verify = func() error {
@@ -847,12 +1040,19 @@ func (r *runner) client(ctx context.Context, t *Test, m *fetchedMAR, client *upd
 	return nil
 }
 
+// planned is the client of a build as far as the plan and the rules of its version know it, beside what it shows.
+func (r *runner) planned(line *Line, from toolchain.Build) (*updater.Client, error) {
+	from.Platform = line.Platform
+	to := toolchain.Build{Product: line.Product, Version: line.ToAppVersion, BuildID: line.ToBuildID, Platform: line.Platform}
+	return r.o.Toolchains.Client(from, to, &toolchain.SelectOptions{Client: r.claims(line)})
+}
+
 // clientOf is the client of an installation. It is the same for all locales whose programs and settings are, and is looked
 // at once for them: its programs are compressed.
-func (r *runner) clientOf(ctx context.Context, from *tree, claims updater.Claims) (*updater.Client, error) {
+func (r *runner) clientOf(ctx context.Context, line *Line, from *tree) (*updater.Client, error) {
 	h := sha256.New()
 	note := func(format string, args ...any) { _, _ = fmt.Fprintf(h, format, args...) } // a hash takes everything
-	note("%q %v\n", claims.Channels, claims.Channels == nil)
+	note("%q %q %q\n", line.MARChannelIDs, line.Product, line.Platform)
 	if from.mar != nil {
 		product, ok := from.mar.Product()
 		note("%q %q %v\n", product.Channel, product.Version, ok)
@@ -868,7 +1068,7 @@ func (r *runner) clientOf(ctx context.Context, from *tree, claims updater.Claims
 			note("%q %x %v\n", name, f.sum, f.executable)
 		}
 		if from.mar != nil { // the formats of members and the versions of manifests
-			if format, err := updater.MemberOf(from.mar.Lookup(name)).Format(); err == nil {
+			if format, err := from.mar.entries[name].Format(); err == nil {
 				note("%v\n", format)
 			}
 		}
@@ -878,14 +1078,23 @@ func (r *runner) clientOf(ctx context.Context, from *tree, claims updater.Claims
 	}
 	var key digest
 	h.Sum(key[:0])
-	return r.clients.do(ctx, key, func() (*updater.Client, error) { return from.client(claims) })
+	return r.clients.do(ctx, key, func() (*updater.Client, error) {
+		build, err := from.build()
+		if err != nil {
+			return nil, err
+		}
+		return r.planned(line, build)
+	})
 }
 
 // full applies the update to FROM and compares the tree with TO's.
 func (r *runner) full(ctx context.Context, line *Line, t *Test, m *fetchedMAR, from, to *tree, index int) *Reason {
-	client, err := r.clientOf(ctx, from, r.claims(line))
-	if err != nil {
-		return &Reason{Code: UnpackFailed, Detail: "FROM contradicts itself: " + err.Error()}
+	client, err := r.clientOf(ctx, line, from)
+	switch {
+	case errors.Is(err, updater.ErrContradiction):
+		return &Reason{Code: SetupTrouble, Detail: "what FROM shows of its updater, the plan and the rules of its version exclude each other: " + err.Error()}
+	case err != nil:
+		return &Reason{Code: UnpackFailed, Detail: "what FROM says of its updater cannot be read: " + err.Error()}
 	}
 	reason := r.client(ctx, t, m, client)
 	var got *outcome
@@ -904,7 +1113,7 @@ func (r *runner) full(ctx context.Context, line *Line, t *Test, m *fetchedMAR, f
 // apply applies in memory.
 func (r *runner) apply(ctx context.Context, t *Test, m *fetchedMAR, from, to *tree, client *updater.Client) (*outcome, *Reason) {
 	start := time.Now()
-	u, err := r.prover.open(ctx, from, m.r, client)
+	u, err := r.prover.open(ctx, from, m.archive, client)
 	var got *outcome
 	if err == nil {
 		got, err = r.prover.apply(ctx, u)

@@ -171,7 +171,7 @@ func (r *reader) endRust() error {
 	r.rust = nil
 	if !s.sum {
 		r.complete = false
-		r.trouble = append(r.trouble, "the log ends without its summary")
+		r.troubled("the log ends without its summary")
 	}
 	r.report.Tests = append(r.report.Tests, s.out...)
 	return nil

@@ -87,7 +87,7 @@ func TestSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	reports := map[string]*Report{"many failures": many(t, 100)}
-	r := smallRelease(t, 3, 14, 1)
+	r := smallRelease(t, 3, 5, 1)
 	r.plant()
 	if reports["run"], err = Run(t.Context(), r.config(), r.options(t)); err != nil {
 		t.Fatal(err)

@@ -17,8 +17,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing/fstest"
 
 	"github.com/senbonzakura/senbonzakura/internal/bomb"
@@ -26,6 +24,7 @@ import (
 	"github.com/senbonzakura/senbonzakura/internal/xz"
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/partial/updater"
+	"github.com/senbonzakura/senbonzakura/toolchain"
 )
 
 // Limits of an installation that is unpacked.
@@ -54,9 +53,9 @@ type tree struct {
 	files  map[string]treeFile
 	dirs   map[string]bool
 	open   func(ctx context.Context, name string) ([]byte, error)
-	mar    *mar.Reader // where it is a complete update
+	mar    *archive // where it is a complete update
 	adding map[string]updater.Instruction
-	client func(updater.Claims) (*updater.Client, error)
+	build  func() (toolchain.Build, error) // what it shows of its updater
 }
 
 func (t *tree) add(name string, f treeFile) error {
@@ -112,165 +111,31 @@ func (t *tree) Read(p string) ([]byte, error) {
 	return t.open(context.Background(), path.Clean(p))
 }
 
-// lazyFile is a file that is opened for every read: there may be thousands of them.
-type lazyFile string
-
-func (f lazyFile) ReadAt(p []byte, off int64) (int, error) {
-	file, err := os.Open(string(f))
-	if err != nil {
-		return 0, err
-	}
-	defer file.Close()
-	return file.ReadAt(p, off)
-}
-
-// contents knows what compressed members hold, so that what a hundred locales share is unpacked once. Members are
-// recognised by their bytes.
-type contents struct {
-	unpacked atomic.Int64 // members that were
-
-	mu    sync.Mutex
-	known map[contentKey]*contentEntry
-}
-
-type contentKey struct {
-	name string
-	size int64
-}
-
-type contentEntry struct {
-	mu   sync.Mutex
-	list []knownContent
-}
-
-type knownContent struct {
-	member *updater.Member
-	sum    digest
-	size   int64
-}
-
-// maxKnown is how many different contents are kept of one name and size.
-const maxKnown = 64
-
-func newContents() *contents { return &contents{known: map[contentKey]*contentEntry{}} }
-
-// of returns the digest and size of what a member holds. The second member that equals a known one is compared and not
-// unpacked.
-func (c *contents) of(ctx context.Context, m *updater.Member, name string) (digest, int64, error) {
-	key := contentKey{name, m.Size}
-	c.mu.Lock()
-	entry := c.known[key]
-	if entry == nil {
-		entry = &contentEntry{}
-		c.known[key] = entry
-	}
-	c.mu.Unlock()
-	entry.mu.Lock()
-	defer entry.mu.Unlock()
-	for _, k := range entry.list {
-		same, err := sameBytes(ctx, k.member, m)
-		if err != nil {
-			return digest{}, 0, err
-		}
-		if same {
-			return k.sum, k.size, nil
-		}
-	}
-	c.unpacked.Add(1)
-	r, err := m.Open(limits)
-	if err != nil {
-		return digest{}, 0, err
-	}
-	defer r.Close()
-	h := sha256.New()
-	size, err := copyAll(h, r)
-	if err != nil {
-		return digest{}, 0, err
-	}
-	var sum digest
-	h.Sum(sum[:0])
-	if len(entry.list) < maxKnown {
-		entry.list = append(entry.list, knownContent{m, sum, size})
-	}
-	return sum, size, ctx.Err()
-}
-
-// buffers are of 256 KiB.
-var buffers = sync.Pool{New: func() any {
-	b := make([]byte, 256<<10)
-	return &b
-}}
-
-// copyAll copies in large steps.
-func copyAll(w io.Writer, r io.Reader) (int64, error) {
-	buf := buffers.Get().(*[]byte)
-	defer buffers.Put(buf)
-	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, *buf)
-}
-
-func sameBytes(ctx context.Context, a, b *updater.Member) (bool, error) {
-	const chunk = 128 << 10
-	ra, rb := a.Section(), b.Section()
-	both := buffers.Get().(*[]byte)
-	defer buffers.Put(both)
-	bufA, bufB := (*both)[:chunk], (*both)[chunk:]
-	for off := int64(0); off < a.Size; off += chunk {
-		if err := ctx.Err(); err != nil {
-			return false, err
-		}
-		n := min(a.Size-off, chunk)
-		if _, err := io.ReadFull(ra, bufA[:n]); err != nil {
-			return false, err
-		}
-		if _, err := io.ReadFull(rb, bufB[:n]); err != nil {
-			return false, err
-		}
-		if !bytes.Equal(bufA[:n], bufB[:n]) {
-			return false, nil
-		}
-	}
-	return true, nil
-}
-
-// openMAR opens a MAR for as long as the file is there.
-func openMAR(name string) (*mar.Reader, error) {
-	info, err := os.Stat(name)
-	if err != nil {
-		return nil, err
-	}
-	return mar.NewReader(lazyFile(name), info.Size(), nil)
-}
-
 // treeOfMAR is the installation that a complete update makes.
-func treeOfMAR(ctx context.Context, file string, known *contents) (*tree, error) {
-	r, err := openMAR(file)
-	if err != nil {
-		return nil, err
-	}
+func treeOfMAR(ctx context.Context, a *archive, known *contents) (*tree, error) {
 	t := &tree{
-		name: filepath.Base(file), files: map[string]treeFile{}, dirs: map[string]bool{}, mar: r, adding: map[string]updater.Instruction{},
-		client: func(c updater.Claims) (*updater.Client, error) { return updater.ClientOf(r, c) },
+		name: filepath.Base(a.file.name), files: map[string]treeFile{}, dirs: map[string]bool{}, mar: a, adding: map[string]updater.Instruction{},
+		build: func() (toolchain.Build, error) { return toolchain.ReadBuild(a.Reader) },
 	}
-	members := map[string]*updater.Member{}
 	var text []byte
 	newest := -1
-	for _, f := range r.Files() {
+	for _, f := range a.Files() {
+		e := a.entries[f.Name]
 		if updater.IsManifestName(f.Name) {
 			if n := slices.Index(manifestNames, f.Name); n > newest {
 				newest = n
-				if text, err = updater.MemberOf(f).Content(ctx, updater.Limits{Member: updater.ManifestLimit}.WithDefaults()); err != nil {
+				var err error
+				if text, err = e.Content(ctx, updater.Limits{Member: updater.ManifestLimit}.WithDefaults()); err != nil {
 					return nil, err
 				}
 			}
 			continue
 		}
-		m := updater.MemberOf(f)
-		members[f.Name] = m
-		sum, size, err := known.of(ctx, m, f.Name)
+		sum, size, err := known.of(ctx, e)
 		if err != nil {
 			return nil, fmt.Errorf("%q: %w", f.Name, err)
 		}
-		if err := t.add(f.Name, treeFile{sum, size, m.Executable()}); err != nil {
+		if err := t.add(f.Name, treeFile{sum, size, e.Executable()}); err != nil {
 			return nil, err
 		}
 	}
@@ -286,11 +151,11 @@ func treeOfMAR(ctx context.Context, file string, known *contents) (*tree, error)
 		}
 	}
 	t.open = func(ctx context.Context, name string) ([]byte, error) {
-		m := members[name]
-		if m == nil {
+		e := a.entries[name]
+		if e == nil || updater.IsManifestName(name) {
 			return nil, fs.ErrNotExist
 		}
-		return m.Content(ctx, limits)
+		return e.Content(ctx, limits)
 	}
 	return t, nil
 }
@@ -342,7 +207,7 @@ func (s store) get(sum digest) ([]byte, error) {
 }
 
 // treeOf opens an installer or a complete update.
-func treeOf(ctx context.Context, file, name string, known *contents, s store) (*tree, error) {
+func treeOf(ctx context.Context, file, name string, known *contents, s store, files *openFiles) (*tree, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, err
@@ -357,7 +222,11 @@ func treeOf(ctx context.Context, file, name string, known *contents, s store) (*
 	limits := &xz.Limits{Output: maxTreeBytes, Ratio: -1}
 	switch {
 	case bytes.HasPrefix(head, []byte("MAR1")):
-		return treeOfMAR(ctx, file, known)
+		a, err := openArchive(file, files)
+		if err != nil {
+			return nil, err
+		}
+		return treeOfMAR(ctx, a, known)
 	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
 		zr, err := gzip.NewReader(in)
 		if err != nil {
@@ -389,12 +258,12 @@ func newTree(name string, s store) *tree {
 		}
 		return s.get(f.sum)
 	}
-	t.client = func(c updater.Claims) (*updater.Client, error) {
+	t.build = func() (toolchain.Build, error) {
 		small, err := t.small()
 		if err != nil {
-			return nil, err
+			return toolchain.Build{}, err
 		}
-		return updater.ClientOfTree(small, c)
+		return toolchain.ReadTree(small)
 	}
 	return t
 }

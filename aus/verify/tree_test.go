@@ -244,7 +244,7 @@ func TestNetwork(t *testing.T) {
 	}))
 	defer server.Close()
 	o := r.options(t)
-	o.AUSServer = server.URL
+	o.AUSServer, o.patience = server.URL, 5*time.Second
 	report, err := Run(t.Context(), r.config(), o)
 	if err != nil || !report.Passed(false) {
 		t.Errorf("a server that comes back: %v, %+v", err, report)

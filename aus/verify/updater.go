@@ -42,7 +42,7 @@ type updaterEnd struct {
 // real runs the real updater and files a disagreement with ours.
 func (r *runner) real(ctx context.Context, line *Line, t *Test, m *fetchedMAR, from *tree, got *outcome, ours *Reason) {
 	start := time.Now()
-	end, after, err := r.o.Updater.run(ctx, r.dir, line, m.file, from)
+	end, after, err := r.o.Updater.run(ctx, r.dir, line, m.file.name, from)
 	t.Steps["updater_ms"] = time.Since(start).Milliseconds()
 	if ctx.Err() != nil {
 		return

@@ -26,7 +26,7 @@ type rule struct {
 var rules = []rule{
 	{"examples/...", 7, []string{"*"}},
 	{".", 6, all(fetching, caching, patching, rulesFiles)},
-	{"aus/verify/...", 6, all(fetching, patching)},
+	{"aus/verify/...", 6, all(fetching, patching, rulesFiles)},
 	{"toolchain/tools/...", 5, all(fetching, caching, patching)},
 	{"toolchain/...", 5, all(patching, rulesFiles)},
 	{"plugins/signing/...", 5, pluginModules},

@@ -29,20 +29,32 @@ func (a *app) serviceCommands() []*cobra.Command {
 func (a *app) planCommand() *cobra.Command {
 	var f sourceFlags
 	var inspect []string
+	var tests planTests
 	cmd := &cobra.Command{
 		Use:   "plan [HISTORY.json]",
 		Short: "Say which partial updates are possible in a history of builds, and how each must be made",
 		Long: `plan reads a JSON array of builds ({"product", "version", "build_id", "platform", "arch", "locale"}) and
 prints every pair from an older to a newer one: the recipe that FROM's updater needs, or why there can be no such
-update and the hops to make instead. --mar reads builds off complete updates.`,
+update and the hops to make instead. --mar reads builds off complete updates.
+
+--tests writes the configuration of update verify for it, which verify-updates runs: from every older build of a platform
+and locale to the newest one, or to the watershed that it must pass. Platforms are then the build targets of update
+requests (Linux_x86_64-gcc3), and %version%, %build_id%, %platform% and %locale% stand for what they say in paths.`,
 		Example: `  marctl plan history.json
   marctl plan --mar 153.5.1.mar --mar 153.6.0.mar
-  marctl plan --rules icefox.toml --json history.json | jq 'select(.refused)'`,
+  marctl plan --rules icefox.toml --json history.json | jq 'select(.refused)'
+  marctl plan history.json --tests tests.toml --channel release-localtest --aus https://aus.example \
+    --server https://archive.example --from '/%version%/%locale%.tar.xz' --to '/%version%/%locale%.tar.xz'`,
 		Args: cobra.MaximumNArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			var history []toolchain.Build
 			if len(args) == 0 && len(inspect) == 0 {
 				return usagef("give a history, or complete updates with --mar")
+			}
+			if tests.file == "" {
+				if err := refuseFlags(cmd, "goes with --tests", planTestFlags...); err != nil {
+					return err
+				}
 			}
 			if len(args) == 1 {
 				data, err := readSmall(args[0], 64<<20)
@@ -60,11 +72,17 @@ update and the hops to make instead. --mar reads builds off complete updates.`,
 				}
 				history = append(history, build)
 			}
+			tests.fill(history)
 			set, err := f.toolchain()
 			if err != nil {
 				return err
 			}
 			pairs := set.Plan(history)
+			if tests.file != "" {
+				if err := a.writePlanTests(cmd.Context(), &tests, pairs); err != nil {
+					return err
+				}
+			}
 			return each(a, pairs, func(w *printer) {
 				w.table(func(row func(...any)) {
 					row("FROM", "TO", "PLATFORM", "LOCALE", "HOW")
@@ -81,8 +99,10 @@ update and the hops to make instead. --mar reads builds off complete updates.`,
 	}
 	cmd.Flags().StringArrayVar(&inspect, "mar", nil, "complete update to read a build off (repeatable)")
 	cmd.Flags().StringArrayVar(&f.rules, "rules", nil, "TOML file with the rules of a product (repeatable)")
+	tests.add(cmd)
 	takes(cmd, reads)
 	flagTakes(cmd, reads, "mar", "rules")
+	flagTakes(cmd, writes, "tests")
 	return cmd
 }
 

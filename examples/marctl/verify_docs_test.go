@@ -1,32 +1,101 @@
 package main
 
 import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/senbonzakura/senbonzakura/internal/testkit"
 )
 
-// The commands in docs/verify.md have only flags that there are.
+// The commands in docs/verify.md are run as they stand there, in a directory that has what they name and against a server that
+// offers nothing; its configurations are read.
 func TestVerifyDocs(t *testing.T) {
-	t.Parallel()
 	text, err := os.ReadFile("../../docs/verify.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	commands := regexp.MustCompile(`(?m)^    .*?\bmarctl (verify-updates [^|\n]*)`).FindAllSubmatch(text, -1)
-	if len(commands) < 8 {
-		t.Fatalf("%d commands found", len(commands))
+	shared := testkit.Shared(t, "testdata", "update-verify")
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `<?xml version="1.0"?><updates></updates>`)
+	}))
+	defer server.Close()
+	t.Setenv("GITHUB_STEP_SUMMARY", "")
+	t.Chdir(t.TempDir())
+	log, err := os.ReadFile(filepath.Join(shared, "14-hundreds-two-failures.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(name, content string) {
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("live_backing.log", string(log))
+	for _, name := range []string{"01-all-pass", "02-partial-does-not-apply"} {
+		part, err := os.ReadFile(filepath.Join(shared, name+".log"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		write("logs/"+name+".log", string(part))
+	}
+	const line = `release="153.5.1" product="Firefox" platform="Linux_x86_64-gcc3" build_id="20261019143936" locales="de hr" channel="esr-localtest"`
+	write("update-verify.cfg", line+` aus_server="`+server.URL+`"`)
+	write("history.json", `[{"product": "Firefox", "version": "153.5.1", "build_id": "20261019143936", "platform": "Linux_x86_64-gcc3", "locale": "de"},
+		{"product": "Firefox", "version": "153.6.0", "build_id": "20261123143936", "platform": "Linux_x86_64-gcc3", "locale": "de"}]`)
+	write("release_history.json", `{"Linux_x86_64-gcc3": {"de": {"target.partial-1.mar": {"buildid": "20261019143936", "previousVersion": "153.5.1", "previousBuildNumber": 1,
+		"product": "firefox", "mar_url": "`+server.URL+`/from.mar"}}}}`)
+	write("known.toml", "[[known]]\nreason = \"bug 1\"\ncode = \"tree-differs\"\nexpires = 2099-01-31\n")
+	call := func(args ...string) (int, string) {
+		var out strings.Builder
+		code := run(t.Context(), args, strings.NewReader(string(log)), &out, &out)
+		return code, out.String()
+	}
+	for _, results := range []string{"results.jsonl", "yesterday.jsonl"} {
+		if code, said := call("verify-updates", "--log", "live_backing.log", "--jsonl", results); code != exitNo {
+			t.Fatalf("%d: %s", code, said)
+		}
+	}
+	blocks := regexp.MustCompile("(?ms)^```toml\n(.*?)^```").FindAllSubmatch(text, -1)
+	for i, b := range blocks {
+		name := fmt.Sprintf("block%d.toml", i)
+		write(name, string(b[1]))
+		var err error
+		switch {
+		case strings.Contains(string(b[1]), "[[test]]"):
+			_, _, err = readPlan(name, &verifyRunFlags{})
+		case strings.Contains(string(b[1]), "[[rule]]"):
+			_, err = readVerifyRules(name)
+		case strings.Contains(string(b[1]), "[[known]]"):
+			_, err = readExpected(name)
+		}
+		if err != nil {
+			t.Errorf("%v: %s", err, b[1])
+		}
+	}
+	commands := regexp.MustCompile(`(?m)^    (?:.*\| )?marctl ((?:verify-updates|plan) (?:[^|\n\\]|\\\n)*)`).FindAllSubmatch(text, -1)
+	if len(commands) < 12 || len(blocks) < 2 {
+		t.Fatalf("%d commands and %d configurations found", len(commands), len(blocks))
 	}
 	for _, c := range commands {
-		var out strings.Builder
-		if code := run(t.Context(), append(strings.Fields(string(c[1])), "--help"), strings.NewReader(""), &out, &out); code != exitDone {
-			t.Errorf("%s: exit code %d: %s", c[1], code, out.String())
+		args := strings.Fields(strings.NewReplacer("\\\n", " ", "'", "", "https://aus.example.org", server.URL).Replace(string(c[1])))
+		code, said := call(args...)
+		if code != exitDone && code != exitNo || !strings.Contains(said, "update verify") && !strings.Contains(said, `"schema"`) && !strings.Contains(said, "FROM") {
+			t.Errorf("%s: exit code %d: %s", c[1], code, said)
 		}
 	}
 	for _, flag := range regexp.MustCompile("`--[a-z-]+").FindAllString(string(text), -1) {
-		if flag = strings.TrimPrefix(flag, "`--"); (&app{}).verifyUpdatesCommand().Flags().Lookup(flag) == nil && flag != "json" {
-			t.Errorf("--%s is no flag of verify-updates", flag)
+		flag = strings.TrimPrefix(flag, "`--")
+		if (&app{}).verifyUpdatesCommand().Flags().Lookup(flag) == nil && (&app{}).planCommand().Flags().Lookup(flag) == nil && flag != "json" {
+			t.Errorf("--%s is no flag of verify-updates or plan", flag)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -21,6 +22,8 @@ import (
 // verifyRunFlags are the flags of verify-updates that say how it is run.
 type verifyRunFlags struct {
 	aus, fromServer, toServer, request string
+	channel, to                        string
+	toolchain                          sourceFlags
 	keys, hosts, rules                 []string
 	allowHTTP, allowPrivate            bool
 	watershed, work, again, chunk      string
@@ -33,7 +36,7 @@ type verifyRunFlags struct {
 // runFlagNames are the flags that go with a configuration only.
 var runFlagNames = []string{
 	"aus", "from-server", "to-server", "request", "key", "host", "rules", "allow-http", "allow-private", "watershed", "work", "again", "chunk",
-	"updater", "updater-all", "updater-timeout", "jobs",
+	"updater", "updater-all", "updater-timeout", "jobs", "channel", "to", "toolchain",
 }
 
 func (f *verifyRunFlags) add(cmd *cobra.Command) {
@@ -45,6 +48,9 @@ func (f *verifyRunFlags) add(cmd *cobra.Command) {
 	flags.StringArrayVarP(&f.keys, "key", "k", nil, "key that FROM's updaters have built in: a file, or a name as in marctl verify (repeatable: one of them must have signed)")
 	flags.StringArrayVar(&f.hosts, "host", nil, "host on which MARs may be (repeatable; default: any)")
 	flags.StringArrayVar(&f.rules, "rules", nil, "TOML file with differences that are expected, beside those built in (repeatable)")
+	flags.StringArrayVar(&f.toolchain.rules, "toolchain", nil, "TOML file with the rules about a product's updaters, as --rules of plan (repeatable)")
+	flags.StringVar(&f.channel, "channel", "", "update channel, for a release history")
+	flags.StringVar(&f.to, "to", "", "address of TO for a release history, with %platform% and %locale% (default: the complete update that is offered)")
 	flags.BoolVar(&f.allowHTTP, "allow-http", false, "take MARs by http too")
 	flags.BoolVar(&f.allowPrivate, "allow-private", false, "fetch from private addresses and this machine too")
 	flags.StringVar(&f.watershed, "watershed", "", "leave out releases older than this version")
@@ -55,7 +61,7 @@ func (f *verifyRunFlags) add(cmd *cobra.Command) {
 	flags.BoolVar(&f.updaterAll, "updater-all", false, "run it in every full test")
 	flags.DurationVar(&f.updaterTimeout, "updater-timeout", 5*time.Minute, "how long it may take")
 	flags.IntVar(&f.jobs, "jobs", 0, "how many update requests to follow at once (0: two per processor)")
-	flagTakes(cmd, reads, "rules")
+	flagTakes(cmd, reads, "rules", "toolchain")
 	flagTakes(cmd, streams, "updater")
 	flagTakes(cmd, changes, "work")
 	keyFlag(cmd, "key")
@@ -69,7 +75,7 @@ func (a *app) runUpdates(ctx context.Context, f *verifyRunFlags, name string) (*
 	if f.updater == "" && f.updaterAll {
 		return nil, usagef("--updater-all goes with --updater")
 	}
-	lines, warnings, err := readPlan(name)
+	lines, warnings, err := readPlan(name, f)
 	if err != nil {
 		return nil, named(name, err)
 	}
@@ -83,6 +89,9 @@ func (a *app) runUpdates(ctx context.Context, f *verifyRunFlags, name string) (*
 	o := &ausverify.RunOptions{
 		AUSServer: f.aus, FromServer: f.fromServer, ToServer: f.toServer, Request: f.request, Hosts: f.hosts, AllowHTTP: f.allowHTTP,
 		Watershed: f.watershed, Work: f.work, Again: f.again, Workers: f.jobs,
+	}
+	if o.Toolchains, err = f.toolchain.toolchain(); err != nil {
+		return nil, err
 	}
 	if o.Keys, err = publicKeys(f.keys); err != nil {
 		return nil, err
@@ -133,8 +142,8 @@ func (a *app) runUpdates(ctx context.Context, f *verifyRunFlags, name string) (*
 	return report, nil
 }
 
-// readPlan reads a configuration: Mozilla's own, or JSON or TOML with the same keys.
-func readPlan(name string) ([]ausverify.Line, []string, error) {
+// readPlan reads a configuration: Mozilla's own, JSON or TOML with the same keys, or a release history.
+func readPlan(name string, flags *verifyRunFlags) ([]ausverify.Line, []string, error) {
 	const largest = 256 << 20
 	switch filepath.Ext(name) {
 	case ".json":
@@ -143,7 +152,13 @@ func readPlan(name string) ([]ausverify.Line, []string, error) {
 			return nil, nil, err
 		}
 		defer f.Close()
-		lines, err := ausverify.ReadPlan(f)
+		in := bufio.NewReader(f)
+		var lines []ausverify.Line
+		if historyBegins(in) {
+			lines, err = ausverify.ReadHistory(in, ausverify.HistoryOptions{Channel: flags.channel, AUSServer: flags.aus, To: flags.to})
+		} else {
+			lines, err = ausverify.ReadPlan(in)
+		}
 		return lines, nil, err
 	case ".toml":
 		data, err := readSmall(name, largest)
@@ -171,6 +186,12 @@ func readPlan(name string) ([]ausverify.Line, []string, error) {
 	}
 	defer f.Close()
 	return ausverify.ReadConfig(f)
+}
+
+// historyBegins says whether JSON is an object, as a release history is; a plan is an array.
+func historyBegins(in *bufio.Reader) bool {
+	front, _ := in.Peek(in.Size()) // what cannot be read, who reads next says
+	return bytes.HasPrefix(bytes.TrimSpace(front), []byte("{"))
 }
 
 // readVerifyRules reads expected differences.

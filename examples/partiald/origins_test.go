@@ -165,6 +165,9 @@ func TestWrongBytes(t *testing.T) {
 		for _, side := range []string{"from", "to"} {
 			for what, mutate := range mutations {
 				for _, sized := range sizes {
+					if !strict() && (algorithm == "sha512") != (side == "from") {
+						continue // half of them
+					}
 					cases++
 					salt := fmt.Sprint(cases) // so that nothing is in the cache by these hashes
 					right := map[string][]byte{"from": testrelease.Complete(t, "140.1", salt), "to": testrelease.Complete(t, "140.2", salt)}
@@ -276,7 +279,7 @@ func TestMarctlOnRunningCache(t *testing.T) {
 	}{{"from.mar", from}, {"to.mar", to}} {
 		writeFile(t, dir, side.name, string(side.data))
 	}
-	for i := range testkit.Count(2, 20, 100) {
+	for i := range testkit.Count(1, 20, 100) {
 		if out := run("cache", "stats", "--cache", cacheDir); !strings.Contains(out, "completes") {
 			t.Errorf("stats: %s", out)
 		}

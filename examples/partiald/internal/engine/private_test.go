@@ -10,7 +10,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/senbonzakura/senbonzakura/cache"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/engine"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/queue"
@@ -140,5 +142,45 @@ func TestQueueAway(t *testing.T) {
 		if status != http.StatusServiceUnavailable || !bytes.Contains(bytes.ToLower(body), []byte("does not answer")) || bytes.Contains(body, []byte("127.0.0.1")) {
 			t.Errorf("%s: %d %s", path, status, body)
 		}
+	}
+}
+
+// A partial that was removed is made again from its page as it was asked for: the page knows no passwords of addresses, the
+// service does.
+func TestMadeAgainWithPasswords(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t)
+	o.intercept(func(w http.ResponseWriter, r *http.Request) bool {
+		if _, password, _ := r.BasicAuth(); password == "secret" {
+			return false
+		}
+		w.WriteHeader(http.StatusUnauthorized)
+		return true
+	})
+	n := open(t, setting{dir: t.TempDir(), queue: queue.Options{Lazy: true}, options: func(o *engine.Options) { o.Attempts = 1 }})
+	spec := o.spec(t, "a")
+	for _, src := range []*job.Source{&spec.From, &spec.To} {
+		src.URLs[0] = strings.Replace(src.URLs[0], "http://", "http://user:secret@", 1)
+	}
+	st := n.wait(n.submit(spec).ID)
+	if st.State != job.Done || strings.Contains(st.Spec.From.URLs[0], "secret") {
+		t.Fatalf("%s, %v, %q", st.State, st.Error, st.Spec.From.URLs)
+	}
+	ask := outside(t, n)
+	if _, err := n.Purge(t.Context(), st.ID, time.Time{}, alice); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.disk.Purge(t.Context(), cache.Filter{Kind: cache.Completes}); err != nil {
+		t.Fatal(err)
+	}
+	before := o.requests.Load()
+	if status, body := ask("submit", "POST", "/jobs/"+st.ID+"/again", nil); status != http.StatusOK { // of the job's page
+		t.Fatalf("%d %s", status, body)
+	}
+	if st = n.wait(st.ID); st.State != job.Done || o.requests.Load() == before {
+		t.Errorf("%s, %v, fetched again: %v", st.State, st.Error, o.requests.Load() > before)
+	}
+	if status, _ := ask("submit", "POST", "/jobs/"+st.ID+"/again", nil); status != http.StatusOK {
+		t.Errorf("one that is there: %d", status)
 	}
 }

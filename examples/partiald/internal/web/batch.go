@@ -148,6 +148,13 @@ func (s *server) whole(ctx context.Context, b job.Batch) error {
 
 // submissions are the entries of the manifest, one for each job that is done, in the order of the batch.
 func (s *server) submissions(ctx context.Context, b job.Batch) ([]senbonzakura.Submission, error) {
+	// Each takes reading a report, of which there may be very many: those who ask at one time take turns.
+	select {
+	case s.wholes <- struct{}{}:
+		defer func() { <-s.wholes }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	list := []senbonzakura.Submission{}
 	for _, st := range b.Jobs {
 		if !made(st) {
@@ -159,7 +166,10 @@ func (s *server) submissions(ctx context.Context, b job.Batch) ([]senbonzakura.S
 		if err != nil {
 			return nil, err
 		}
-		var p senbonzakura.Provenance
+		var p struct {
+			senbonzakura.Provenance
+			Report json.RawMessage `json:"report"` // is not needed, and most of it
+		}
 		if err := json.Unmarshal(doc, &p); err != nil {
 			return nil, err
 		}

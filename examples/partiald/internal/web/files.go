@@ -138,6 +138,9 @@ func readReport(doc job.Document) (*reportData, error) {
 	if r.Client != nil {
 		d.Client = clientRows(r.Client)
 	}
+	for _, text := range []*string{&r.From.Version, &r.From.BuildID, &r.To.Name, &r.To.Version, &r.To.BuildID} { // anybody's
+		*text = cut(*text, 128)
+	}
 	if r.From.Version != "" && r.To.Version != "" {
 		d.Name, d.Title = r.To.Name, way(r.From.Version, r.To.Version)
 		if r.From.Version == r.To.Version && r.From.BuildID != r.To.BuildID {
@@ -185,7 +188,7 @@ func readReport(doc job.Document) (*reportData, error) {
 		d.Summary = strings.TrimSuffix(d.Summary, ".") + fmt.Sprintf(", %d left out.", out)
 	}
 	if r.Failure != "" {
-		d.Findings = append(d.Findings, r.Failure)
+		d.Findings = append(d.Findings, cut(r.Failure, 1000))
 	}
 	return d, nil
 }

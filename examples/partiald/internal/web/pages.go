@@ -720,17 +720,19 @@ func (s *server) postRetry(w http.ResponseWriter, r *http.Request) {
 	s.postChange(s.svc.Retry)(w, r)
 }
 
-// postAgain asks for a partial that was purged.
+// postAgain has a partial made again that is not here any more, as it was asked for: with the passwords in its addresses, which
+// nobody is shown. One that is here after all is shown.
 func (s *server) postAgain(w http.ResponseWriter, r *http.Request) {
-	st, err := s.status(r.Context(), r.PathValue("id"))
+	id := r.PathValue("id")
+	err := errors.Join(s.accepting(), s.quota(r.Context(), 1))
 	if err == nil {
-		st, err = s.submit(r.Context(), st.Spec)
+		_, err = s.change(r.Context(), id, s.svc.Retry)
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, &job.Error{Code: job.CodeConflict}) {
 		s.failPage(w, r, err)
 		return
 	}
-	http.Redirect(w, r, "/jobs/"+st.ID, http.StatusSeeOther)
+	http.Redirect(w, r, "/jobs/"+id, http.StatusSeeOther)
 }
 
 func (s *server) postPurge(w http.ResponseWriter, r *http.Request) {

@@ -42,6 +42,7 @@ const (
 
 	callTimeout = 15 * time.Second // of one call of the service
 	maxLarge    = 4                // bodies of more than maxBody that are in memory at the same time
+	maxWholes   = 2                // manifests of batches that are put together at the same time
 )
 
 // server is the handler that New returns.
@@ -62,6 +63,7 @@ type server struct {
 	uploading uploading
 	pulse     pulse
 	large     chan struct{} // as many as there may be large bodies
+	wholes    chan struct{} // as many as there may be manifests of batches under work
 	hosts     map[string]bool
 	pages     *pages
 
@@ -88,6 +90,7 @@ func New(svc job.Service, opts Options) (http.Handler, error) {
 		offence: newCounter(svc, "offence:", opts.BanAfter),
 		events:  newHub(svc),
 		large:   make(chan struct{}, maxLarge),
+		wholes:  make(chan struct{}, maxWholes),
 	}
 	if s.metrics, err = newMetrics(opts.Registry); err != nil {
 		return nil, err

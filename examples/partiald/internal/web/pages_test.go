@@ -76,7 +76,7 @@ func TestPages(t *testing.T) {
 	if strings.Contains(r.body, `id="retry"`) {
 		t.Error("trying again is offered where it cannot help")
 	}
-	s.do("GET", pages["job-waiting"], "").has("Attempt 2 of 5 comes next", `<span data-until="`, "in 59 min ", "503 Service Unavailable", "the origin&#39;s")
+	s.do("GET", pages["job-waiting"], "").has("Attempt 2 of 5 comes next", `<span data-until="`, ">in 5", "503 Service Unavailable", "the origin&#39;s")
 	s.do("GET", pages["job-lost"], "").has("The file is not here any more", "Make it again")
 	s.do("GET", pages["again"], "").has("firefox-152.0.complete.mar", "Filled in as", `value="linux-x86_64"`, `value="tr"`)
 	s.do("GET", pages["batch-grid"], "").has("By locale and platform", `<a class="cell done"`, `<a class="cell failed"`, `<a class="cell diffing"`, `<th scope="col">win64</th>`)

@@ -207,15 +207,15 @@ func (s *server) problemPage(w http.ResponseWriter, r *http.Request, p *Problem)
 
 // problemData is an error with the way out, where that is a button.
 type problemData struct {
-	*Problem
+	Problem        *Problem
 	Action, Button string
 }
 
 func (s *server) showProblem(w http.ResponseWriter, r *http.Request, d problemData) {
-	for k, v := range d.headers {
+	for k, v := range d.Problem.headers {
 		w.Header()[k] = v
 	}
-	s.show(w, r, d.Status, "problem", view{Title: d.Title, Data: d})
+	s.show(w, r, d.Problem.Status, "problem", view{Title: d.Problem.Title, Data: d})
 }
 
 // failPage answers with any error as a page.

@@ -38,7 +38,7 @@ func TestWholeBatch(t *testing.T) {
 	if fmt.Sprint(b.Unmatched) != "[{matrix.from[2] linux gone} {matrix.to[1] linux new}]" {
 		t.Errorf("unmatched later: %v", b.Unmatched)
 	}
-	s.do("GET", page, "").want(200).has("2 without a partner", `<th scope="row">gone</th><td>linux</td><td><code>matrix.from[2]</code>`, "Cancel all 2 not done yet")
+	s.do("GET", page, "").want(200).has("2 without a partner", `<th scope="row">gone</th><td>linux</td><td><code>matrix.from[2]</code>`, "Cancel what has not ended (2)")
 	s.do("GET", at+"/manifest", "").problem(409, job.CodeNotReady)
 	s.do("GET", at+"/partials.zip", "").problem(409, job.CodeNotReady)
 	s.do("DELETE", at, "").want(200).decode(&b)
@@ -97,7 +97,7 @@ func TestWholeBatch(t *testing.T) {
 		}
 		s.do("GET", page, "").want(200).has(to)
 	}
-	r := s.do("GET", page, "").want(200).has("Download all 2", at+"/partials.zip", at+`/manifest" download="manifest.json"`)
+	r := s.do("GET", page, "").want(200).has("Download all (2)", at+"/partials.zip", at+`/manifest" download="manifest.json"`)
 	if strings.Contains(r.body, `id="retry"`) || strings.Contains(r.body, `id="cancel"`) {
 		t.Errorf("buttons that do nothing\n%s", r.body)
 	}
@@ -107,9 +107,9 @@ func TestWholeBatch(t *testing.T) {
 	s.do("GET", at+"/partials.zip", "", "Accept", "text/html,*/*;q=0.8").want(404).has(
 		"Of the 2 partials 1 are not here any more, such as that of job "+b.Jobs[0].ID, `action="`+page+`/retry"`, "Make what is missing again")
 	press("retry", "1 of 2 have ended")
-	press("cancel", "Try the one that was not made again")
+	press("cancel", "Try again what was not made (1)")
 	s.do("GET", "/api/v1/jobs/"+b.Jobs[1].ID, "").want(200).has(`"state":"done"`)
-	press("retry", "Cancel the one not done yet")
+	press("retry", "Cancel what has not ended (1)")
 	s.svc.Fail(b.Jobs[0].ID, &job.Error{Code: job.CodeRefused, Message: "never"})
 	if r := s.do("GET", page, "").want(200); strings.Contains(r.body, `id="retry"`) {
 		t.Error("trying again is offered where it cannot help")

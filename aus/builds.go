@@ -88,12 +88,13 @@ func (s *Snapshot) BuildOf(q Query) (Build, bool) {
 	return Build{}, false
 }
 
-// Before returns at most n builds that clients of a build's product, target and locale may have and that are older, the newest first.
-func (s *Snapshot) Before(b Build, n int) []Build {
+// Before returns at most n builds that clients of a build's product, target and locale may have and that are older, the newest
+// first; of the releases that among takes, or of all if it is nil.
+func (s *Snapshot) Before(b Build, n int, among func(release string) bool) []Build {
 	var older []Build
 	version := parseVersion(b.Version)
 	for _, r := range s.config.Releases {
-		if r.product != b.Product || r.name == b.Release || r.app == nil {
+		if r.product != b.Product || r.name == b.Release || r.app == nil || among != nil && !among(r.name) {
 			continue
 		}
 		o, ok := r.BuildFor(Query{BuildTarget: b.Target, Locale: b.Locale})

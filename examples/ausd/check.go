@@ -5,17 +5,20 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/senbonzakura/senbonzakura/aus"
+	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/book"
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/state"
 	"github.com/senbonzakura/senbonzakura/examples/internal/cli"
 )
@@ -26,6 +29,8 @@ type source struct {
 	at     string
 	rules  string
 	number int
+	data   serveFlags
+	base   *url.URL // under which clients reach the server's own files; nil is not known
 }
 
 func (s *source) flags(cmd *cobra.Command) {
@@ -33,6 +38,8 @@ func (s *source) flags(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&s.at, "at", "", "number of a snapshot of the server, or a time (2026-11-30T12:00:00Z)")
 	flags.StringVar(&s.rules, "rules", "", "file with rules and releases, instead of a server")
+	flags.StringVar(&s.data.data, "data", "", "data directory of a server that is not running, instead of one that is")
+	flags.StringVar(&s.data.url, "url", "", "with --data: scheme and host under which clients reach its files")
 	flags.IntVar(&s.number, "document", 1, "which document of the file, counted from 1")
 }
 
@@ -40,6 +47,9 @@ func (s *source) flags(cmd *cobra.Command) {
 func (s *source) open(ctx context.Context) (*aus.Snapshot, []aus.Problem, error) {
 	if s.rules != "" {
 		return openRules(s.rules, s.number)
+	}
+	if s.data.data != "" {
+		return s.openData(ctx)
 	}
 	var status struct {
 		URL string `json:"url"`
@@ -49,7 +59,7 @@ func (s *source) open(ctx context.Context) (*aus.Snapshot, []aus.Problem, error)
 	}
 	own := ""
 	if u, err := url.Parse(status.URL); err == nil {
-		own = u.Host
+		own, s.base = u.Host, u
 	}
 	var objects []*state.Object
 	for _, k := range state.Kinds() {
@@ -69,6 +79,45 @@ func (s *source) open(ctx context.Context) (*aus.Snapshot, []aus.Problem, error)
 		}
 	}
 	snapshot, problems := aus.Compile(state.New(objects).Config(own))
+	return snapshot, problems, nil
+}
+
+// openData compiles what is published in a data directory, or was.
+func (s *source) openData(ctx context.Context) (snapshot *aus.Snapshot, problems []aus.Problem, err error) {
+	c, err := s.data.load()
+	if err != nil {
+		return nil, nil, err
+	}
+	opts, err := c.options(io.Discard)
+	if err != nil {
+		return nil, nil, err
+	}
+	s.base = opts.URL
+	file := filepath.Join(opts.Dir, "ausd.db")
+	if _, err := os.Stat(file); err != nil {
+		return nil, nil, err
+	}
+	b, err := book.Open(ctx, file, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	head, err := b.Head(ctx)
+	if s.at != "" {
+		seq, errNumber := strconv.ParseInt(s.at, 10, 64)
+		if errNumber != nil {
+			return nil, nil, cli.Usagef("--at %q: want the number of a snapshot with --data", s.at)
+		}
+		head, err = b.Snapshot(ctx, seq)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	st, err := b.State(ctx, head.Seq, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	snapshot, problems = aus.Compile(st.Config(opts.URL.Host))
 	return snapshot, problems, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -96,7 +97,8 @@ func (a *app) exportCommand() *cobra.Command {
 		Short: "Write the answers as files for a web server",
 		Long: `export writes what clients of every known build get, on every channel that a rule names, as files, with the rewrite rules of a
 web server (nginx, caddy, apache) beside them; all other clients get no update. With plain there are no rewrite rules, for hosts
-that only have files: clients then need a shorter app.update.url, which is printed.
+that only have files: clients then need a shorter app.update.url, which is printed. With --data the MAR files of the data directory that are
+offered go with them, below files/.
 
 Files cannot say everything: who is thrown out by a background rate, a rollout or an expiry, what depends on memory, system version,
 distribution, JAWS and the like, pins, force. Rules and shutoffs that need it are refused, each with its number, unless --approximate is given, which
@@ -124,7 +126,7 @@ DIR must not be there, or must have been made by export, and is replaced as a wh
 			if len(limits) > 0 && !approximate {
 				return fmt.Errorf("files cannot say all of this (--approximate leaves it out): %s", strings.Join(limits, "; "))
 			}
-			x, err := export(cmd.Context(), snapshot, args[0], format)
+			x, err := export(cmd.Context(), snapshot, args[0], format, s.local())
 			if err != nil {
 				return err
 			}
@@ -206,7 +208,7 @@ func inexpressible(s *aus.Snapshot) []string {
 var plainField = regexp.MustCompile(`^[A-Za-z0-9_+@-][A-Za-z0-9 ._+@()-]{0,199}$`)
 
 // export writes the files of a snapshot.
-func export(ctx context.Context, s *aus.Snapshot, dir, format string) (x exported, err error) {
+func export(ctx context.Context, s *aus.Snapshot, dir, format string, files *ownFiles) (x exported, err error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return x, err
 	}
@@ -266,6 +268,9 @@ func export(ctx context.Context, s *aus.Snapshot, dir, format string) (x exporte
 			return x, err
 		}
 		x.Files++
+		if err := files.copy(an.Body, made); err != nil {
+			return x, err
+		}
 	}
 	for f := range strange {
 		x.Limits = append(x.Limits, fmt.Sprintf("clients with %q in their address, which is no name of a file", f))
@@ -284,6 +289,69 @@ func export(ctx context.Context, s *aus.Snapshot, dir, format string) (x exporte
 		}
 	}
 	return x, replaceDir(dir, made)
+}
+
+// ownFiles are the files of a data directory, which go with the answers that name them; nil is none.
+type ownFiles struct {
+	dir  string
+	base string // what their addresses begin with
+	seen map[string]bool
+}
+
+// local are the files of the data directory that the source is.
+func (s *source) local() *ownFiles {
+	if s.data.data == "" || s.rules != "" {
+		return nil
+	}
+	return &ownFiles{filepath.Join(s.data.data, "files"), s.base.JoinPath("files").String() + "/", map[string]bool{}}
+}
+
+// copy puts the files that an answer names below a directory, where their addresses lead.
+func (o *ownFiles) copy(body []byte, to string) error {
+	if o == nil {
+		return nil
+	}
+	an := answer{Status: 200, Body: body}
+	offers, err := an.offers()
+	if err != nil {
+		return err
+	}
+	for _, of := range offers {
+		for _, p := range of.Patches {
+			rest, ok := strings.CutPrefix(p.URL, o.base)
+			begin, name, two := strings.Cut(rest, "/")
+			if !ok || o.seen[rest] {
+				continue
+			}
+			if !two || !strings.HasPrefix(strings.ToLower(p.HashValue), begin) || !filepath.IsLocal(filepath.Join(begin, name)) || strings.ContainsAny(name, "/\\") || !sha512Text.MatchString(p.HashValue) {
+				return fmt.Errorf("%s is no address of a file of %s", p.URL, o.dir)
+			}
+			o.seen[rest] = true
+			if err := os.MkdirAll(filepath.Join(to, "files", begin), 0o755); err != nil {
+				return err
+			}
+			if err := copyFile(filepath.Join(o.dir, strings.ToLower(p.HashValue)+".mar"), filepath.Join(to, "files", begin, name)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+var sha512Text = regexp.MustCompile(`^[0-9A-Fa-f]{128}$`)
+
+func copyFile(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
 }
 
 // replaceDir puts a directory in the place of another one.

@@ -28,7 +28,6 @@ import (
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/server"
 	"github.com/senbonzakura/senbonzakura/examples/internal/cli"
 	"github.com/senbonzakura/senbonzakura/examples/internal/database"
-	"github.com/senbonzakura/senbonzakura/internal/filelock"
 )
 
 // How long things may take.
@@ -100,14 +99,8 @@ func (a *app) serve(f *serveFlags) error {
 	if len(c.Purge) > 0 {
 		opts.Purge = purge(c.Purge, opts.Log)
 	}
-	if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
-		return err
-	}
-	lock, err := filelock.Try(filepath.Join(opts.Dir, oneInstance))
-	switch {
-	case errors.Is(err, filelock.ErrBusy):
-		return fmt.Errorf("another ausd serves from %s", opts.Dir)
-	case err != nil:
+	lock, err := lockData(opts.Dir)
+	if err != nil {
 		return err
 	}
 	defer lock.Unlock() //nolint:errcheck // it vanishes with the process

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/sha512"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"net"
@@ -12,10 +14,13 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/senbonzakura/senbonzakura/aus"
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/server"
+	"github.com/senbonzakura/senbonzakura/mar"
+	"github.com/senbonzakura/senbonzakura/partial"
 )
 
 // tool runs a command and returns its code and what it printed.
@@ -66,7 +71,7 @@ func TestCompare(t *testing.T) {
 // Each thing that may be wrong with a live address.
 func TestProbe(t *testing.T) {
 	t.Parallel()
-	const mar, sum = "MAR1 and more", "sha512"
+	const content, sum = "MAR1 and more", "sha512"
 	mux := http.NewServeMux()
 	web := httptest.NewServer(mux)
 	t.Cleanup(web.Close)
@@ -75,9 +80,9 @@ func TestProbe(t *testing.T) {
 	}
 	for name, h := range map[string]http.HandlerFunc{
 		"good": func(w http.ResponseWriter, r *http.Request) {
-			http.ServeContent(w, r, "", time.Time{}, strings.NewReader(mar))
+			http.ServeContent(w, r, "", time.Time{}, strings.NewReader(content))
 		},
-		"noranges": func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, mar) },
+		"noranges": func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, content) },
 		"nomar":    func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") },
 	} {
 		mux.HandleFunc("/"+name+".mar", h)
@@ -94,7 +99,7 @@ func TestProbe(t *testing.T) {
 		}
 	}
 	const hash = "e67d0a1d6cdbfa8b1cae4e2d0f0a8a6a" // not that of the file
-	size := strconv.Itoa(len(mar))
+	size := strconv.Itoa(len(content))
 	answers["hash"] = say(200, "text/xml", xml("/good.mar", size, hash))
 	answers["size"] = say(200, "text/xml", xml("/good.mar", "5", hash))
 	answers["ranges"] = say(200, "text/xml", xml("/noranges.mar", size, hash))
@@ -222,5 +227,78 @@ func TestExportNginx(t *testing.T) {
 	}
 	if updates != 3 {
 		t.Errorf("%d updates, want 3", updates)
+	}
+}
+
+// pack writes a complete update into a file.
+func pack(t *testing.T, name, version, buildID string) {
+	t.Helper()
+	large := make([]byte, 50_000)
+	for i := range large { // not compressible
+		large[i] = byte(i*i>>3 ^ i>>5)
+	}
+	copy(large, "\x7fELF\x02\x01\x01")
+	large[18], large[19] = 0x3e, 0
+	copy(large[len(large)/2:], "version "+version)
+	archive, _, err := partial.Pack(t.Context(), fstest.MapFS{
+		"application.ini": {Data: []byte("[App]\nName=Fox\nVersion=" + version + "\nBuildID=" + buildID + "\n")},
+		"libxul.so":       {Data: large, Mode: 0o755},
+	}, partial.PackOptions{Product: &mar.Product{Channel: "test", Version: version}, Compression: partial.Compression{Files: partial.XZ{Level: partial.LevelFast}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := archive.WriteTo(f); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A build system's run: two completes become a site of files, the partial between them included.
+func TestMakeAndExport(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := func(name string) string { return filepath.Join(dir, name) }
+	pack(t, file("old.mar"), "1.0", "20240101000000")
+	pack(t, file("new.mar"), "2.0", "20250101000000")
+	const url = "https://updates.example.org"
+	code, said := tool("make", "--data", file("state"), "--url", url, file("new.mar"), file("old.mar"))
+	if code != 0 || !strings.HasPrefix(said, "made: Fox-1.0-20240101000000 to Fox-2.0-20250101000000, Linux_x86_64-gcc3, en-US\n") {
+		t.Fatalf("code %d: %s", code, said)
+	}
+	if code, said := tool("make", "--data", file("state"), "--url", url, "--json"); code != 0 || strings.Count(said, `"state": "made"`) != 1 || strings.Contains(said, "published") {
+		t.Errorf("again: %d %s", code, said)
+	}
+	for range 2 { // the second one replaces the first
+		if code, said := tool("export", "--data", file("state"), "--url", url, "--format", "plain", file("site")); code != 0 || !strings.Contains(said, "2 clients of known builds, 1 get an update") {
+			t.Fatalf("code %d: %s", code, said)
+		}
+	}
+	body, err := os.ReadFile(file("site/Fox/1.0/20240101000000/Linux_x86_64-gcc3/en-US/release/update.xml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	an := answer{Status: 200, Body: body}
+	offers, err := an.offers()
+	if err != nil || len(offers) != 1 || len(offers[0].Patches) != 2 {
+		t.Fatalf("%+v, %v", offers, err)
+	}
+	for _, p := range offers[0].Patches {
+		data, err := os.ReadFile(file("site" + strings.TrimPrefix(p.URL, url)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sum := sha512.Sum512(data); int64(len(data)) != p.Size || hex.EncodeToString(sum[:]) != p.HashValue {
+			t.Errorf("%s is not what the answer says", p.URL)
+		}
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 4 {
+		t.Errorf("left behind: %v, %v", entries, err)
 	}
 }

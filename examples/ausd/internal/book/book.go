@@ -90,7 +90,8 @@ CREATE TABLE files (
 	size   INT NOT NULL,
 	added  INT NOT NULL,
 	build  BYTES NOT NULL
-)END`}
+)END`, `
+CREATE INDEX contents_hash ON contents (hash, kind)`}
 
 // Book is open. It is safe for concurrent use.
 type Book struct{ db *database.DB }

@@ -212,7 +212,7 @@ func TestOlder(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "x.db")
 	b := open(t, file)
-	for _, q := range []string{`DROP TABLE meta`, `PRAGMA user_version = 1`} {
+	for _, q := range []string{`DROP TABLE meta`, `DROP INDEX contents_hash`, `PRAGMA user_version = 1`} {
 		if err := exec(t, b, q); err != nil {
 			t.Fatal(err)
 		}

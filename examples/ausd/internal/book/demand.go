@@ -77,6 +77,12 @@ func (b *Book) Demands(ctx context.Context, limit int) ([]Demand, error) {
 	return collect(rows, err, scanDemand)
 }
 
+// Open counts the partials that are wanted or being made.
+func (b *Book) Open(ctx context.Context) (n int, err error) {
+	err = b.db.Row(ctx, `SELECT count(*) FROM demand WHERE state = ? OR state = ?`, Wanted, Working).Scan(&n)
+	return n, err
+}
+
 // Settle notes what became of a wanted partial.
 func (b *Book) Settle(ctx context.Context, d Demand, to, reason string) error {
 	return b.db.Update(ctx, func(tx *database.Tx) error {

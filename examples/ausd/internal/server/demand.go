@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -66,7 +68,7 @@ func (s *Server) countDemand(ctx context.Context) {
 // maxPairs is how many different partials are counted before they are written down.
 const maxPairs = 10_000
 
-// orderPartials orders the partials from the last builds to what rules lead to, when releases or rules have changed.
+// orderPartials orders the partials from the last builds of a channel to what its rules lead to, when releases or rules have changed.
 func (s *Server) orderPartials(ctx context.Context) {
 	for {
 		var products []string
@@ -75,44 +77,88 @@ func (s *Server) orderPartials(ctx context.Context) {
 			return
 		case products = <-s.ordering:
 		}
-		now := s.current.Load()
 		for _, product := range products {
-			for _, release := range offered(now.snapshot, product) {
-				for _, to := range release.Builds() {
-					for _, from := range now.snapshot.Before(to, s.opts.Builds) {
-						if !strings.EqualFold(from.HashFunction, to.HashFunction) {
-							continue
-						}
-						if err := s.book.Want(ctx, from, to, 0, time.Now()); err != nil {
-							s.log.Error("order a partial", "error", err)
-						}
-					}
-				}
+			if err := s.orderFor(ctx, product); err != nil && ctx.Err() == nil {
+				s.log.Error("order partials", "product", product, "error", err)
 			}
 		}
 		s.wake()
 	}
 }
 
-// offered returns the releases that a product's rules lead to.
-func offered(snapshot *aus.Snapshot, product string) []*aus.Release {
-	var list []*aus.Release
-	seen := map[string]bool{}
+// MakeAll orders every product's partials, waits until all that is wanted is made or cannot be, and returns what is in the book of
+// demand, at most limit.
+func (s *Server) MakeAll(ctx context.Context, limit int) ([]book.Demand, error) {
+	if s.opts.Replica != nil {
+		return nil, ErrReplica
+	}
+	products := map[string]bool{}
+	for _, r := range s.current.Load().snapshot.Config().Releases {
+		products[r.Product()] = true
+	}
+	for _, product := range slices.Sorted(maps.Keys(products)) {
+		if err := s.orderFor(ctx, product); err != nil {
+			return nil, err
+		}
+	}
+	s.wake()
+	for {
+		n, err := s.book.Open(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 {
+			return s.book.Demands(ctx, limit)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// orderFor orders a product's partials.
+func (s *Server) orderFor(ctx context.Context, product string) error {
+	snapshot := s.current.Load().snapshot
+	led, err := s.book.Led(ctx)
+	if err != nil {
+		return err
+	}
+	type offer struct{ release, channel string }
+	seen := map[offer]bool{}
 	for _, rule := range snapshot.Rules() {
 		if rule.Product != nil && *rule.Product != product {
 			continue
 		}
+		var among func(string) bool // nil where the rule is for every channel
+		channel := ""
+		if rule.Channel != nil {
+			channel = *rule.Channel
+			among = func(release string) bool { return led.By(product, channel, release) }
+		}
 		for _, name := range []*string{rule.Mapping, rule.FallbackMapping} {
-			if name == nil || seen[*name] {
+			if name == nil || seen[offer{*name, channel}] {
 				continue
 			}
-			seen[*name] = true
-			if r := snapshot.Release(*name); r != nil && r.Product() == product {
-				list = append(list, r)
+			seen[offer{*name, channel}] = true
+			r := snapshot.Release(*name)
+			if r == nil || r.Product() != product {
+				continue
+			}
+			for _, to := range r.Builds() {
+				for _, from := range snapshot.Before(to, max(0, s.opts.Builds), among) {
+					if !strings.EqualFold(from.HashFunction, to.HashFunction) {
+						continue
+					}
+					if err := s.book.Want(ctx, from, to, 0, time.Now()); err != nil {
+						return err
+					}
+				}
 			}
 		}
 	}
-	return list
+	return nil
 }
 
 // makeWanted makes what is wanted, one after the other, the most wanted first, and publishes what is made together, not

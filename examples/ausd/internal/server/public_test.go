@@ -93,6 +93,28 @@ func TestPartials(t *testing.T) {
 	}
 }
 
+// By themselves partials come from the last builds of the channel, not from those of another one.
+func TestPartialsOfChannel(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir(), func(o *Options) { o.Builds = 1 })
+	s.add(complete(t, "90.0", "20240101000000", nil), Addition{Channel: "release"})
+	s.add(complete(t, "90.1", "20240102000000", nil), Addition{Channel: "nightly"})
+	s.add(complete(t, "91.0", "20240103000000", nil), Addition{Channel: "release"})
+	s.add(complete(t, "91.1", "20240104000000", nil), Addition{Channel: "nightly"})
+	var demand []demandBody
+	eventually(t, "two partials made", func() bool {
+		s.call("GET", "/admin/v1/demand", nil, &demand)
+		return len(demand) >= 2 && demand[0].State == book.Made && demand[1].State == book.Made
+	})
+	pairs := map[string]bool{}
+	for _, d := range demand {
+		pairs[d.From.Version+" "+d.To.Version] = true
+	}
+	if len(pairs) != 2 || !pairs["90.0 91.0"] || !pairs["90.1 91.1"] {
+		t.Errorf("%v", pairs)
+	}
+}
+
 func TestSignedPartials(t *testing.T) {
 	t.Parallel()
 	k := key(t)

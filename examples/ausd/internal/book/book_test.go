@@ -3,6 +3,7 @@ package book
 import (
 	"errors"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -204,6 +205,47 @@ func testFiles(t *testing.T, where string) {
 	}
 	if _, err := b.File(ctx, sum); !errors.Is(err, ErrNotFound) {
 		t.Errorf("removed: %v", err)
+	}
+}
+
+// A full disk: nothing of a publication is there, all of what was before is, and the book goes on when there is room.
+func TestDiskFull(t *testing.T) {
+	t.Parallel()
+	b := open(t, filepath.Join(t.TempDir(), "x.db"))
+	host := func(key, text string) state.Operation {
+		return state.Operation{Ref: state.Ref{Kind: state.Host, Key: key}, Body: []byte(`{"products": ["` + text + `"]}`)}
+	}
+	s, before := publish(t, b, state.New(nil), host("a.example", "Fox"))
+	room := func(more int) {
+		t.Helper()
+		if err := b.db.Update(t.Context(), func(tx *database.Tx) error {
+			var pages, now int
+			if err := tx.Row("PRAGMA page_count").Scan(&pages); err != nil {
+				return err
+			}
+			return tx.Row("PRAGMA max_page_count = " + strconv.Itoa(pages+more)).Scan(&now)
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	room(4)
+	next, changes, err := s.Apply([]state.Operation{host("b.example", "Fox"), host("c.example", strings.Repeat("x", 1<<20))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := Publication{After: before.Seq, Hash: next.Hash(), Changes: changes}
+	if _, err := b.Publish(t.Context(), p, time.Now()); !errors.Is(err, database.ErrNoSpace) {
+		t.Fatalf("on a full disk: %v", err)
+	}
+	if head, err := b.Head(t.Context()); err != nil || head != before {
+		t.Errorf("head %+v, %v", head, err)
+	}
+	if st, err := b.State(t.Context(), before.Seq, nil); err != nil || st.Hash() != before.Hash || st.Len(state.Host) != 1 {
+		t.Errorf("the state is not what it was: %v", err)
+	}
+	room(1000)
+	if _, err := b.Publish(t.Context(), p, time.Now()); err != nil {
+		t.Errorf("with room again: %v", err)
 	}
 }
 

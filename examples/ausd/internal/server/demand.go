@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/senbonzakura/senbonzakura"
@@ -20,50 +21,77 @@ import (
 	"github.com/senbonzakura/senbonzakura/mar"
 )
 
-// asked is a client that was offered a complete update alone.
-type asked struct {
-	query    aus.Query
-	release  string
-	snapshot *aus.Snapshot
+// lacking is a client that was offered a complete update alone.
+type lacking struct{ product, buildID, target, locale, release string }
+
+// lackingCounts counts clients that were offered a complete update alone, until they are looked at.
+type lackingCounts struct {
+	mu sync.Mutex
+	m  map[lacking]int64
 }
 
-// countDemand counts which partials clients could have used, and orders them: here, or as a replica from its server.
+// add counts clients; those that would make it grow beyond its bounds are not counted: the next ones will be.
+func (c *lackingCounts) add(l lacking, n int64) {
+	if len(l.product)+len(l.buildID)+len(l.target)+len(l.locale)+len(l.release) > maxLacking {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.m == nil {
+		c.m = map[lacking]int64{}
+	}
+	if was, ok := c.m[l]; ok || len(c.m) < maxPairs {
+		c.m[l] = was + n
+	}
+}
+
+func (c *lackingCounts) take() map[lacking]int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m := c.m
+	c.m = nil
+	return m
+}
+
+// countDemand notes once a second which partials clients could have used, and orders them: here, or as a replica from its server.
 func (s *Server) countDemand(ctx context.Context) {
-	const flush = time.Second
-	type pair struct{ from, to aus.Build }
-	counts := map[pair]int64{}
-	tick := time.NewTicker(flush)
+	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case a := <-s.asked:
-			if from, to, ok := couldUse(a.snapshot, a.query, a.release); ok && (len(counts) < maxPairs || counts[pair{from, to}] > 0) {
-				counts[pair{from, to}]++
-			}
 		case <-tick.C:
-			if s.opts.Replica != nil {
-				var list []wantedBody
-				for p, n := range counts {
-					list = append(list, wantedBody{p.to.Release, p.from.Product, p.from.BuildID, p.from.Target, p.from.Locale, n})
-				}
-				if len(list) > 0 && s.report(ctx, list) == nil { // else with the next ones
-					clear(counts)
-				}
-				continue
-			}
-			for p, n := range counts {
-				if err := s.book.Want(ctx, p.from, p.to, n, time.Now()); err != nil {
-					s.log.Error("note a wanted partial", "error", err)
+		}
+		snapshot := s.current.Load().snapshot
+		var report []wantedBody
+		for l, n := range s.lacking.take() {
+			from, to, ok := couldUse(snapshot, aus.Query{Product: l.product, BuildID: l.buildID, BuildTarget: l.target, Locale: l.locale}, l.release)
+			switch {
+			case !ok:
+			case s.opts.Replica != nil:
+				report = append(report, wantedBody{l.release, l.product, l.buildID, l.target, l.locale, n})
+			default:
+				if err := s.book.Want(ctx, from, to, n, time.Now()); err != nil {
+					if ctx.Err() == nil {
+						s.log.Error("note a wanted partial", "error", err)
+					}
+					s.lacking.add(l, n) // with the next ones
 					continue
 				}
-				delete(counts, p)
 				s.wake()
+			}
+		}
+		if len(report) > 0 && s.report(ctx, report) != nil { // what is wrong with the server is said where it is followed
+			for _, w := range report {
+				s.lacking.add(lacking{w.Product, w.BuildID, w.Target, w.Locale, w.Release}, w.N)
 			}
 		}
 	}
 }
+
+// maxLacking bounds what is said of one client, in bytes.
+const maxLacking = 500
 
 // maxPairs is how many different partials are counted before they are written down.
 const maxPairs = 10_000

@@ -45,7 +45,7 @@ func (s *Server) servePublic(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	answer := now.snapshot.Respond(aus.Request{Method: r.Method, URL: url, Base: s.base, Header: r.Header, Into: h}, env)
 	if a := answer.Answer; a != nil {
-		s.counted(now.snapshot, &answer)
+		s.counted(&answer)
 		if now.head.Seq == 0 { // nothing is known yet, and that must not be remembered
 			h.Set("Cache-Control", "no-store")
 		} else if !a.Random {
@@ -74,7 +74,7 @@ func keepFor(snapshot *aus.Snapshot, a *aus.Answer, now time.Time) int {
 }
 
 // counted counts an answer, and passes on who could use a partial.
-func (s *Server) counted(snapshot *aus.Snapshot, r *aus.Response) {
+func (s *Server) counted(r *aus.Response) {
 	a := r.Answer
 	count(&s.counts.outcomes, a.Outcome)
 	for _, q := range a.Quirks.List() {
@@ -91,10 +91,8 @@ func (s *Server) counted(snapshot *aus.Snapshot, r *aus.Response) {
 	if !a.Complete {
 		return
 	}
-	select {
-	case s.asked <- asked{*r.Query, a.Release, snapshot}:
-	default: // the next client will ask again
-	}
+	q := r.Query
+	s.lacking.add(lacking{q.Product, q.BuildID, q.BuildTarget, q.Locale, a.Release}, 1)
 }
 
 // clientOf is what tells the client from others in a throttled rule.

@@ -103,7 +103,7 @@ type Server struct {
 	cache     *cache.Layered
 	disk      *cache.Disk
 
-	asked    chan asked    // clients that were answered without a partial
+	lacking  lackingCounts // clients that were answered without a partial
 	work     chan struct{} // there may be something to make
 	ordering chan []string // products whose partials are to be ordered
 	counts   counters
@@ -149,7 +149,7 @@ func Open(ctx context.Context, opts Options) (*Server, error) {
 	}
 	s := &Server{
 		opts: opts, log: opts.Log, own: opts.URL.Host, base: opts.URL.Scheme + "://" + opts.URL.Host,
-		asked: make(chan asked, 4096), work: make(chan struct{}, 1), ordering: make(chan []string, 64),
+		work: make(chan struct{}, 1), ordering: make(chan []string, 64),
 	}
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())

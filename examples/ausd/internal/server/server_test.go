@@ -41,6 +41,44 @@ func TestPostgres(t *testing.T) {
 	}
 }
 
+// The database goes away: clients are answered, a change fails and leaves nothing behind, and works when it is back.
+func TestDatabaseAway(t *testing.T) {
+	t.Parallel()
+	if os.Getenv(onPostgres) != "" {
+		t.Skip("it has a server of its own")
+	}
+	pg := pgtest.Postgres(t)
+	dir := t.TempDir()
+	databases.Store(dir, pg.Database(t))
+	s := start(t, dir, func(o *Options) {
+		where, _ := databases.Load(dir)
+		o.Postgres = where.(string)
+	})
+	s.seed()
+	to90 := change("to 90", operation("rule", "1", ruleBody(1, `, "mapping": "Fox-90.0"`)))
+	pg.Kill()
+	var said string
+	for range 3 {
+		if got := s.offered(client); got != "91.0" {
+			t.Errorf("without its database it offers %q", got)
+		}
+		if status := s.call("POST", "/admin/v1/changes", to90, &said); status != http.StatusServiceUnavailable {
+			t.Errorf("a change without a database: %d %s", status, said)
+		}
+	}
+	pg.Restart(t)
+	if got := s.offered(client); got != "91.0" {
+		t.Errorf("a change that failed shows: it offers %q", got)
+	}
+	eventually(t, "changed", func() bool { return s.call("POST", "/admin/v1/changes", to90, &said) == http.StatusOK })
+	if got := s.offered(client); got != "90.0" {
+		t.Errorf("with its database back it offers %q", got)
+	}
+	if list, err := s.book.History(t.Context(), 0, 10); err != nil || len(list) != 2 {
+		t.Errorf("history: %+v, %v", list, err)
+	}
+}
+
 // testServer is a server with its HTTP side.
 type testServer struct {
 	*Server

@@ -302,3 +302,51 @@ func TestMakeAndExport(t *testing.T) {
 		t.Errorf("left behind: %v, %v", entries, err)
 	}
 }
+
+// A server is filled from a file, and another one from that server as from a Balrog: both answer the same.
+func TestImport(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join("testdata", "script", "tools.txtar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rules, _ := strings.Cut(string(text), "-- throttled.json --\n")
+	dir := t.TempDir()
+	file, queries := filepath.Join(dir, "rules.json"), filepath.Join(dir, "queries.txt")
+	if err := os.WriteFile(file, []byte(rules), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var list strings.Builder
+	for _, channel := range []string{"release", "beta", "nightly"} {
+		for _, build := range []string{"90.0/20240301000000", "91.0/20250401000000"} {
+			fmt.Fprintf(&list, "/update/6/Fox/%s/Linux/de/%s/Linux%%206/ISET:NA,MEM:8192/default/default/update.xml?force=1\n", build, channel)
+		}
+	}
+	if err := os.WriteFile(queries, []byte(list.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	one, two := startProcess(t, t.TempDir()), startProcess(t, t.TempDir())
+	defer one.kill(t)
+	defer two.kill(t)
+	if code, said := tool("import", "--dry-run", "--server", one.url, file); code != 0 || !strings.Contains(said, "2 rules, 2 releases, 0 pins, 0 shutoffs") || strings.Contains(said, "published") {
+		t.Errorf("dry run: %d %s", code, said)
+	}
+	if code, said := tool("import", "--server", one.url, file); code != 0 || !strings.Contains(said, "published as snapshot 2\n") {
+		t.Fatalf("from a file: %d %s", code, said)
+	}
+	if code, said := tool("compare", "--old", one.url, "--new", two.url, "--queries", queries); code != 1 || !strings.Contains(said, "2 clients: no update instead of 91.0 complete") {
+		t.Errorf("before: %d %s", code, said)
+	}
+	if code, said := tool("import", "--server", two.url, one.url); code != 0 || !strings.Contains(said, "updates may come from: dl.example\n") {
+		t.Fatalf("from a server: %d %s", code, said)
+	}
+	if code, said := tool("compare", "--old", one.url, "--new", two.url, "--queries", queries); code != 0 {
+		t.Errorf("after: %d %s", code, said)
+	}
+	if code, said := tool("import", "--server", two.url, file); code != 0 {
+		t.Errorf("again: %d %s", code, said)
+	}
+	if code, said := tool("import", "--server", two.url, "http://127.0.0.1:1"); code != 1 {
+		t.Errorf("from nowhere: %d %s", code, said)
+	}
+}

@@ -84,7 +84,7 @@ func (c *checks) names() {
 			c.add(Finding{
 				Kind: kind, Severity: Broken, Path: other, Other: n,
 				Message: fmt.Sprintf("was %q, which differs %s: on %s removing the old name removes the new file", n, how, kind.places()),
-				WayOut:  "keep the old name, or set the recipe's platform to one where they are two",
+				WayOut:  "keep the old name, or make the update for a platform where they are two",
 			})
 		}
 	}

@@ -188,7 +188,7 @@ func checkSpelling(list []string, platform string) []Finding {
 		f := Finding{
 			Kind: kind, Severity: Broken, Path: n, Other: other,
 			Message: fmt.Sprintf("differs from %q %s: that is one name on %s", other, how, kind.places()),
-			WayOut:  "rename one of them, or set the recipe's platform to one where they are two",
+			WayOut:  "rename one of them, or make the update for a platform where they are two",
 		}
 		if platform == PlatformLinux {
 			f.Severity, f.WayOut = Note, ""

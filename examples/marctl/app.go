@@ -153,6 +153,7 @@ Exit codes: ` + exitText + `.`,
 		}
 	}
 	root.AddCommand(a.manCommand(), a.versionCommand())
+	root.AddCommand(habitTopics()...)
 	root.InitDefaultCompletionCmd()
 	root.InitDefaultHelpCmd()
 	a.wrap(root)

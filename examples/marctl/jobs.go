@@ -12,6 +12,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -264,26 +265,39 @@ func (p pair) substitute(variable, value string) pair {
 	return p
 }
 
-// readSums reads lines of a hash and a path.
+// bsdSum is a line of a list of hashes as BSD writes it: "SHA512 (path) = hash".
+var bsdSum = regexp.MustCompile(`^[A-Za-z0-9-]+ \((.+)\) = ([0-9A-Fa-f]+)$`)
+
+// readSums reads lines of a hash and a path, as sha512sum writes them, Mozilla's SHA512SUMS and checksums, or BSD.
 func readSums(name string, sums map[string]string) error {
+	if info, err := os.Stat(name); err == nil && info.IsDir() {
+		return fmt.Errorf("%s: a directory, want a file such as SHA512SUMS", name)
+	}
 	data, err := readSmall(name, 64<<20)
 	if err != nil {
-		return err
+		return fmt.Errorf("sums: %w", err)
 	}
 	line := 0
-	for text := range strings.Lines(string(data)) {
+	for text := range strings.Lines(strings.TrimPrefix(string(data), "\ufeff")) {
 		line++
-		fields := strings.Fields(text)
-		if len(fields) == 0 || strings.HasPrefix(fields[0], "#") {
+		text = strings.TrimSpace(text)
+		if text == "" || strings.HasPrefix(text, "#") {
 			continue
 		}
-		if len(fields) < 2 {
-			return fmt.Errorf("%s:%d: want a hash and a path", name, line)
+		sum, file := "", ""
+		if bsd := bsdSum.FindStringSubmatch(text); bsd != nil {
+			sum, file = bsd[2], bsd[1]
+		} else {
+			fields := strings.Fields(text)
+			if len(fields) < 2 {
+				return fmt.Errorf("%s:%d: want a hash and a path", name, line)
+			}
+			sum, file = fields[0], strings.TrimPrefix(fields[len(fields)-1], "*")
 		}
-		if _, err := fetch.ParseHash(fields[0]); err != nil {
+		if _, err := fetch.ParseHash(sum); err != nil {
 			return fmt.Errorf("%s:%d: %w", name, line, err)
 		}
-		sums[strings.TrimPrefix(fields[len(fields)-1], "*")] = fields[0]
+		sums[strings.TrimPrefix(path.Clean(file), "/")] = sum
 	}
 	return nil
 }

@@ -13,7 +13,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/senbonzakura/senbonzakura/internal/bzip2"
 	"github.com/senbonzakura/senbonzakura/internal/stream"
+	"github.com/senbonzakura/senbonzakura/internal/xz"
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/partial/updater"
 )
@@ -310,16 +312,22 @@ func copyEntry(ctx context.Context, w io.Writer, f *mar.File, raw bool) error {
 }
 
 func (a *app) createCommand() *cobra.Command {
-	var channel, productVersion, dir string
+	var channel, productVersion, dir, compression, filter string
 	var exact bool
 	cmd := &cobra.Command{
 		Use:   "create OUT FILE…",
 		Short: "Make a MAR file of files as they are, in the order given",
-		Long: `create stores files as they are, without compressing them, in the order given: the counterpart of
-"mar -c". To make a complete update of a tree use pack.`,
-		Example: `  marctl create --channel release --product-version 153.6.0 -C dir out.mar updatev3.manifest a.txt`,
-		Args:    cobra.MinimumNArgs(2),
+		Long: `create stores files in the order given, as they are, or compressed as members of updates are with --compression: the
+counterpart of "mar -c". To make a complete update of a tree use pack.`,
+		Example: `  marctl create --compression xz --filter x86 out.mar libxul.so
+  marctl create --channel release --product-version 153.6.0 -C dir out.mar updatev3.manifest a.txt`,
+		Args: cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if compression != "xz" {
+				if err := refuseFlags(cmd, "goes with --compression xz", "filter"); err != nil {
+					return err
+				}
+			}
 			archive := &mar.Archive{ExactProduct: exact}
 			if channel != "" || productVersion != "" {
 				archive.Product = &mar.Product{Channel: channel, Version: productVersion}
@@ -332,7 +340,7 @@ func (a *app) createCommand() *cobra.Command {
 				return err
 			}
 			for _, name := range args[1:] {
-				entry, err := fileEntry(dir, name)
+				entry, err := a.fileEntry(cmd.Context(), dir, name, compression, filter)
 				if err != nil {
 					return err
 				}
@@ -354,6 +362,8 @@ func (a *app) createCommand() *cobra.Command {
 	flags.StringVarP(&channel, "channel", "H", "", "MAR channel of the product block")
 	flags.StringVarP(&productVersion, "product-version", "V", "", "version of the product block")
 	flags.BoolVar(&exact, "exact-product", false, "make the product block as short as it can be, not padded to 104 bytes")
+	choice(cmd, &compression, "compression", "none", "of the files", "none", "xz", "bzip2")
+	choice(cmd, &filter, "filter", "none", "branch filter of xz", "none", "x86")
 	takes(cmd, writes, noFile) // names in --directory, which RunE keeps apart
 	flagTakes(cmd, finds, "directory")
 	return cmd
@@ -373,7 +383,7 @@ func (a *app) wrote(name string, n int64) error {
 	return a.summary(wroteResult{name, n}, func(w *printer) { w.printf("%s: %d bytes\n", name, n) })
 }
 
-func fileEntry(dir, name string) (mar.Entry, error) {
+func (a *app) fileEntry(ctx context.Context, dir, name, compression, filter string) (mar.Entry, error) {
 	file := filepath.Join(dir, name)
 	info, err := os.Stat(file)
 	if err != nil {
@@ -382,10 +392,47 @@ func fileEntry(dir, name string) (mar.Entry, error) {
 	if !info.Mode().IsRegular() {
 		return mar.Entry{}, fmt.Errorf("%s: not a regular file", file)
 	}
+	size := info.Size()
+	if compression != "none" {
+		if file, size, err = a.compressed(ctx, file, compression, filter); err != nil {
+			return mar.Entry{}, named(name, err)
+		}
+	}
 	return mar.Entry{
-		Header: mar.Header{Name: filepath.ToSlash(name), Size: info.Size(), Mode: info.Mode().Perm()},
+		Header: mar.Header{Name: filepath.ToSlash(name), Size: size, Mode: info.Mode().Perm()},
 		Open:   func() (io.ReadCloser, error) { return os.Open(file) },
 	}, nil
+}
+
+// compressed compresses a file into a temporary one and returns its name and size in bytes.
+func (a *app) compressed(ctx context.Context, file, compression, filter string) (string, int64, error) {
+	in, err := os.Open(file)
+	if err != nil {
+		return "", 0, err
+	}
+	defer in.Close()
+	out, err := os.CreateTemp("", "marctl-*.member")
+	if err != nil {
+		return "", 0, err
+	}
+	a.temporary = append(a.temporary, out.Name())
+	n := counter{w: stream.NewWriter(ctx, out)}
+	var z io.WriteCloser
+	if compression == "bzip2" {
+		z, err = bzip2.NewWriter(&n)
+	} else {
+		opts := &xz.WriterOptions{Level: xz.Level6}
+		if filter == "x86" {
+			opts.Filter = xz.X86
+		}
+		z, err = xz.NewWriter(&n, opts)
+	}
+	if err == nil {
+		if _, err = io.Copy(z, in); err == nil {
+			err = z.Close()
+		}
+	}
+	return out.Name(), n.n, errors.Join(err, out.Close())
 }
 
 func (a *app) infoCommand() *cobra.Command {

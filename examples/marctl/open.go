@@ -75,7 +75,35 @@ func keyFlag(cmd *cobra.Command, name string) {
 	must(cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(mar.BuiltinKeys(), cobra.ShellCompDirectiveDefault)))
 }
 
+// mozillaKeys returns the names of the built-in keys that mardor's :mozilla-NAME stands for, or the name itself.
+func mozillaKeys(name string) []string {
+	short, ok := strings.CutPrefix(name, ":mozilla-")
+	if !ok {
+		return []string{name}
+	}
+	var names []string
+	for _, builtin := range mar.BuiltinKeys() {
+		if base := strings.TrimPrefix(builtin, "sha1-"); base == short || strings.HasPrefix(base, short+"-") {
+			names = append(names, builtin)
+		}
+	}
+	if names == nil {
+		return []string{name}
+	}
+	return names
+}
+
+// manyKeys puts all keys in the place of the names that stand for several.
+func manyKeys(names []string) []string {
+	var all []string
+	for _, name := range names {
+		all = append(all, mozillaKeys(name)...)
+	}
+	return all
+}
+
 func publicKeys(names []string) ([]crypto.PublicKey, error) {
+	names = manyKeys(names)
 	keys := make([]crypto.PublicKey, len(names))
 	for i, name := range names {
 		key, err := publicKey(name)
@@ -97,3 +125,6 @@ func size(n int64) string {
 	}
 	return fmt.Sprintf("%d B", n)
 }
+
+// makeDir makes a directory where it is missing.
+func makeDir(name string) error { return os.MkdirAll(name, 0o755) }

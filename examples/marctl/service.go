@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -134,6 +136,13 @@ func (a *app) cacheCommand() *cobra.Command {
 			if dir, err = defaultCacheDir(); err != nil {
 				return nil, err
 			}
+		}
+		if _, err := os.Stat(filepath.Join(dir, "version")); err != nil { // which every cache has
+
+			if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+				return nil, fmt.Errorf("%s: there is no cache, since there is no such directory", dir)
+			}
+			return nil, fmt.Errorf("%s: not a cache: say which directory is one with --cache", dir)
 		}
 		return openCache(ctx, dir)
 	}

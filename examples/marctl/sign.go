@@ -1,17 +1,21 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -46,6 +50,11 @@ The exit code is 1 where the answer is no.`,
 			if anyKey && updater {
 				return usagef("--any and --updater exclude each other")
 			}
+			all := manyKeys(keys)
+			if len(all) > len(keys) && !anyKey && !updater {
+				return usagef("--key :mozilla-NAME stands for several keys: add --any or --updater")
+			}
+			keys = all
 			public, err := publicKeys(keys)
 			if err != nil {
 				return err
@@ -157,6 +166,7 @@ Keys are RSA private keys in PEM files (PKCS#8 or PKCS#1), or held by a signing 
 				}
 				defer func() { err = errors.Join(err, closePlugin()) }()
 			}
+			a.warnOfKeys(signers)
 			return a.edit(cmd.Context(), args[0], args[1], func(w io.Writer) (int64, error) {
 				return r.WriteSigned(cmd.Context(), w, signers...)
 			})
@@ -168,6 +178,16 @@ Keys are RSA private keys in PEM files (PKCS#8 or PKCS#1), or held by a signing 
 	flagTakes(cmd, reads, "pem")
 	cmd.Flags().BoolVar(&sha1, "sha1", false, "sign with SHA-1, which only updaters older than 56 accept")
 	return cmd
+}
+
+// warnOfKeys says that installed updaters take no signature that is made with a shorter key.
+func (a *app) warnOfKeys(signers []mar.Signer) {
+	for _, s := range signers {
+		if info := s.Info(); info.Algorithm == mar.RSAPKCS1SHA384 && info.SignatureSize != 512 && !a.quiet {
+			p := a.printerTo(a.stderr)
+			p.printf("marctl: %s the key has %d bits: installed updaters take SHA-384 with RSA-4096 alone\n", p.warning("warning:"), 8*info.SignatureSize)
+		}
+	}
 }
 
 // pemSigners makes a signer of each key file.
@@ -200,7 +220,11 @@ func privateKey(name string) (*rsa.PrivateKey, error) {
 	}
 	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
-		return nil, fmt.Errorf("%s: PEM block %q is not an unencrypted private key: %w", name, block.Type, err)
+		what := "holds no RSA private key"
+		if strings.Contains(block.Type, "ENCRYPTED") || block.Headers["DEK-Info"] != "" {
+			what = "is encrypted: decrypt it, or sign with a plugin such as signer-pem, which takes a passphrase"
+		}
+		return nil, fmt.Errorf("%s: the PEM block %q %s", name, block.Type, what)
 	}
 	private, ok := key.(*rsa.PrivateKey)
 	if !ok {
@@ -229,11 +253,13 @@ func (a *app) stripCommand() *cobra.Command {
 }
 
 func (a *app) signatureCommand() *cobra.Command {
+	var addKeys []string
 	cmd := &cobra.Command{
 		Use:   "signature",
 		Short: "Take single signatures out of a MAR file, or put them in",
 		Example: `  marctl signature extract signed.mar 0 sig.b64
-  marctl signature import reserved.mar 0 sig.b64 signed.mar`,
+  marctl signature import reserved.mar 0 sig.b64 signed.mar
+  marctl signature add update.mar sig.bin signed.mar`,
 	}
 	extract := &cobra.Command{
 		Use:     "extract FILE INDEX OUT",
@@ -288,10 +314,77 @@ replaces, since the length is part of what is signed.`,
 			return a.edit(cmd.Context(), args[0], args[3], edited.WriteTo)
 		},
 	}
+	var sha1 bool
+	add := &cobra.Command{
+		Use:   "add FILE SIGNATURE OUT",
+		Short: "Write a copy of an unsigned file with a signature that was made elsewhere of its digest",
+		Long: `add puts a signature, as bytes or as base64, into an unsigned MAR file: one that was made of what
+"marctl digest" prints. With --key it is verified before anything is written.`,
+		Example: "  marctl signature add update.mar sig.bin signed.mar",
+		Args:    cobra.ExactArgs(3),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.addSignature(cmd.Context(), args[0], args[1], args[2], sha1, addKeys)
+		},
+	}
+	add.Flags().BoolVar(&sha1, "sha1", false, "the signature is one of SHA-1")
+	add.Flags().StringArrayVarP(&addKeys, "key", "k", nil, "key that must verify the signature, or another one given (repeatable)")
+	keyFlag(add, "key")
+	takes(add, reads, reads, writes)
+	cmd.AddCommand(add)
 	takes(extract, reads, noFile, writes)
 	takes(imported, reads, noFile, reads, writes)
 	cmd.AddCommand(extract, imported)
 	return cmd
+}
+
+// addSignature puts a signature into an unsigned file.
+func (a *app) addSignature(ctx context.Context, in, signature, out string, sha1 bool, keyNames []string) error {
+	keys, err := publicKeys(keyNames)
+	if err != nil {
+		return err
+	}
+	sig, err := readSmall(signature, 1<<16)
+	if err != nil {
+		return err
+	}
+	if text, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(string(sig)), "")); err == nil {
+		sig = text
+	}
+	info := mar.SignerInfo{Algorithm: mar.RSAPKCS1SHA384, SignatureSize: len(sig)}
+	if sha1 {
+		info.Algorithm = mar.RSAPKCS1SHA1
+	}
+	r, err := openMAR(in, nil)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	reserved, err := makeRoom(ctx, r.Reader, info)
+	if err != nil {
+		return named(in, err)
+	}
+	defer reserved.close()
+	edited, err := reserved.ImportSignature(0, []byte(base64.StdEncoding.EncodeToString(sig)))
+	if err != nil {
+		return named(signature, err)
+	}
+	return a.edit(ctx, in, out, func(w io.Writer) (int64, error) {
+		var whole bytes.Buffer
+		n, err := edited.WriteTo(&whole)
+		if err != nil {
+			return n, err
+		}
+		if len(keys) > 0 {
+			signed, err := mar.NewReader(bytes.NewReader(whole.Bytes()), n, nil)
+			if err != nil {
+				return 0, err
+			}
+			if _, err := signed.VerifyAny(ctx, keys...); err != nil {
+				return 0, err
+			}
+		}
+		return whole.WriteTo(w)
+	})
 }
 
 func signatureIndex(s string) (int, error) {
@@ -303,8 +396,8 @@ func signatureIndex(s string) (int, error) {
 }
 
 func (a *app) digestCommand() *cobra.Command {
-	var sha1 bool
-	var reserve string
+	var sha1, asn1, asBase64 bool
+	var reserve, bits string
 	cmd := &cobra.Command{
 		Use:   "digest FILE",
 		Short: "Print the digest that signatures of a MAR file are made of",
@@ -319,6 +412,13 @@ where the signature belongs, for "signature import".`,
 			info := mar.SignerInfo{Algorithm: mar.RSAPKCS1SHA384, SignatureSize: 512}
 			if sha1 {
 				info = mar.SignerInfo{Algorithm: mar.RSAPKCS1SHA1, SignatureSize: 256}
+			}
+			if bits != "" {
+				n, err := strconv.Atoi(bits)
+				if err != nil {
+					return usageError{err}
+				}
+				info.SignatureSize = n / 8
 			}
 			r, err := openMAR(args[0], nil)
 			if err != nil {
@@ -337,12 +437,20 @@ where the signature belongs, for "signature import".`,
 			if err != nil {
 				return named(args[0], err)
 			}
-			return a.print(digestResult{args[0], info.Algorithm.String(), hex.EncodeToString(digest)}, func(w *printer) {
-				w.println(hex.EncodeToString(digest))
-			})
+			if asn1 {
+				digest = append(slices.Clone(digestInfo[info.Algorithm]), digest...)
+			}
+			text := hex.EncodeToString(digest)
+			if asBase64 {
+				text = base64.StdEncoding.EncodeToString(digest)
+			}
+			return a.print(digestResult{args[0], info.Algorithm.String(), text}, func(w *printer) { w.println(text) })
 		},
 	}
 	cmd.Flags().BoolVar(&sha1, "sha1", false, "the digest for SHA-1 signatures")
+	choice(cmd, &bits, "bits", "", "length of the key that will sign an unsigned file (default: 4096, with --sha1 2048)", "2048", "3072", "4096")
+	cmd.Flags().BoolVar(&asn1, "asn1", false, "as a DigestInfo of ASN.1, which some signers take")
+	cmd.Flags().BoolVar(&asBase64, "base64", false, "in base64 instead of hexadecimal")
 	cmd.Flags().StringVar(&reserve, "reserve", "", "write the file with room for one signature here")
 	takes(cmd, reads)
 	flagTakes(cmd, writes, "reserve")
@@ -353,12 +461,40 @@ where the signature belongs, for "signature import".`,
 type digestResult struct {
 	File      string `json:"file"`
 	Algorithm string `json:"algorithm"`
-	Digest    string `json:"digest"` // in hexadecimal
+	Digest    string `json:"digest"` // in hexadecimal, with --base64 in base64
+}
+
+// digestInfo is what stands before a digest in a DigestInfo of ASN.1 (RFC 8017, section 9.2, note 1).
+var digestInfo = map[mar.Algorithm][]byte{
+	mar.RSAPKCS1SHA384: {0x30, 0x41, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x02, 0x05, 0x00, 0x04, 0x30},
+	mar.RSAPKCS1SHA1:   {0x30, 0x21, 0x30, 0x09, 0x06, 0x05, 0x2b, 0x0e, 0x03, 0x02, 0x1a, 0x05, 0x00, 0x04, 0x14},
 }
 
 // reserve returns the digest of an unsigned archive with room for one signature, and writes it where out says. The digest
 // is taken of the very file that the signature will be put into.
 func (a *app) reserve(ctx context.Context, r *mar.Reader, out string, info mar.SignerInfo) ([]byte, error) {
+	room, err := makeRoom(ctx, r, info)
+	if err != nil {
+		return nil, err
+	}
+	defer room.close()
+	digest, err := room.Digest(ctx, info.Algorithm)
+	if err != nil || out == "" {
+		return digest, err
+	}
+	return digest, a.writeFile(ctx, out, func(w io.Writer) error {
+		_, err := io.Copy(w, io.NewSectionReader(room.file, 0, room.Size()))
+		return err
+	})
+}
+
+// A room is an archive with room for a signature, in a temporary file.
+type room struct {
+	*mar.Reader
+	file *os.File
+}
+
+func makeRoom(ctx context.Context, r *mar.Reader, info mar.SignerInfo) (*room, error) {
 	edited, err := r.Reserve(info)
 	if err != nil {
 		return nil, err
@@ -367,22 +503,19 @@ func (a *app) reserve(ctx context.Context, r *mar.Reader, out string, info mar.S
 	if err != nil {
 		return nil, err
 	}
-	defer os.Remove(f.Name())
-	defer f.Close()
+	made := &room{file: f}
 	n, err := edited.WriteTo(stream.NewWriter(ctx, f))
+	if err == nil {
+		made.Reader, err = mar.NewReader(f, n, nil)
+	}
 	if err != nil {
+		made.close()
 		return nil, err
 	}
-	reserved, err := mar.NewReader(f, n, nil)
-	if err != nil {
-		return nil, err
-	}
-	digest, err := reserved.Digest(ctx, info.Algorithm)
-	if err != nil || out == "" {
-		return digest, err
-	}
-	return digest, a.writeFile(ctx, out, func(w io.Writer) error {
-		_, err := io.Copy(w, io.NewSectionReader(f, 0, n))
-		return err
-	})
+	return made, nil
+}
+
+func (r *room) close() {
+	r.file.Close()
+	os.Remove(r.file.Name())
 }

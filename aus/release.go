@@ -88,6 +88,14 @@ func (r *Release) Product() string { return r.product }
 // Schema returns the kind of the release, or SchemaUnknown.
 func (r *Release) Schema() Schema { return r.schema }
 
+// Parts returns the names of the releases that one of [SchemaSuperblob] consists of.
+func (r *Release) Parts() []string {
+	if r.superblob == nil {
+		return nil
+	}
+	return slices.Clone(r.superblob.releases)
+}
+
 // Document returns the JSON text that the release was made of.
 func (r *Release) Document() string { return r.document }
 

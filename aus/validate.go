@@ -26,6 +26,8 @@ const (
 type ValidationError struct {
 	Check    Check
 	Messages []string // each with the path of the value
+	// Balrog are the messages in its words, where they are known, else as in Messages.
+	Balrog []string
 }
 
 func (e *ValidationError) Error() string {
@@ -42,7 +44,9 @@ type ValidateOptions struct {
 	// Strict imitates Balrog: it looks at the length of hashes in gmp releases only, refuses some groups of
 	// updateLine that cannot both apply, and takes others that can.
 	Strict bool
-	Limits Limits
+	// AnyHash looks at the length of hashes in gmp releases only, as Balrog does, and is else not strict.
+	AnyHash bool
+	Limits  Limits
 }
 
 // Validate says whether a document may be saved as a release. The error is a [*ValidationError], or matches [ErrFormat] or
@@ -62,7 +66,7 @@ func Validate(document []byte, opts ValidateOptions) error {
 		return c.err()
 	}
 	schema := schemaOf(&v)
-	if schema == SchemaGMP || !opts.Strict {
+	if schema == SchemaGMP || !opts.Strict && !opts.AnyHash {
 		c.hashes(&v)
 	}
 	if c.failed(CheckHashes) {
@@ -81,6 +85,7 @@ type checker struct {
 	opts     *ValidateOptions
 	check    Check
 	messages []string
+	balrog   []string
 }
 
 // maxMessages is how many messages one error has at most.
@@ -92,6 +97,15 @@ func (c *checker) report(path, format string, args ...any) {
 			path = "document"
 		}
 		c.messages = append(c.messages, path+": "+fmt.Sprintf(format, args...))
+		c.balrog = append(c.balrog, c.messages[len(c.messages)-1])
+	}
+}
+
+// reportAs reports something that Balrog says in other words.
+func (c *checker) reportAs(balrog, path, format string, args ...any) {
+	n := len(c.messages)
+	if c.report(path, format, args...); len(c.messages) > n {
+		c.balrog[n] = balrog
 	}
 }
 
@@ -100,7 +114,7 @@ func (c *checker) failed(check Check) bool {
 	return len(c.messages) > 0
 }
 
-func (c *checker) err() error { return &ValidationError{c.check, c.messages} }
+func (c *checker) err() error { return &ValidationError{c.check, c.messages, c.balrog} }
 
 func join(path, key string) string {
 	if path == "" {
@@ -152,14 +166,14 @@ func fields(required []string, known map[string]shape) shape {
 		}
 		for _, key := range required {
 			if !v.has(key) {
-				c.report(path, "%s is missing", key)
+				c.reportAs("'"+key+"' is a required property", path, "%s is missing", key)
 			}
 		}
 		for i := range v.members {
 			m := &v.members[i]
 			check, ok := known[m.key]
 			if !ok {
-				c.report(path, "there is no key %q here", m.key)
+				c.reportAs("Additional properties are not allowed ('"+m.key+"' was unexpected)", path, "there is no key %q here", m.key)
 				continue
 			}
 			check(c, &m.value, join(path, m.key))
@@ -228,7 +242,7 @@ func (c *checker) schema(v *value) {
 		return
 	}
 	if !v.has("schema_version") {
-		c.report("", "schema_version is missing")
+		c.reportAs("schema_version is not set", "", "schema_version is missing")
 		return
 	}
 	s := schemaOf(v)
@@ -263,7 +277,7 @@ func (c *checker) schema(v *value) {
 			"platforms": each(fields([]string{"fileUrl", "hashValue"}, map[string]shape{"fileUrl": isText, "hashValue": isText})),
 		})(c, v, "")
 	default:
-		c.report("schema_version", "there is no schema %s", v.get("schema_version").scalar().text)
+		c.reportAs("schema_version is unknown", "schema_version", "there is no schema %s", v.get("schema_version").scalar().text)
 	}
 }
 
@@ -378,6 +392,10 @@ func lineShape() shape {
 		}),
 	})
 }
+
+// ValidVersions says whether a text may be a rule's version to Balrog: one with an operator or a wildcard or without, or a list of
+// versions without operators. Rules may have others here, which are ordered as the toolkit orders them.
+func ValidVersions(s string) bool { return versionCondition(s) }
 
 // versionCondition says whether a text may be a condition on versions.
 func versionCondition(s string) bool {

@@ -88,14 +88,17 @@ func (a *app) addCommand() *cobra.Command {
 	var dry bool
 	cmd := &cobra.Command{
 		Use:   "add FILE…",
-		Short: "Offer complete updates to clients",
+		Short: "Offer updates to clients",
 		Long: `add uploads complete updates (MAR files) to a running server and offers them: it makes a release, or adds to the one
 that is there, and lets the rule of the product and channel lead to it, if it is newer than what is offered now. The server
 then makes partial updates from the last builds, and from those that clients have.
 
 What a file tells is never asked for: product, version, build ID, channel, system, architecture, locale. What it does not tell has a
 default, which is shown (locale en-US, channel release, Linux on x86-64); flags replace either. The channel is the one that
-clients ask with, not that of the MAR file.`,
+clients ask with, not that of the MAR file.
+
+A partial update is offered, too: the server finds what it leads from by the checksums in its patches, among the completes that
+it has, and applies it before it offers it.`,
 		Example: `  ausd add --dry-run firefox-153.6.0.complete.mar   what would it be offered as?
   ausd add firefox-153.5.1.complete.mar firefox-153.6.0.complete.mar
   ausd add --locale de --channel beta firefox.de.complete.mar`,
@@ -106,6 +109,10 @@ clients ask with, not that of the MAR file.`,
 				b, err := inspectFile(name)
 				if err != nil {
 					return fmt.Errorf("%s: %w", name, err)
+				}
+				if b.Partial {
+					builds[i] = b
+					continue
 				}
 				for _, f := range []struct {
 					name, with string
@@ -127,9 +134,9 @@ clients ask with, not that of the MAR file.`,
 				}
 				return nil
 			}
-			added := []server.Added{}
+			added := []offered{}
 			for i, name := range args {
-				one, err := c.add(cmd.Context(), name, o)
+				one, err := c.add(cmd.Context(), name, o, builds[i].Partial)
 				if err != nil {
 					return fmt.Errorf("%s: %w", name, err)
 				}
@@ -138,11 +145,19 @@ clients ask with, not that of the MAR file.`,
 			}
 			return a.Print(added, func(w *cli.Printer) {
 				for i, one := range added {
+					if builds[i].Partial {
+						w.Printf("%s is offered to clients of %s for %s (snapshot %d)\n", args[i], one.From, one.Release, one.Snapshot.Seq)
+						continue
+					}
 					w.Printf("%s is release %s", args[i], one.Release)
 					if one.Rule != 0 {
 						w.Printf(", offered by rule %d", one.Rule)
 					} else {
 						w.Printf(", which no rule of its product and channel leads to")
+					}
+					if one.Draft != 0 {
+						w.Printf("; that is draft %d, which waits for sign-offs\n", one.Draft)
+						continue
 					}
 					w.Printf(" (snapshot %d)\n", one.Snapshot.Seq)
 				}
@@ -173,6 +188,10 @@ func inspectFile(name string) (inspect.Build, error) {
 func (a *app) showBuilds(names []string, builds []inspect.Build) {
 	w := cli.NewPrinter(a.Stdout)
 	for i, b := range builds {
+		if b.Partial {
+			w.Printf("%s: a partial update\n", names[i])
+			continue
+		}
 		w.Printf("%s: %s %s, build %s, %s, %s, channel %s\n", names[i], b.Product, b.Version, b.BuildID, b.Target, b.Locale, b.Channel)
 		for _, d := range b.Defaults {
 			w.Printf("  the file does not tell its %s: taken to be %s (--%s)\n", d, map[string]string{"locale": b.Locale, "channel": b.Channel, "target": b.Target}[d], d)
@@ -180,27 +199,38 @@ func (a *app) showBuilds(names []string, builds []inspect.Build) {
 	}
 }
 
+// offered is what became of a file.
+type offered struct {
+	server.Added
+	From string `json:"from,omitempty"` // of a partial update: the release that it leads from
+}
+
 // add uploads a file and offers it.
-func (c *client) add(ctx context.Context, name string, o server.Addition) (server.Added, error) {
+func (c *client) add(ctx context.Context, name string, o server.Addition, partial bool) (offered, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return server.Added{}, err
+		return offered{}, err
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return server.Added{}, err
+		return offered{}, err
 	}
 	var up struct {
 		SHA512 string `json:"sha512"`
 	}
 	if err := c.call(ctx, http.MethodPut, "/admin/v1/files/"+url.PathEscape(plain(filepath.Base(name))), f, info.Size(), &up); err != nil {
-		return server.Added{}, err
+		return offered{}, err
+	}
+	if partial {
+		var p server.AddedPartial
+		err := c.post(ctx, "/admin/v1/partials", map[string]string{"sha512": up.SHA512}, &p)
+		return offered{server.Added{Release: p.To.Release, URL: p.URL, Snapshot: p.Snapshot}, p.From.Release}, err
 	}
 	o.SHA512 = up.SHA512
 	var added server.Added
 	err = c.post(ctx, "/admin/v1/builds", o, &added)
-	return added, err
+	return offered{Added: added}, err
 }
 
 // plain makes a name that the server takes.

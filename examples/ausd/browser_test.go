@@ -26,8 +26,13 @@ func TestBrowser(t *testing.T) {
 	}}, nil); err != nil || code != http.StatusOK {
 		t.Fatalf("seed: %d, %v", code, err)
 	}
+	if code, err := p.call(t, http.MethodPost, "/admin/v1/changes", map[string]any{"comment": "for all", "draft": true, "operations": []any{
+		map[string]any{"kind": "rule", "key": "1", "body": map[string]any{"rule_id": 1, "priority": 100, "backgroundRate": 100, "update_type": "minor", "product": "Fox", "mapping": "Fox-91.0"}},
+	}}, nil); err != nil || code != http.StatusOK {
+		t.Fatalf("draft: %d, %v", code, err)
+	}
 	const form = "/?product=Fox&version=90.0&build_id=20240101000000&target=Linux_x86_64-gcc3&locale=de&channel=release&os=Linux"
-	pages := map[string]string{"client": form, "rules": "/ui/rules", "releases": "/ui/releases", "demand": "/ui/demand", "shutoffs": "/ui/shutoffs", "history": "/ui/history"}
+	pages := map[string]string{"client": form, "rules": "/ui/rules", "releases": "/ui/releases", "drafts": "/ui/drafts", "draft": "/ui/drafts/1", "demand": "/ui/demand", "shutoffs": "/ui/shutoffs", "history": "/ui/history"}
 	b.Do(chromedp.EmulateViewport(1280, 900), chromedp.Navigate(p.url+"/ui/shutoffs"),
 		chromedp.SendKeys(`input[name=product]`, "Fox"), chromedp.SendKeys(`input[name=comment]`, "it crashes"), chromedp.Click("main form button"))
 	b.Until(`document.body.innerText.includes("it crashes")`)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"net/url"
@@ -17,12 +18,16 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 
+	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/balrogapi"
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/book"
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/replicate"
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/server"
+	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/state"
 	"github.com/senbonzakura/senbonzakura/examples/internal/cli"
 	"github.com/senbonzakura/senbonzakura/examples/internal/database"
 	"github.com/senbonzakura/senbonzakura/examples/internal/servicelog"
+	"github.com/senbonzakura/senbonzakura/mar"
+	"github.com/senbonzakura/senbonzakura/plugins/signing"
 )
 
 // config is the whole configuration: a TOML file, and flags over it. Nothing has to be configured for a server of this machine alone.
@@ -66,7 +71,28 @@ type config struct {
 		TokenFile string `toml:"token_file"` // has the token instead
 	} `toml:"replica"`
 
+	Signing struct {
+		// Keys are PEM files with RSA keys that sign the partials of products whose completes are signed.
+		Keys []string `toml:"keys"`
+		// Passphrase is a file with the passphrase of keys that are encrypted.
+		Passphrase string `toml:"passphrase"`
+	} `toml:"signing"`
+
 	Tokens []tokenConfig `toml:"tokens"`
+	// SignOffs are how many people of which role must agree before what clients of a channel get is changed.
+	SignOffs []signOffConfig `toml:"sign_offs"`
+
+	Balrog struct {
+		// Open lets everybody read Balrog's administration API without a token, as Balrog does.
+		Open bool `toml:"open"`
+	} `toml:"balrog"`
+}
+
+// signOffConfig is what one channel of a product needs.
+type signOffConfig struct {
+	Product string         `toml:"product"`
+	Channel string         `toml:"channel"`
+	Roles   map[string]int `toml:"roles"` // people by role
 }
 
 // tokenConfig is who may do what from elsewhere.
@@ -74,6 +100,14 @@ type tokenConfig struct {
 	Name   string   `toml:"name"`
 	SHA256 string   `toml:"sha256"` // of the token, in hexadecimal: ausd token makes both
 	Roles  []string `toml:"roles"`
+	// Products limits roles to products: a list for each role that is limited.
+	Products map[string][]string `toml:"products"`
+	// SignOffRoles are the roles of sign_offs in which its owner may agree to changes.
+	SignOffRoles []string `toml:"sign_off_roles"`
+	// System is a program, which agrees to nothing.
+	System bool `toml:"system"`
+	// Balrog are permissions for Balrog's API instead of what roles come to there, by their names in Balrog.
+	Balrog map[string]balrogapi.Permission `toml:"balrog"`
 }
 
 func defaultConfig() config {
@@ -159,6 +193,9 @@ func (c *config) options(w io.Writer) (server.Options, error) {
 		o.Builds = -1
 	}
 	o.Review = c.Demand.Review
+	if o.Generator.Signers, err = c.signers(); err != nil {
+		bad("signing", "%v", err)
+	}
 	for i, t := range c.Tokens {
 		key := fmt.Sprintf("tokens[%d]", i)
 		token := server.Token{Name: t.Name, SHA256: t.SHA256}
@@ -177,8 +214,71 @@ func (c *config) options(w io.Writer) (server.Options, error) {
 		if len(t.Roles) == 0 {
 			bad(key+".roles", "want some of %v", server.Roles())
 		}
+		for r, products := range t.Products {
+			if !slices.Contains(t.Roles, r) {
+				bad(key+".products", "%q is none of the token's roles", r)
+			}
+			if r == string(server.RoleReplicate) {
+				bad(key+".products.replicate", "a replica has everything, or nothing")
+			}
+			if len(products) == 0 {
+				bad(key+".products."+r, "want some products; without a limit leave it out")
+			}
+			if token.Products == nil {
+				token.Products = map[server.Role][]string{}
+			}
+			token.Products[server.Role(r)] = products
+		}
+		for name, p := range t.Balrog {
+			actions, ok := balrogapi.Permissions()[name]
+			if !ok {
+				bad(key+".balrog", "%q: want some of %v", name, slices.Sorted(maps.Keys(balrogapi.Permissions())))
+			}
+			for _, a := range p.Actions {
+				if ok && !slices.Contains(actions, a) {
+					bad(key+".balrog."+name+".actions", "%q: want some of %v", a, actions)
+				}
+			}
+		}
+		for _, other := range c.Tokens[:i] {
+			if other.Name == t.Name {
+				bad(key+".name", "%q: another token has this name, and sign-offs count people by their names", t.Name)
+			}
+		}
+		token.SignOffRoles, token.System, token.Balrog = t.SignOffRoles, t.System, t.Balrog
+		if t.System && len(t.SignOffRoles) > 0 {
+			bad(key+".sign_off_roles", "a program agrees to nothing")
+		}
 		o.Tokens = append(o.Tokens, token)
 	}
+	holders := map[string]int{}
+	for _, t := range o.Tokens {
+		for i, role := range t.SignOffRoles {
+			if slices.Contains(t.SignOffRoles[:i], role) {
+				continue
+			}
+			holders[role]++
+		}
+	}
+	for i, r := range c.SignOffs {
+		key := fmt.Sprintf("sign_offs[%d]", i)
+		if r.Product == "" || r.Channel == "" || strings.ContainsAny(r.Channel, "*") {
+			bad(key, "want a product and a channel, without wildcards")
+		}
+		if len(r.Roles) == 0 {
+			bad(key+".roles", "want at least one role with a number")
+		}
+		for role, n := range r.Roles {
+			switch {
+			case n < 1:
+				bad(key+".roles."+role, "%d: want 1 or more", n)
+			case holders[role] < n:
+				bad(key+".roles."+role, "%d: only %d tokens have this role among their sign_off_roles", n, holders[role])
+			}
+		}
+		o.Policy = append(o.Policy, state.Requirement{Product: r.Product, Channel: r.Channel, Roles: r.Roles})
+	}
+	o.OpenBalrog = c.Balrog.Open
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.Log.Level)); err != nil {
 		bad("log.level", "%q: want debug, info, warn or error", c.Log.Level)
@@ -256,6 +356,54 @@ func (c *config) replica(bad func(key, format string, args ...any)) *server.Repl
 func loopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// maxKeyFile bounds files with keys, in bytes.
+const maxKeyFile = 64 << 10
+
+// signers reads the keys.
+func (c *config) signers() ([]mar.Signer, error) {
+	var passphrase []byte
+	if c.Signing.Passphrase != "" {
+		text, err := readKeyFile(c.Signing.Passphrase)
+		if err != nil {
+			return nil, err
+		}
+		passphrase = bytes.TrimRight(text, "\r\n")
+	}
+	if n := len(c.Signing.Keys); n > mar.MaxSignatures {
+		return nil, fmt.Errorf("%d keys: an update has at most %d signatures", n, mar.MaxSignatures)
+	}
+	var signers []mar.Signer
+	for _, name := range c.Signing.Keys {
+		text, err := readKeyFile(name)
+		if err != nil {
+			return nil, err
+		}
+		key, err := signing.ParsePrivateKey(text, passphrase)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		s, err := mar.CryptoSigner(key, mar.RSAPKCS1SHA384)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		signers = append(signers, s)
+	}
+	return signers, nil
+}
+
+func readKeyFile(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
+	if err == nil && len(text) > maxKeyFile {
+		err = fmt.Errorf("%s: larger than %d bytes", name, maxKeyFile)
+	}
+	return text, err
 }
 
 // dataDir is where data is if nobody says: where systemd says, else in the user's directories.

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
 
 	"github.com/senbonzakura/senbonzakura/aus/replay"
+	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/story"
 	"github.com/senbonzakura/senbonzakura/examples/internal/cli"
 )
 
@@ -16,10 +19,15 @@ type replayTotals struct {
 	Queries   int `json:"queries"`
 	Blobs     int `json:"blobs"`
 	Equal     int `json:"equal"`
-	Allowed   int `json:"allowed"`    // different, as the mode allows
-	Different int `json:"different"`  // different, as the mode does not allow
-	LeftOut   int `json:"left_out"`   // documents of other kinds
-	Unstable  int `json:"not_stable"` // answers that the recorded server itself gives now this way, now that
+	Allowed   int `json:"allowed"`   // different, as the mode allows
+	Different int `json:"different"` // different, as the mode does not allow
+	LeftOut   int `json:"left_out"`  // documents of other kinds
+	Stories   int `json:"stories"`
+	Steps     int `json:"steps"` // of stories
+	// Stories about what the server does not have: their writes of it are asked, and must be refused.
+	LeftOutStories int `json:"left_out_stories"`
+	LeftOutSteps   int `json:"left_out_steps"`
+	Unstable       int `json:"not_stable"` // answers that the recorded server itself gives now this way, now that
 }
 
 // replayDifference is one answer that is not the recorded one.
@@ -27,6 +35,7 @@ type replayDifference struct {
 	File     string   `json:"file"`
 	Document string   `json:"document"`
 	Query    string   `json:"query,omitempty"`
+	Step     *int     `json:"step,omitempty"`
 	Differs  []string `json:"differs"`
 	Allowed  string   `json:"allowed,omitempty"`
 	text     string
@@ -43,17 +52,28 @@ validation says. Every difference is printed, then the totals; the exit code is 
 
 With --strict Mozilla's Balrog is imitated, faults included, and no difference is allowed. Without it a difference is
 allowed where it comes from a fault of Balrog's that is mended here; --all prints those, too. Answers that the recorded server
-itself gives now this way, now that, are not compared. Stories of an administration API are left out.`,
+itself gives now this way, now that, are not compared.
+
+Stories of Balrog's administration API are played step by step on a server of their own, whose clock goes on by a second a
+step; a scheduled change that Balrog enacts early is refused, and then happens at its time. Stories about what ausd does not have (users,
+permissions and required sign-offs, which are configuration, and writing releases by version 1) are counted apart. With --strict stories are left out.`,
 		Example: `  ausd replay --strict recorded/*.json
   ausd replay --all recorded.json
   ausd replay --json recorded.json | jq .totals`,
 		Args: cobra.MinimumNArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			var totals replayTotals
 			differences := []replayDifference{}
 			for _, name := range args {
 				more, err := replayFile(name, strict, &totals)
 				if err != nil {
+					return err
+				}
+				differences = append(differences, more...)
+				if strict {
+					continue
+				}
+				if more, err = replayStories(cmd.Context(), name, &totals); err != nil {
 					return err
 				}
 				differences = append(differences, more...)
@@ -76,6 +96,9 @@ itself gives now this way, now that, are not compared. Stories of an administrat
 				}
 				w.Printf("%d documents: %d queries, %d blobs: %d equal, %d different as allowed, %d not stable, %d different\n",
 					totals.Documents, totals.Queries, totals.Blobs, totals.Equal, totals.Allowed, totals.Unstable, totals.Different)
+				if totals.Stories > 0 {
+					w.Printf("of these %d steps of %d stories; %d stories left out with %d steps\n", totals.Steps, totals.Stories, totals.LeftOutStories, totals.LeftOutSteps)
+				}
 				if totals.LeftOut > 0 {
 					w.Printf("%d documents of other kinds left out\n", totals.LeftOut)
 				}
@@ -89,6 +112,62 @@ itself gives now this way, now that, are not compared. Stories of an administrat
 	cmd.Flags().BoolVar(&strict, "strict", false, "imitate Balrog, faults included")
 	cmd.Flags().BoolVar(&all, "all", false, "print differences that are allowed, too")
 	return cmd
+}
+
+// replayStories plays the stories of a file and returns the answers that differ.
+func replayStories(ctx context.Context, name string, totals *replayTotals) (differences []replayDifference, err error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	stories, err := story.Read(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	totals.LeftOut -= len(stories)
+	for i := range stories {
+		s := &stories[i]
+		results, err := playStory(ctx, s)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		left := s.LeftOut()
+		if left {
+			totals.LeftOutStories++
+			totals.LeftOutSteps += len(s.Steps)
+		} else {
+			totals.Stories++
+			totals.Steps += len(results)
+		}
+		for _, r := range results {
+			switch {
+			case len(r.Differences) == 0:
+				if !left {
+					totals.Equal++
+				}
+				continue
+			case r.Allowed != "":
+				totals.Allowed++
+			default:
+				totals.Different++
+			}
+			differences = append(differences, replayDifference{
+				File: name, Document: s.Title, Query: r.Step.Method + " " + r.Step.Path, Step: &r.Number, Differs: r.Differences, Allowed: r.Allowed, text: r.String(),
+			})
+		}
+	}
+	return differences, nil
+}
+
+// playStory plays one story in a directory of its own.
+func playStory(ctx context.Context, s *story.Story) (results []story.Result, err error) {
+	dir, err := os.MkdirTemp("", "ausd-story-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	return s.Run(ctx, dir)
 }
 
 // replayFile replays one file and returns the answers that differ.

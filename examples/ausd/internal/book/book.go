@@ -9,7 +9,6 @@ package book
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -32,6 +31,8 @@ var (
 	ErrBehind = errors.New("book: another snapshot was published meanwhile")
 	// ErrClosedDraft says that a draft is published or withdrawn already.
 	ErrClosedDraft = errors.New("book: the draft is closed")
+	// ErrEarly says that the time of a draft has not come.
+	ErrEarly = errors.New("book: before its time")
 )
 
 // The schema, step by step, in the words of package database. A step that was released is never changed; another one follows it.
@@ -91,7 +92,19 @@ CREATE TABLE files (
 	added  INT NOT NULL,
 	build  BYTES NOT NULL
 )END`, `
-CREATE INDEX contents_hash ON contents (hash, kind)`}
+CREATE INDEX contents_hash ON contents (hash, kind)`, `
+ALTER TABLE drafts ADD COLUMN version INT NOT NULL DEFAULT 1;
+ALTER TABLE drafts ADD COLUMN change BYTES NULL;
+CREATE INDEX drafts_changes ON drafts (id) WHERE change IS NOT NULL;
+CREATE INDEX snapshots_draft ON snapshots (draft) WHERE draft <> 0;
+CREATE TABLE signoffs (
+	draft INT NOT NULL,
+	hash  TEXT NOT NULL,
+	name  TEXT NOT NULL,
+	role  TEXT NOT NULL,
+	at    INT NOT NULL,
+	PRIMARY KEY (draft, hash, name)
+)END`}
 
 // Book is open. It is safe for concurrent use.
 type Book struct{ db *database.DB }
@@ -221,6 +234,42 @@ func (b *Book) Changes(ctx context.Context, seq int64) ([]Change, error) {
 	})
 }
 
+// Revision is one object as it was from a snapshot on, until another one changed or removed it.
+type Revision struct {
+	state.Ref
+	Hash     string
+	Snapshot Snapshot // that made it so
+	Until    int64    // number of the snapshot that ended it; 0 is none yet
+}
+
+// Revisions returns how the objects of a kind have changed, the newest first, at most limit; key "" is every object. With a
+// snapshot's number at other than 0 it returns those that held then.
+func (b *Book) Revisions(ctx context.Context, kind state.Kind, key string, at int64, limit int) ([]Revision, error) {
+	q := `SELECT c.kind, c.key, c.hash, coalesce(c.until, 0), s.seq, s.hash, s.at, s.author, s.comment, s.draft
+		FROM contents c JOIN snapshots s ON s.seq = c.since WHERE c.kind = ?`
+	args := []any{kind}
+	if key != "" {
+		q, args = q+` AND c.key = ?`, append(args, key)
+	}
+	if at != 0 {
+		q, args = q+` AND c.since <= ? AND (c.until IS NULL OR c.until > ?)`, append(args, at, at)
+	}
+	rows, err := b.db.Rows(ctx, q+` ORDER BY c.since DESC, c.key LIMIT ?`, append(args, limit)...)
+	return collect(rows, err, func(r row) (v Revision, err error) {
+		var ms int64
+		err = r.Scan(&v.Kind, &v.Key, &v.Hash, &v.Until, &v.Snapshot.Seq, &v.Snapshot.Hash, &ms, &v.Snapshot.Author, &v.Snapshot.Comment, &v.Snapshot.Draft)
+		v.Snapshot.At = since(ms)
+		return v, err
+	})
+}
+
+// LastNumber returns the largest number that an object of a kind ever had, of those that are named by numbers; 0 is none.
+func (b *Book) LastNumber(ctx context.Context, kind state.Kind) (int64, error) {
+	var n int64
+	err := b.db.Row(ctx, `SELECT coalesce(max(CAST(key AS BIGINT)), 0) FROM contents WHERE kind = ?`, kind).Scan(&n)
+	return n, err
+}
+
 // Object returns the body of an object by its hash.
 func (b *Book) Object(ctx context.Context, hash string) ([]byte, error) {
 	var body []byte
@@ -282,6 +331,8 @@ type Publication struct {
 	Comment string
 	Draft   int64 // 0 is none
 	Changes []state.Changed
+	// Drafts are open drafts that are rewritten with it, as [Book.UpdateDraft] does.
+	Drafts []Draft
 }
 
 // Publish writes a snapshot and returns it. If another one was published since After, that is ErrBehind, and nothing is
@@ -320,110 +371,12 @@ func (b *Book) Publish(ctx context.Context, p Publication, now time.Time) (Snaps
 				return err
 			}
 		}
+		for _, d := range p.Drafts {
+			if err := updateDraft(tx, d); err != nil {
+				return err
+			}
+		}
 		return tx.Exec(`INSERT INTO snapshots (`+snapshotColumns+`) VALUES (?, ?, ?, ?, ?, ?)`, s.Seq, s.Hash, s.At.UnixMilli(), s.Author, s.Comment, s.Draft)
 	})
 	return s, err
-}
-
-// The states of a draft.
-const (
-	DraftOpen      = "open"
-	DraftPublished = "published"
-	DraftWithdrawn = "withdrawn"
-)
-
-// Draft is a change that is not published.
-type Draft struct {
-	ID         int64             `json:"id"`
-	Created    time.Time         `json:"created"`
-	Author     string            `json:"author"`
-	Comment    string            `json:"comment"`
-	Scheduled  time.Time         `json:"scheduled,omitzero"` // when it is published by itself; the zero time is never
-	State      string            `json:"state"`
-	Reason     string            `json:"reason,omitempty"` // why it was not published in time
-	Operations []state.Operation `json:"operations"`
-}
-
-// SaveDraft writes a new draft and returns its number. Bodies that its operations replace must be objects of the book.
-func (b *Book) SaveDraft(ctx context.Context, d Draft) (int64, error) {
-	operations, err := json.Marshal(d.Operations)
-	if err != nil {
-		return 0, err
-	}
-	var id int64
-	err = b.db.Update(ctx, func(tx *database.Tx) error {
-		return tx.Row(`INSERT INTO drafts (created, author, comment, scheduled, state, reason, operations) VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id`,
-			d.Created.UnixMilli(), d.Author, d.Comment, milli(d.Scheduled), DraftOpen, "", operations).Scan(&id)
-	})
-	return id, err
-}
-
-func milli(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixMilli()
-}
-
-func since(ms int64) time.Time {
-	if ms == 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(ms).UTC()
-}
-
-const draftColumns = `id, created, author, comment, scheduled, state, reason, operations`
-
-func scanDraft(r row) (Draft, error) {
-	var d Draft
-	var created, scheduled int64
-	var operations []byte
-	err := r.Scan(&d.ID, &created, &d.Author, &d.Comment, &scheduled, &d.State, &d.Reason, &operations)
-	if errors.Is(err, sql.ErrNoRows) {
-		return d, ErrNotFound
-	}
-	if err != nil {
-		return d, err
-	}
-	d.Created, d.Scheduled = since(created), since(scheduled)
-	return d, json.Unmarshal(operations, &d.Operations)
-}
-
-// Draft returns one draft.
-func (b *Book) Draft(ctx context.Context, id int64) (Draft, error) {
-	return scanDraft(b.db.Row(ctx, `SELECT `+draftColumns+` FROM drafts WHERE id = ?`, id))
-}
-
-// Drafts returns the open drafts, the oldest first.
-func (b *Book) Drafts(ctx context.Context) ([]Draft, error) {
-	rows, err := b.db.Rows(ctx, `SELECT `+draftColumns+` FROM drafts WHERE state = 'open' ORDER BY id`)
-	return collect(rows, err, scanDraft)
-}
-
-// Withdraw closes a draft without publishing it.
-func (b *Book) Withdraw(ctx context.Context, id int64) error {
-	return b.db.Update(ctx, func(tx *database.Tx) error { return closeDraft(tx, id, DraftWithdrawn, "") })
-}
-
-// Unschedule takes the time off a draft that could not be published, and notes why.
-func (b *Book) Unschedule(ctx context.Context, id int64, reason string) error {
-	return b.db.Update(ctx, func(tx *database.Tx) error {
-		return tx.Exec(`UPDATE drafts SET scheduled = 0, reason = ? WHERE id = ? AND state = 'open'`, reason, id)
-	})
-}
-
-func closeDraft(tx *database.Tx, id int64, to, reason string) error {
-	n, err := tx.Affected(`UPDATE drafts SET state = ?, reason = ? WHERE id = ? AND state = 'open'`, to, reason, id)
-	if err != nil || n == 1 {
-		return err
-	}
-	var was string
-	err = tx.Row(`SELECT state FROM drafts WHERE id = ?`, id).Scan(&was)
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		return ErrNotFound
-	case err != nil:
-		return err
-	}
-	return fmt.Errorf("%w: it is %s", ErrClosedDraft, was)
 }

@@ -20,7 +20,7 @@ func TestBook(t *testing.T) {
 	tests := []struct {
 		name string
 		run  func(*testing.T, string)
-	}{{"publish", testPublish}, {"history", testHistory}, {"drafts", testDrafts}, {"damage", testDamage}, {"newer schema", testNewerSchema}, {"demand", testDemand}, {"files", testFiles}}
+	}{{"publish", testPublish}, {"history", testHistory}, {"drafts", testDrafts}, {"sign-offs", testSignOffs}, {"revisions", testRevisions}, {"damage", testDamage}, {"newer schema", testNewerSchema}, {"demand", testDemand}, {"files", testFiles}}
 	t.Run("SQLite", func(t *testing.T) {
 		t.Parallel()
 		for _, tt := range tests {
@@ -185,6 +185,111 @@ func testDrafts(t *testing.T, where string) {
 	}
 }
 
+func testSignOffs(t *testing.T, where string) {
+	b, ctx := open(t, where), t.Context()
+	now := time.UnixMilli(time.Now().UnixMilli()).UTC()
+	one := state.Operation{Ref: state.Ref{Kind: state.Rule, Key: "1"}, Body: []byte(`{"rule_id": 1}`)}
+	people, err := b.SaveDraft(ctx, Draft{Created: now, Author: "a", Operations: []state.Operation{one}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	change := &ScheduledChange{Table: "rules", Type: "insert"}
+	change.Revise(1, now, "a", now, one.Body)
+	id, err := b.SaveDraft(ctx, Draft{Created: now, Author: "a", Scheduled: now, Operations: []state.Operation{one}, Change: change, SignOffs: []SignOff{{"ann", "releng", now}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := b.Draft(ctx, id)
+	if err != nil || d.Version != 1 || len(d.SignOffs) != 1 || d.SignOffs[0] != (SignOff{"ann", "releng", now}) || d.Change == nil || len(d.Change.Revisions) != 1 {
+		t.Fatalf("%+v, %v", d, err)
+	}
+	for range 2 { // the second time changes nothing
+		if err := b.SignOff(ctx, id, d.Hash, SignOff{"bob", "relman", now}); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := b.SignOff(ctx, id, "00", SignOff{"bob", "relman", now}); !errors.Is(err, ErrBehind) {
+		t.Errorf("of another hash: %v", err)
+	}
+	if err := b.SignOff(ctx, id+1, d.Hash, SignOff{"bob", "relman", now}); !errors.Is(err, ErrNotFound) {
+		t.Errorf("of a draft that is none: %v", err)
+	}
+	if err := b.RevokeSignOff(ctx, id, d.Hash, "cat"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("of nobody: %v", err)
+	}
+	if list, err := b.ScheduledChanges(ctx, false); err != nil || len(list) != 1 || list[0].ID != id || len(list[0].SignOffs) != 2 {
+		t.Errorf("scheduled: %+v, %v", list, err)
+	}
+	other := d
+	other.Operations = []state.Operation{{Ref: one.Ref, Body: []byte(`{"rule_id": 1, "comment": "<&>"}`)}}
+	other.SignOffs = nil
+	if err := b.UpdateDraft(ctx, other); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.UpdateDraft(ctx, other); !errors.Is(err, ErrBehind) {
+		t.Errorf("rewritten as it was: %v", err)
+	}
+	again, err := b.Draft(ctx, id)
+	if err != nil || again.Version != 2 || again.Hash == d.Hash || len(again.SignOffs) != 0 {
+		t.Errorf("rewritten: %+v, %v", again, err)
+	}
+	// What was published closes a draft, and rewrites others with it.
+	o, err := state.NewObject(one.Ref, one.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := Publication{Hash: "h", Author: "a", Draft: people, Changes: []state.Changed{{Ref: one.Ref, After: o}}, Drafts: []Draft{again}}
+	if _, err := b.Publish(ctx, p, now); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := b.Draft(ctx, id); err != nil || d.Version != 3 {
+		t.Errorf("rewritten by a publication: %+v, %v", d, err)
+	}
+	p.After, p.Draft = 1, 0
+	if _, err := b.Publish(ctx, p, now); !errors.Is(err, ErrBehind) {
+		t.Errorf("with a draft that was rewritten before: %v", err)
+	}
+	if head, err := b.Head(ctx); err != nil || head.Seq != 1 {
+		t.Errorf("half of it is there: %+v, %v", head, err)
+	}
+	if s, err := b.PublishedBy(ctx, people); err != nil || s.Seq != 1 {
+		t.Errorf("published by: %+v, %v", s, err)
+	}
+	if err := b.SignOff(ctx, people, d.Hash, SignOff{"bob", "relman", now}); !errors.Is(err, ErrClosedDraft) {
+		t.Errorf("of a closed draft: %v", err)
+	}
+	if err := b.Withdraw(ctx, id); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := b.ScheduledChanges(ctx, true); err != nil || len(list) != 0 {
+		t.Errorf("withdrawn: %+v, %v", list, err)
+	}
+}
+
+func testRevisions(t *testing.T, where string) {
+	b, ctx := open(t, where), t.Context()
+	ref := state.Ref{Kind: state.Rule, Key: "10"}
+	s, _ := publish(t, b, state.New(nil), state.Operation{Ref: ref, Body: []byte(`{"rule_id": 10}`)}, state.Operation{Ref: state.Ref{Kind: state.Rule, Key: "9"}, Body: []byte(`{"rule_id": 9}`)})
+	first := s.Get(ref).Hash
+	s, _ = publish(t, b, s, state.Operation{Ref: ref, Before: first, Body: []byte(`{"rule_id": 10, "comment": "x"}`)})
+	publish(t, b, s, state.Operation{Ref: ref, Before: s.Get(ref).Hash})
+	list, err := b.Revisions(ctx, state.Rule, "10", 0, 10)
+	if err != nil || len(list) != 2 || list[0].Snapshot.Seq != 2 || list[0].Until != 3 || list[1].Hash != first || list[1].Snapshot.Author != "a" {
+		t.Errorf("%+v, %v", list, err)
+	}
+	for at, want := range map[int64]int{0: 3, 1: 2, 2: 2, 3: 1} {
+		if list, err := b.Revisions(ctx, state.Rule, "", at, 10); err != nil || len(list) != want {
+			t.Errorf("at %d: %d revisions, want %d, %v", at, len(list), want, err)
+		}
+	}
+	if n, err := b.LastNumber(ctx, state.Rule); err != nil || n != 10 {
+		t.Errorf("last number %d, %v, want 10", n, err)
+	}
+	if n, err := b.LastNumber(ctx, state.Shutoff); err != nil || n != 0 {
+		t.Errorf("of nothing: %d, %v", n, err)
+	}
+}
+
 func testFiles(t *testing.T, where string) {
 	b, ctx := open(t, where), t.Context()
 	sum := strings.Repeat("0a", 64)
@@ -254,7 +359,10 @@ func TestOlder(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "x.db")
 	b := open(t, file)
-	for _, q := range []string{`DROP TABLE meta`, `DROP INDEX contents_hash`, `PRAGMA user_version = 1`} {
+	for _, q := range []string{
+		`DROP TABLE meta`, `DROP INDEX contents_hash`, `DROP TABLE signoffs`, `DROP INDEX drafts_changes`, `DROP INDEX snapshots_draft`, `ALTER TABLE drafts DROP COLUMN change`,
+		`ALTER TABLE drafts DROP COLUMN version`, `PRAGMA user_version = 1`,
+	} {
 		if err := exec(t, b, q); err != nil {
 			t.Fatal(err)
 		}

@@ -30,6 +30,7 @@ type Build struct {
 	Aliases     []string `json:"aliases,omitempty"` // other targets that clients of this build ask with
 	Locale      string   `json:"locale"`
 	Signed      bool     `json:"signed"`
+	Partial     bool     `json:"partial,omitempty"` // it is a partial update, which tells nothing of the above
 	// Defaults names the fields that the file does not tell.
 	Defaults []string `json:"defaults,omitempty"`
 }
@@ -37,9 +38,12 @@ type Build struct {
 // maxText bounds the small files that are read whole, in bytes.
 const maxText = 1 << 20
 
-// Read reads a complete update. Fields that it does not tell have a default: locale en-US, channel release, and the target of
+// Read reads a complete update. Of a partial one it says no more than that. Fields that it does not tell have a default: locale en-US, channel release, and the target of
 // Linux on x86-64; Defaults names them. Without product, version or build ID it is ErrIncomplete.
 func Read(r *mar.Reader) (Build, error) {
+	if IsPartial(r) {
+		return Build{Signed: len(r.Signatures()) > 0, Partial: true}, nil
+	}
 	tb, err := toolchain.ReadBuild(r)
 	if err != nil {
 		return Build{}, err

@@ -35,8 +35,11 @@ func callerFrom(ctx context.Context) *caller {
 // maxChange bounds the body of a change, in bytes.
 const maxChange = 80 << 20
 
-// metaRole is under which an operation's role stands in its metadata.
-const metaRole = "role"
+// metaRole is under which an operation's role stands in its metadata; with metaWhole it must be one without limits.
+const (
+	metaRole  = "role"
+	metaWhole = "whole"
+)
 
 func op(method, path, id, summary, description string, role Role, statuses ...int) huma.Operation {
 	return huma.Operation{
@@ -44,6 +47,12 @@ func op(method, path, id, summary, description string, role Role, statuses ...in
 		Metadata: map[string]any{metaRole: role}, Security: []map[string][]string{{"bearer": {}}, {}},
 		MaxBodyBytes: maxChange, Errors: append(statuses, http.StatusUnauthorized, http.StatusForbidden),
 	}
+}
+
+// whole lets only those do an operation whose role has no limits.
+func whole(o huma.Operation) huma.Operation {
+	o.Metadata[metaWhole] = true
+	return o
 }
 
 // adminRoutes adds the server's own API to a mux.
@@ -65,14 +74,14 @@ func (s *Server) adminRoutes(mux *http.ServeMux) huma.API {
 			ctx.SetHeader("WWW-Authenticate", "Bearer")
 			_ = huma.WriteErr(api, ctx, http.StatusUnauthorized, "say who you are: a token, or ask from the server's own machine")
 			return
-		case !c.may(role):
+		case !c.has(role), (role == RoleReplicate || ctx.Operation().Metadata[metaWhole] != nil) && !c.may(role):
 			_ = huma.WriteErr(api, ctx, http.StatusForbidden, fmt.Sprintf("this needs the role %q", string(role)))
 			return
 		}
 		ctx.SetHeader("Cache-Control", "no-store")
 		next(huma.WithValue(ctx, callerKey{}, c))
 	})
-	huma.Register(api, op("GET", "/admin/v1/status", "status", "What is published, and what is wrong with it", "", RoleRead), s.getStatus)
+	huma.Register(api, whole(op("GET", "/admin/v1/status", "status", "What is published, and what is wrong with it", "", RoleRead)), s.getStatus)
 	huma.Register(api, op("GET", "/admin/v1/explain", "explain", "What a client gets, and why", "", RoleRead, 404, 422), s.getExplain)
 	huma.Register(api, op("GET", "/admin/v1/objects/{kind}", "listObjects", "All objects of a kind", "", RoleRead, 404), s.listObjects)
 	huma.Register(api, op("GET", "/admin/v1/objects/{kind}/{key}", "getObject", "One object", "The key of a pin or made partial is percent-encoded.", RoleRead, 404), s.getObject)
@@ -82,20 +91,26 @@ func (s *Server) adminRoutes(mux *http.ServeMux) huma.API {
 	huma.Register(api, op("GET", "/admin/v1/drafts/{id}", "getDraft", "One draft", "", RoleRead, 404), s.getDraft)
 	huma.Register(api, op("POST", "/admin/v1/drafts/{id}/publish", "publishDraft", "Publish a draft", "", RolePublish, 404, 409, 422), s.postPublish)
 	huma.Register(api, op("DELETE", "/admin/v1/drafts/{id}", "withdrawDraft", "Withdraw a draft", "", RoleEdit, 404, 409), s.deleteDraft)
+	huma.Register(api, op("POST", "/admin/v1/drafts/{id}/rebase", "rebaseDraft", "Make a draft one of the present state", "Merges what others changed since; 409 where it cannot be. "+
+		"Sign-offs of what the draft was do not count for what it becomes.", RoleEdit, 404, 409, 422), s.postRebase)
+	huma.Register(api, op("POST", "/admin/v1/drafts/{id}/signoffs", "signOff", "Agree to a draft", "Signs the hash of its operations, by which they name every object that they touch as it was. "+
+		"The sign-off counts while the draft and these objects are unchanged.", RoleRead, 404, 409, 422), s.postSignOff)
+	huma.Register(api, op("DELETE", "/admin/v1/drafts/{id}/signoffs", "revokeSignOff", "Take one's sign-off back", "", RoleRead, 404, 409), s.deleteSignOff)
 	huma.Register(api, op("GET", "/admin/v1/drafts/{id}/preview", "previewDraft", "What publishing a draft would do to clients", "", RoleRead, 404, 409, 422), s.getPreview)
 	huma.Register(api, op("POST", "/admin/v1/preview", "preview", "What a change would do to clients", "Nothing is published or kept.", RoleRead, 409, 422), s.postPreview)
-	huma.Register(api, op("POST", "/admin/v1/revert", "revert", "Publish what an earlier snapshot had", "", RolePublish, 404, 409, 422), s.postRevert)
-	huma.Register(api, op("GET", "/admin/v1/history", "history", "Who published what", "Newest first. With format=csv as a table.", RoleRead, 422), s.getHistory)
-	huma.Register(api, op("GET", "/admin/v1/history/{seq}", "changesOf", "What one snapshot changed", "", RoleRead, 404), s.getChanges)
+	huma.Register(api, whole(op("POST", "/admin/v1/revert", "revert", "Publish what an earlier snapshot had", "", RolePublish, 404, 409, 422)), s.postRevert)
+	huma.Register(api, whole(op("GET", "/admin/v1/history", "history", "Who published what", "Newest first. With format=csv as a table.", RoleRead, 422)), s.getHistory)
+	huma.Register(api, whole(op("GET", "/admin/v1/history/{seq}", "changesOf", "What one snapshot changed", "", RoleRead, 404)), s.getChanges)
 	huma.Register(api, op("POST", "/admin/v1/shutoffs", "shutOff", "Stop updates at once", "", RoleShutoff, 422), s.postShutoff)
 	huma.Register(api, op("DELETE", "/admin/v1/shutoffs/{id}", "lift", "End a shutoff", "", RoleShutoff, 404), s.deleteShutoff)
-	huma.Register(api, op("GET", "/admin/v1/demand", "demand", "Which partials clients could use, and what became of them", "", RoleRead), s.getDemand)
-	huma.Register(api, op("GET", "/admin/v1/counts", "counts", "What clients asked and were answered since the start", "", RoleRead), s.getCounts)
+	huma.Register(api, whole(op("GET", "/admin/v1/demand", "demand", "Which partials clients could use, and what became of them", "", RoleRead)), s.getDemand)
+	huma.Register(api, whole(op("GET", "/admin/v1/counts", "counts", "What clients asked and were answered since the start", "", RoleRead)), s.getCounts)
 	upload := op("PUT", "/admin/v1/files/{name}", "upload", "Upload a complete update", "The body is the MAR file. Says what the file tells about its build, and what it does not.", RoleEdit, 413, 422)
 	upload.MaxBodyBytes, upload.BodyReadTimeout = -1, -1
 	huma.Register(api, upload, s.putFile)
 	huma.Register(api, op("POST", "/admin/v1/builds", "addBuild", "Offer an uploaded complete update", "Makes its release, or adds to it, and lets the rule of its product and channel lead there if it is newer.", RolePublish, 404, 409, 422), s.postBuild)
-	huma.Register(api, op("POST", "/admin/v1/gc", "collect", "Remove files that nothing leads to", "Keeps what snapshots of the last days name, what was added in them, and the newest.", RolePublish), s.postCollect)
+	huma.Register(api, op("POST", "/admin/v1/partials", "addPartial", "Offer an uploaded partial update", "What it leads from is found by its patches' checksums among the complete updates that are here, what it leads to by applying it.", RolePublish, 404, 422), s.postPartial)
+	huma.Register(api, whole(op("POST", "/admin/v1/gc", "collect", "Remove files that nothing leads to", "Keeps what snapshots of the last days name, what was added in them, and the newest.", RolePublish)), s.postCollect)
 	s.replicaRoutes(api)
 	return api
 }
@@ -119,7 +134,7 @@ func (s *Server) problemOf(err error) error {
 		return huma.Error409Conflict("this server is a replica: ask " + s.opts.Replica.URL.String())
 	case errors.Is(err, book.ErrNotFound):
 		return huma.Error404NotFound("there is nothing of this name")
-	case errors.Is(err, state.ErrConflict), errors.Is(err, book.ErrClosedDraft), errors.Is(err, book.ErrBehind):
+	case errors.Is(err, state.ErrConflict), errors.Is(err, book.ErrClosedDraft), errors.Is(err, book.ErrBehind), errors.Is(err, state.ErrSignOff), errors.Is(err, state.ErrScheduled):
 		return huma.Error409Conflict(err.Error())
 	case errors.As(err, &refused):
 		details := []error{}
@@ -127,7 +142,9 @@ func (s *Server) problemOf(err error) error {
 			details = append(details, &huma.ErrorDetail{Message: p.String(), Location: place(p)})
 		}
 		return huma.Error422UnprocessableEntity("this cannot be served", details...)
-	case errors.Is(err, state.ErrObject), errors.Is(err, ErrNothing), errors.Is(err, ErrInput), errors.Is(err, ErrFile), errors.Is(err, inspect.ErrIncomplete), errors.Is(err, mar.ErrFormat):
+	case errors.Is(err, errProducts):
+		return huma.Error403Forbidden(err.Error())
+	case errors.Is(err, state.ErrObject), errors.Is(err, ErrNothing), errors.Is(err, book.ErrEarly), errors.Is(err, ErrInput), errors.Is(err, ErrFile), errors.Is(err, inspect.ErrIncomplete), errors.Is(err, mar.ErrFormat):
 		return huma.Error422UnprocessableEntity(err.Error())
 	case errors.Is(err, context.Canceled):
 		return huma.Error503ServiceUnavailable("the client has gone away")
@@ -263,6 +280,9 @@ func (s *Server) getExplain(ctx context.Context, in *struct {
 	if !ok {
 		return nil, huma.Error422UnprocessableEntity("url: this is no address of a client's request")
 	}
+	if !callerFrom(ctx).may(RoleRead, q.Product) {
+		return nil, s.problemOf(errProducts)
+	}
 	p, err := s.at(ctx, in.At)
 	if err != nil {
 		return nil, err
@@ -301,6 +321,9 @@ func (s *Server) listObjects(ctx context.Context, in *struct {
 	}
 	list := []objectBody{}
 	for _, o := range p.state.List(k) {
+		if !callerFrom(ctx).may(RoleRead, o.Products()...) {
+			continue
+		}
 		b := objectBody{Kind: o.Kind, Key: o.Key, Hash: o.Hash}
 		if in.Bodies {
 			b.Body = o.Body()
@@ -325,7 +348,7 @@ func (s *Server) getObject(ctx context.Context, in *struct {
 		return nil, err
 	}
 	o := p.state.Get(state.Ref{Kind: k, Key: in.Key})
-	if o == nil {
+	if o == nil || !callerFrom(ctx).may(RoleRead, o.Products()...) {
 		return nil, huma.Error404NotFound("there is nothing of this name")
 	}
 	return out(objectBody{o.Kind, o.Key, o.Hash, o.Body()}), nil
@@ -372,25 +395,32 @@ func (s *Server) operations(list []operationBody) ([]state.Operation, error) {
 	return operations, nil
 }
 
-// withVersion counts an object's data version on, where it has one.
+// withVersion counts an object's data version on, where it has one, and those of a release's locales.
 func withVersion(body json.RawMessage, k state.Kind, was *state.Object) (json.RawMessage, error) {
 	if k == state.Host || k == state.Made {
 		return body, nil
 	}
 	var m map[string]json.RawMessage
-	if err := json.Unmarshal(body, &m); err != nil {
+	if err := json.Unmarshal(body, &m); err != nil || m == nil {
 		return nil, errors.New("its body is no JSON object")
+	}
+	if k == state.Release {
+		delete(m, "asset_versions")
 	}
 	version := int64(1)
 	if was != nil {
 		var old struct {
-			DataVersion int64 `json:"data_version"`
+			DataVersion int64           `json:"data_version"`
+			Assets      json.RawMessage `json:"asset_versions"`
 		}
 		if err := json.Unmarshal(was.Body(), &old); err != nil {
 			return nil, err
 		}
 		// What is as it was stays as it was.
 		m["data_version"] = json.RawMessage(strconv.FormatInt(old.DataVersion, 10))
+		if old.Assets != nil {
+			m["asset_versions"] = old.Assets
+		}
 		same, err := json.Marshal(m)
 		if err != nil {
 			return nil, err
@@ -399,6 +429,18 @@ func withVersion(body json.RawMessage, k state.Kind, was *state.Object) (json.Ra
 			return same, nil
 		}
 		version = old.DataVersion + 1
+		if k == state.Release {
+			assets, err := state.CountAssets(was, m["blob"])
+			if err != nil {
+				return nil, err
+			}
+			delete(m, "asset_versions")
+			if assets != nil {
+				if m["asset_versions"], err = json.Marshal(assets); err != nil {
+					return nil, err
+				}
+			}
+		}
 	}
 	m["data_version"] = json.RawMessage(strconv.FormatInt(version, 10))
 	return json.Marshal(m)
@@ -416,54 +458,170 @@ func (s *Server) postChange(ctx context.Context, in *struct{ Body changeBody }) 
 	if err != nil {
 		return nil, err
 	}
+	now := s.current.Load().state
 	if in.Body.Draft {
-		if !in.Body.Scheduled.IsZero() && !c.may(RolePublish) {
+		switch {
+		case !c.mayChange(RoleEdit, now, operations):
+			return nil, s.problemOf(errProducts)
+		case !in.Body.Scheduled.IsZero() && !c.mayChange(RolePublish, now, operations):
 			return nil, huma.Error403Forbidden(fmt.Sprintf("to schedule needs the role %q", string(RolePublish)))
 		}
-		d, err := s.Draft(ctx, c.name, in.Body.Comment, operations, in.Body.Scheduled)
+		d, err := s.Draft(ctx, c.Name, in.Body.Comment, operations, in.Body.Scheduled)
 		if err != nil {
 			return nil, s.problemOf(err)
 		}
 		return out(changedBody{Draft: &d}), nil
 	}
-	if !c.may(RolePublish) {
+	if !c.has(RolePublish) {
 		return nil, huma.Error403Forbidden(fmt.Sprintf("this needs the role %q; make it a draft", string(RolePublish)))
+	}
+	if !c.mayChange(RolePublish, now, operations) {
+		return nil, s.problemOf(errProducts)
 	}
 	if !in.Body.Scheduled.IsZero() {
 		return nil, huma.Error422UnprocessableEntity("scheduled goes with draft")
 	}
-	head, err := s.Publish(ctx, c.name, in.Body.Comment, operations)
+	head, err := s.Publish(ctx, c.Name, in.Body.Comment, operations)
 	if err != nil {
 		return nil, s.problemOf(err)
 	}
 	return out(changedBody{Snapshot: &head}), nil
 }
 
-func (s *Server) listDrafts(ctx context.Context, _ *struct{}) (*output[[]book.Draft], error) {
+// errProducts says that a role is limited to other products.
+var errProducts = errors.New("your role is limited to other products")
+
+// draftBody is a draft, and who must agree to it.
+type draftBody struct {
+	book.Draft
+	Required map[string]int `json:"required_sign_offs,omitempty" doc:"how many people of which role must agree"`
+	Missing  map[string]int `json:"missing_sign_offs,omitempty" doc:"of these, who has not"`
+	Changed  []state.Ref    `json:"changed,omitempty" doc:"objects that have changed since the draft was made; while there are some, sign-offs do not count"`
+	Problem  string         `json:"problem,omitempty" doc:"why it could not be published"`
+}
+
+// draft reads a draft for somebody who has a role for what it changes.
+func (s *Server) draft(ctx context.Context, id int64, role Role) (book.Draft, error) {
+	d, err := s.book.Draft(ctx, id)
+	if err == nil && !callerFrom(ctx).mayChange(role, s.current.Load().state, d.Operations) {
+		err = errProducts
+	}
+	return d, err
+}
+
+func (s *Server) withSignOffs(ctx context.Context, d book.Draft) draftBody {
+	b := draftBody{Draft: d}
+	var err error
+	if b.Required, b.Missing, b.Changed, err = s.SignOffsOf(ctx, &d); err != nil {
+		b.Problem = err.Error()
+	}
+	return b
+}
+
+func (s *Server) listDrafts(ctx context.Context, _ *struct{}) (*output[[]draftBody], error) {
 	list, err := s.book.Drafts(ctx)
-	return out(list), s.problemOf(err)
+	if err != nil {
+		return nil, s.problemOf(err)
+	}
+	body := []draftBody{}
+	for _, d := range list {
+		if callerFrom(ctx).mayChange(RoleRead, s.current.Load().state, d.Operations) {
+			body = append(body, s.withSignOffs(ctx, d))
+		}
+	}
+	return out(body), nil
 }
 
 type draftInput struct {
 	ID int64 `path:"id"`
 }
 
-func (s *Server) getDraft(ctx context.Context, in *draftInput) (*output[book.Draft], error) {
-	d, err := s.book.Draft(ctx, in.ID)
-	return out(d), s.problemOf(err)
+func (s *Server) getDraft(ctx context.Context, in *draftInput) (*output[draftBody], error) {
+	d, err := s.draft(ctx, in.ID, RoleRead)
+	if err != nil {
+		return nil, s.problemOf(err)
+	}
+	return out(s.withSignOffs(ctx, d)), nil
 }
 
 func (s *Server) postPublish(ctx context.Context, in *draftInput) (*output[book.Snapshot], error) {
-	head, err := s.PublishDraft(ctx, in.ID, callerFrom(ctx).name)
+	if _, err := s.draft(ctx, in.ID, RolePublish); err != nil {
+		return nil, s.problemOf(err)
+	}
+	head, err := s.PublishDraft(ctx, in.ID, callerFrom(ctx).Name)
 	return out(head), s.problemOf(err)
 }
 
+func (s *Server) postRebase(ctx context.Context, in *draftInput) (*output[draftBody], error) {
+	if _, err := s.draft(ctx, in.ID, RoleEdit); err != nil {
+		return nil, s.problemOf(err)
+	}
+	d, err := s.RebaseDraft(ctx, in.ID)
+	if err != nil {
+		return nil, s.problemOf(err)
+	}
+	return out(s.withSignOffs(ctx, d)), nil
+}
+
+// signOffBody is what somebody agrees to, and as whom.
+type signOffBody struct {
+	Hash string `json:"hash" minLength:"64" maxLength:"64" doc:"that of the draft as it was read"`
+	Role string `json:"role" minLength:"1" maxLength:"50"`
+}
+
+func (s *Server) postSignOff(ctx context.Context, in *struct {
+	ID   int64 `path:"id"`
+	Body signOffBody
+},
+) (*output[draftBody], error) {
+	if _, err := s.draft(ctx, in.ID, RoleRead); err != nil {
+		return nil, s.problemOf(err)
+	}
+	d, err := s.signOffBy(ctx, callerFrom(ctx), in.ID, in.Body)
+	if err != nil {
+		return nil, err
+	}
+	return out(s.withSignOffs(ctx, d)), nil
+}
+
+// signOffBy signs a draft off as one of the caller's roles.
+func (s *Server) signOffBy(ctx context.Context, c *caller, id int64, b signOffBody) (book.Draft, error) {
+	switch {
+	case c.System:
+		return book.Draft{}, huma.Error403Forbidden("programs agree to nothing")
+	case !slices.Contains(c.SignOffRoles, b.Role):
+		return book.Draft{}, huma.Error403Forbidden(fmt.Sprintf("you do not sign as %q", b.Role))
+	}
+	if err := s.SignOff(ctx, id, b.Hash, c.Name, b.Role); err != nil {
+		return book.Draft{}, s.problemOf(err)
+	}
+	d, err := s.book.Draft(ctx, id)
+	return d, s.problemOf(err)
+}
+
+func (s *Server) deleteSignOff(ctx context.Context, in *draftInput) (*output[draftBody], error) {
+	d, err := s.book.Draft(ctx, in.ID)
+	if err == nil {
+		err = s.book.RevokeSignOff(ctx, in.ID, d.Hash, callerFrom(ctx).Name)
+	}
+	if err == nil {
+		d, err = s.book.Draft(ctx, in.ID)
+	}
+	if err != nil {
+		return nil, s.problemOf(err)
+	}
+	return out(s.withSignOffs(ctx, d)), nil
+}
+
 func (s *Server) deleteDraft(ctx context.Context, in *draftInput) (*struct{}, error) {
+	if _, err := s.draft(ctx, in.ID, RoleEdit); err != nil {
+		return nil, s.problemOf(err)
+	}
 	return nil, s.problemOf(s.book.Withdraw(ctx, in.ID))
 }
 
 func (s *Server) getPreview(ctx context.Context, in *draftInput) (*output[Preview], error) {
-	d, err := s.book.Draft(ctx, in.ID)
+	d, err := s.draft(ctx, in.ID, RoleRead)
 	if err != nil {
 		return nil, s.problemOf(err)
 	}
@@ -480,15 +638,30 @@ func (s *Server) postPreview(ctx context.Context, in *struct{ Body changeBody })
 	return out(p), s.problemOf(err)
 }
 
+// revertedBody is the snapshot that was published, or a draft.
+type revertedBody struct {
+	book.Snapshot
+	Kept *book.Draft `json:"kept,omitempty" doc:"the draft, where it was asked for one; then nothing is published"`
+}
+
 func (s *Server) postRevert(ctx context.Context, in *struct {
 	Body struct {
 		To      int64  `json:"to" minimum:"0" doc:"number of the snapshot"`
 		Comment string `json:"comment,omitempty" maxLength:"1000"`
+		Draft   bool   `json:"draft,omitempty" doc:"keep it as a draft, for which people can agree"`
 	}
 },
-) (*output[book.Snapshot], error) {
-	head, err := s.Revert(ctx, callerFrom(ctx).name, in.Body.To, in.Body.Comment)
-	return out(head), s.problemOf(err)
+) (*output[revertedBody], error) {
+	if in.Body.Draft {
+		operations, comment, err := s.reverting(ctx, in.Body.To, in.Body.Comment)
+		if err != nil {
+			return nil, s.problemOf(err)
+		}
+		d, err := s.Draft(ctx, callerFrom(ctx).Name, comment, operations, time.Time{})
+		return out(revertedBody{s.current.Load().head, &d}), s.problemOf(err)
+	}
+	head, err := s.Revert(ctx, callerFrom(ctx).Name, in.Body.To, in.Body.Comment)
+	return out(revertedBody{Snapshot: head}), s.problemOf(err)
 }
 
 func (s *Server) getHistory(ctx context.Context, in *struct {
@@ -581,10 +754,13 @@ func (s *Server) postShutoff(ctx context.Context, in *struct{ Body shutoffBody }
 		}
 		f.Only = only
 	}
-	if !f.Expires.IsZero() && !f.Expires.After(time.Now()) {
+	if !callerFrom(ctx).may(RoleShutoff, productsOf(f.Product)...) {
+		return nil, s.problemOf(errProducts)
+	}
+	if !f.Expires.IsZero() && !f.Expires.After(s.now()) {
 		return nil, huma.Error422UnprocessableEntity("expires: that is in the past")
 	}
-	f, head, err := s.ShutOff(ctx, callerFrom(ctx).name, f)
+	f, head, err := s.ShutOff(ctx, callerFrom(ctx).Name, f)
 	return out(shutoffDone{f, head}), s.problemOf(err)
 }
 
@@ -605,11 +781,22 @@ func columns(m map[string]string) (*aus.Rule, error) {
 	return &r, nil
 }
 
+// productsOf is a product as a list; "" is every product.
+func productsOf(product string) []string {
+	if product == "" {
+		return nil
+	}
+	return []string{product}
+}
+
 func (s *Server) deleteShutoff(ctx context.Context, in *struct {
 	ID int64 `path:"id"`
 },
 ) (*output[book.Snapshot], error) {
-	head, err := s.Lift(ctx, callerFrom(ctx).name, in.ID)
+	if o := s.current.Load().state.Get(state.Ref{Kind: state.Shutoff, Key: strconv.FormatInt(in.ID, 10)}); o != nil && !callerFrom(ctx).may(RoleShutoff, o.Products()...) {
+		return nil, s.problemOf(errProducts)
+	}
+	head, err := s.Lift(ctx, callerFrom(ctx).Name, in.ID)
 	return out(head), s.problemOf(err)
 }
 
@@ -710,7 +897,28 @@ func (s *Server) putFile(ctx context.Context, in *uploadInput) (*output[uploaded
 }
 
 func (s *Server) postBuild(ctx context.Context, in *struct{ Body Addition }) (*output[Added], error) {
-	a, err := s.Add(ctx, callerFrom(ctx).name, in.Body)
+	in.Body.allowed = mayPublish(ctx)
+	a, err := s.Add(ctx, callerFrom(ctx).Name, in.Body)
+	return out(a), s.problemOf(err)
+}
+
+// mayPublish is an error for products that the caller may not publish.
+func mayPublish(ctx context.Context) func(product string) error {
+	return func(product string) error {
+		if !callerFrom(ctx).may(RolePublish, product) {
+			return errProducts
+		}
+		return nil
+	}
+}
+
+func (s *Server) postPartial(ctx context.Context, in *struct {
+	Body struct {
+		SHA512 string `json:"sha512" minLength:"128" maxLength:"128"`
+	}
+},
+) (*output[AddedPartial], error) {
+	a, err := s.AddPartial(ctx, callerFrom(ctx).Name, in.Body.SHA512, mayPublish(ctx))
 	return out(a), s.problemOf(err)
 }
 

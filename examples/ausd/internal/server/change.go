@@ -15,31 +15,58 @@ import (
 )
 
 // Publish publishes operations as one snapshot: what others changed since they were made is merged. A state that could
-// not be served is a [*RefusedError], what cannot be merged a [*state.ConflictError]; then nothing has changed.
+// not be served is a [*RefusedError], what cannot be merged a [*state.ConflictError], what people must agree to first a [*state.SignOffError]; then nothing has changed.
 func (s *Server) Publish(ctx context.Context, author, comment string, operations []state.Operation) (book.Snapshot, error) {
-	return s.publish(ctx, author, comment, 0, operations)
-}
-
-func (s *Server) publish(ctx context.Context, author, comment string, draft int64, operations []state.Operation) (book.Snapshot, error) {
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
+	return s.commit(ctx, publication{author: author, comment: comment, operations: operations})
+}
+
+// publishOwn publishes what the server itself made.
+func (s *Server) publishOwn(ctx context.Context, comment string, operations []state.Operation) (book.Snapshot, error) {
+	s.publishing.Lock()
+	defer s.publishing.Unlock()
+	return s.commit(ctx, publication{author: ownAuthor, comment: comment, operations: operations, own: true})
+}
+
+// publication is what is published together.
+type publication struct {
+	author, comment string
+	draft           *book.Draft // nil is none
+	operations      []state.Operation
+	own             bool // nobody has to agree: it is what the server made, or begins with
+	balrog          bool // it comes from Balrog's API, whose scheduled changes it must not contradict
+}
+
+// commit publishes a change. The lock is held.
+func (s *Server) commit(ctx context.Context, c publication) (book.Snapshot, error) {
 	now := s.current.Load()
-	next, changes, err := s.apply(ctx, now, operations)
+	next, changes, err := s.apply(ctx, now, c.operations, c.balrog || c.draft != nil && c.draft.Change != nil)
 	if err != nil {
 		return book.Snapshot{}, err
+	}
+	if !c.own {
+		if err := s.signed(now.state, next, changes, c.draft); err != nil {
+			return book.Snapshot{}, err
+		}
 	}
 	snapshot, problems := aus.Compile(next.Config(s.own))
 	if refused := errorsOf(problems); len(refused) > 0 {
 		return book.Snapshot{}, &RefusedError{refused}
 	}
-	head, err := s.book.Publish(ctx, book.Publication{
-		After: now.head.Seq, Hash: next.Hash(), Author: author, Comment: comment, Draft: draft, Changes: changes,
-	}, time.Now())
+	p := book.Publication{After: now.head.Seq, Hash: next.Hash(), Author: c.author, Comment: c.comment, Changes: changes}
+	if c.draft != nil {
+		p.Draft = c.draft.ID
+	}
+	if p.Drafts, err = s.mergeScheduled(ctx, changes, &c); err != nil {
+		return book.Snapshot{}, err
+	}
+	head, err := s.book.Publish(ctx, p, s.now())
 	if err != nil {
 		return book.Snapshot{}, err
 	}
 	s.install(newPublished(head, next, snapshot, problems))
-	s.log.Info("published", "snapshot", head.Seq, "author", author, "comment", comment, "changes", len(changes))
+	s.log.Info("published", "snapshot", head.Seq, "author", c.author, "comment", c.comment, "changes", len(changes))
 	s.order(changes)
 	if s.opts.Purge != nil {
 		s.done.Go(func() { s.opts.Purge(context.WithoutCancel(ctx), head) })
@@ -47,12 +74,24 @@ func (s *Server) publish(ctx context.Context, author, comment string, draft int6
 	return head, nil
 }
 
-// apply makes the next state, and validates what changes.
-func (s *Server) apply(ctx context.Context, now *published, operations []state.Operation) (*state.State, []state.Changed, error) {
+// number gives numbers to what is new; none is given twice, also where its first owner is gone.
+func (s *Server) number(ctx context.Context, now *state.State, operations []state.Operation) ([]state.Operation, error) {
+	return now.Number(operations, func(k state.Kind) (int64, error) {
+		n, err := s.book.LastNumber(ctx, k)
+		return n + 1, err
+	})
+}
+
+// apply makes the next state, and validates what changes. balrog takes hashes of any length, as Balrog does.
+func (s *Server) apply(ctx context.Context, now *published, operations []state.Operation, balrog bool) (*state.State, []state.Changed, error) {
 	if s.opts.Replica != nil {
 		return nil, nil, ErrReplica
 	}
-	rebased, err := now.state.Rebase(operations, func(hash string) ([]byte, error) { return s.book.Object(ctx, hash) })
+	rebased, err := s.number(ctx, now.state, operations)
+	if err != nil {
+		return nil, nil, err
+	}
+	rebased, err = now.state.Rebase(rebased, func(hash string) ([]byte, error) { return s.book.Object(ctx, hash) })
 	if err != nil {
 		return nil, nil, err
 	}
@@ -65,7 +104,7 @@ func (s *Server) apply(ctx context.Context, now *published, operations []state.O
 	}
 	var allowed aus.AllowList
 	for _, c := range changes {
-		if c.Before != nil && c.Before.Release() != nil && c.Before.Release().ReadOnly() && (c.After == nil || c.After.Release().ReadOnly()) {
+		if c.Before != nil && protected(c) {
 			return nil, nil, &RefusedError{[]aus.Problem{{Severity: aus.SeverityError, Release: c.Key, Message: "it is read-only"}}}
 		}
 		if c.After == nil || c.After.Release() == nil {
@@ -75,7 +114,7 @@ func (s *Server) apply(ctx context.Context, now *published, operations []state.O
 			allowed = next.Config(s.own).AllowList
 		}
 		r := c.After.Release()
-		err := aus.Validate([]byte(r.Document()), aus.ValidateOptions{Product: r.Product(), AllowList: allowed})
+		err := aus.Validate([]byte(r.Document()), aus.ValidateOptions{Product: r.Product(), AllowList: allowed, AnyHash: balrog})
 		var invalid *aus.ValidationError
 		switch {
 		case errors.As(err, &invalid):
@@ -91,6 +130,15 @@ func (s *Server) apply(ctx context.Context, now *published, operations []state.O
 	return next, changes, nil
 }
 
+// protected says whether a change is one of a read-only release, other than that this ends.
+func protected(c state.Changed) bool {
+	was := c.Before.Release()
+	if was == nil || !was.ReadOnly() {
+		return false
+	}
+	return c.After == nil || c.After.Release().ReadOnly() || c.After.Release().Document() != was.Document() || c.After.Release().Product() != was.Product()
+}
+
 func errorsOf(problems []aus.Problem) []aus.Problem {
 	var list []aus.Problem
 	for _, p := range problems {
@@ -104,35 +152,76 @@ func errorsOf(problems []aus.Problem) []aus.Problem {
 // Draft keeps operations for later; when is when they are published by themselves, the zero time is never. They are
 // tried on the present state, so that what cannot be served is refused at once.
 func (s *Server) Draft(ctx context.Context, author, comment string, operations []state.Operation, when time.Time) (book.Draft, error) {
-	next, _, err := s.apply(ctx, s.current.Load(), operations)
-	if err != nil {
+	return s.saveDraft(ctx, book.Draft{Author: author, Comment: comment, Scheduled: when, Operations: operations})
+}
+
+func (s *Server) saveDraft(ctx context.Context, d book.Draft) (book.Draft, error) {
+	if err := s.try(ctx, d.Operations, d.Change != nil); err != nil {
 		return book.Draft{}, err
 	}
-	if _, problems := aus.Compile(next.Config(s.own)); aus.Errors(problems) > 0 {
-		return book.Draft{}, &RefusedError{errorsOf(problems)}
-	}
-	id, err := s.book.SaveDraft(ctx, book.Draft{Created: time.Now(), Author: author, Comment: comment, Scheduled: when, Operations: operations})
+	d.Created = s.now()
+	id, err := s.book.SaveDraft(ctx, d)
 	if err != nil {
 		return book.Draft{}, err
 	}
 	return s.book.Draft(ctx, id)
 }
 
-// PublishDraft publishes a draft. One that is scheduled waits for its time.
+// try is an error where operations could not be published now, but for sign-offs.
+func (s *Server) try(ctx context.Context, operations []state.Operation, balrog bool) error {
+	next, _, err := s.apply(ctx, s.current.Load(), operations, balrog)
+	if err != nil {
+		return err
+	}
+	if _, problems := aus.Compile(next.Config(s.own)); aus.Errors(problems) > 0 {
+		return &RefusedError{errorsOf(problems)}
+	}
+	return nil
+}
+
+// PublishDraft publishes a draft. One that is scheduled waits for its time ([book.ErrEarly]), and one that people must agree to for them.
 func (s *Server) PublishDraft(ctx context.Context, id int64, author string) (book.Snapshot, error) {
+	s.publishing.Lock()
+	defer s.publishing.Unlock()
 	d, err := s.book.Draft(ctx, id)
 	switch {
 	case err != nil:
 		return book.Snapshot{}, err
 	case d.State != book.DraftOpen:
 		return book.Snapshot{}, fmt.Errorf("%w: it is %s", book.ErrClosedDraft, d.State)
-	case d.Scheduled.After(time.Now()):
-		return book.Snapshot{}, &RefusedError{[]aus.Problem{{Severity: aus.SeverityError, Message: "the draft is scheduled for " + d.Scheduled.Format(time.RFC3339) + ", and nobody publishes it earlier"}}}
+	case d.Scheduled.After(s.now()):
+		return book.Snapshot{}, fmt.Errorf("%w: the draft is scheduled for %s, and nobody publishes it earlier", book.ErrEarly, d.Scheduled.Format(time.RFC3339))
 	}
 	if d.Author != author {
 		author += " for " + d.Author
 	}
-	return s.publish(ctx, author, d.Comment, id, d.Operations)
+	if d.Change != nil {
+		author = d.Author // as in Balrog
+	}
+	return s.commit(ctx, publication{author: author, comment: d.Comment, draft: &d, operations: d.Operations})
+}
+
+// RebaseDraft rewrites a draft as one of the present state: what others changed since is merged. Its sign-offs are those of what it was, and count no more
+// if it changes.
+func (s *Server) RebaseDraft(ctx context.Context, id int64) (book.Draft, error) {
+	s.publishing.Lock()
+	defer s.publishing.Unlock()
+	d, err := s.book.Draft(ctx, id)
+	if err != nil {
+		return book.Draft{}, err
+	}
+	operations, err := s.current.Load().state.Rebase(d.Operations, func(hash string) ([]byte, error) { return s.book.Object(ctx, hash) })
+	if err != nil {
+		return book.Draft{}, err
+	}
+	if err := s.try(ctx, operations, d.Change != nil); err != nil {
+		return book.Draft{}, err
+	}
+	d.Operations, d.SignOffs = operations, nil
+	if err := s.book.UpdateDraft(ctx, d); err != nil {
+		return book.Draft{}, err
+	}
+	return s.book.Draft(ctx, id)
 }
 
 // publishScheduled publishes drafts when their time has come.
@@ -144,60 +233,81 @@ func (s *Server) publishScheduled(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			s.PublishDue(ctx)
 		}
-		drafts, err := s.book.Drafts(ctx)
-		if err != nil {
-			s.log.Error("read drafts", "error", err)
+	}
+}
+
+// PublishDue publishes the drafts whose time has come, as the server does every second by itself. A draft that people have not agreed to waits for them; another
+// one that cannot be published is noted as such, and not tried again.
+func (s *Server) PublishDue(ctx context.Context) {
+	drafts, err := s.book.Drafts(ctx)
+	if err != nil {
+		s.log.Error("read drafts", "error", err)
+		return
+	}
+	slices.SortStableFunc(drafts, func(a, b book.Draft) int { return a.Scheduled.Compare(b.Scheduled) })
+	for _, d := range drafts {
+		if d.Scheduled.IsZero() || d.Scheduled.After(s.now()) {
 			continue
 		}
-		for _, d := range drafts {
-			if d.Scheduled.IsZero() || d.Scheduled.After(time.Now()) {
-				continue
-			}
-			if _, err := s.publish(ctx, d.Author, d.Comment, d.ID, d.Operations); err != nil && ctx.Err() == nil {
-				s.log.Error("publish a scheduled draft", "draft", d.ID, "error", err)
-				if err := s.book.Unschedule(ctx, d.ID, err.Error()); err != nil {
-					s.log.Error("note why a draft was not published", "draft", d.ID, "error", err)
-				}
-			}
+		_, err := s.PublishDraft(ctx, d.ID, d.Author)
+		if err == nil || errors.Is(err, state.ErrSignOff) || errors.Is(err, book.ErrClosedDraft) || ctx.Err() != nil {
+			continue
+		}
+		s.log.Error("publish a scheduled draft", "draft", d.ID, "error", err)
+		if err := s.book.Unschedule(ctx, d.ID, err.Error()); err != nil {
+			s.log.Error("note why a draft was not published", "draft", d.ID, "error", err)
 		}
 	}
 }
 
 // Revert publishes what an earlier snapshot had; made partials stay.
 func (s *Server) Revert(ctx context.Context, author string, seq int64, comment string) (book.Snapshot, error) {
-	if _, err := s.book.Snapshot(ctx, seq); seq != 0 && err != nil {
+	operations, comment, err := s.reverting(ctx, seq, comment)
+	if err != nil {
 		return book.Snapshot{}, err
+	}
+	return s.Publish(ctx, author, comment, operations)
+}
+
+// reverting returns what leads back to an earlier snapshot, and a comment where there is none.
+func (s *Server) reverting(ctx context.Context, seq int64, comment string) ([]state.Operation, string, error) {
+	if _, err := s.book.Snapshot(ctx, seq); seq != 0 && err != nil {
+		return nil, "", err
 	}
 	now := s.current.Load()
 	old, err := s.book.State(ctx, seq, now.state)
 	if err != nil {
-		return book.Snapshot{}, err
+		return nil, "", err
 	}
 	if comment == "" {
 		comment = fmt.Sprintf("revert to snapshot %d", seq)
 	}
-	return s.Publish(ctx, author, comment, now.state.Difference(old))
+	return now.state.Difference(old), comment, nil
 }
 
 // ShutOff stops updates at once. Its number is given.
 func (s *Server) ShutOff(ctx context.Context, author string, f aus.Shutoff) (aus.Shutoff, book.Snapshot, error) {
-	for {
-		now := s.current.Load().state
-		f.ID, f.DataVersion = now.NextNumber(state.Shutoff), 1
-		if f.Only != nil {
-			f.Only.ID = 0
-		}
-		body, err := json.Marshal(f)
-		if err != nil {
-			return f, book.Snapshot{}, err
-		}
-		head, err := s.Publish(ctx, author, "shut off: "+f.Comment, []state.Operation{{Ref: state.Ref{Kind: state.Shutoff, Key: strconv.FormatInt(f.ID, 10)}, Body: body}})
-		if errors.Is(err, state.ErrConflict) { // somebody else took the number
-			continue
-		}
-		return f, head, err
+	s.publishing.Lock()
+	defer s.publishing.Unlock()
+	if f.Only != nil {
+		f.Only.ID = 0
 	}
+	f.ID, f.DataVersion = 0, 1
+	body, err := json.Marshal(f)
+	if err != nil {
+		return f, book.Snapshot{}, err
+	}
+	operations, err := s.number(ctx, s.current.Load().state, []state.Operation{{Ref: state.Ref{Kind: state.Shutoff, Key: state.NewKey}, Body: body}})
+	if err != nil {
+		return f, book.Snapshot{}, err
+	}
+	if f.ID, err = strconv.ParseInt(operations[0].Key, 10, 64); err != nil {
+		return f, book.Snapshot{}, err
+	}
+	head, err := s.commit(ctx, publication{author: author, comment: "shut off: " + f.Comment, operations: operations})
+	return f, head, err
 }
 
 // Lift ends a shutoff.

@@ -263,6 +263,24 @@ func (s *Server) source(b aus.Build) (senbonzakura.Source, error) {
 	return src, nil
 }
 
+// generate makes a partial, signed where that is asked for and there is a key.
+func (s *Server) generate(ctx context.Context, r senbonzakura.Request, signed bool) (*senbonzakura.Result, error) {
+	if signed && s.signedBy != nil {
+		return s.signedBy.Generate(ctx, r, nil)
+	}
+	return s.generator.Generate(ctx, r, nil)
+}
+
+// signedFile says whether a MAR file has a signature; one that cannot be read has none.
+func signedFile(name string) bool {
+	r, err := mar.OpenFile(name, nil)
+	if err != nil {
+		return false
+	}
+	defer r.Close()
+	return len(r.Signatures()) > 0
+}
+
 // makeOne makes a partial, proved, and keeps it among the files.
 func (s *Server) makeOne(ctx context.Context, d book.Demand) (m made, state, reason string) {
 	fail := func(err error) (made, string, string) { return made{}, book.Failed, err.Error() }
@@ -275,9 +293,20 @@ func (s *Server) makeOne(ctx context.Context, d book.Demand) (m made, state, rea
 		return fail(err)
 	}
 	start := time.Now()
-	result, err := s.generator.Generate(ctx, senbonzakura.Request{From: from, To: to, Product: d.To.Product, Locale: d.To.Locale}, nil)
+	request := senbonzakura.Request{From: from, To: to, Product: d.To.Product, Locale: d.To.Locale}
+	// Where the complete is signed the partial is, too. One that is not at hand is known once something was made of it.
+	signed := to.File != "" && signedFile(to.File)
+	result, err := s.generate(ctx, request, signed)
 	if err != nil {
 		return fail(err)
+	}
+	if c := result.Provenance.To.Build.Client; !signed && c != nil && c.Signature != 0 && s.signedBy != nil {
+		if err := result.Close(); err != nil {
+			return fail(err)
+		}
+		if result, err = s.generate(ctx, request, true); err != nil {
+			return fail(err)
+		}
 	}
 	defer result.Close()
 	if result.Report == nil || !result.Report.Verified {
@@ -286,7 +315,7 @@ func (s *Server) makeOne(ctx context.Context, d book.Demand) (m made, state, rea
 	if result.Size >= d.To.Size {
 		return made{}, book.Withheld, fmt.Sprintf("it has %d bytes, the complete update %d", result.Size, d.To.Size)
 	}
-	if c := result.Provenance.To.Build.Client; c != nil && c.Signature != 0 && len(s.opts.Generator.Signers) == 0 {
+	if c := result.Provenance.To.Build.Client; c != nil && c.Signature != 0 && s.signedBy == nil {
 		return made{}, book.Withheld, "the complete update is signed, and there is no key to sign the partial with"
 	}
 	entry := result.Open()
@@ -330,9 +359,9 @@ func (s *Server) publishMade(ctx context.Context, ready []made) {
 	}
 	var err error
 	if s.opts.Review {
-		_, err = s.Draft(ctx, "ausd", comment, operations, time.Time{})
+		_, err = s.Draft(ctx, ownAuthor, comment, operations, time.Time{})
 	} else {
-		_, err = s.Publish(ctx, "ausd", comment, operations)
+		_, err = s.publishOwn(ctx, comment, operations)
 	}
 	to, reason := book.Made, ""
 	if err != nil && !errors.Is(err, ErrNothing) {

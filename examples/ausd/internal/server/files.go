@@ -100,6 +100,8 @@ type Addition struct {
 	Locale  string   `json:"locale,omitempty"`
 	// NoRule leaves the rules as they are: the release is there, but nothing leads to it.
 	NoRule bool `json:"no_rule,omitempty"`
+
+	allowed func(product string) error // an error where the caller may not offer a product; nil allows all
 }
 
 // Added is what adding came to.
@@ -108,11 +110,13 @@ type Added struct {
 	Build    inspect.Build `json:"build"`
 	URL      string        `json:"url"`
 	Rule     int64         `json:"rule,omitempty"` // that leads to the release
+	Draft    int64         `json:"draft,omitempty" doc:"that waits until people have agreed; nothing is published before"`
 	Snapshot book.Snapshot `json:"snapshot"`
 }
 
 // Add makes a release of a complete update that was uploaded, or adds its platform and locale to the release that is
 // there, and lets the rule of its product and channel lead to it, if it is newer than where the rule leads now.
+// Where people must agree it becomes a draft.
 func (s *Server) Add(ctx context.Context, author string, a Addition) (Added, error) {
 	f, err := s.book.File(ctx, strings.ToLower(a.SHA512))
 	if err != nil {
@@ -121,6 +125,9 @@ func (s *Server) Add(ctx context.Context, author string, a Addition) (Added, err
 	b, err := s.inspectFile(fileName(f.SHA512))
 	if err != nil {
 		return Added{}, fmt.Errorf("%w: %w", ErrFile, err)
+	}
+	if b.Partial {
+		return Added{}, fmt.Errorf("%w: this is a partial update", ErrFile)
 	}
 	for _, o := range []struct {
 		field *string
@@ -132,6 +139,11 @@ func (s *Server) Add(ctx context.Context, author string, a Addition) (Added, err
 	}
 	if a.Target != "" {
 		b.Aliases = a.Aliases
+	}
+	if a.allowed != nil {
+		if err := a.allowed(b.Product); err != nil {
+			return Added{}, err
+		}
 	}
 	for {
 		added := Added{Release: b.Product + "-" + b.Version + "-" + b.BuildID, Build: b, URL: s.fileURL(f)}
@@ -147,13 +159,18 @@ func (s *Server) Add(ctx context.Context, author string, a Addition) (Added, err
 			}
 			operations = append(operations, rule...)
 		}
-		added.Snapshot, err = s.Publish(ctx, author, fmt.Sprintf("add %s for %s, %s", added.Release, b.Target, b.Locale), operations)
+		comment := fmt.Sprintf("add %s for %s, %s", added.Release, b.Target, b.Locale)
+		added.Snapshot, err = s.Publish(ctx, author, comment, operations)
 		switch {
 		case errors.Is(err, state.ErrConflict):
 			continue // somebody else published meanwhile
 		case errors.Is(err, ErrNothing):
 			added.Snapshot = now.head
 			return added, nil
+		case errors.Is(err, state.ErrSignOff):
+			d, err := s.Draft(ctx, author, comment, operations, time.Time{})
+			added.Draft, added.Snapshot = d.ID, now.head
+			return added, err
 		}
 		return added, err
 	}
@@ -166,10 +183,8 @@ func releaseOperations(st *state.State, a *Added, f book.File) ([]state.Operatio
 	document := map[string]any{
 		"name": a.Release, "product": a.Build.Product, "schema_version": 9, "hashFunction": "sha512", "appVersion": a.Build.Version, "displayVersion": a.Build.Version,
 	}
-	version := int64(1)
 	if o := st.Get(ref); o != nil {
 		before = o.Hash
-		version = o.Release().DataVersion() + 1
 		if err := json.Unmarshal([]byte(o.Release().Document()), &document); err != nil {
 			return nil, err
 		}
@@ -196,31 +211,20 @@ func releaseOperations(st *state.State, a *Added, f book.File) ([]state.Operatio
 	if err != nil {
 		return nil, err
 	}
-	body, err := json.Marshal(state.ReleaseBody{Blob: blob, DataVersion: version, Product: a.Build.Product})
+	was := st.Get(ref)
+	body, err := json.Marshal(state.ReleaseBody{Blob: blob, Product: a.Build.Product, ReadOnly: was != nil && was.Release().ReadOnly()})
 	if err != nil {
 		return nil, err
 	}
-	if o := st.Get(ref); o != nil {
-		same, err := state.NewObject(ref, mustVersion(body, o.Release().DataVersion()))
-		if err == nil && same.Hash == o.Hash {
+	if body, err = withVersion(body, state.Release, was); err != nil {
+		return nil, err
+	}
+	if was != nil {
+		if same, err := state.NewObject(ref, body); err == nil && same.Hash == was.Hash {
 			return nil, nil // it is there already
 		}
 	}
 	return []state.Operation{{Ref: ref, Before: before, Body: body}}, nil
-}
-
-// mustVersion returns a release's body with another data version.
-func mustVersion(body []byte, version int64) []byte {
-	var r state.ReleaseBody
-	if err := json.Unmarshal(body, &r); err != nil {
-		return body
-	}
-	r.DataVersion = version
-	with, err := json.Marshal(r)
-	if err != nil {
-		return body
-	}
-	return with
 }
 
 // ruleOperation lets the rule of a product and channel lead to a release: the one whose columns are those two alone.

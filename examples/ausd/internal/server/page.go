@@ -6,13 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"html/template"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/senbonzakura/senbonzakura/aus"
+	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/book"
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/state"
 )
 
@@ -28,6 +31,7 @@ var pageNames = []struct{ path, name string }{
 	{"/", "What does a client get?"},
 	{"/ui/rules", "Rules"},
 	{"/ui/releases", "Releases"},
+	{"/ui/drafts", "Drafts"},
 	{"/ui/demand", "Demand"},
 	{"/ui/shutoffs", "Shutoffs"},
 	{"/ui/history", "History"},
@@ -48,7 +52,7 @@ func (s *Server) pageRoutes(mux *http.ServeMux) {
 	page := func(pattern string, role Role, serve func(w http.ResponseWriter, r *http.Request, c *caller)) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			c := s.who(r)
-			if c == nil || !c.may(role) {
+			if c == nil || !c.may(role) { // limited roles see no pages
 				s.show(w, http.StatusForbidden, "problem", "/", pageData{Title: "Not from here", Failed: "These pages are for who sits at the server's own machine. From elsewhere use the API with a token."})
 				return
 			}
@@ -62,6 +66,31 @@ func (s *Server) pageRoutes(mux *http.ServeMux) {
 	page("GET /{$}", RoleRead, s.clientPage)
 	page("GET /ui/rules", RoleRead, s.rulesPage)
 	page("GET /ui/releases", RoleRead, s.releasesPage)
+	page("GET /ui/drafts", RoleRead, s.draftsPage)
+	page("GET /ui/drafts/{id}", RoleRead, s.draftPage)
+	page("POST /ui/drafts/{id}/signoffs", RoleRead, s.signOffForm)
+	for action, do := range map[string]struct {
+		role Role
+		do   func(r *http.Request, id int64, c *caller) error
+	}{
+		"publish": {RolePublish, func(r *http.Request, id int64, c *caller) error {
+			_, err := s.PublishDraft(r.Context(), id, c.Name)
+			return err
+		}},
+		"rebase": {RoleEdit, func(r *http.Request, id int64, _ *caller) error {
+			_, err := s.RebaseDraft(r.Context(), id)
+			return err
+		}},
+		"withdraw": {RoleEdit, func(r *http.Request, id int64, _ *caller) error { return s.book.Withdraw(r.Context(), id) }},
+	} {
+		page("POST /ui/drafts/{id}/"+action, do.role, func(w http.ResponseWriter, r *http.Request, c *caller) {
+			id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
+			if err == nil {
+				err = do.do(r, id, c)
+			}
+			s.back(w, r, "/ui/drafts", err)
+		})
+	}
 	page("GET /ui/demand", RoleRead, s.demandPage)
 	page("GET /ui/shutoffs", RoleRead, s.shutoffsPage)
 	page("GET /ui/history", RoleRead, s.historyPage)
@@ -69,14 +98,14 @@ func (s *Server) pageRoutes(mux *http.ServeMux) {
 	page("POST /ui/shutoffs/{id}/lift", RoleShutoff, func(w http.ResponseWriter, r *http.Request, c *caller) {
 		id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
 		if err == nil {
-			_, err = s.Lift(r.Context(), c.name, id)
+			_, err = s.Lift(r.Context(), c.Name, id)
 		}
 		s.back(w, r, "/ui/shutoffs", err)
 	})
 	page("POST /ui/history/{seq}/revert", RolePublish, func(w http.ResponseWriter, r *http.Request, c *caller) {
 		seq, err := strconv.ParseInt(r.PathValue("seq"), 10, 64)
 		if err == nil {
-			_, err = s.Revert(r.Context(), c.name, seq, "")
+			_, err = s.Revert(r.Context(), c.Name, seq, "")
 		}
 		s.back(w, r, "/ui/history", err)
 	})
@@ -90,7 +119,10 @@ func (s *Server) back(w http.ResponseWriter, r *http.Request, to string, err err
 	}
 	status, text := http.StatusUnprocessableEntity, err.Error()
 	var known interface{ GetStatus() int }
-	if errors.As(s.problemOf(err), &known) {
+	if !errors.As(err, &known) { // what comes from the API is a problem already
+		err = s.problemOf(err)
+	}
+	if errors.As(err, &known) {
 		status = known.GetStatus()
 	}
 	s.show(w, status, "problem", to, pageData{Title: "That did not work", Failed: text})
@@ -367,7 +399,7 @@ func (s *Server) shutoffsPage(w http.ResponseWriter, _ *http.Request, _ *caller)
 			only.Mapping = &f.Instead
 		}
 		until := when(f.Expires)
-		if !f.Expires.IsZero() && !f.Expires.After(time.Now()) {
+		if !f.Expires.IsZero() && !f.Expires.After(s.now()) {
 			until = "ended " + until
 		}
 		rows = append(rows, shutoffRow{f.ID, sentence(&only), f.Comment, until})
@@ -394,13 +426,13 @@ func (s *Server) shutoffForm(w http.ResponseWriter, r *http.Request, c *caller) 
 		if bad != nil || n < 1 || n > 8760 {
 			err = fmt.Errorf("%w: hours: want 1 to 8760", ErrInput)
 		}
-		f.Expires = time.Now().Add(time.Duration(n) * time.Hour).UTC().Truncate(time.Second)
+		f.Expires = s.now().Add(time.Duration(n) * time.Hour).UTC().Truncate(time.Second)
 	}
 	if f.Comment == "" {
 		err = fmt.Errorf("%w: say why", ErrInput)
 	}
 	if err == nil {
-		_, _, err = s.ShutOff(r.Context(), c.name, f)
+		_, _, err = s.ShutOff(r.Context(), c.Name, f)
 	}
 	s.back(w, r, "/ui/shutoffs", err)
 }
@@ -452,4 +484,119 @@ func (s *Server) historyPage(w http.ResponseWriter, r *http.Request, _ *caller) 
 		body.List = append(body.List, row)
 	}
 	s.show(w, http.StatusOK, "history", "/ui/history", pageData{Body: body})
+}
+
+type draftRow struct {
+	ID                         int64
+	Who, When, Comment         string
+	Scheduled, Reason, Problem string
+	Hash                       string
+	Changes                    []string
+	Required                   []neededRow
+	Signed                     []string
+	Stale                      []string
+	Ready                      bool // nothing keeps it from being published
+}
+
+type neededRow struct {
+	Role          string
+	Needed, There int
+}
+
+// draftRow is what the pages say of a draft.
+func (s *Server) draftRow(r *http.Request, d *book.Draft) draftRow {
+	b := s.withSignOffs(r.Context(), *d)
+	row := draftRow{ID: d.ID, Who: d.Author, When: when(d.Created), Comment: d.Comment, Reason: d.Reason, Problem: b.Problem, Hash: d.Hash}
+	if !d.Scheduled.IsZero() {
+		row.Scheduled = when(d.Scheduled)
+	}
+	for i, op := range d.Operations {
+		if i == 20 {
+			row.Changes = append(row.Changes, fmt.Sprintf("and %d more", len(d.Operations)-i))
+			break
+		}
+		what := "changed"
+		if op.Before == "" {
+			what = "new"
+		} else if op.Body == nil {
+			what = "removed"
+		}
+		row.Changes = append(row.Changes, fmt.Sprintf("%s: %s", op.Ref, what))
+	}
+	for _, role := range slices.Sorted(maps.Keys(b.Required)) {
+		row.Required = append(row.Required, neededRow{role, b.Required[role], b.Required[role] - b.Missing[role]})
+	}
+	for _, given := range d.SignOffs {
+		row.Signed = append(row.Signed, given.Name+" as "+given.Role+", "+when(given.At))
+	}
+	for _, ref := range b.Changed {
+		row.Stale = append(row.Stale, ref.String())
+	}
+	row.Ready = d.State == book.DraftOpen && b.Problem == "" && len(b.Missing) == 0 && (len(b.Required) == 0 || len(b.Changed) == 0) && !d.Scheduled.After(s.now())
+	return row
+}
+
+func (s *Server) draftsPage(w http.ResponseWriter, r *http.Request, _ *caller) {
+	list, err := s.book.Drafts(r.Context())
+	if err != nil {
+		s.back(w, r, "/ui/drafts", err)
+		return
+	}
+	var rows []draftRow
+	for i := range list[:min(len(list), maxRows)] {
+		rows = append(rows, s.draftRow(r, &list[i]))
+	}
+	s.show(w, http.StatusOK, "drafts", "/ui/drafts", pageData{Body: rows})
+}
+
+type draftPageBody struct {
+	Draft   draftRow
+	Preview Preview
+	Failed  string
+	Roles   []string
+}
+
+func (s *Server) draftPage(w http.ResponseWriter, r *http.Request, _ *caller) {
+	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
+	if err != nil {
+		err = book.ErrNotFound
+	}
+	var d book.Draft
+	if err == nil {
+		d, err = s.book.Draft(r.Context(), id)
+	}
+	if err == nil && d.State != book.DraftOpen {
+		err = fmt.Errorf("%w: it is %s", book.ErrClosedDraft, d.State)
+	}
+	if err != nil {
+		s.back(w, r, "/ui/drafts", err)
+		return
+	}
+	body := draftPageBody{Draft: s.draftRow(r, &d)}
+	if body.Preview, err = s.Preview(r.Context(), d.Operations); err != nil {
+		body.Failed = err.Error()
+	}
+	for _, n := range body.Draft.Required {
+		body.Roles = append(body.Roles, n.Role)
+	}
+	s.show(w, http.StatusOK, "draft", "/ui/drafts", pageData{Title: fmt.Sprintf("Draft %d", id), Body: body})
+}
+
+// signOffForm signs a draft off for the owner of the token in the form: who sits here is not known otherwise.
+func (s *Server) signOffForm(w http.ResponseWriter, r *http.Request, _ *caller) {
+	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
+	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
+	if err != nil {
+		err = book.ErrNotFound
+	}
+	c := s.owner(r.PostFormValue("token"))
+	if err == nil && c == nil {
+		err = fmt.Errorf("%w: this is nobody's token", ErrInput)
+	}
+	if err == nil && r.PostFormValue("revoke") != "" {
+		err = s.book.RevokeSignOff(r.Context(), id, r.PostFormValue("hash"), c.Name)
+	} else if err == nil {
+		_, err = s.signOffBy(r.Context(), c, id, signOffBody{Hash: r.PostFormValue("hash"), Role: r.PostFormValue("role")})
+	}
+	s.back(w, r, "/ui/drafts", err)
 }

@@ -45,7 +45,7 @@ const (
 // Preview tries operations on the present state, without publishing them.
 func (s *Server) Preview(ctx context.Context, operations []state.Operation) (Preview, error) {
 	now := s.current.Load()
-	next, changes, err := s.apply(ctx, now, operations)
+	next, changes, err := s.apply(ctx, now, operations, false)
 	if err != nil {
 		return Preview{}, err
 	}

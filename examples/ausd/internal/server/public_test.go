@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -18,7 +19,9 @@ import (
 
 	"github.com/senbonzakura/senbonzakura"
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/book"
+	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/state"
 	"github.com/senbonzakura/senbonzakura/mar"
+	"github.com/senbonzakura/senbonzakura/partial"
 )
 
 // Completes are added; partials are made by themselves, and for who asks; signed products need a key.
@@ -123,21 +126,24 @@ func TestSignedPartials(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, tt := range []struct {
-		name    string
-		signers []mar.Signer
-		state   string
-		reason  string
+		name     string
+		complete crypto.Signer // of the complete updates
+		signers  []mar.Signer
+		state    string
+		reason   string
+		signed   int // signatures of the partial
 	}{
-		{"without a key", nil, book.Withheld, "there is no key to sign the partial with"},
-		{"with a key", []mar.Signer{signer}, book.Made, ""},
+		{"without a key", k, nil, book.Withheld, "there is no key to sign the partial with", 0},
+		{"with a key", k, []mar.Signer{signer}, book.Made, "", 1},
+		{"with a key, of completes without signatures", nil, []mar.Signer{signer}, book.Made, "", 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			s := start(t, t.TempDir(), func(o *Options) {
 				o.Generator = senbonzakura.Options{Signers: tt.signers, Require: []senbonzakura.Requirement{}}
 			})
-			s.add(complete(t, "90.0", "20240101000000", k), Addition{})
-			s.add(complete(t, "91.0", "20240102000000", k), Addition{})
+			s.add(complete(t, "90.0", "20240101000000", tt.complete), Addition{})
+			s.add(complete(t, "91.0", "20240102000000", tt.complete), Addition{})
 			var demand []demandBody
 			eventually(t, tt.state, func() bool {
 				s.call("GET", "/admin/v1/demand", nil, &demand)
@@ -146,7 +152,77 @@ func TestSignedPartials(t *testing.T) {
 			if demand[0].State != tt.state || !strings.Contains(demand[0].Reason, tt.reason) {
 				t.Errorf("%+v", demand[0])
 			}
+			for _, o := range s.State().List(state.Made) {
+				r, err := mar.OpenFile(s.filePath(fileName(o.Made().Hash)), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := len(r.Signatures()); got != tt.signed {
+					t.Errorf("the partial has %d signatures, want %d", got, tt.signed)
+				}
+				r.Close()
+			}
 		})
+	}
+}
+
+// A partial that was made elsewhere is offered to those whom it was made for, which its patches tell.
+func TestAddPartial(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir(), func(o *Options) { o.Builds = -1 })
+	versions := []struct{ version, buildID string }{{"90.0", "20240101000000"}, {"91.0", "20240102000000"}, {"92.0", "20240103000000"}}
+	completes := map[string]*mar.Reader{}
+	for _, v := range versions {
+		data := complete(t, v.version, v.buildID, nil)
+		s.add(data, Addition{})
+		r, err := mar.NewReader(bytes.NewReader(data), int64(len(data)), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		completes[v.version] = r
+	}
+	send := func(from, to string) (int, string) {
+		t.Helper()
+		update, _, err := partial.Build(t.Context(), completes[from], completes[to], partial.DefaultRecipe(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b bytes.Buffer
+		if _, err := update.WriteTo(&b); err != nil {
+			t.Fatal(err)
+		}
+		var up uploadedBody
+		if status := s.call("PUT", "/admin/v1/files/x.partial.mar", &b, &up); status != http.StatusOK || !up.Build.Partial {
+			t.Fatalf("upload: status %d: %+v", status, up)
+		}
+		return s.as("", "POST", "/admin/v1/partials", map[string]string{"sha512": up.SHA512})
+	}
+	status, text := send("91.0", "92.0")
+	var added AddedPartial
+	if err := json.Unmarshal([]byte(text), &added); err != nil || status != http.StatusOK || added.From.Version != "91.0" || added.To.Version != "92.0" {
+		t.Fatalf("status %d: %s", status, text)
+	}
+	var answer string
+	s.call("GET", "/update/3/Fox/91.0/20240102000000/Linux_x86_64-gcc3/de/beta/Linux/default/default/update.xml", nil, &answer)
+	if !strings.Contains(answer, `type="partial" URL="`+added.URL) {
+		t.Errorf("a client of 91.0 gets %s", answer)
+	}
+	// From and to what is not here.
+	for _, v := range []struct{ version, buildID string }{{"89.0", "20230101000000"}, {"93.0", "20240104000000"}} {
+		data := complete(t, v.version, v.buildID, nil)
+		r, err := mar.NewReader(bytes.NewReader(data), int64(len(data)), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		completes[v.version] = r
+	}
+	for _, pair := range [][2]string{{"91.0", "93.0"}, {"89.0", "92.0"}} {
+		if status, text := send(pair[0], pair[1]); status != http.StatusUnprocessableEntity || !strings.Contains(text, "leads from none of the 3 complete updates") {
+			t.Errorf("%v: status %d: %s", pair, status, text)
+		}
+	}
+	if n := s.State().Len(state.Made); n != 1 {
+		t.Errorf("%d partials are offered, want 1", n)
 	}
 }
 
@@ -183,10 +259,10 @@ func TestWho(t *testing.T) {
 	}
 	s := start(t, t.TempDir(), func(o *Options) {
 		o.Tokens = []Token{
-			{"reader", sum("r"), []Role{RoleRead}},
-			{"editor", sum("e"), []Role{RoleEdit}},
-			{"guard", sum("g"), []Role{RoleShutoff}},
-			{"boss", sum("b"), []Role{RolePublish}},
+			{Name: "reader", SHA256: sum("r"), Roles: []Role{RoleRead}},
+			{Name: "editor", SHA256: sum("e"), Roles: []Role{RoleEdit}},
+			{Name: "guard", SHA256: sum("g"), Roles: []Role{RoleShutoff}},
+			{Name: "boss", SHA256: sum("b"), Roles: []Role{RolePublish}},
 		}
 	})
 	s.seed()

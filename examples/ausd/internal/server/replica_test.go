@@ -39,7 +39,7 @@ func hashOf(s string) string {
 func primary(t *testing.T, dir string) *testServer {
 	t.Helper()
 	return start(t, dir, func(o *Options) {
-		o.Tokens = []Token{{"replica", hashOf(replicaToken), []Role{RoleReplicate}}, {"reader", hashOf("r"), []Role{RoleRead}}}
+		o.Tokens = []Token{{Name: "replica", SHA256: hashOf(replicaToken), Roles: []Role{RoleReplicate}}, {Name: "reader", SHA256: hashOf("r"), Roles: []Role{RoleRead}}}
 	})
 }
 

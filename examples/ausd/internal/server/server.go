@@ -25,6 +25,7 @@ import (
 	"github.com/senbonzakura/senbonzakura"
 	"github.com/senbonzakura/senbonzakura/aus"
 	"github.com/senbonzakura/senbonzakura/cache"
+	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/balrogapi"
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/book"
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/state"
 	"github.com/senbonzakura/senbonzakura/internal/atomicfile"
@@ -47,7 +48,7 @@ type Options struct {
 	TrustedProxies []netip.Prefix
 	// Tokens are who may change things from elsewhere than this machine.
 	Tokens []Token
-	// Signers sign made partials.
+	// Generator says how partials are made. Its Signers sign those whose complete is signed.
 	Generator senbonzakura.Options
 	// PublishMade is the shortest time between two publications of made partials; 0 means 5 s.
 	PublishMade time.Duration
@@ -56,6 +57,12 @@ type Options struct {
 	Log   *slog.Logger
 	// Replica makes this server answer what another one publishes, and publish nothing itself; nil is a server of its own.
 	Replica *Replica
+	// Policy says which changes need people to agree.
+	Policy state.Policy
+	// OpenBalrog lets everybody read Balrog's admin API without a token, as Balrog does.
+	OpenBalrog bool
+	// Now is the clock; nil is that of the system.
+	Now func() time.Time
 }
 
 // Errors that callers branch on, besides those of packages state and book.
@@ -86,6 +93,15 @@ func (e *RefusedError) Error() string {
 // Is makes errors.Is(err, ErrRefused) true.
 func (e *RefusedError) Is(target error) bool { return target == ErrRefused }
 
+// Reasons says what is wrong, one by one.
+func (e *RefusedError) Reasons() []string {
+	var list []string
+	for _, p := range e.Problems {
+		list = append(list, p.String())
+	}
+	return list
+}
+
 // Server is running. It is safe for concurrent use.
 type Server struct {
 	opts   Options
@@ -97,9 +113,12 @@ type Server struct {
 	secret atomic.Pointer[[]byte]
 
 	publishing sync.Mutex // one publication at a time
+	writing    writes
+	balrog     *balrogapi.API
 	current    atomic.Pointer[published]
 
 	generator *senbonzakura.Generator
+	signedBy  *senbonzakura.Generator // makes what is signed; nil where there is no key
 	cache     *cache.Layered
 	disk      *cache.Disk
 
@@ -154,6 +173,7 @@ func Open(ctx context.Context, opts Options) (*Server, error) {
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	s.balrog = s.balrogAPI()
 	return s, nil
 }
 
@@ -209,6 +229,12 @@ func (s *Server) open(ctx context.Context) (err error) {
 	s.cache = cache.NewLayered([]cache.Store{s.disk}, nil)
 	g := s.opts.Generator
 	g.Cache, g.Log = s.cache, s.log
+	if len(g.Signers) > 0 {
+		if s.signedBy, err = senbonzakura.New(g); err != nil {
+			return err
+		}
+	}
+	g.Signers, g.Require = nil, nil
 	if s.generator, err = senbonzakura.New(g); err != nil {
 		return err
 	}
@@ -261,8 +287,10 @@ func (s *Server) Close() error {
 		s.stop()
 	}
 	s.done.Wait()
-	if s.generator != nil {
-		errs = append(errs, s.generator.Close())
+	for _, g := range []*senbonzakura.Generator{s.generator, s.signedBy} {
+		if g != nil {
+			errs = append(errs, g.Close())
+		}
 	}
 	if s.cache != nil {
 		errs = append(errs, s.cache.Close())
@@ -277,6 +305,14 @@ func (s *Server) Close() error {
 		errs = append(errs, s.files.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// now is the time.
+func (s *Server) now() time.Time {
+	if s.opts.Now != nil {
+		return s.opts.Now()
+	}
+	return time.Now()
 }
 
 // wake tells the maker that there may be something to make.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -18,6 +19,9 @@ func merge(base, mine, theirs []byte) (merged json.RawMessage, paths []string, e
 		d.UseNumber()
 		if err := d.Decode(&documents[i]); err != nil {
 			return nil, nil, fmt.Errorf("%w: %w", ErrObject, err)
+		}
+		if m, ok := documents[i].(map[string]any); ok { // a column that is null is one that is left out
+			maps.DeleteFunc(m, func(_ string, v any) bool { return v == nil })
 		}
 	}
 	version := next(documents[2])
@@ -34,6 +38,48 @@ func merge(base, mine, theirs []byte) (merged json.RawMessage, paths []string, e
 		return nil, nil, err
 	}
 	return text, nil, nil
+}
+
+// MergeColumns applies to theirs what mine changed of base, column by column, as Balrog merges rows: columns are those
+// that both changed, be it alike.
+func MergeColumns(base, mine, theirs []byte) (merged json.RawMessage, columns []string, err error) {
+	var rows [3]map[string]any
+	for i, b := range [][]byte{base, mine, theirs} {
+		if rows[i], err = DecodeDocument(b); err != nil {
+			return nil, nil, err
+		}
+	}
+	keys := map[string]bool{}
+	for _, r := range rows {
+		for k := range r {
+			keys[k] = true
+		}
+	}
+	version := next(rows[2])
+	for k := range keys {
+		if k == "data_version" || reflect.DeepEqual(rows[0][k], rows[1][k]) {
+			continue
+		}
+		if !reflect.DeepEqual(rows[0][k], rows[2][k]) {
+			columns = append(columns, k)
+			continue
+		}
+		rows[2][k] = rows[1][k]
+	}
+	if len(columns) > 0 {
+		slices.Sort(columns)
+		return nil, columns, nil
+	}
+	if version != "" {
+		rows[2]["data_version"] = version
+	}
+	merged, err = marshal(rows[2])
+	return merged, nil, err
+}
+
+// Merge applies to theirs what mine changed of base, key by key. paths are those that both changed, and differently.
+func Merge(base, mine, theirs []byte) (merged json.RawMessage, paths []string, err error) {
+	return merge(base, mine, theirs)
 }
 
 // none stands for a key that is not there.

@@ -49,7 +49,8 @@ type Object struct {
 	Ref
 	Hash string
 
-	body []byte // nil of a release, which has its document
+	body   []byte        // nil of a release, which has its document
+	assets AssetVersions // of a release
 
 	rule    *aus.Rule
 	release *aus.Release
@@ -60,12 +61,17 @@ type Object struct {
 }
 
 // ReleaseBody is the body of a release: its document, and what Balrog keeps beside it.
-type ReleaseBody struct {
+type ReleaseBody struct { // its keys are sorted, as they are in what is hashed
+	// Assets are the data versions of locales that are not 1. Balrog counts those of each locale; DataVersion is that of the rest.
+	Assets      AssetVersions   `json:"asset_versions,omitempty"`
 	Blob        json.RawMessage `json:"blob"`
 	DataVersion int64           `json:"data_version"`
 	Product     string          `json:"product"`
 	ReadOnly    bool            `json:"read_only"`
 }
+
+// AssetVersions are data versions by platform and locale.
+type AssetVersions map[string]map[string]int64
 
 // HostBody is the body of an allowed host, as in Balrog's configuration: products, or paths with products.
 type HostBody struct {
@@ -155,6 +161,7 @@ func newObject(ref Ref, canonical []byte) (*Object, error) {
 		if err == nil && r.DataVersion < 1 {
 			err = errors.New("data_version is 1 or larger")
 		}
+		o.assets = r.Assets
 		o.body = nil
 		if err == nil && ref.Key == "" {
 			err = errors.New("a release needs a name")
@@ -189,6 +196,9 @@ func newObject(ref Ref, canonical []byte) (*Object, error) {
 	if key != ref.Key {
 		return bad(fmt.Errorf("the body is that of %q", key))
 	}
+	if ref.Kind == Release {
+		o.Hash = hash(o.Body()) // what is kept has every field, what came may have left some out
+	}
 	return o, nil
 }
 
@@ -199,6 +209,7 @@ func (o *Object) Body() []byte {
 	}
 	b, err := marshal(ReleaseBody{
 		Blob: json.RawMessage(o.release.Document()), DataVersion: o.release.DataVersion(), Product: o.release.Product(), ReadOnly: o.release.ReadOnly(),
+		Assets: o.assets,
 	})
 	if err != nil {
 		panic(err) // it was read from JSON
@@ -217,6 +228,9 @@ func (o *Object) Rule() *aus.Rule { return o.rule }
 
 // Release returns the release that the object is, or nil.
 func (o *Object) Release() *aus.Release { return o.release }
+
+// Pin returns the pin that the object is, or nil.
+func (o *Object) Pin() *aus.Pin { return o.pin }
 
 // Shutoff returns the shutoff that the object is, or nil.
 func (o *Object) Shutoff() *aus.Shutoff { return o.shutoff }
@@ -310,6 +324,46 @@ func compareKeys(a, b string) int {
 		return int(max(-1, min(1, n-m)))
 	}
 	return strings.Compare(a, b)
+}
+
+// NewKey stands for the number of a rule or shutoff that gets one when it is published.
+const NewKey = "new"
+
+// Number gives numbers to new rules and shutoffs, from first on and none that an object has. What needs none stays as it is.
+func (s *State) Number(operations []Operation, first func(Kind) (int64, error)) ([]Operation, error) {
+	next := map[Kind]int64{}
+	numbered := operations
+	for i, op := range operations {
+		if op.Key != NewKey || op.Kind != Rule && op.Kind != Shutoff {
+			continue
+		}
+		if next[op.Kind] == 0 {
+			n, err := first(op.Kind)
+			if err != nil {
+				return nil, err
+			}
+			next[op.Kind] = max(n, s.NextNumber(op.Kind))
+			numbered = slices.Clone(operations)
+		}
+		var body map[string]json.RawMessage
+		if err := json.Unmarshal(op.Body, &body); err != nil || body == nil {
+			return nil, fmt.Errorf("%w: %s: its body is no JSON object", ErrObject, op.Ref)
+		}
+		field := "rule_id"
+		if op.Kind == Shutoff {
+			field = "id"
+		}
+		op.Key = strconv.FormatInt(next[op.Kind], 10)
+		body[field] = json.RawMessage(op.Key)
+		text, err := marshal(body)
+		if err != nil {
+			return nil, err
+		}
+		op.Body = text
+		next[op.Kind]++
+		numbered[i] = op
+	}
+	return numbered, nil
 }
 
 // NextNumber returns a number that no object of the kind has: one more than the largest.

@@ -28,6 +28,13 @@ func TestObjects(t *testing.T) {
 	if string(r.Body()) != `{"blob":{"z":1,"a":"<"},"data_version":3,"product":"Fox","read_only":true}` || r.Hash != hash(r.Body()) {
 		t.Errorf("release: %s, hash %s, want %s", r.Body(), r.Hash, hash(r.Body()))
 	}
+	// What is kept is what is hashed, also where a field was left out.
+	for _, body := range []string{`{"product": "Fox", "blob": {"a": "\u003c"}, "data_version": 1}`, `{"product": "Fox", "blob": {}, "data_version": 1, "asset_versions": {}}`} {
+		o := object(t, Release, "R", body)
+		if again, err := Load(o.Ref, o.Body(), o.Hash); err != nil || again.Hash != o.Hash {
+			t.Errorf("%s is kept as %s: %v", body, o.Body(), err)
+		}
+	}
 	for _, tt := range []struct {
 		kind      Kind
 		key, body string
@@ -104,6 +111,7 @@ func TestMerge(t *testing.T) {
 		{"deep", `{"a": 1, "b": {"c": 7, "d": [2]}, "data_version": 6}`, `{"a": 1, "b": {"c": 8, "d": [3]}, "data_version": 6}`, "", "b.c b.d"},
 		{"removed and kept", `{"b": {"c": 2, "d": [1]}, "data_version": 6}`, `{"a": 1, "b": {"c": 3, "d": [1]}, "data_version": 6}`, `{"b":{"c":3,"d":[1]},"data_version":7}`, ""},
 		{"removed and changed", `{"b": {"c": 2, "d": [1]}, "data_version": 6}`, `{"a": 9, "b": {"c": 2, "d": [1]}, "data_version": 6}`, "", "a"},
+		{"null and left out", `{"a": 1, "x": null, "b": {"c": 2, "d": [1]}, "data_version": 6}`, `{"a": 1, "x": 5, "b": {"c": 2, "d": [1]}, "data_version": 6}`, `{"a":1,"b":{"c":2,"d":[1]},"data_version":6,"x":5}`, ""},
 		{"both add", `{"a": 1, "b": {"c": 2, "d": [1]}, "x": 1, "data_version": 6}`, `{"a": 1, "b": {"c": 2, "d": [1]}, "y": 2, "data_version": 6}`, `{"a":1,"b":{"c":2,"d":[1]},"data_version":7,"x":1,"y":2}`, ""},
 		{"both add one", `{"a": 1, "b": {"c": 2, "d": [1]}, "x": 1, "data_version": 6}`, `{"a": 1, "b": {"c": 2, "d": [1]}, "x": 2, "data_version": 6}`, "", "x"},
 	} {

@@ -111,7 +111,7 @@ func (s *Server) apply(ctx context.Context, now *published, operations []state.O
 			continue
 		}
 		if allowed == nil {
-			allowed = next.Config(s.own).AllowList
+			allowed = next.AllowList(s.own)
 		}
 		r := c.After.Release()
 		err := aus.Validate([]byte(r.Document()), aus.ValidateOptions{Product: r.Product(), AllowList: allowed, AnyHash: balrog})

@@ -218,7 +218,7 @@ func (s *Server) Snapshot() *aus.Snapshot { return s.current.Load().snapshot }
 func (s *Server) Policy() state.Policy { return s.opts.Policy }
 
 // AllowList says from which hosts updates may come.
-func (s *Server) AllowList(st *state.State) aus.AllowList { return st.Config(s.own).AllowList }
+func (s *Server) AllowList(st *state.State) aus.AllowList { return st.AllowList(s.own) }
 
 // Schedule keeps what make returns, which gets the present state and the scheduled changes that are open.
 func (s *Server) Schedule(ctx context.Context, make func(*state.State, []book.Draft) (book.Draft, error)) (book.Draft, error) {

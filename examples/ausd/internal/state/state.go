@@ -503,17 +503,12 @@ func (s *State) Difference(to *State) []Operation {
 // Config is what the state is compiled from. own is the host from which the server's own files come, which is allowed for
 // every product; "" is none.
 func (s *State) Config(own string) aus.Config {
-	var c aus.Config
-	products := map[string]bool{}
+	c := aus.Config{AllowList: s.AllowList(own)}
 	for _, o := range s.List(Rule) {
 		c.Rules = append(c.Rules, *o.rule)
-		if o.rule.Product != nil {
-			products[*o.rule.Product] = true
-		}
 	}
 	for _, o := range s.List(Release) {
 		c.Releases = append(c.Releases, o.release)
-		products[o.release.Product()] = true
 	}
 	for _, o := range s.List(Pin) {
 		c.Pins = append(c.Pins, *o.pin)
@@ -521,16 +516,31 @@ func (s *State) Config(own string) aus.Config {
 	for _, o := range s.List(Shutoff) {
 		c.Shutoffs = append(c.Shutoffs, *o.shutoff)
 	}
-	for _, o := range s.List(Host) {
-		if o.Key != own {
-			c.AllowList = append(c.AllowList, aus.AllowedHost{Host: o.Key, Products: o.host.Products, Paths: o.host.Paths})
-		}
-	}
-	if own != "" {
-		c.AllowList = append(c.AllowList, aus.AllowedHost{Host: own, Products: slices.Sorted(maps.Keys(products))})
-	}
 	for _, o := range s.List(Made) {
 		c.Made = append(c.Made, *o.made)
 	}
 	return c
+}
+
+// AllowList says from which hosts updates may come; own is as for Config.
+func (s *State) AllowList(own string) aus.AllowList {
+	var list aus.AllowList
+	for _, o := range s.List(Host) {
+		if o.Key != own {
+			list = append(list, aus.AllowedHost{Host: o.Key, Products: o.host.Products, Paths: o.host.Paths})
+		}
+	}
+	if own == "" {
+		return list
+	}
+	products := map[string]bool{}
+	for _, o := range s.objects {
+		switch {
+		case o.rule != nil && o.rule.Product != nil:
+			products[*o.rule.Product] = true
+		case o.release != nil:
+			products[o.release.Product()] = true
+		}
+	}
+	return append(list, aus.AllowedHost{Host: own, Products: slices.Sorted(maps.Keys(products))})
 }

@@ -187,7 +187,7 @@ func (o WriterOptions) PatchMemory(n int64) int64 {
 	if o.Level == Fast {
 		return 14*int64(o.DictSize) + 4<<20
 	}
-	e := encoderOptions(o.Level, int(min(int64(o.DictSize), max(n, minDict))), plain, true)
+	e := encoderOptions(o.Level, int(min(int64(o.DictSize), max(n, minDict))), plain, blockPatch)
 	return lzma.ParallelMemory(e, o.Workers, n) + 2*maxHeld
 }
 
@@ -272,11 +272,11 @@ func (z *Writer) start() error {
 			size += b.Size
 		}
 		enc, err = lzma.NewParallel(emitter{z}, lzma.ParallelOptions{
-			EncoderOptions: encoderOptions(z.o.Level, z.window, first, true),
+			EncoderOptions: encoderOptions(z.o.Level, z.window, first, blockPatch),
 			Workers:        z.o.Workers, Size: min(size, z.most), Stop: &z.stop,
 		})
 	} else if z.outline != nil {
-		enc, err = lzma.NewEncoder(emitter{z}, encoderOptions(z.o.Level, z.window, first, true))
+		enc, err = lzma.NewEncoder(emitter{z}, encoderOptions(z.o.Level, z.window, first, listPatch))
 	} else {
 		enc, err = newEncoder(emitter{z}, z.o.Level, z.window, first)
 	}
@@ -520,11 +520,20 @@ func newEncoder(w io.Writer, level Level, window int, first Block) (Encoder, err
 		}
 		return fastEncoder{enc}, nil
 	}
-	return lzma.NewEncoder(w, encoderOptions(level, window, first, false))
+	return lzma.NewEncoder(w, encoderOptions(level, window, first, noPatch))
 }
 
+// content is what is compressed.
+type content uint8
+
+const (
+	noPatch    content = iota
+	blockPatch         // MBDIFF10: three blocks, of which one is nearly all zeros
+	listPatch          // Zucchini: lists of numbers
+)
+
 // encoderOptions returns the settings of a level other than Fast.
-func encoderOptions(level Level, window int, first Block, patch bool) lzma.EncoderOptions {
+func encoderOptions(level Level, window int, first Block, what content) lzma.EncoderOptions {
 	e := lzma.EncoderOptions{
 		DictSize: window, LC: first.LC, LP: first.LP, PB: first.PB,
 		NiceLen: 273, Extreme: level == Extreme,
@@ -532,8 +541,11 @@ func encoderOptions(level Level, window int, first Block, patch bool) lzma.Encod
 	if level == Level6 {
 		e.NiceLen = 64
 	}
-	if !patch {
-		e.MinRun = 16 // in code, and more so in tables, the insides of short runs matter
+	switch {
+	case what == listPatch && level == Extreme:
+		e.MinRun = 273
+	case what != blockPatch:
+		e.MinRun = 16 // in code, and more so in tables and lists, the insides of short runs matter
 	}
 	return e
 }

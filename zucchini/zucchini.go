@@ -109,8 +109,9 @@ func (d *Differ) Diff(ctx context.Context, patch io.Writer, old, new []byte) err
 // PeakMemory returns how many bytes of memory [Differ.Diff] needs at most for files of the given sizes, beyond the files
 // themselves.
 func (d *Differ) PeakMemory(oldSize, newSize int64) int64 {
-	const buffers = 8 << 20
-	n := max(oldSize, newSize) + buffers // one of the files with names in place of references, then the patched one
+	const buffers, perWorker = 2 << 20, 3 << 20
+	// One of the files with names in place of references, then the patched one; parts of the other.
+	n := max(oldSize, newSize) + buffers + perWorker*int64(d.o.Workers)
 	searching, writing := match.PeakMemory(oldSize, newSize)+newSize/16, 2*newSize
 	if !d.o.Plain {
 		// References of both files and their names; references of one, what is wanted of them, and tables of targets.

@@ -62,6 +62,7 @@ func open(ctx context.Context) (storage.Backend, error) {
 	}
 	client := s3.NewFromConfig(cfg, func(o *s3.Options) {
 		o.UsePathStyle = *pathStyle
+		o.Retryer = aws.NopRetryer{} // the host asks again, and knows how often
 		if *endpoint != "" {
 			o.BaseEndpoint = endpoint
 		}

@@ -8,10 +8,13 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -83,6 +86,12 @@ func gateway(tb testing.TB, args ...string) (plugins.Config, *s3.Client) {
 			tb.Fatalf("the server does not start: %v", err)
 		}
 	}
+	return plugin(tb, "http://"+address, args...), client
+}
+
+// plugin returns this plugin for a service at an address.
+func plugin(tb testing.TB, endpoint string, args ...string) plugins.Config {
+	tb.Helper()
 	path, err := os.Executable()
 	if err != nil {
 		tb.Fatal(err)
@@ -93,11 +102,11 @@ func gateway(tb testing.TB, args ...string) (plugins.Config, *s3.Client) {
 	}
 	return plugins.Config{
 		Path: path, SHA256: sum, StartTimeout: 20 * time.Second,
-		Args:    append([]string{"-bucket", "updates", "-endpoint", "http://" + address, "-path-style"}, args...),
+		Args:    append([]string{"-bucket", "updates", "-endpoint", endpoint, "-path-style"}, args...),
 		Env:     []string{testkit.FastExit, beEnv + "=1", "AWS_ACCESS_KEY_ID=alice"},
 		Secrets: []plugins.Secret{{Env: "AWS_SECRET_FD", Value: func() ([]byte, error) { return []byte("open-sesame"), nil }}},
 		Restart: plugins.RestartPolicy{Max: 100, MinPause: time.Millisecond},
-	}, client
+	}
 }
 
 func start(tb testing.TB, cfg plugins.Config) *storage.Client {
@@ -307,6 +316,21 @@ func TestStrangers(t *testing.T) {
 	}
 	if got := strings.Join(names, " "); got != "good plain" {
 		t.Errorf("list is %q, want good plain", got)
+	}
+}
+
+// TestDown counts the requests of a host to a service that is down: the host asks three times, and the SDK not on its own.
+func TestDown(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	defer server.Close()
+	c := start(t, plugin(t, server.URL))
+	if _, err := c.Stat(t.Context(), "x"); !errors.Is(err, plugins.ErrUnavailable) || asked.Load() != 3 {
+		t.Errorf("asked %d times, %v, want 3 times and ErrUnavailable", asked.Load(), err)
 	}
 }
 

@@ -54,13 +54,16 @@ func (c *Client) Close() error { return c.process.Close() }
 
 // call makes one request, again if need be.
 func (c *Client) call(ctx context.Context, f func(w storagepb.StorageClient) error) error {
-	return plugins.Retry(ctx, func() error {
-		conn, err := c.process.Dispense(ctx)
-		if err != nil {
-			return err
-		}
-		return f(storagepb.NewStorageClient(conn))
-	})
+	return plugins.Retry(ctx, func() error { return c.once(ctx, f) })
+}
+
+// once makes one request, for who repeats more than this one where it fails.
+func (c *Client) once(ctx context.Context, f func(w storagepb.StorageClient) error) error {
+	conn, err := c.process.Dispense(ctx)
+	if err != nil {
+		return err
+	}
+	return f(storagepb.NewStorageClient(conn))
 }
 
 // Info asks the plugin what it is.
@@ -158,6 +161,16 @@ func (c *Client) Get(ctx context.Context, name string, opts *GetOptions) (*Reade
 	var r *Reader
 	err := c.call(ctx, func(w storagepb.StorageClient) (err error) {
 		r, err = open(ctx, w, name, opts)
+		return err
+	})
+	return r, err
+}
+
+// getOnce is Get of a whole object, asked for once.
+func (c *Client) getOnce(ctx context.Context, name string) (*Reader, error) {
+	var r *Reader
+	err := c.once(ctx, func(w storagepb.StorageClient) (err error) {
+		r, err = open(ctx, w, name, &GetOptions{})
 		return err
 	})
 	return r, err

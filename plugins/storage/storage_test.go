@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -364,6 +365,56 @@ func TestTierInProcess(t *testing.T) {
 	}
 	if filled != 1 {
 		t.Errorf("filled %d times, want once", filled)
+	}
+}
+
+// TestTierDown counts how often a store that is down is asked: as often as plugins.Retry says, whatever is asked of it, and
+// also where it is the seal that cannot be read.
+func TestTierDown(t *testing.T) {
+	t.Parallel()
+	const want = 3
+	k := cache.NewKey(cache.Partials, "a", "b")
+	for name, secret := range map[string][]byte{"plain": nil, "sealed": []byte("secret")} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := newDir(t)
+			down := func(name string) bool { return secret == nil || strings.HasSuffix(name, ".seal") }
+			var gets, puts atomic.Int32
+			w := &wrong{
+				Backend: dir,
+				get: func(ctx context.Context, name string, offset, length int64) (storage.Object, io.ReadCloser, error) {
+					if down(name) {
+						gets.Add(1)
+						return storage.Object{}, nil, plugins.ErrUnavailable
+					}
+					return dir.Get(ctx, name, offset, length)
+				},
+				put: func(ctx context.Context, o storage.Object, r io.Reader) (storage.Object, bool, error) {
+					if down(o.Name) {
+						puts.Add(1)
+						return storage.Object{}, false, plugins.ErrUnavailable
+					}
+					return dir.PutIfAbsent(ctx, o, r)
+				},
+			}
+			tier, err := storage.NewTier(local(t, w), &storage.TierOptions{Secret: secret})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := tier.Put(t.Context(), k, strings.NewReader("value")); !errors.Is(err, plugins.ErrUnavailable) || puts.Load() != want {
+				t.Errorf("put: asked %d times, %v, want %d times and ErrUnavailable", puts.Load(), err, want)
+			}
+			if _, err := tier.Get(t.Context(), k); !errors.Is(err, plugins.ErrUnavailable) || gets.Load() != want {
+				t.Errorf("get: asked %d times, %v, want %d times and ErrUnavailable", gets.Load(), err, want)
+			}
+			if secret == nil {
+				return
+			}
+			gets.Store(0) // the value is there, of other bytes, and nobody says whether somebody else has put it
+			if _, err := tier.Put(t.Context(), k, strings.NewReader("another")); !errors.Is(err, plugins.ErrUnavailable) || gets.Load() != want {
+				t.Errorf("put of what is there: asked %d times for the seal, %v, want %d times and ErrUnavailable", gets.Load(), err, want)
+			}
+		})
 	}
 }
 

@@ -95,8 +95,9 @@ func (t *Tier) Get(ctx context.Context, k cache.Key) (*cache.Entry, error) {
 	return e, err
 }
 
+// get looks for a value once: whoever calls it repeats the whole, since the transfer may break at any byte.
 func (t *Tier) get(ctx context.Context, k cache.Key, name string) (*cache.Entry, error) {
-	r, err := t.c.Get(ctx, name, nil)
+	r, err := t.c.getOnce(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +136,7 @@ func (t *Tier) Put(ctx context.Context, k cache.Key, r io.Reader) (cache.Info, e
 		})
 		if errors.Is(err, plugins.ErrExists) {
 			// Somebody else's value. Without a valid seal it is not one.
-			err = t.checkSeal(ctx, there)
+			err = plugins.Retry(ctx, func() error { return t.checkSeal(ctx, there) })
 			if errors.Is(err, plugins.ErrCorrupt) && !again {
 				if err := t.remove(ctx, o.Name); err != nil {
 					return cache.Info{}, err
@@ -188,12 +189,13 @@ func (t *Tier) seal(ctx context.Context, o Object) error {
 	return err
 }
 
-// checkSeal returns plugins.ErrCorrupt when an object has no valid seal, and plugins.ErrNotFound when it has none.
+// checkSeal returns plugins.ErrCorrupt when an object has no valid seal, and plugins.ErrNotFound when it has none. It asks
+// once.
 func (t *Tier) checkSeal(ctx context.Context, o Object) error {
 	if t.opts.Secret == nil {
 		return nil
 	}
-	r, err := t.c.Get(ctx, sealName(o.Name), nil)
+	r, err := t.c.getOnce(ctx, sealName(o.Name))
 	if err != nil {
 		return err
 	}

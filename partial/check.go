@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/senbonzakura/senbonzakura/internal/names"
+	"github.com/senbonzakura/senbonzakura/internal/spelling"
 	"github.com/senbonzakura/senbonzakura/internal/version"
 	"github.com/senbonzakura/senbonzakura/partial/updater"
 )
@@ -80,10 +81,10 @@ func (c *checks) names() {
 			}
 		}
 		if other := c.new.file(n); other != "" {
-			kind, how := spelling(n, other)
+			d := spelling.Between(n, other)
 			c.add(Finding{
-				Kind: kind, Severity: Broken, Path: other, Other: n,
-				Message: fmt.Sprintf("was %q, which differs %s: on %s removing the old name removes the new file", n, how, kind.places()),
+				Kind: spellingKind(d), Severity: Broken, Path: other, Other: n,
+				Message: fmt.Sprintf("was %q, which differs %v: on %s removing the old name removes the new file", n, d, d.Places()),
 				WayOut:  "keep the old name, or make the update for a platform where they are two",
 			})
 		}
@@ -149,13 +150,27 @@ func (c *checks) installed(text []byte) ([]updater.Instruction, error) {
 	return list, nil
 }
 
-// lostSettings adds the finding for a list of installed files with settings that are only added where they are missing.
+// lostSettings adds the finding for a list of installed files with settings that are only added where they are missing: by
+// TO's manifest, or by the packaging rules where there is none that says.
 func (c *checks) lostSettings(name string, list []updater.Instruction) {
-	lost, settings := updater.LostSettings(list, addIfNot)
+	onlyIfMissing := addIfNot
+	if m := c.to.manifest; m.name != "" && m.err == nil {
+		onlyIfMissing = func(n string) bool {
+			n = path.Clean(n)
+			return c.to.files[n] != nil && m.adds[n].Op == updater.OpAddIfNot
+		}
+	}
+	lost, settings := updater.LostSettings(list, onlyIfMissing)
 	if len(lost) == 0 {
 		return
 	}
-	f := lostSettingsFinding(name, lost, settings)
+	f := Finding{
+		Kind: KindPrecomplete, Check: updater.CheckSettings, Severity: Broken, Path: name, Other: lost[0],
+		Message: updater.LostSettingsMessage(lost, settings), WayOut: "let Pack make a new precomplete",
+	}
+	if settings {
+		f.Code = updater.CodeSettings
+	}
 	if slices.Contains(c.skip, updater.CheckSettings) {
 		f.Severity = Note
 	}
@@ -281,9 +296,9 @@ func (c *checks) removedLine(ins updater.Instruction, list string) {
 			report(key, updater.CodeFileOperation, "is listed in "+list+" as a directory, but is a file")
 			return
 		}
-		below := nameKey(key, c.platform) + "/"
+		below := spelling.Key(key, c.platform) + "/"
 		for _, n := range c.to.names {
-			if key == "." || strings.HasPrefix(nameKey(n, c.platform), below) {
+			if key == "." || strings.HasPrefix(spelling.Key(n, c.platform), below) {
 				report(n, 0, fmt.Sprintf("is below a directory that %s removes with all it holds (%s)", list, line))
 				if !c.scripts {
 					return // one is enough to leave the line out

@@ -2,7 +2,6 @@ package partial
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/partial/updater"
@@ -72,18 +71,4 @@ func (r Recipe) ProductFor(to *mar.Reader, c *updater.Client) (*mar.Product, upd
 	}
 	p.Channel = one
 	return &p, nil
-}
-
-// lostSettingsFinding says what comes of a precomplete that removes the user's settings.
-func lostSettingsFinding(name string, lost []string, settings bool) Finding {
-	f := Finding{
-		Kind: KindPrecomplete, Check: updater.CheckSettings, Severity: Broken, Path: name, Other: lost[0],
-		Message: fmt.Sprintf("removes %q, which is only added where it is missing: after the next complete update it is gone", lost),
-		WayOut:  "let Pack make a new precomplete",
-	}
-	if settings {
-		f.Code = updater.CodeSettings
-		f.Message += ", and every later update fails"
-	}
-	return f
 }

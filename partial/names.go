@@ -9,9 +9,8 @@ import (
 
 	"github.com/senbonzakura/senbonzakura/partial/updater"
 
-	"golang.org/x/text/unicode/norm"
-
 	"github.com/senbonzakura/senbonzakura/internal/names"
+	"github.com/senbonzakura/senbonzakura/internal/spelling"
 )
 
 // Platforms that names are checked for.
@@ -75,7 +74,7 @@ func checkName(name, platform string, scripts bool) []Finding {
 		broken(KindPathLength, updater.CodeFileOperation, fmt.Sprintf("a part of the path has %d bytes, over the %d that leave room for the updater's %q", n, maxComponent, updater.BackupSuffix))
 	}
 	for _, suffix := range [...]string{updater.BackupSuffix, updater.DraftSuffix} {
-		if strings.HasSuffix(nameKey(name, platform), nameKey(suffix, platform)) {
+		if strings.HasSuffix(spelling.Key(name, platform), spelling.Key(suffix, platform)) {
 			broken(KindName, updater.CodeFileOperation, fmt.Sprintf("the updater gives the ending %q to files of its own", suffix))
 		}
 	}
@@ -105,40 +104,6 @@ func reasonCode(r names.Reason) updater.Code {
 	return updater.CodeWrite
 }
 
-// nameKey returns a text that is the same for all spellings of a path that are one name on a platform: Windows does
-// not look at case, macOS neither at case nor at Unicode normalisation.
-func nameKey(name, platform string) string {
-	switch platform {
-	case PlatformLinux:
-		return name
-	case PlatformWindows:
-		return names.Fold(name)
-	}
-	if names.ASCII(name) {
-		return names.Fold(name)
-	}
-	return norm.NFD.String(names.Fold(norm.NFD.String(name)))
-}
-
-// A spelling says in what two names differ that are one.
-func spelling(a, b string) (kind Kind, how string) {
-	switch {
-	case names.Fold(a) == names.Fold(b):
-		return KindCase, "only in case"
-	case norm.NFD.String(a) == norm.NFD.String(b):
-		return KindNormalization, "only in its Unicode normalisation"
-	}
-	return KindNormalization, "only in case and Unicode normalisation"
-}
-
-// places are the platforms on which such names are one.
-func (k Kind) places() string {
-	if k == KindCase {
-		return "Windows and macOS"
-	}
-	return "macOS"
-}
-
 // A nameIndex finds the files and directories of a tree by any of the spellings that a platform takes for one.
 type nameIndex struct {
 	platform    string
@@ -148,12 +113,12 @@ type nameIndex struct {
 func indexNames(list []string, platform string) nameIndex {
 	x := nameIndex{platform: platform, files: make(map[string]string, len(list)), dirs: make(map[string]string)}
 	for _, n := range list {
-		if key := nameKey(n, platform); x.files[key] == "" {
+		if key := spelling.Key(n, platform); x.files[key] == "" {
 			x.files[key] = n
 		}
 	}
 	for _, d := range directories(list) {
-		if key := nameKey(d, platform); x.dirs[key] == "" {
+		if key := spelling.Key(d, platform); x.dirs[key] == "" {
 			x.dirs[key] = d
 		}
 	}
@@ -161,10 +126,10 @@ func indexNames(list []string, platform string) nameIndex {
 }
 
 // file returns the file that has this name, or "".
-func (x nameIndex) file(name string) string { return x.files[nameKey(name, x.platform)] }
+func (x nameIndex) file(name string) string { return x.files[spelling.Key(name, x.platform)] }
 
 // dir returns the directory that has this name, or "".
-func (x nameIndex) dir(name string) string { return x.dirs[nameKey(name, x.platform)] }
+func (x nameIndex) dir(name string) string { return x.dirs[spelling.Key(name, x.platform)] }
 
 // checkSpelling finds names of one tree that are one on some platform.
 func checkSpelling(list []string, platform string) []Finding {
@@ -173,27 +138,26 @@ func checkSpelling(list []string, platform string) []Finding {
 	if platform == PlatformLinux {
 		where = PlatformWindows // worth a note
 	}
-	seen := make(map[string]string, len(list))
 	sorted := slices.Clone(list)
 	reverse(sorted)
 	sorted = append(sorted, directories(sorted)...)
-	for _, n := range sorted {
-		key := nameKey(n, where)
-		other, ok := seen[key]
-		if !ok {
-			seen[key] = n
-			continue
-		}
-		kind, how := spelling(n, other)
+	spelling.Collisions(sorted, where, func(n, other string, d spelling.Difference) {
 		f := Finding{
-			Kind: kind, Severity: Broken, Path: n, Other: other,
-			Message: fmt.Sprintf("differs from %q %s: that is one name on %s", other, how, kind.places()),
+			Kind: spellingKind(d), Severity: Broken, Path: n, Other: other,
+			Message: fmt.Sprintf("differs from %q %v: that is one name on %s", other, d, d.Places()),
 			WayOut:  "rename one of them, or make the update for a platform where they are two",
 		}
 		if platform == PlatformLinux {
 			f.Severity, f.WayOut = Note, ""
 		}
 		found.add(f)
-	}
+	})
 	return found
+}
+
+func spellingKind(d spelling.Difference) Kind {
+	if d == spelling.Case {
+		return KindCase
+	}
+	return KindNormalization
 }

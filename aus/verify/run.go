@@ -710,11 +710,7 @@ func (m *fetchedMAR) lookAhead(ctx context.Context) error {
 			continue // a client without a list removes nothing
 		}
 		if lost, settings := updater.LostSettings(list, func(name string) bool { return kept[name] }); len(lost) > 0 {
-			said := fmt.Sprintf("%s removes %q, which is only added where it is missing: after the next complete update it is gone", name, lost)
-			if settings {
-				said += ", and every later update fails"
-			}
-			m.findings = append(m.findings, finding{true, said, lost[0]})
+			m.findings = append(m.findings, finding{true, name + " " + updater.LostSettingsMessage(lost, settings), lost[0]})
 		}
 	}
 	return nil

@@ -524,7 +524,8 @@ func (a *app) lintCommand() *cobra.Command {
 		Long: `lint reports every problem of a MAR file, not the first: what readers refuse, what the updater refuses
 or crashes on, and what other readers lose. It opens the manifests and every member: damage, formats, filters, checks and
 dictionaries that the updater does not have, and streams of which it would leave out a part, each with the updater's error
-number. --fast does not decompress members, and sees no damage in their data. The exit code is 1 where there is a problem.`,
+number. So it names a channel that no client with a list of channels takes, a precomplete that takes the client's settings
+away, and names that are others on Windows or one on macOS. --fast does not decompress members, and sees no damage in their data. The exit code is 1 where there is a problem.`,
 		Example: `  marctl lint update.mar
   marctl lint --fast update.mar
   marctl lint --json *.mar`,
@@ -604,6 +605,9 @@ func (a *app) lintFile(ctx context.Context, name string, fast bool) ([]mar.Probl
 		}
 		if e.Op == "" && e.Line == 0 && e.Code != updater.CodeCrash && e.Code != updater.CodeNoActions {
 			p.Code = "member"
+		}
+		if slices.Contains([]updater.Code{updater.CodeChannel, updater.CodeDowngrade, updater.CodeSettings}, e.Code) {
+			p.Code = "client"
 		}
 		problems = append(problems, p)
 	}

@@ -237,6 +237,13 @@ func (c *Client) checkChannel(o Offer) Verdict {
 	}
 	takes, known := c.Accepts(o.Product.Channel)
 	switch {
+	case !known && !listable(o.Product.Channel):
+		v := c.refuse(check, CodeChannel, fmt.Sprintf("the update is for channel %q, which no client with a list of channels accepts: they compare it whole, and their lists have no commas, blanks and empty names",
+			o.Product.Channel), "make it for one channel, with --channel")
+		if v.Answer == Fails { // a client without a list takes it
+			v.Answer, v.Warning = NotChecked, true
+		}
+		return v
 	case !known:
 		return c.unchecked(check, "which channels the client accepts is not known: "+c.Channels.Note)
 	case takes:

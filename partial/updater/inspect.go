@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/senbonzakura/senbonzakura/internal/program"
 	"github.com/senbonzakura/senbonzakura/internal/version"
 	"github.com/senbonzakura/senbonzakura/mar"
 )
@@ -65,7 +66,7 @@ func ReadComplete(r *mar.Reader) (Identity, Claims, error) {
 			if err != nil {
 				return nil, true, fmt.Errorf("read %q: %w", name, err)
 			}
-			if more && limit > magicBytes {
+			if more && limit > program.SystemBytes {
 				return nil, true, fmt.Errorf("read %q: %w: more than %d bytes", name, ErrLimit, limit)
 			}
 			return data, true, nil
@@ -189,7 +190,7 @@ func ReadTree(tree fs.FS) (Identity, Claims, error) {
 				return nil, true, err
 			case int64(len(data)) <= limit:
 				return data, true, nil
-			case limit > magicBytes:
+			case limit > program.SystemBytes:
 				return nil, true, fmt.Errorf("read %q: %w: more than %d bytes", name, ErrLimit, limit)
 			}
 			return data[:limit], true, nil
@@ -253,7 +254,7 @@ func (t *source) inspect() (Identity, Claims, error) {
 	claims.Bundle = &bundle
 	var how string
 	claims.Platform, how, err = platformOf(t.names, t.executable, t.size, func(name string) ([]byte, error) {
-		data, _, err := t.read(name, magicBytes)
+		data, _, err := t.read(name, program.SystemBytes)
 		return data, err
 	})
 	if err != nil {
@@ -291,12 +292,20 @@ func (t *source) settings(claims *Claims) error {
 // maxChannelList is how many bytes of the list of channels the updater looks at.
 const maxChannelList = 511
 
+// channelSeparators stand between the channels of a list.
+const channelSeparators = " ,\t"
+
+// listable says whether a channel can be one of a list.
+func listable(channel string) bool {
+	return channel != "" && !strings.ContainsAny(channel, channelSeparators)
+}
+
 // acceptedChannels splits a list of channels as the updater does.
 func acceptedChannels(list string) []string {
 	if len(list) > maxChannelList {
 		list = list[:maxChannelList]
 	}
-	channels := strings.FieldsFunc(list, func(r rune) bool { return r == ' ' || r == ',' || r == '\t' })
+	channels := strings.FieldsFunc(list, func(r rune) bool { return strings.ContainsRune(channelSeparators, r) })
 	if channels == nil {
 		channels = []string{} // known: it takes any
 	}

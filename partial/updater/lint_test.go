@@ -79,3 +79,85 @@ func TestLint(t *testing.T) {
 		t.Errorf("got %v, want context.Canceled", err)
 	}
 }
+
+// What an update means for its client as a whole: its channel, the precomplete that it brings, and names.
+func TestLintRelease(t *testing.T) {
+	t.Parallel()
+	const settings = "[Settings]\nACCEPTED_MAR_CHANNEL_IDS=a,b\n"
+	type file struct{ name, text string }
+	update := func(p *mar.Product, manifest string, files ...file) *mar.Reader {
+		a := &mar.Archive{Product: p, Entries: []mar.Entry{mar.BytesEntry("updatev3.manifest", 0o644, updatetest.Compress(t, []byte(manifest)))}}
+		for _, f := range files {
+			a.Entries = append(a.Entries, mar.BytesEntry(f.name, 0o644, updatetest.Compress(t, []byte(f.text))))
+		}
+		return updatetest.Write(t, a)
+	}
+	channel := func(name string) *mar.Product { return &mar.Product{Channel: name, Version: "2.0"} }
+	const partial, complete = "type \"partial\"\nadd \"x\"\n", "type \"complete\"\nadd-if-not \"update-settings.ini\" \"update-settings.ini\"\nadd \"precomplete\"\n"
+	x := file{"x", "1"}
+	ini := file{"update-settings.ini", settings}
+	no := false
+	indifferent, err := updater.NewClient(updater.Claims{Verifies: &no}, updater.Claims{}, updater.Claims{}, updater.TrustNeither)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name   string
+		update *mar.Reader
+		opts   *updater.LintOptions
+		want   []string // path and code
+		says   string
+	}{
+		{"one channel", update(channel("a"), partial, x), nil, nil, ""},
+		{"two channels", update(channel("a,b"), partial, x), nil, []string{" 22"}, "no client with a list"},
+		{"a blank", update(channel("a b"), partial, x), nil, []string{" 22"}, "no client with a list"},
+		{"a tab", update(channel("a\tb"), partial, x), nil, []string{" 22"}, "no client with a list"},
+		{"none", update(channel(""), partial, x), nil, []string{" 22"}, "no client with a list"},
+		{"no product block, which mar.Lint says", update(nil, partial, x), nil, nil, ""},
+		{"two channels for who does not look", update(channel("a,b"), partial, x), &updater.LintOptions{Client: indifferent}, nil, ""},
+		{"a complete for its own channel", update(channel("b"), complete, ini, file{"precomplete", "remove \"x\"\n"}), nil, nil, ""},
+		{"and for another", update(channel("c"), complete, ini, file{"precomplete", "remove \"x\"\n"}), nil, []string{" 22"}, `channel "c"`},
+		{"and for both", update(channel("a,b"), complete, ini, file{"precomplete", "remove \"x\"\n"}), nil, []string{" 22"}, `channel "a,b"`},
+		{"settings lost", update(channel("a"), complete, ini, file{"precomplete", "remove \"update-settings.ini\"\n"}), nil, []string{"precomplete 38"}, "every later update fails"},
+		{"other things lost", update(channel("a"), complete+"add-if-not \"y\" \"y\"\n", ini, file{"y", "1"}, file{"precomplete", "remove \"y\"\n"}), nil, []string{"precomplete 0"}, `"y"`},
+		{"settings that are put in again", update(channel("a"), "type \"complete\"\nadd \"update-settings.ini\"\nadd \"precomplete\"\n", ini, file{"precomplete", "remove \"update-settings.ini\"\n"}), nil, nil, ""},
+		{"a precomplete that nobody parses", update(channel("a"), complete, ini, file{"precomplete", "delete \"x\"\n"}), nil, []string{"precomplete 5"}, "later complete"},
+		{"in a partial it is a file", update(channel("a"), "type \"partial\"\nadd \"precomplete\"\n", file{"precomplete", "delete \"x\"\n"}), nil, nil, ""},
+		{"names that Windows takes for others", update(channel("a"), partial+"remove \"C:/x\"\nremove \"con.txt\"\nrmdir \"d/aux/\"\nremove \"fine\"\n", x), nil, []string{"C:/x 5", "con.txt 0", "d/aux/ 0"}, "drive"},
+		{"names that macOS takes for one", update(channel("a"), "type \"partial\"\nadd \"caf\u00e9/x\"\nadd \"cafe\u0301/y\"\n", file{"caf\u00e9/x", "1"}, file{"cafe\u0301/y", "1"}), nil, []string{"cafe\u0301 0"}, "normalisation"},
+		{"not where it is for Linux", update(channel("a"), "type \"complete\"\nadd \"caf\u00e9\"\nadd \"cafe\u0301\"\nadd \"l.so\"\nremove \"aux\"\n", file{"caf\u00e9", "1"}, file{"cafe\u0301", "1"}, file{"l.so", "\x7fELF"}), nil, nil, ""},
+	} {
+		list, err := updater.Lint(t.Context(), tt.update, tt.opts)
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		var got []string
+		for _, e := range list {
+			got = append(got, fmt.Sprint(e.Path, " ", int(e.Code)))
+		}
+		if !slices.Equal(got, tt.want) || len(list) > 0 && !strings.Contains(list[0].Error(), tt.says) {
+			t.Errorf("%s: got %v, want %v that says %q", tt.name, list, tt.want, tt.says)
+		}
+	}
+}
+
+// The updates that the real updater was run with.
+func TestLintClientChecks(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string][]updater.Code{
+		"from.mar": nil, "to.mar": nil, "good.partial.mar": nil, "badchannel.partial.mar": nil, // a partial does not say who it is for
+		"badpre.from.mar": nil, "badpre.to.mar": {updater.CodeSettings},
+	} {
+		list, err := updater.Lint(t.Context(), updatetest.Open(t, "testdata/client-checks", name), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []updater.Code
+		for _, e := range list {
+			got = append(got, e.Code)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: got %v, want %v", name, list, want)
+		}
+	}
+}

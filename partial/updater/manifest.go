@@ -372,3 +372,12 @@ func LostSettings(precomplete []Instruction, onlyIfMissing func(name string) boo
 	slices.Sort(lost)
 	return slices.Compact(lost), settings
 }
+
+// LostSettingsMessage says what comes of what LostSettings found, behind the precomplete's name.
+func LostSettingsMessage(lost []string, settings bool) string {
+	s := fmt.Sprintf("removes %q, which is only added where it is missing: after the next complete update it is gone", lost)
+	if settings {
+		s += ", and every later update fails"
+	}
+	return s
+}

@@ -1,14 +1,13 @@
 package updater
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/binary"
 	"path"
 	"slices"
 	"strings"
 
 	"github.com/senbonzakura/senbonzakura/internal/names"
+	"github.com/senbonzakura/senbonzakura/internal/program"
 )
 
 // A Platform is an operating system that an updater runs on, in the one spelling that everything here compares by.
@@ -38,46 +37,9 @@ func ParsePlatform(name string) (p Platform, ok bool) {
 	return "", false
 }
 
-// Sizes of what is looked at to tell a platform by magic.
-const (
-	magicBytes = 8
-	// maxPlatformFiles bounds how many executables are looked at: the smallest ones, since a compressed one has to be
-	// unpacked from its start.
-	maxPlatformFiles = 15
-)
-
-// executablePlatform says which platform's executable begins with head, or "".
-func executablePlatform(head []byte) Platform {
-	switch {
-	case bytes.HasPrefix(head, []byte("\x7fELF")):
-		return Linux
-	case bytes.HasPrefix(head, []byte("MZ")):
-		return Windows
-	}
-	if len(head) < magicBytes {
-		return ""
-	}
-	switch binary.BigEndian.Uint32(head) {
-	case 0xfeedface, 0xfeedfacf, 0xcefaedfe, 0xcffaedfe:
-		return MacOS
-	case 0xcafebabe, 0xcafebabf: // a universal one; a Java class has the same magic, and its version (45 or more) behind it
-		if binary.BigEndian.Uint32(head[4:]) < 32 {
-			return MacOS
-		}
-	}
-	return ""
-}
-
-// mayBeExecutable says whether a file is worth a look at its first bytes.
-func mayBeExecutable(name string, executable bool) bool {
-	switch strings.ToLower(path.Ext(name)) {
-	case ".exe", ".dll", ".so", ".dylib":
-		return true
-	case "":
-		return executable
-	}
-	return false
-}
+// maxPlatformFiles bounds how many programs are looked at to tell a platform by them: the smallest ones, since a
+// compressed one has to be unpacked from its start.
+const maxPlatformFiles = 15
 
 // platformByNames tells a platform by names that only one has.
 func platformByNames(list []string) Platform {
@@ -100,7 +62,7 @@ func platformByNames(list []string) Platform {
 func platformOf(list []string, executable func(name string) bool, size func(name string) int64, head func(name string) ([]byte, error)) (p Platform, how string, err error) {
 	var candidates []string
 	for _, n := range list {
-		if mayBeExecutable(n, executable(n)) {
+		if program.Likely(n, executable(n)) {
 			candidates = append(candidates, n)
 		}
 	}
@@ -112,7 +74,7 @@ func platformOf(list []string, executable func(name string) bool, size func(name
 		if err != nil {
 			return "", "", err
 		}
-		is := executablePlatform(data)
+		is := Platform(program.System(data))
 		if is == "" {
 			continue
 		}

@@ -3,7 +3,6 @@
 package inspect
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/senbonzakura/senbonzakura/internal/member"
+	"github.com/senbonzakura/senbonzakura/internal/names"
+	"github.com/senbonzakura/senbonzakura/internal/program"
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/toolchain"
 )
@@ -111,63 +112,43 @@ func head(f *mar.File, n int) []byte {
 
 // targets are what clients of the usual builds ask with: the first is the platform of releases, the others are its aliases.
 var targets = map[string][]string{
-	"linux-x86_64":  {"Linux_x86_64-gcc3"},
-	"linux-x86":     {"Linux_x86-gcc3"},
-	"linux-aarch64": {"Linux_aarch64-gcc3"},
-	"win-x86_64":    {"WINNT_x86_64-msvc", "WINNT_x86_64-msvc-x64"},
-	"win-x86":       {"WINNT_x86-msvc", "WINNT_x86-msvc-x86", "WINNT_x86-msvc-x64"},
-	"win-aarch64":   {"WINNT_aarch64-msvc-aarch64"},
-	"mac-x86_64":    {"Darwin_x86_64-gcc3"},
-	"mac-aarch64":   {"Darwin_aarch64-gcc3"},
-	"mac-universal": {"Darwin_x86_64-gcc3-u-i386-x86_64", "Darwin_x86_64-gcc3", "Darwin_aarch64-gcc3"},
+	names.Linux + "-x86_64":               {"Linux_x86_64-gcc3"},
+	names.Linux + "-x86":                  {"Linux_x86-gcc3"},
+	names.Linux + "-aarch64":              {"Linux_aarch64-gcc3"},
+	names.Windows + "-x86_64":             {"WINNT_x86_64-msvc", "WINNT_x86_64-msvc-x64"},
+	names.Windows + "-x86":                {"WINNT_x86-msvc", "WINNT_x86-msvc-x86", "WINNT_x86-msvc-x64"},
+	names.Windows + "-aarch64":            {"WINNT_aarch64-msvc-aarch64"},
+	names.MacOS + "-x86_64":               {"Darwin_x86_64-gcc3"},
+	names.MacOS + "-aarch64":              {"Darwin_aarch64-gcc3"},
+	names.MacOS + "-" + program.Universal: {"Darwin_x86_64-gcc3-u-i386-x86_64", "Darwin_x86_64-gcc3", "Darwin_aarch64-gcc3"},
 }
+
+// maxPrograms bounds how many programs are looked at.
+const maxPrograms = 20
 
 // target returns what the programs of an update run on, of those that most of them run on.
 func target(r *mar.Reader) (name string, aliases []string) {
 	counts := map[string]int{}
 	best, looked := "", 0
 	for _, f := range r.Files() {
-		if ext := path.Ext(f.Name); f.Mode.Perm()&0o111 == 0 && ext != ".exe" && ext != ".dll" && ext != ".so" && ext != ".dylib" {
+		if !program.Likely(f.Name, mar.Executable(f.Mode)) {
 			continue
 		}
-		if looked++; looked > 20 {
+		if looked++; looked > maxPrograms {
 			break
 		}
-		if system := system(head(f, 4096)); system != "" {
-			if counts[system]++; counts[system] > counts[best] {
-				best = system
-			}
+		begin := head(f, program.ArchBytes)
+		system, arch := program.System(begin), program.Arch(begin)
+		if system == "" || arch == "" {
+			continue
+		}
+		on := system + "-" + arch
+		if counts[on]++; counts[on] > counts[best] {
+			best = on
 		}
 	}
 	if t := targets[best]; t != nil {
 		return t[0], t[1:]
 	}
 	return "", nil
-}
-
-// system reads the headers of ELF, PE and Mach-O files.
-func system(b []byte) string {
-	arch := func(os string, m map[uint32]string, machine uint32) string {
-		if a := m[machine]; a != "" {
-			return os + "-" + a
-		}
-		return ""
-	}
-	switch {
-	case len(b) < 64:
-		return ""
-	case string(b[:4]) == "\x7fELF" && b[5] == 1:
-		return arch("linux", map[uint32]string{0x3e: "x86_64", 3: "x86", 0xb7: "aarch64"}, uint32(binary.LittleEndian.Uint16(b[18:])))
-	case string(b[:2]) == "MZ":
-		at := int64(binary.LittleEndian.Uint32(b[0x3c:]))
-		if at+6 > int64(len(b)) || string(b[at:at+4]) != "PE\x00\x00" {
-			return ""
-		}
-		return arch("win", map[uint32]string{0x8664: "x86_64", 0x14c: "x86", 0xaa64: "aarch64"}, uint32(binary.LittleEndian.Uint16(b[at+4:])))
-	case string(b[:4]) == "\xca\xfe\xba\xbe":
-		return "mac-universal"
-	case string(b[:4]) == "\xcf\xfa\xed\xfe":
-		return arch("mac", map[uint32]string{0x01000007: "x86_64", 0x0100000c: "aarch64"}, binary.LittleEndian.Uint32(b[4:]))
-	}
-	return ""
 }

@@ -28,7 +28,7 @@ func pack(t *testing.T, tree fstest.MapFS) *mar.Reader {
 	return r
 }
 
-func program(begin string, at int, more string) []byte {
+func binary(begin string, at int, more string) []byte {
 	b := make([]byte, 300)
 	copy(b, begin)
 	copy(b[at:], more)
@@ -38,7 +38,7 @@ func program(begin string, at int, more string) []byte {
 func TestRead(t *testing.T) {
 	t.Parallel()
 	const ini = "[App]\nName=Fox\nVersion=90.0\nBuildID=20240101000000\n"
-	pe := program("MZ", 0x80, "PE\x00\x00\x64\xaa")
+	pe := binary("MZ", 0x80, "PE\x00\x00\x64\xaa")
 	pe[0x3c] = 0x80
 	for _, tt := range []struct {
 		name string
@@ -46,13 +46,14 @@ func TestRead(t *testing.T) {
 		data []byte
 		want string
 	}{
-		{"Linux x86-64", "libxul.so", program("\x7fELF\x02\x01", 18, "\x3e\x00"), "Linux_x86_64-gcc3 []"},
-		{"Linux x86", "libxul.so", program("\x7fELF\x01\x01", 18, "\x03\x00"), "Linux_x86-gcc3 []"},
-		{"Linux arm64", "firefox", program("\x7fELF\x02\x01", 18, "\xb7\x00"), "Linux_aarch64-gcc3 []"},
+		{"Linux x86-64", "libxul.so", binary("\x7fELF\x02\x01", 18, "\x3e\x00"), "Linux_x86_64-gcc3 []"},
+		{"Linux x86", "libxul.so", binary("\x7fELF\x01\x01", 18, "\x03\x00"), "Linux_x86-gcc3 []"},
+		{"Linux arm64", "firefox", binary("\x7fELF\x02\x01", 18, "\xb7\x00"), "Linux_aarch64-gcc3 []"},
 		{"Windows arm64", "xul.dll", pe, "WINNT_aarch64-msvc-aarch64 []"},
-		{"macOS", "Contents/MacOS/XUL", program("\xca\xfe\xba\xbe", 0, "\xca\xfe\xba\xbe"), "Darwin_x86_64-gcc3-u-i386-x86_64 [Darwin_x86_64-gcc3 Darwin_aarch64-gcc3]"},
-		{"macOS arm64", "XUL", program("\xcf\xfa\xed\xfe", 4, "\x0c\x00\x00\x01"), "Darwin_aarch64-gcc3 []"},
-		{"nothing known", "firefox", program("#!/bin/sh", 0, ""), "Linux_x86_64-gcc3 [] by default"},
+		{"macOS", "Contents/MacOS/XUL", binary("\xca\xfe\xba\xbe", 4, "\x00\x00\x00\x02"), "Darwin_x86_64-gcc3-u-i386-x86_64 [Darwin_x86_64-gcc3 Darwin_aarch64-gcc3]"},
+		{"macOS arm64", "XUL", binary("\xcf\xfa\xed\xfe", 4, "\x0c\x00\x00\x01"), "Darwin_aarch64-gcc3 []"},
+		{"a script does not count", "run.sh", binary("\x7fELF\x02\x01", 18, "\xb7\x00"), "Linux_x86_64-gcc3 [] by default"},
+		{"nothing known", "firefox", binary("#!/bin/sh", 0, ""), "Linux_x86_64-gcc3 [] by default"},
 	} {
 		b, err := Read(pack(t, fstest.MapFS{
 			"application.ini": {Data: []byte(ini)}, tt.file: {Data: tt.data, Mode: 0o755}, "update.locale": {Data: []byte("fr\n")},

@@ -33,7 +33,7 @@ var rules = []rule{
 	{"plugins/storage/...", 5, all(pluginModules, caching)},
 	{"plugins/internal/...", 3, pluginModules},
 	{"plugins/...", 4, pluginModules},
-	{"partial/updater/...", 3, all(searching, locking, members)},
+	{"partial/updater/...", 3, patching},
 	{"partial/internal/...", 3, members},
 	{"partial/...", 4, patching},
 	{"mar/...", 2, nil},
@@ -43,6 +43,7 @@ var rules = []rule{
 	{"cache/...", 2, caching},
 	{"fetch/...", 2, fetching},
 	{"internal/member/...", 1, members},
+	{"internal/spelling/...", 1, normalizing},
 	{"internal/bzip2/...", 0, []string{"github.com/dsnet/compress"}},
 	{"internal/xz/...", 1, members},
 	{"internal/...", 0, []string{"golang.org/x/sync", "golang.org/x/sys"}},
@@ -50,13 +51,15 @@ var rules = []rule{
 
 // What comes together, with all that it brings along.
 var (
-	searching  = []string{"golang.org/x/sync"}
-	members    = []string{"github.com/ulikunitz/xz", "github.com/dsnet/compress"}
-	locking    = []string{"golang.org/x/sys"}
-	patching   = all(searching, locking, members, []string{"golang.org/x/text/unicode/norm", "golang.org/x/text/transform"})
-	rulesFiles = []string{"github.com/pelletier/go-toml/v2"}
-	fetching   = []string{"github.com/cenkalti/backoff/v5", "code.dny.dev/ssrf"}
-	caching    = []string{
+	searching = []string{"golang.org/x/sync"}
+	members   = []string{"github.com/ulikunitz/xz", "github.com/dsnet/compress"}
+	locking   = []string{"golang.org/x/sys"}
+	// names that are one on macOS
+	normalizing = []string{"golang.org/x/text/unicode/norm", "golang.org/x/text/transform"}
+	patching    = all(searching, locking, members, normalizing)
+	rulesFiles  = []string{"github.com/pelletier/go-toml/v2"}
+	fetching    = []string{"github.com/cenkalti/backoff/v5", "code.dny.dev/ssrf"}
+	caching     = []string{
 		"github.com/dgraph-io/ristretto/v2", "github.com/cespare/xxhash/v2", "github.com/dustin/go-humanize", "golang.org/x/sys", "golang.org/x/sync",
 	}
 	pluginModules = []string{

@@ -146,7 +146,7 @@ func TestLintClientChecks(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string][]updater.Code{
 		"from.mar": nil, "to.mar": nil, "good.partial.mar": nil, "badchannel.partial.mar": nil, // a partial does not say who it is for
-		"badpre.from.mar": nil, "badpre.to.mar": {updater.CodeSettings},
+		"badpre.from.mar": {updater.CodeSettings}, "badpre.to.mar": {updater.CodeSettings},
 	} {
 		list, err := updater.Lint(t.Context(), updatetest.Open(t, "testdata/client-checks", name), nil)
 		if err != nil {

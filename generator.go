@@ -3,6 +3,7 @@ package senbonzakura
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/hex"
@@ -50,6 +51,10 @@ type Options struct {
 	// Signers sign every update, in this order. None means that updates are not signed. Installed updaters accept
 	// exactly one signature. Those that are a [ProductSigner] are asked for each update.
 	Signers []mar.Signer
+	// ClientKeys are the public keys that are built into FROM's updater, of which one must make the signature: an order for
+	// signers with none of them is refused before the work. None means that they are not known; then the key that FROM was
+	// verified with counts, which the updater must have.
+	ClientKeys []crypto.PublicKey
 	// Require is what must hold for an update before it is signed; nil means [DefaultRequirements]. A list that is empty
 	// and not nil requires nothing: then whatever a request leaves out is signed, too.
 	Require []Requirement

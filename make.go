@@ -3,6 +3,7 @@ package senbonzakura
 import (
 	"cmp"
 	"context"
+	"crypto"
 	"crypto/sha256"
 	"crypto/sha512"
 	"errors"
@@ -103,7 +104,9 @@ func (g *Generator) build(ctx context.Context, o *Order, j *job, w io.Writer) (m
 	if err != nil {
 		return nil, err
 	}
-	g.noteSigners(p, client, signers)
+	if err := g.noteSigners(p, client, signers); err != nil {
+		return nil, err
+	}
 	if err := g.signable(r, to, p, archive.Product); err != nil {
 		return nil, err
 	}
@@ -260,7 +263,7 @@ func (g *Generator) recipe(r *Request, from, to *side, p *Provenance) (partial.R
 	}
 	p.note(selection.Checks...)
 	if len(g.opts.Signers) > 0 && !r.skips(CheckClientSignature) {
-		if v := signature(selection.Client, g.opts.Signers, nil); v.Answer == updater.Fails {
+		if v := signature(selection.Client, g.opts.Signers, g.clientVerifies(keysOf(g.opts.Signers[0]), "")); v.Answer == updater.Fails {
 			return partial.Recipe{}, nil, &CheckError{CheckClientSignature, updater.Verdicts{v}.Err()}
 		}
 	}
@@ -283,16 +286,35 @@ func signature(c *updater.Client, signers []mar.Signer, verify func() error) upd
 	return list[slices.IndexFunc(list, func(v updater.Verdict) bool { return v.Check == CheckClientSignature })]
 }
 
-// noteSigners notes what the client makes of the signatures. That FROM is signed by the same key shows that it has it.
-func (g *Generator) noteSigners(p *Provenance, c *updater.Client, signers []mar.Signer) {
+// clientVerifies says how the client verifies a signature by one of these keys; nil where nobody knows. fromSigner is the
+// fingerprint of the key that FROM was verified with, which shows that the client has it.
+func (g *Generator) clientVerifies(keys []mar.SignerInfo, fromSigner string) func() error {
+	has := func(print string) bool {
+		if len(g.opts.ClientKeys) == 0 {
+			return print == fromSigner
+		}
+		return slices.ContainsFunc(g.opts.ClientKeys, func(k crypto.PublicKey) bool { return fingerprint(k) == print })
+	}
+	switch {
+	case slices.ContainsFunc(keys, func(k mar.SignerInfo) bool { return has(fingerprint(k.PublicKey)) }):
+		return func() error { return nil }
+	case len(g.opts.ClientKeys) > 0:
+		return func() error { return errors.New("none of the client's keys is the signer's") }
+	}
+	return nil
+}
+
+// noteSigners notes what the client makes of the signatures, and refuses what it refuses.
+func (g *Generator) noteSigners(p *Provenance, c *updater.Client, signers []mar.Signer) error {
 	if len(signers) == 0 || slices.Contains(p.Skipped, CheckClientSignature) {
-		return
+		return nil
 	}
-	var verify func() error
-	if p.From.SignedBy == fingerprint(signers[0].Info().PublicKey) {
-		verify = func() error { return nil }
+	v := signature(c, signers, g.clientVerifies([]mar.SignerInfo{signers[0].Info()}, p.From.SignedBy))
+	if v.Answer == updater.Fails {
+		return &CheckError{CheckClientSignature, updater.Verdicts{v}.Err()}
 	}
-	p.note(signature(c, signers, verify))
+	p.note(v)
+	return nil
 }
 
 // checkError says which check a refusal of the toolchain is.

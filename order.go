@@ -54,7 +54,7 @@ func (g *Generator) order(r Request) *Order {
 	if r.Recipe != nil { // the rules still decide about the client and about watersheds
 		selection += " recipe " + r.with(*r.Recipe).ID()
 	}
-	return &Order{request: r, key: r.key(r.From.identity(), r.To.identity(), selection, g.opts.Signers, g.opts.Require)}
+	return &Order{request: r, key: r.key(r.From.identity(), r.To.identity(), selection, &g.opts)}
 }
 
 // prepare looks at a request whose sources may be files and directories. release closes them.

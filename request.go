@@ -229,7 +229,7 @@ func (r *Request) skips(c Check) bool { return slices.Contains(r.Skip, c) }
 
 // key names the update that a request asks for: by everything that decides about its bytes or about whether it is
 // made at all. from and to are the identities of the sources.
-func (r *Request) key(from, to, selection string, signers []mar.Signer, require []Requirement) cache.Key {
+func (r *Request) key(from, to, selection string, opts *Options) cache.Key {
 	client, err := json.Marshal(r.Client)
 	if err != nil {
 		panic(err) // plain data
@@ -243,7 +243,7 @@ func (r *Request) key(from, to, selection string, signers []mar.Signer, require 
 	for _, k := range r.Keys {
 		keys = append(keys, fingerprint(k))
 	}
-	for _, s := range signers {
+	for _, s := range opts.Signers {
 		var keys []string
 		for _, k := range keysOf(s) {
 			keys = append(keys, fmt.Sprint(k.Algorithm, " ", fingerprint(k.PublicKey)))
@@ -253,12 +253,19 @@ func (r *Request) key(from, to, selection string, signers []mar.Signer, require 
 	list(sorted(keys))
 	list(sorted(r.Channels))
 	list(signed)
-	if len(signers) > 0 { // what is required decides about whether it is made at all
+	if len(opts.Signers) > 0 { // what is required decides about whether it is made at all
 		var required []string
-		for _, r := range require {
+		for _, r := range opts.Require {
 			required = append(required, string(r))
 		}
 		list(sorted(required))
+	}
+	if len(opts.Signers) > 0 && len(opts.ClientKeys) > 0 {
+		var have []string
+		for _, k := range opts.ClientKeys {
+			have = append(have, fingerprint(k))
+		}
+		list(append([]string{"clients have"}, sorted(have)...))
 	}
 	var skip []string
 	for _, c := range r.Skip {

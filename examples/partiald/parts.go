@@ -32,15 +32,16 @@ const answerWithin = 4 * time.Second
 
 // parts is everything that the engine stands on.
 type parts struct {
-	ledger  *ledger.Ledger
-	queue   *queue.Queue
-	disk    *cache.Disk
-	memory  *cache.Memory
-	cache   *cache.Layered
-	storage *engine.Storage
-	signers []engine.Signer
-	keys    []crypto.PublicKey
-	monkey  *chaos.Monkey // nil but for --chaos
+	ledger     *ledger.Ledger
+	queue      *queue.Queue
+	disk       *cache.Disk
+	memory     *cache.Memory
+	cache      *cache.Layered
+	storage    *engine.Storage
+	signers    []engine.Signer
+	keys       []crypto.PublicKey
+	clientKeys []crypto.PublicKey
+	monkey     *chaos.Monkey // nil but for --chaos
 
 	mu      sync.Mutex
 	close   []func() error // in the order of opening
@@ -255,6 +256,13 @@ func (p *parts) openSigning(ctx context.Context, c *config.Config, log *slog.Log
 			return "signing.trust", err
 		}
 		p.keys = append(p.keys, key)
+	}
+	for _, name := range c.Signing.ClientKeys {
+		key, err := config.PublicKey(name)
+		if err != nil {
+			return "signing.client_keys", err
+		}
+		p.clientKeys = append(p.clientKeys, key)
 	}
 	if len(c.Signing.Keys) == 0 {
 		return "", nil

@@ -682,6 +682,10 @@ func (k *checker) signing() {
 		_, err := PublicKey(name)
 		k.try("signing.trust", err)
 	}
+	for _, name := range s.ClientKeys {
+		_, err := PublicKey(name)
+		k.try("signing.client_keys", err)
+	}
 	for _, r := range k.c.Requirements() {
 		switch {
 		case !slices.Contains(senbonzakura.Requirements(), r):

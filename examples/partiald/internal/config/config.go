@@ -151,7 +151,9 @@ type Signing struct {
 	Plugins []SignPlugin `toml:"plugins"`
 	Keys    []Key        `toml:"keys"`
 	Trust   []string     `toml:"trust"`
-	Require []string     `toml:"require"`
+	// ClientKeys are built into the installed clients.
+	ClientKeys []string `toml:"client_keys"`
+	Require    []string `toml:"require"`
 }
 
 // SignPlugin is a signing plugin.

@@ -45,6 +45,8 @@ type Options struct {
 	Signers []Signer
 	// Keys are public keys of which one must have signed FROM and TO; none means that their signatures do not matter.
 	Keys []crypto.PublicKey
+	// ClientKeys are the public keys that are built into clients: see [senbonzakura.Options].
+	ClientKeys []crypto.PublicKey
 	// Require is what must hold for a partial before it is signed; nil means senbonzakura.DefaultRequirements.
 	Require []senbonzakura.Requirement
 	// Skip are the checks that operators may leave out; none by default. Signatures cannot be among them, nor what

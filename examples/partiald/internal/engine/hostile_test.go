@@ -30,7 +30,7 @@ func TestHostileSubmitter(t *testing.T) {
 		t.Fatal(err)
 	}
 	bad := []any{"", "..", "/etc/passwd", "\u202e", strings.Repeat("x", 5000), "release,test", "test", "999.0", "140.2\x00", -1, 1e300, true, nil, []any{}, []any{"../../x", ""}, []any{"verify"}, []any{"VERIFY"}, []any{"signatures", "verify"}, map[string]any{"a": "b"}, map[string]any{"mar": "../../x", "platform": "x"}}
-	fields := []string{"product", "platform", "arch", "locale", "channel", "product_version", "force", "channels", "recipe", "skip", "labels", "priority", "unknown", "Skip", "from", "to", "id", "state"}
+	fields := []string{"product", "platform", "arch", "locale", "channel", "product_version", "force", "channels", "recipe", "skip", "labels", "trust", "client", "priority", "unknown", "Skip", "from", "to", "id", "state"}
 	for _, f := range fields {
 		for _, v := range bad {
 			c := map[string]any{}

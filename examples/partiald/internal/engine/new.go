@@ -179,7 +179,7 @@ func (e *Engine) openGenerator() error {
 		signers = append(signers, s.Signer)
 	}
 	e.gen, err = senbonzakura.New(senbonzakura.Options{
-		Fetch: e.fetch, Cache: e.cache, Toolchain: e.o.Toolchain, Signers: signers, Require: e.o.Require,
+		Fetch: e.fetch, Cache: e.cache, Toolchain: e.o.Toolchain, Signers: signers, ClientKeys: e.o.ClientKeys, Require: e.o.Require,
 		Workers: e.o.Workers, MaxMemory: e.o.MaxMemory, Log: slog.New(quieter{e.log.Handler()}),
 	})
 	return err

@@ -72,6 +72,9 @@ func (r *record) size() int {
 				n += 16 + len(text)
 			}
 		}
+		if c := s.Client; c != nil {
+			n += 512 + 64*len(c.Channels)
+		}
 		for name, value := range s.Labels {
 			n += 32 + len(name) + len(value)
 		}

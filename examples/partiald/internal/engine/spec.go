@@ -119,6 +119,9 @@ func (e *Engine) translate(s *job.Spec) (r senbonzakura.Request, err error) {
 	if err := r.Trust.UnmarshalText([]byte(s.Trust)); err != nil {
 		return r, refuse("trust", "%q is neither complete nor version", s.Trust)
 	}
+	if r.Client, err = claims(s.Client); err != nil {
+		return r, err
+	}
 	if r.Recipe, err = recipe(s); err != nil {
 		return r, err
 	}
@@ -126,6 +129,48 @@ func (e *Engine) translate(s *job.Spec) (r senbonzakura.Request, err error) {
 		return r, job.Errorf(job.CodeTooLarge, "the request has %d bytes, at most %d are allowed", len(text), maxSpec)
 	}
 	return r, nil
+}
+
+// claims turns what a caller says of FROM's updater into what the generator is told.
+func claims(c *job.Claims) (out updater.Claims, err error) {
+	if c == nil {
+		return out, nil
+	}
+	for field, text := range map[string]string{"version": c.Version, "gecko": c.Gecko} {
+		if len(text) > 64 || strings.ContainsFunc(text, unicode.IsControl) {
+			return out, refuse("client."+field, "is longer than 64 bytes, or has control characters")
+		}
+	}
+	if len(c.Channels) > maxChannels {
+		return out, refuse("client.channels", "%d are given, at most %d are allowed", len(c.Channels), maxChannels)
+	}
+	for i, name := range c.Channels {
+		if name == "" || len(name) > mar.MaxChannel || strings.ContainsFunc(name, unicode.IsControl) {
+			return out, refuse(fmt.Sprintf("client.channels[%d]", i), "is empty, longer than %d bytes, or has control characters", mar.MaxChannel)
+		}
+	}
+	for i, name := range c.Members {
+		f := updater.MemberFormat(name)
+		if !slices.Contains(updater.MemberFormats(), f) || slices.Contains(out.Members, f) {
+			return out, refuse(fmt.Sprintf("client.members[%d]", i), "%.60q is none of %q, or given twice", name, updater.MemberFormats())
+		}
+		out.Members = append(out.Members, f)
+	}
+	for i, n := range c.Manifests {
+		v := updater.ManifestVersion(n)
+		if v != updater.ManifestV2 && v != updater.ManifestV3 || slices.Contains(out.Manifests, v) {
+			return out, refuse(fmt.Sprintf("client.manifests[%d]", i), "%d is neither 2 nor 3, or given twice", n)
+		}
+		out.Manifests = append(out.Manifests, v)
+	}
+	for i, name := range c.Patches {
+		if _, ok := updater.PatchFormatNamed(name); !ok || slices.Contains(out.Patches, name) {
+			return out, refuse(fmt.Sprintf("client.patches[%d]", i), "no patch format is called %.60q, or it is given twice", name)
+		}
+		out.Patches = append(out.Patches, name)
+	}
+	out.Version, out.Gecko, out.Channels, out.Verifies, out.Drafts = c.Version, c.Gecko, c.Channels, c.Verifies, c.Drafts
+	return out, nil
 }
 
 // forbidden is the error for who leaves out checks that have to be made.
@@ -140,6 +185,12 @@ func forbidden(why string) error {
 func permit(s *job.Spec, who job.Asker) error {
 	if len(s.Skip) > 0 && !who.Operator {
 		return forbidden(fmt.Sprintf("%s may not leave out checks", who.Name))
+	}
+	if c := s.Client; c != nil && c.Verifies != nil && !*c.Verifies && !who.Operator {
+		return &job.Error{
+			Code: job.CodeForbidden, Field: "client.verifies",
+			Message: who.Name + " may not say that clients do not verify, which leaves out checks: that takes the role operate",
+		}
 	}
 	return nil
 }

@@ -190,6 +190,9 @@ func detail(created bool, spec *job.Spec) string {
 	if len(spec.Skip) > 0 {
 		parts = append(parts, "leaves out the checks "+strings.Join(spec.Skip, ", "))
 	}
+	if c := spec.Client; c != nil && c.Verifies != nil && !*c.Verifies {
+		parts = append(parts, "says that clients do not verify")
+	}
 	switch {
 	case !created:
 		parts = append(parts, "known already")

@@ -82,6 +82,7 @@ type (
 		Recipe         string            `json:"recipe,omitempty" enum:"auto,default,mozilla"`
 		Skip           []string          `json:"skip,omitempty" maxItems:"16" doc:"Checks to leave out; as in a Spec."`
 		Trust          string            `json:"trust,omitempty" enum:"complete,version" doc:"As in a Spec."`
+		Client         *job.Claims       `json:"client,omitempty" doc:"As in a Spec."`
 		Labels         map[string]string `json:"labels,omitempty"`
 		Priority       int               `json:"priority,omitempty" minimum:"0" maximum:"9"`
 	}
@@ -475,7 +476,7 @@ func (b *BatchRequest) specs() ([]job.Spec, []pair, error) {
 			pairs = append(pairs, pair{i, at})
 			specs = append(specs, job.Spec{
 				From: f.Source, To: t.Source, Platform: f.Platform, Locale: f.Locale,
-				Product: set.Product, Arch: set.Arch, Channel: set.Channel, ProductVersion: set.ProductVersion, Force: set.Force, Trust: set.Trust,
+				Product: set.Product, Arch: set.Arch, Channel: set.Channel, ProductVersion: set.ProductVersion, Force: set.Force, Trust: set.Trust, Client: set.Client,
 				Channels: set.Channels, Recipe: set.Recipe, Skip: set.Skip, Labels: set.Labels, Priority: set.Priority,
 			})
 		}

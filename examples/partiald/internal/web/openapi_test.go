@@ -121,6 +121,25 @@ func jsonOf(t *testing.T, v any) string {
 	return string(data)
 }
 
+// TestChecksAreDocumented: the manual explains every check.
+func TestChecksAreDocumented(t *testing.T) {
+	t.Parallel()
+	manual, err := os.ReadFile(filepath.Join(testkit.Root(t), "docs", "api.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := regexp.MustCompile("(?m)^\\| `([a-z-]+)` \\| ").FindAllStringSubmatch(string(manual), -1)
+	var documented []senbonzakura.Check
+	for _, row := range rows {
+		documented = append(documented, senbonzakura.Check(row[1]))
+	}
+	for _, c := range senbonzakura.Checks() {
+		if !slices.Contains(documented, c) {
+			t.Errorf("docs/api.md has no line for the check %s", c)
+		}
+	}
+}
+
 // TestCodesAreDocumented: the page and the manual know every code.
 func TestCodesAreDocumented(t *testing.T) {
 	t.Parallel()

@@ -1,0 +1,131 @@
+package engine_test
+
+import (
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/senbonzakura/senbonzakura"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/engine"
+	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
+	"github.com/senbonzakura/senbonzakura/partial/updater"
+)
+
+// What a request says of the client decides: it stands in the report with its source, and what such a client refuses is not
+// made. That it does not verify, which leaves checks out, only operators may say.
+func TestClientOfRequest(t *testing.T) {
+	t.Parallel()
+	n, o := open(t, setting{dir: t.TempDir()}), newOrigin(t)
+	ask := outside(t, n)
+	base := o.spec(t, "x")
+	yes, no := true, false
+	plain, err := n.Check(base, job.Asker{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name   string
+		client job.Claims
+		role   string
+		want   int
+		fails  string // of the job, where it is taken
+		field  string // where it is not
+	}{
+		{"what fits", job.Claims{Version: "140.1", Gecko: "140.1", Verifies: &yes, Channels: []string{"test", "other"}, Members: []string{"xz"}, Manifests: []int{3}, Patches: []string{"mbdiff10"}, Drafts: &no}, "submit", http.StatusAccepted, "", ""},
+		{"newer than TO", job.Claims{Version: "141.0", Verifies: &yes}, "submit", http.StatusAccepted, "does not go back", ""},
+		{"other channels", job.Claims{Channels: []string{"other"}, Verifies: &yes}, "submit", http.StatusAccepted, "accepts [", ""},
+		{"does not verify", job.Claims{Version: "141.0", Verifies: &no}, "submit", http.StatusForbidden, "", "client.verifies"},
+		{"does not verify, says an operator", job.Claims{Version: "141.0", Verifies: &no}, "operate", http.StatusAccepted, "", ""},
+		{"a version of two lines", job.Claims{Version: "1\n2"}, "submit", http.StatusUnprocessableEntity, "", "client.version"},
+		{"no channel", job.Claims{Channels: []string{""}}, "submit", http.StatusUnprocessableEntity, "", "client.channels[0]"},
+		{"no such format", job.Claims{Members: []string{"xz", "zip"}}, "submit", http.StatusUnprocessableEntity, "", "client.members[1]"},
+		{"a format twice", job.Claims{Members: []string{"xz", "xz"}}, "submit", http.StatusUnprocessableEntity, "", "client.members[1]"},
+		{"no such manifest", job.Claims{Manifests: []int{4}}, "submit", http.StatusUnprocessableEntity, "", "client.manifests[0]"},
+		{"no such patch", job.Claims{Patches: []string{"courgette"}}, "submit", http.StatusUnprocessableEntity, "", "client.patches[0]"},
+	} {
+		spec := base
+		spec.Client = &tt.client
+		status, body := ask(tt.role, "POST", "/api/v1/partials", spec)
+		if status == http.StatusOK {
+			status = http.StatusAccepted // done already
+		}
+		if status != tt.want && (tt.fails == "" || status < 400) || tt.field != "" && !strings.Contains(string(body), `"field":"`+tt.field+`"`) {
+			t.Errorf("%s: got %d, %s, want %d", tt.name, status, body, tt.want)
+		}
+		if tt.want != http.StatusAccepted {
+			continue
+		}
+		id, err := n.Check(spec, job.Asker{Operator: true})
+		if err != nil || id == plain {
+			t.Fatalf("%s: %v, or the job is that of a request that says nothing", tt.name, err)
+		}
+		st := n.wait(id)
+		if tt.fails != "" {
+			if st.State != job.Failed || !strings.Contains(st.Error.Message, tt.fails) || st.Error.Whose() != job.FaultCaller {
+				t.Errorf("%s: %s, %v, want a refusal that says %q", tt.name, st.State, st.Error, tt.fails)
+			}
+			continue
+		}
+		p := n.provenance(t, id)
+		c := p.Report.Client
+		if st.State != job.Done || c == nil || c.Version.Source != updater.SourceCaller || c.Verifies.Source != updater.SourceCaller || c.Verifies.Value != *tt.client.Verifies {
+			t.Errorf("%s: %s, client %+v", tt.name, st.State, c)
+		}
+		if len(p.Checks) != len(senbonzakura.Checks()) {
+			t.Errorf("%s: %d verdicts, want one of each of the %d checks: %v", tt.name, len(p.Checks), len(senbonzakura.Checks()), p.Checks)
+		}
+	}
+	actions, err := n.Actions(t.Context(), job.Filter{})
+	if err != nil || !slices.ContainsFunc(actions, func(a job.Action) bool {
+		return a.Who.Name == "operate" && strings.Contains(a.Detail, "do not verify")
+	}) {
+		t.Errorf("the actions do not say who said that clients do not verify: %v, %v", actions, err)
+	}
+}
+
+// A key that clients do not have signs nothing.
+func TestClientKeys(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t)
+	mine := signer(t)
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, keys := range map[string][]crypto.PublicKey{"theirs": {key.Public(), mine.Info().PublicKey}, "not theirs": {key.Public()}} {
+		n := open(t, setting{dir: t.TempDir(), options: func(o *engine.Options) {
+			o.Signers, o.ClientKeys = []engine.Signer{mine}, keys
+		}})
+		st := n.wait(n.submit(o.spec(t, "x")).ID)
+		if name == "not theirs" {
+			if st.State != job.Failed || !strings.Contains(st.Error.Message, "client-signature") {
+				t.Errorf("%s: %s, %v", name, st.State, st.Error)
+			}
+			continue
+		}
+		if st.State != job.Done {
+			t.Fatalf("%s: %s, %v", name, st.State, st.Error)
+		}
+		if p := n.provenance(t, st.ID); !slices.Contains(p.Checked, senbonzakura.CheckClientSignature) {
+			t.Errorf("%s: checked are %v", name, p.Checked)
+		}
+	}
+}
+
+// provenance returns that of a job that is done.
+func (n *node) provenance(t *testing.T, id string) (p senbonzakura.Provenance) {
+	t.Helper()
+	doc, err := n.Provenance(t.Context(), id)
+	if err == nil {
+		err = json.Unmarshal(doc, &p)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}

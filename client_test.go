@@ -260,6 +260,69 @@ func TestDirectories(t *testing.T) {
 	}
 }
 
+// Under the rules of the scripts, empty directories of FROM's tree go where TO's tree does not have them. They are part of
+// the update's name.
+func TestEmptyDirectories(t *testing.T) {
+	tree := func(text string, empty ...string) string {
+		dir := t.TempDir()
+		for _, d := range append(empty, "kept") {
+			if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, name := range []string{"precomplete", "kept/file"} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte("remove \""+name+text+"\"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return dir
+	}
+	keys := map[cache.Key]bool{}
+	for _, tt := range []struct {
+		from, to, recipe string
+		want             []string
+	}{
+		{tree("1", "a/b", "c"), tree("2"), "mozilla", []string{"c/", "a/b/", "a/"}},
+		{tree("1", "a/b", "c"), tree("2", "c"), "mozilla", []string{"a/b/", "a/"}},
+		{tree("1"), tree("2", "c"), "mozilla", nil},
+		{tree("1", "a/b", "c"), tree("2"), "default", nil},
+	} {
+		recipe := map[string]partial.Recipe{"mozilla": partial.MozillaRecipe(), "default": partial.DefaultRecipe()}[tt.recipe]
+		var out bytes.Buffer
+		result, err := newGenerator(t, "").GenerateTo(t.Context(), &out, Request{
+			From: Source{File: tt.from}, To: Source{File: tt.to}, Recipe: &recipe, Channel: "test", ProductVersion: "2",
+		}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys[result.Key] = true
+		r, err := mar.NewReader(bytes.NewReader(out.Bytes()), int64(out.Len()), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := updater.MemberOf(r.Lookup("updatev3.manifest")).Content(t.Context(), updater.Limits{}.WithDefaults())
+		if err != nil {
+			t.Fatal(err)
+		}
+		man, err := updater.ParseManifest(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, ins := range man.Instructions {
+			if ins.Op == updater.OpRmdir {
+				got = append(got, ins.Path)
+			}
+		}
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%s: removes %q, want %q", tt.recipe, got, tt.want)
+		}
+	}
+	if len(keys) != 4 {
+		t.Errorf("%d keys of four updates", len(keys))
+	}
+}
+
 // A signer that the client is known to refuse, by its algorithm or its key, is refused before the work begins.
 func TestRefusedSigner(t *testing.T) {
 	sha384, public := signerOf(t, mar.RSAPKCS1SHA384)
@@ -309,7 +372,7 @@ func TestRefusedSigner(t *testing.T) {
 	keys := map[cache.Key]bool{}
 	for _, have := range [][]crypto.PublicKey{nil, {public}, {other}, {public, other}} {
 		g := newGenerator(t, "", func(o *Options) { o.Signers, o.ClientKeys = []mar.Signer{sha384}, have })
-		o := g.order(request)
+		o := g.order(request, [2]*local{})
 		keys[o.Key()] = true
 	}
 	if len(keys) != 4 {

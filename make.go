@@ -77,7 +77,7 @@ func (g *Generator) build(ctx context.Context, o *Order, j *job, w io.Writer) (m
 		cached, memo = patches{g}, g.memo
 	}
 	archive, report, err := partial.Build(ctx, from.reader, to.reader, recipe, &partial.BuildOptions{
-		Workers: g.opts.Workers, Memory: g.memory, Limits: g.opts.Limits,
+		FromEmpty: from.local.empty(), ToEmpty: to.local.empty(), Workers: g.opts.Workers, Memory: g.memory, Limits: g.opts.Limits,
 		NoVerify: r.skips(CheckVerify), Client: client, Skip: r.Skip,
 		Patches: cached, Memo: memo, Progress: j.send,
 	})

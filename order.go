@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/senbonzakura/senbonzakura/cache"
 	"github.com/senbonzakura/senbonzakura/fetch"
@@ -46,15 +47,22 @@ func (g *Generator) Order(r Request) (*Order, error) {
 			return nil, &RequestError{field + ".Hashes", "a file without hash has no name yet"}
 		}
 	}
-	return g.order(r), nil
+	return g.order(r, [2]*local{}), nil
 }
 
-func (g *Generator) order(r Request) *Order {
+// order names what a request asks for. opened are the sources that were opened in place.
+func (g *Generator) order(r Request, opened [2]*local) *Order {
 	selection := g.opts.Toolchain.ID()
 	if r.Recipe != nil { // the rules still decide about the client and about watersheds
 		selection += " recipe " + r.with(*r.Recipe).ID()
 	}
-	return &Order{request: r, key: r.key(r.From.identity(), r.To.identity(), selection, &g.opts)}
+	names := [2]string{r.From.identity(), r.To.identity()}
+	for i, l := range opened { // which a complete update does not hold, and some recipes look at
+		if empty := l.empty(); len(empty) > 0 {
+			names[i] += "\x00empty\x00" + strings.Join(empty, "\x00")
+		}
+	}
+	return &Order{request: r, key: r.key(names[0], names[1], selection, &g.opts)}
 }
 
 // prepare looks at a request whose sources may be files and directories. release closes them.
@@ -92,7 +100,7 @@ func (g *Generator) prepare(ctx context.Context, r Request) (o *Order, release f
 			s.Hashes = append(slices.Clone(s.Hashes), fetch.Hash{Algorithm: fetch.SHA512, Sum: l.sum})
 		}
 	}
-	o = g.order(r)
+	o = g.order(r, opened)
 	for i, l := range opened {
 		if l != nil && (g.opts.Cache == nil || l.build != nil) {
 			o.local[i] = l
@@ -177,6 +185,14 @@ func (g *Generator) packLocal(ctx context.Context, s *Source, from bool, r *Requ
 	}
 	l.sum = sum.Sum(nil)
 	return l, nil
+}
+
+// empty returns the directories without files of a directory that was packed.
+func (l *local) empty() []string {
+	if l == nil || l.report == nil {
+		return nil
+	}
+	return l.report.EmptyDirectories
 }
 
 // verify hashes a file and compares it with what its source says.

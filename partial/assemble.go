@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/partial/updater"
@@ -36,17 +37,39 @@ func (a *assembly) make(ctx context.Context, steps []*step, removed []updater.In
 	list := a.install()
 	list = append(list, a.remove()...)
 	list = append(list, removed...)
-	for _, d := range directories(a.from.names) {
-		if kept := a.checks.new.dir(d); kept == "" || a.scripts() && kept != d {
-			list = append(list, updater.Instruction{Op: updater.OpRmdir, Path: d + "/"})
-		}
-	}
+	list = append(list, a.removeDirectories()...)
 	a.unmentioned()
 	a.sameReleases(len(list))
 	if err := a.checks.refuse(); err != nil {
 		return err
 	}
 	return a.manifests(ctx, list)
+}
+
+// removeDirectories lists the directories that TO does not have. The scripts know empty ones of trees as well.
+func (a *assembly) removeDirectories() []updater.Instruction {
+	old := a.from.names
+	empty := make(map[string]bool)
+	if a.scripts() && len(a.from.empty) > 0 {
+		old = slices.Clone(old)
+		for _, d := range a.from.empty {
+			empty[d] = true
+			old = append(old, d+"/.")
+		}
+	}
+	var list []updater.Instruction
+	for _, d := range directories(old) {
+		kept := a.checks.new.dir(d)
+		if kept != "" && (!a.scripts() || kept == d) || a.scripts() && slices.Contains(a.to.empty, d) {
+			continue
+		}
+		ins := updater.Instruction{Op: updater.OpRmdir, Path: d + "/"}
+		if empty[d] { // nothing else has looked at its name
+			a.checks.removedLine(ins, "FROM's tree")
+		}
+		list = append(list, ins)
+	}
+	return list
 }
 
 // install lists what patches files and puts them in.

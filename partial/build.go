@@ -27,6 +27,9 @@ type BuildOptions struct {
 	Client *updater.Client
 	// Skip names checks of the client and of the pair to leave out, as updater.Checks has them.
 	Skip []updater.Check
+	// FromEmpty and ToEmpty are the directories without files of the trees that FROM and TO were packed of, which their
+	// complete updates do not hold: Report.EmptyDirectories of Pack. RulesScripts removes those of FROM that TO does not have.
+	FromEmpty, ToEmpty []string
 	// Patches and Digests keep results between builds; either may be nil.
 	Patches PatchCache
 	Digests DigestCache
@@ -115,6 +118,7 @@ func openPair(from, to *mar.Reader, r Recipe, opts *BuildOptions) (*pair, error)
 	if p.to, err = openRelease("TO", to, p.lim, scripts); err != nil {
 		return nil, err
 	}
+	p.from.empty, p.to.empty = opts.FromEmpty, opts.ToEmpty
 	if p.client, err = clientOf(opts.Client, p.from); err != nil {
 		return nil, err
 	}

@@ -203,6 +203,9 @@ func (p *packer) walk(ctx context.Context) error {
 		return fmt.Errorf("pack: list the tree: %w", err)
 	}
 	for _, d := range dirs {
+		if !filled[d] {
+			p.report.EmptyDirectories = append(p.report.EmptyDirectories, d)
+		}
 		if !filled[d] && filled[parent(d)] {
 			p.checks.add(Finding{Kind: KindEmptyDirectory, Severity: Note, Path: d, Message: "is a directory without files, which an update does not make"})
 		}

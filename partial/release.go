@@ -90,6 +90,8 @@ type release struct {
 	manifest completeManifest
 	// left out of the tree: files named like manifests in a directory
 	excluded []string
+	// empty are directories without files, of a tree that the update was packed of
+	empty []string
 }
 
 // openRelease reads the list of files of a complete update. scripts leaves out what the packaging scripts do.

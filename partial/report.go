@@ -68,6 +68,8 @@ type Report struct {
 	// then those that take no instruction.
 	Files    []FileReport `json:"files"`
 	Findings []Finding    `json:"findings,omitempty"`
+	// EmptyDirectories are those of the tree that Pack left out, each with those in it.
+	EmptyDirectories []string `json:"empty_directories,omitempty"`
 	// Verified says that the update was proved to turn FROM into TO, but for what Proof.Expected lists.
 	Verified bool   `json:"verified"`
 	Proof    *Proof `json:"proof,omitempty"`

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/senbonzakura/senbonzakura"
 	"github.com/senbonzakura/senbonzakura/internal/testkit"
 )
 

@@ -2,6 +2,7 @@ package bsdiff
 
 import (
 	"context"
+	"fmt"
 	"io"
 )
 
@@ -45,6 +46,22 @@ func (i *Info) ZeroShare() float64 {
 		return 1
 	}
 	return float64(i.Zeros) / float64(i.DifferenceBytes)
+}
+
+// Part is a block of a patch, described for people.
+type Part struct {
+	Name  string
+	Bytes int64 // that it takes in the patch
+	Text  string
+}
+
+// Parts describes the three blocks, in their order.
+func (i *Info) Parts() []Part {
+	return []Part{
+		{"control", i.ControlBytes, fmt.Sprintf("%d triples, %d of them empty", i.Steps, i.Empty)},
+		{"difference", i.DifferenceBytes, fmt.Sprintf("%.2f %% zeros, longest %d, unused %d", 100*i.ZeroShare(), i.LongestAdd, i.UnusedDifference)},
+		{"extra", i.ExtraBytes, fmt.Sprintf("longest %d, unused %d", i.LongestCopy, i.UnusedExtra)},
+	}
 }
 
 // Inspect reads a whole patch of either format and tells what it consists of. It needs no old file, and keeps

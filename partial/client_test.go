@@ -131,3 +131,48 @@ func TestLostSettings(t *testing.T) {
 		t.Errorf("removed: got %v", err)
 	}
 }
+
+// FROM and TO in other formats: what goes in whole is compressed again as FROM's updater reads it, and named; both recipes,
+// both ways.
+func TestFormatsBothWays(t *testing.T) {
+	t.Parallel()
+	long := noisy(3000)
+	old := updatetest.Tree{"patched": updatetest.File(long), "whole": updatetest.File("1"), "same": updatetest.File("s"), "precomplete": updatetest.File("remove \"same\"\n")}
+	target := updatetest.Tree{
+		"patched": updatetest.File(long + "x"), "whole": updatetest.File("2"), "same": updatetest.File("s"), "new": updatetest.File("n"),
+		"precomplete": updatetest.File("remove \"same\"\n"),
+	}
+	packed := func(tree updatetest.Tree, f updater.MemberFormat) *mar.Reader {
+		a, _, err := Pack(t.Context(), tree.FS(), PackOptions{Product: updatetest.TestProduct, Compression: Compression{Format: f}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return updatetest.Write(t, a)
+	}
+	for _, way := range [][2]updater.MemberFormat{{updater.FormatBzip2, updater.FormatXZ}, {updater.FormatXZ, updater.FormatBzip2}} {
+		from, to := packed(old, way[0]), packed(target, way[1])
+		for _, recipe := range []Recipe{DefaultRecipe(), MozillaRecipe()} {
+			a, rep, err := Build(t.Context(), from, to, recipe, nil)
+			if err != nil || !rep.Verified {
+				t.Fatalf("%v, %s: %v", way, recipe.Name, err)
+			}
+			update := updatetest.Write(t, a)
+			for _, f := range update.Files() {
+				if format, err := updater.MemberOf(f).Format(); err != nil || format != way[0] {
+					t.Errorf("%v, %s: %s is %v, %v", way, recipe.Name, f.Name, format, err)
+				}
+			}
+			for _, name := range []string{"whole", "new"} {
+				if !has(rep.Findings, KindMember, Repaired, name) {
+					t.Errorf("%v, %s: nothing says that %s was compressed again: %v", way, recipe.Name, name, rep.Findings)
+				}
+			}
+			if update.Lookup("patched.patch") == nil {
+				t.Errorf("%v, %s: entries %q", way, recipe.Name, updatetest.Names(update))
+			}
+			if err := Verify(t.Context(), from, update, to, nil); err != nil {
+				t.Errorf("%v, %s: %v", way, recipe.Name, err)
+			}
+		}
+	}
+}

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/senbonzakura/senbonzakura/partial/updater"
 
@@ -312,22 +311,6 @@ func TestPlan(t *testing.T) {
 	want := []string{"50.0 57.0.4", "50.0 60.0 via 57.0.4", "57.0.4 60.0"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("plan (-want +got):\n%s", diff)
-	}
-}
-
-func TestParseBuildID(t *testing.T) {
-	for id, want := range map[string]time.Time{
-		"20260601120304": time.Date(2026, 6, 1, 12, 3, 4, 0, time.UTC),
-		"2008060112":     time.Date(2008, 6, 1, 12, 0, 0, 0, time.UTC),
-	} {
-		if got, err := ParseBuildID(id); err != nil || !got.Equal(want) {
-			t.Errorf("ParseBuildID(%q) = %v, %v, want %v", id, got, err, want)
-		}
-	}
-	for _, id := range []string{"", "2026", "20261301000000", "2026060112030x", "202606011203045"} {
-		if got, err := ParseBuildID(id); err == nil {
-			t.Errorf("ParseBuildID(%q) = %v, want an error", id, got)
-		}
 	}
 }
 

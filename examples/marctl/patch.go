@@ -306,16 +306,14 @@ func (a *app) inspectCommand() *cobra.Command {
 				return withUpdaterCode(named(args[0], err), updater.Code(bsdiff.UpdaterCode(err)))
 			}
 			return a.print(inspectResult{File: args[0], Format: strings.ToLower(info.Format.String()), BSDiff: info}, func(w *printer) {
-				share := func(n, of int64) float64 { return 100 * float64(n) / float64(max(of, 1)) }
 				w.printf("%s: %s, %d → %d bytes\n", args[0], info.Format, info.OldSize, info.NewSize)
 				if info.Format == bsdiff.MBDIFF10 {
 					w.printf("checksum of the old file %08x\n", info.OldCRC)
 				}
 				w.table(func(row func(...any)) {
-					row("control", info.ControlBytes, fmt.Sprintf("%d triples, %d of them empty", info.Steps, info.Empty))
-					row("difference", info.DifferenceBytes, fmt.Sprintf("%.2f %% zeros, longest %d, unused %d",
-						share(info.Zeros, info.DifferenceBytes), info.LongestAdd, info.UnusedDifference))
-					row("extra", info.ExtraBytes, fmt.Sprintf("longest %d, unused %d", info.LongestCopy, info.UnusedExtra))
+					for _, p := range info.Parts() {
+						row(p.Name, p.Bytes, p.Text)
+					}
 				})
 			})
 		},

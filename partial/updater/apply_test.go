@@ -764,3 +764,59 @@ func sharedUpdater(tb testing.TB) string {
 	tb.Helper()
 	return testkit.Shared(tb, "testdata", "updater")
 }
+
+// Apply asks the client that it is given before anything changes, and only then.
+func TestApplyAsksTheClient(t *testing.T) {
+	t.Parallel()
+	const manifest = "type \"partial\"\nadd \"a\"\n"
+	yes := true
+	update := updatetest.Archive(t, manifest, updatetest.Tree{"a": updatetest.File("new")})
+	lost := updatetest.Archive(t, "type \"partial\"\nremove \"update-settings.ini\"\n", nil)
+	for _, tt := range []struct {
+		name   string
+		update *mar.Reader
+		claims Claims
+		skip   []Check
+		want   Code
+	}{
+		{"takes it", update, Claims{Verifies: &yes, Version: "1.0", Channels: []string{"test"}}, nil, 0},
+		{"another channel", update, Claims{Verifies: &yes, Channels: []string{"other"}}, nil, CodeChannel},
+		{"left out", update, Claims{Verifies: &yes, Channels: []string{"other"}}, []Check{CheckClientChannel}, 0},
+		{"newer", update, Claims{Verifies: &yes, Version: "3.0"}, nil, CodeDowngrade},
+		{"perhaps verifies", update, Claims{Version: "3.0", Channels: []string{"other"}}, nil, 0},
+		{"loses its settings", lost, Claims{Verifies: &yes, Settings: "update-settings.ini"}, nil, CodeSettings},
+		{"settings left out", lost, Claims{Verifies: &yes, Settings: "update-settings.ini"}, []Check{CheckSettings}, 0},
+		{"reads bzip2 alone", update, Claims{Members: []MemberFormat{FormatBzip2}}, nil, CodeXZ},
+	} {
+		c, err := NewClient(tt.claims, Claims{}, Claims{}, TrustNeither)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		for _, name := range []string{"a", "update-settings.ini"} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte("old"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		err = Apply(t.Context(), updatetest.OpenRoot(t, dir), tt.update, &ApplyOptions{Client: c, Skip: tt.skip})
+		var code Code
+		var refused *ClientError
+		var ue *UpdateError
+		switch {
+		case errors.As(err, &refused):
+			code = refused.Verdicts[0].Code
+		case errors.As(err, &ue):
+			code = ue.Code
+		case err != nil:
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		if code != tt.want {
+			t.Errorf("%s: got %v, want code %d", tt.name, err, tt.want)
+		}
+		left, err := os.ReadFile(filepath.Join(dir, "a"))
+		_, gone := os.Stat(filepath.Join(dir, "update-settings.ini"))
+		if changed := string(left) == "new" || gone != nil; err != nil || changed != (tt.want == 0) {
+			t.Errorf("%s: the tree is changed: %v, %v", tt.name, changed, err)
+		}
+	}
+}

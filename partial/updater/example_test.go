@@ -13,31 +13,6 @@ import (
 	"github.com/senbonzakura/senbonzakura/partial/updater"
 )
 
-func release(version string, files fstest.MapFS) *mar.Reader {
-	archive, _, err := partial.Pack(context.Background(), files, partial.PackOptions{
-		Product: &mar.Product{Channel: "example", Version: version},
-		Arch:    "x86_64",
-	})
-	if err != nil {
-		panic(err)
-	}
-	return inMemory(archive)
-}
-
-func inMemory(archive *mar.Archive) *mar.Reader {
-	var buf bytes.Buffer
-	if _, err := archive.WriteTo(&buf); err != nil {
-		panic(err)
-	}
-	r, err := mar.NewReader(bytes.NewReader(buf.Bytes()), int64(buf.Len()), nil)
-	if err != nil {
-		panic(err)
-	}
-	return r
-}
-
-func text(s string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(s), Mode: 0o644} }
-
 func ExampleApply() {
 	dir, err := os.MkdirTemp("", "example")
 	if err != nil {
@@ -47,19 +22,28 @@ func ExampleApply() {
 	if err := os.WriteFile(filepath.Join(dir, "readme.txt"), []byte("hello"), 0o600); err != nil {
 		panic(err)
 	}
-
-	from := release("1.0", fstest.MapFS{"readme.txt": text("hello")})
-	to := release("2.0", fstest.MapFS{"readme.txt": text("hello, world")})
-	archive, _, err := partial.Build(context.Background(), from, to, partial.DefaultRecipe(), nil)
+	// A program would open a file with mar.OpenFile.
+	complete, _, err := partial.Pack(context.Background(), fstest.MapFS{"readme.txt": {Data: []byte("hello, world")}}, partial.PackOptions{
+		Product: &mar.Product{Channel: "example", Version: "2.0"},
+	})
 	if err != nil {
 		panic(err)
 	}
+	var file bytes.Buffer
+	if _, err := complete.WriteTo(&file); err != nil {
+		panic(err)
+	}
+	update, err := mar.NewReader(bytes.NewReader(file.Bytes()), int64(file.Len()), nil)
+	if err != nil {
+		panic(err)
+	}
+
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		panic(err)
 	}
 	defer root.Close()
-	if err := updater.Apply(context.Background(), root, inMemory(archive), nil); err != nil {
+	if err := updater.Apply(context.Background(), root, update, nil); err != nil {
 		panic(err)
 	}
 	data, err := os.ReadFile(filepath.Join(dir, "readme.txt"))

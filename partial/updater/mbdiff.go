@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 
 	"github.com/senbonzakura/senbonzakura/bsdiff"
@@ -42,13 +41,9 @@ func (f mbdiff) Inspect(ctx context.Context, patch io.Reader) (*PatchInfo, error
 	if err != nil {
 		return nil, err
 	}
-	share := 100 * info.ZeroShare()
-	return &PatchInfo{
-		Format: f.Name(), OldSize: info.OldSize, NewSize: info.NewSize, Detail: info,
-		Parts: []PatchPart{
-			{"control", info.ControlBytes, fmt.Sprintf("%d triples, %d of them empty", info.Steps, info.Empty)},
-			{"difference", info.DifferenceBytes, fmt.Sprintf("%.2f %% zeros, longest %d, unused %d", share, info.LongestAdd, info.UnusedDifference)},
-			{"extra", info.ExtraBytes, fmt.Sprintf("longest %d, unused %d", info.LongestCopy, info.UnusedExtra)},
-		},
-	}, nil
+	out := &PatchInfo{Format: f.Name(), OldSize: info.OldSize, NewSize: info.NewSize, Detail: info}
+	for _, p := range info.Parts() {
+		out.Parts = append(out.Parts, PatchPart(p))
+	}
+	return out, nil
 }

@@ -30,23 +30,23 @@ func TestClientOfRequest(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name   string
-		client job.Claims
+		client job.ClientFacts
 		role   string
 		want   int
 		fails  string // of the job, where it is taken
 		field  string // where it is not
 	}{
-		{"what fits", job.Claims{Version: "140.1", Gecko: "140.1", Verifies: &yes, Channels: []string{"test", "other"}, Members: []string{"xz"}, Manifests: []int{3}, Patches: []string{"mbdiff10"}, Drafts: &no}, "submit", http.StatusAccepted, "", ""},
-		{"newer than TO", job.Claims{Version: "141.0", Verifies: &yes}, "submit", http.StatusAccepted, "does not go back", ""},
-		{"other channels", job.Claims{Channels: []string{"other"}, Verifies: &yes}, "submit", http.StatusAccepted, "accepts [", ""},
-		{"does not verify", job.Claims{Version: "141.0", Verifies: &no}, "submit", http.StatusForbidden, "", "client.verifies"},
-		{"does not verify, says an operator", job.Claims{Version: "141.0", Verifies: &no}, "operate", http.StatusAccepted, "", ""},
-		{"a version of two lines", job.Claims{Version: "1\n2"}, "submit", http.StatusUnprocessableEntity, "", "client.version"},
-		{"no channel", job.Claims{Channels: []string{""}}, "submit", http.StatusUnprocessableEntity, "", "client.channels[0]"},
-		{"no such format", job.Claims{Members: []string{"xz", "zip"}}, "submit", http.StatusUnprocessableEntity, "", "client.members[1]"},
-		{"a format twice", job.Claims{Members: []string{"xz", "xz"}}, "submit", http.StatusUnprocessableEntity, "", "client.members[1]"},
-		{"no such manifest", job.Claims{Manifests: []int{4}}, "submit", http.StatusUnprocessableEntity, "", "client.manifests[0]"},
-		{"no such patch", job.Claims{Patches: []string{"courgette"}}, "submit", http.StatusUnprocessableEntity, "", "client.patches[0]"},
+		{"what fits", job.ClientFacts{Version: "140.1", Gecko: "140.1", Verifies: &yes, Channels: []string{"test", "other"}, Members: []string{"xz"}, Manifests: []int{3}, Patches: []string{"mbdiff10"}, Drafts: &no}, "submit", http.StatusAccepted, "", ""},
+		{"newer than TO", job.ClientFacts{Version: "141.0", Verifies: &yes}, "submit", http.StatusAccepted, "does not go back", ""},
+		{"other channels", job.ClientFacts{Channels: []string{"other"}, Verifies: &yes}, "submit", http.StatusAccepted, "accepts [", ""},
+		{"does not verify", job.ClientFacts{Version: "141.0", Verifies: &no}, "submit", http.StatusForbidden, "", "client.verifies"},
+		{"does not verify, says an operator", job.ClientFacts{Version: "141.0", Verifies: &no}, "operate", http.StatusAccepted, "", ""},
+		{"a version of two lines", job.ClientFacts{Version: "1\n2"}, "submit", http.StatusUnprocessableEntity, "", "client.version"},
+		{"no channel", job.ClientFacts{Channels: []string{""}}, "submit", http.StatusUnprocessableEntity, "", "client.channels[0]"},
+		{"no such format", job.ClientFacts{Members: []string{"xz", "zip"}}, "submit", http.StatusUnprocessableEntity, "", "client.members[1]"},
+		{"a format twice", job.ClientFacts{Members: []string{"xz", "xz"}}, "submit", http.StatusUnprocessableEntity, "", "client.members[1]"},
+		{"no such manifest", job.ClientFacts{Manifests: []int{4}}, "submit", http.StatusUnprocessableEntity, "", "client.manifests[0]"},
+		{"no such patch", job.ClientFacts{Patches: []string{"courgette"}}, "submit", http.StatusUnprocessableEntity, "", "client.patches[0]"},
 	} {
 		spec := base
 		spec.Client = &tt.client

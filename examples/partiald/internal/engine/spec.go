@@ -132,7 +132,7 @@ func (e *Engine) translate(s *job.Spec) (r senbonzakura.Request, err error) {
 }
 
 // claims turns what a caller says of FROM's updater into what the generator is told.
-func claims(c *job.Claims) (out updater.Claims, err error) {
+func claims(c *job.ClientFacts) (out updater.Claims, err error) {
 	if c == nil {
 		return out, nil
 	}

@@ -66,7 +66,7 @@ type Spec struct {
 	Recipe         string            `json:"recipe,omitempty" enum:"auto,default,mozilla" doc:"How it is made: auto (what the old version's updater needs, the default), default, mozilla (the rules and patches of Mozilla's scripts)."`
 	Skip           []string          `json:"skip,omitempty" maxItems:"16" doc:"Checks to leave out, such as downgrade or watershed. Needs the role operate, and the checks to be listed in the service's configuration (auth.skip): 403 otherwise."`
 	Trust          string            `json:"trust,omitempty" enum:"complete,version" doc:"What counts where FROM's complete update and the rules for its version contradict each other; default: toolchain.trust of the configuration, else it is an error."`
-	Client         *Claims           `json:"client,omitempty" doc:"What is known of FROM's updater; it outranks what FROM's complete update shows and what rules say."`
+	Client         *ClientFacts      `json:"client,omitempty" doc:"What is known of FROM's updater; it outranks what FROM's complete update shows and what rules say."`
 	Labels         map[string]string `json:"labels,omitempty" doc:"Taken over into the provenance."`
 	// Priority is 0 (normal) to 9 (first).
 	Priority int `json:"priority,omitempty" minimum:"0" maximum:"9" doc:"0 (normal) to 9 (first)."`
@@ -74,8 +74,8 @@ type Spec struct {
 	Keys int `json:"keys,omitempty" doc:"Set by the service: by which version of its keys the job has its ID."`
 }
 
-// Claims are what a caller knows of FROM's updater. What is left out is found out: from FROM's complete update, else by rules.
-type Claims struct {
+// ClientFacts are what a caller knows of FROM's updater. What is left out is found out: from FROM's complete update, else by rules.
+type ClientFacts struct {
 	Version   string   `json:"version,omitempty" maxLength:"64" doc:"Its own version, below which it takes no update; default: that of FROM's product block, else of its application.ini."`
 	Gecko     string   `json:"gecko,omitempty" maxLength:"64" doc:"Version of the Gecko that it was built from, by which rules go; default: platform.ini's Milestone."`
 	Verifies  *bool    `json:"verifies,omitempty" doc:"Whether it verifies signature, channel and version; default: yes where FROM is signed, else not known. That it does not leaves out these checks, and takes the role operate."`

@@ -82,7 +82,7 @@ type (
 		Recipe         string            `json:"recipe,omitempty" enum:"auto,default,mozilla"`
 		Skip           []string          `json:"skip,omitempty" maxItems:"16" doc:"Checks to leave out; as in a Spec."`
 		Trust          string            `json:"trust,omitempty" enum:"complete,version" doc:"As in a Spec."`
-		Client         *job.Claims       `json:"client,omitempty" doc:"As in a Spec."`
+		Client         *job.ClientFacts  `json:"client,omitempty" doc:"As in a Spec."`
 		Labels         map[string]string `json:"labels,omitempty"`
 		Priority       int               `json:"priority,omitempty" minimum:"0" maximum:"9"`
 	}

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -46,8 +47,9 @@ var ErrNotCleaned = errors.New("the update is applied, but its work directory co
 
 // ApplyOptions change how Apply works. The zero value is fine.
 type ApplyOptions struct {
-	// Client is the installation's own updater: what it refuses is refused, with a *ClientError, and nothing is changed.
-	// nil checks nothing of it.
+	// Client is the installation's own updater: what it refuses is refused, with a *ClientError, or an *UpdateError for a
+	// member, a manifest or a patch that it does not read, as far as that is known; nothing is changed then. nil checks nothing
+	// of it.
 	Client *Client
 	// Keys are those built into the client, of which one must have signed the update; none means that they are not
 	// known.
@@ -100,7 +102,7 @@ func apply(ctx context.Context, fsys filesystem, p *mar.Reader, opts *ApplyOptio
 	if opts == nil {
 		opts = &ApplyOptions{}
 	}
-	a := &applier{fs: fsys, mar: p, lim: opts.Limits.WithDefaults(), progress: opts.Progress}
+	a := &applier{fs: fsys, mar: p, lim: opts.Limits.WithDefaults(), progress: opts.Progress, client: opts.Client, skip: opts.Skip}
 	sum, err := identify(ctx, p)
 	if err != nil {
 		return fmt.Errorf("apply: %w", err)
@@ -169,6 +171,48 @@ type applier struct {
 	lim      Limits
 	progress func(Event)
 	journal  journal
+	client   *Client // nil where nobody asks
+	skip     []Check
+}
+
+// asks says whether a check of the client is to be made.
+func (a *applier) asks(c Check) bool { return a.client != nil && !slices.Contains(a.skip, c) }
+
+// formats returns those of members that may be there; found is that of the manifest.
+func (a *applier) formats(found MemberFormat) []MemberFormat {
+	if a.asks(CheckMembers) && a.client.Members.Known {
+		return a.client.Members.Value
+	}
+	return []MemberFormat{cmp.Or(found, FormatXZ)}
+}
+
+// manifests returns the versions of the manifest that may be followed, the newest first.
+func (a *applier) manifests() []ManifestVersion {
+	if a.asks(CheckManifests) && a.client.Manifests.Known {
+		return []ManifestVersion{a.client.Manifest()}
+	}
+	return []ManifestVersion{ManifestV3, ManifestV2}
+}
+
+// patches says whether the client applies the patches that are used.
+func (a *applier) patches(ctx context.Context, plan *Plan) error {
+	if !a.asks(CheckPatches) || !a.client.Patches.Known {
+		return nil
+	}
+	for _, n := range slices.Sorted(maps.Keys(plan.Used)) {
+		if ins := plan.Used[n]; ins.Op == OpPatch || ins.Op == OpPatchIf {
+			m := MemberOf(a.mar.Lookup(n))
+			format, r, err := m.openPatch(ctx, a.lim)
+			if err != nil {
+				continue // who applies it says so
+			}
+			r.Close()
+			if v := a.client.CheckPatchFormats(format.Name()); v.Answer == Fails {
+				return wrong(ins, v.Code, errors.New(v.Reason))
+			}
+		}
+	}
+	return nil
 }
 
 func newName(i int) string { return newDir + "/" + strconv.Itoa(i) }
@@ -182,7 +226,10 @@ func (a *applier) plan(ctx context.Context) (*Plan, error) {
 	var text []byte
 	var name string
 	var format MemberFormat
-	for v := ManifestV3; v >= ManifestV2; v-- {
+	for _, v := range a.manifests() {
+		if v < ManifestV2 {
+			return nil, fmt.Errorf("the client looks for %s, whose instructions are not supported", v.Name())
+		}
 		f := a.mar.Lookup(v.Name())
 		if f == nil {
 			continue
@@ -193,7 +240,7 @@ func (a *applier) plan(ctx context.Context) (*Plan, error) {
 		if format, err = m.Format(); err != nil {
 			return nil, err
 		}
-		if err := m.Usable(Instruction{}, cmp.Or(format, FormatXZ)); err != nil {
+		if err := m.Usable(Instruction{}, a.formats(format)...); err != nil {
 			return nil, err
 		}
 		if text, err = m.Content(ctx, Limits{Member: ManifestLimit, Ratio: a.lim.Ratio}); err != nil {
@@ -202,7 +249,7 @@ func (a *applier) plan(ctx context.Context) (*Plan, error) {
 		break
 	}
 	if name == "" {
-		return nil, &UpdateError{Code: CodeCrash, Path: ManifestV3.Name(), Err: errors.New("the archive has no manifest")}
+		return nil, &UpdateError{Code: CodeCrash, Path: a.manifests()[0].Name(), Err: errors.New("the archive has no manifest that the updater looks for")}
 	}
 	man, err := ParseManifest(text)
 	if err != nil {
@@ -229,9 +276,12 @@ func (a *applier) plan(ctx context.Context) (*Plan, error) {
 	}
 	slices.Sort(used)
 	for _, n := range used {
-		if err := MemberOf(a.mar.Lookup(n)).Usable(plan.Used[n], format); err != nil {
+		if err := MemberOf(a.mar.Lookup(n)).Usable(plan.Used[n], a.formats(format)...); err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
+	}
+	if err := a.patches(ctx, plan); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return plan, nil
 }

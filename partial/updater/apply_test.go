@@ -772,6 +772,11 @@ func TestApplyAsksTheClient(t *testing.T) {
 	yes := true
 	update := updatetest.Archive(t, manifest, updatetest.Tree{"a": updatetest.File("new")})
 	lost := updatetest.Archive(t, "type \"partial\"\nremove \"update-settings.ini\"\n", nil)
+	var diff bytes.Buffer
+	if err := bsdiff.New(bsdiff.Options{}).Diff(t.Context(), &diff, []byte("old"), []byte("new")); err != nil {
+		t.Fatal(err)
+	}
+	patched := updatetest.Archive(t, "type \"partial\"\npatch \"a.patch\" \"a\"\n", updatetest.Tree{"a.patch": updatetest.File(diff.String())})
 	for _, tt := range []struct {
 		name   string
 		update *mar.Reader
@@ -786,6 +791,12 @@ func TestApplyAsksTheClient(t *testing.T) {
 		{"perhaps verifies", update, Claims{Version: "3.0", Channels: []string{"other"}}, nil, 0},
 		{"loses its settings", lost, Claims{Verifies: &yes, Settings: "update-settings.ini"}, nil, CodeSettings},
 		{"settings left out", lost, Claims{Verifies: &yes, Settings: "update-settings.ini"}, []Check{CheckSettings}, 0},
+		{"looks for another manifest", update, Claims{Manifests: []ManifestVersion{ManifestV2}}, nil, CodeCrash},
+		{"whatever it looks for", update, Claims{Manifests: []ManifestVersion{ManifestV2}}, []Check{CheckManifests}, 0},
+		{"reads xz", update, Claims{Members: []MemberFormat{FormatXZ}}, nil, 0},
+		{"whatever it reads", update, Claims{Members: []MemberFormat{FormatBzip2}}, []Check{CheckMembers}, 0},
+		{"applies no such patch", patched, Claims{Patches: []string{PatchZucchini}}, nil, CodePatchFormat},
+		{"applies it", patched, Claims{Patches: []string{PatchMBDIFF10}}, nil, 0},
 		{"reads bzip2 alone", update, Claims{Members: []MemberFormat{FormatBzip2}}, nil, CodeXZ},
 	} {
 		c, err := NewClient(tt.claims, Claims{}, Claims{}, TrustNeither)

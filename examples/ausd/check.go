@@ -61,6 +61,16 @@ func (s *source) open(ctx context.Context) (*aus.Snapshot, []aus.Problem, error)
 	if u, err := url.Parse(status.URL); err == nil {
 		own, s.base = u.Host, u
 	}
+	objects, err := s.objects(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	snapshot, problems := aus.Compile(objects.Config(own))
+	return snapshot, problems, nil
+}
+
+// objects asks a running server for everything.
+func (s *source) objects(ctx context.Context) (*state.State, error) {
 	var objects []*state.Object
 	for _, k := range state.Kinds() {
 		var list []struct {
@@ -68,18 +78,17 @@ func (s *source) open(ctx context.Context) (*aus.Snapshot, []aus.Problem, error)
 			Body json.RawMessage `json:"body"`
 		}
 		if err := s.c.call(ctx, http.MethodGet, "/admin/v1/objects/"+string(k)+"?bodies=true&at="+url.QueryEscape(s.at), nil, 0, &list); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		for _, o := range list {
 			object, err := state.NewObject(state.Ref{Kind: k, Key: o.Key}, o.Body)
 			if err != nil {
-				return nil, nil, err
+				return nil, err
 			}
 			objects = append(objects, object)
 		}
 	}
-	snapshot, problems := aus.Compile(state.New(objects).Config(own))
-	return snapshot, problems, nil
+	return state.New(objects), nil
 }
 
 // openData compiles what is published in a data directory, or was.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/senbonzakura/senbonzakura/aus"
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/state"
@@ -55,29 +56,55 @@ func (s *Server) Preview(ctx context.Context, operations []state.Operation) (Pre
 		p.Refused = (&RefusedError{refused}).Error()
 	}
 	queries, cut := Clients(now.snapshot, snapshot)
-	p.Clients, p.Cut = len(queries), cut
+	asked := make([]Asked, len(queries))
+	for i := range queries {
+		asked[i] = Asked{Query: queries[i], N: 1}
+	}
+	p.Cut = cut
+	return p, p.compare(ctx, now.snapshot, snapshot, asked)
+}
+
+// Asked is a query, and how many clients ask it.
+type Asked struct {
+	aus.Query
+	N   int
+	URL string // "" is one that is made of the query
+}
+
+// Compare says what clients get after a change who got something else before.
+func Compare(ctx context.Context, before, after *aus.Snapshot, queries []Asked) (Preview, error) {
+	p := Preview{Groups: []PreviewGroup{}, Problems: append([]aus.Problem{}, after.Problems()...)}
+	if refused := errorsOf(p.Problems); len(refused) > 0 {
+		p.Refused = (&RefusedError{refused}).Error()
+	}
+	return p, p.compare(ctx, before, after, queries)
+}
+
+// compare counts and groups what changes.
+func (p *Preview) compare(ctx context.Context, before, after *aus.Snapshot, queries []Asked) error {
 	groups := map[[2]string]*PreviewGroup{}
-	env := aus.Env{Dice: func() int { return 0 }}
+	env := aus.Env{Now: time.Now(), Dice: func() int { return 0 }}
 	for i := range queries {
 		if i%1000 == 0 && ctx.Err() != nil {
-			return Preview{}, ctx.Err()
+			return ctx.Err()
 		}
 		q := &queries[i]
-		a, b := now.snapshot.Answer(*q, env), snapshot.Answer(*q, env)
+		p.Clients += q.N
+		a, b := before.Answer(q.Query, env), after.Answer(q.Query, env)
 		if string(a.Body) == string(b.Body) {
 			continue
 		}
-		p.Changed++
+		p.Changed += q.N
 		was, is := a.Outcome == aus.OutcomeUpdate, b.Outcome == aus.OutcomeUpdate
 		switch {
 		case was && !is:
-			p.LoseUpdate++
+			p.LoseUpdate += q.N
 		case !was && is:
-			p.GainUpdate++
+			p.GainUpdate += q.N
 		case a.Release == b.Release && a.Partial && !b.Partial:
-			p.LosePartial++
+			p.LosePartial += q.N
 		case a.Release == b.Release && !a.Partial && b.Partial:
-			p.GainPartial++
+			p.GainPartial += q.N
 		}
 		key := [2]string{summary(&a), summary(&b)}
 		g := groups[key]
@@ -85,9 +112,9 @@ func (s *Server) Preview(ctx context.Context, operations []state.Operation) (Pre
 			g = &PreviewGroup{Before: key[0], After: key[1]}
 			groups[key] = g
 		}
-		g.Clients++
+		g.Clients += q.N
 		if len(g.Examples) < maxExamples {
-			g.Examples = append(g.Examples, clientURL(q))
+			g.Examples = append(g.Examples, cmp.Or(q.URL, clientURL(&q.Query)))
 		}
 	}
 	for _, g := range groups {
@@ -97,7 +124,7 @@ func (s *Server) Preview(ctx context.Context, operations []state.Operation) (Pre
 		return cmp.Or(cmp.Compare(b.Clients, a.Clients), strings.Compare(a.Before, b.Before), strings.Compare(a.After, b.After))
 	})
 	p.Groups = p.Groups[:min(len(p.Groups), maxPreviewGroups)]
-	return p, nil
+	return nil
 }
 
 // summary says in words what a client gets.

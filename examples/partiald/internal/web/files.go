@@ -107,6 +107,7 @@ type shownFile struct {
 	Path     string         `json:"path"`
 	Action   partial.Action `json:"action"`
 	Why      string         `json:"why"`
+	Format   string         `json:"format"` // of the patch, where the report says it
 	FullSize int64          `json:"full_size"`
 	Size     int64          `json:"size"`
 	Seconds  float64        `json:"seconds"`
@@ -150,7 +151,7 @@ func readReport(doc job.Document) (*reportData, error) {
 	patch, whole := formats(r.RecipeID)
 	n := map[partial.Action]int{}
 	var rows []fileRow
-	sums := []kindSum{{Class: "s0", Name: "patches"}, {Class: "s1", Name: "whole files"}, {Class: "s2", Name: "instructions"}}
+	sums := []kindSum{{Class: "s0", Name: "patches"}, {Class: "s1", Name: "whole files"}, {Class: "s2", Name: "instructions"}, {Class: "s3", Name: "Zucchini patches"}}
 	var most int64
 	for _, f := range r.Files {
 		n[f.Action]++
@@ -158,6 +159,13 @@ func readReport(doc job.Document) (*reportData, error) {
 		switch f.Action {
 		case partial.ActionPatch:
 			row.Action, row.Format, row.kind, row.Whole = "patched", patch, 0, f.FullSize
+			switch f.Format {
+			case "":
+			case updater.PatchZucchini:
+				row.Format, row.kind = "Zucchini", 3
+			default:
+				row.Format = cut(strings.ToUpper(f.Format), 20)
+			}
 		case partial.ActionAdd:
 			row.Action, row.Format, row.kind, row.Whole = "added", whole, 1, f.FullSize
 		case partial.ActionRemove:
@@ -195,7 +203,7 @@ func readReport(doc job.Document) (*reportData, error) {
 
 type fileRow struct {
 	shownFile
-	Action, Format string
+	Action, Format string // as they are shown
 	Whole          int64
 	kind           int
 }

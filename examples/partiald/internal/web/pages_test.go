@@ -387,7 +387,11 @@ func TestFragments(t *testing.T) {
 			}
 		}
 	}
-	if n := s.svc.Calls("Provenance"); n != 2 {
-		t.Errorf("the reports of two jobs were read %d times", n)
+	z := s.submit(hashB, hashC, "")
+	s.svc.Finish(z.ID, jobtest.Output{Partial: []byte("x"), Complete: 100, Provenance: job.Document(`{"report":{"recipe_id":"differ=x/MBDIFF10","files":[` +
+		`{"path":"a.dll","action":"patch","size":7,"full_size":9,"format":"zucchini"},{"path":"b","action":"patch","size":5,"full_size":9,"format":"mbdiff10"},{"path":"c","action":"patch","size":3,"full_size":9}]}}`)})
+	s.do("GET", "/jobs/"+z.ID, "").want(200).has("Zucchini patches (1, 7 bytes)", "patches (2, 8 bytes)", "a.dll: patched, Zucchini, 7 bytes", "b: patched, MBDIFF10", "c: patched, MBDIFF10")
+	if n := s.svc.Calls("Provenance"); n != 3 {
+		t.Errorf("the reports of three jobs were read %d times", n)
 	}
 }

@@ -68,7 +68,7 @@ func hostileOrigin(tb testing.TB) *httptest.Server {
 		case "endless": // as fast as it goes
 			body(w, r, "", 64<<10, 0)
 		case "declared": // 10 GiB are promised, and sent as fast as they go
-			body(w, r, fmt.Sprint(10<<30), 64<<10, 0)
+			body(w, r, fmt.Sprint(int64(10<<30)), 64<<10, 0)
 		default:
 			http.NotFound(w, r)
 		}

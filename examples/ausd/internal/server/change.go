@@ -218,6 +218,9 @@ func (s *Server) RebaseDraft(ctx context.Context, id int64) (book.Draft, error) 
 		return book.Draft{}, err
 	}
 	d.Operations, d.SignOffs = operations, nil
+	if d.Change != nil && len(operations) == 1 {
+		d.Change.Revise(d.Version+1, s.now(), d.Author, d.Scheduled, operations[0].Body)
+	}
 	if err := s.book.UpdateDraft(ctx, d); err != nil {
 		return book.Draft{}, err
 	}

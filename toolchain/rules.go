@@ -179,8 +179,8 @@ func (e *Era) inherit(before Era) {
 }
 
 func (e *Era) check() error {
-	if e.Compression != string(updater.FormatXZ) && e.Compression != string(updater.FormatBzip2) {
-		return fmt.Errorf("compression = %q: want %q or %q", e.Compression, updater.FormatXZ, updater.FormatBzip2)
+	if formats := updater.MemberFormats(); !slices.Contains(formats, updater.MemberFormat(e.Compression)) {
+		return fmt.Errorf("compression = %q: want one of %q", e.Compression, formats)
 	}
 	if len(e.Manifests) == 0 {
 		return errors.New("manifests is empty")

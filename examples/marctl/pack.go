@@ -15,9 +15,18 @@ import (
 
 var (
 	packPlatforms = []string{partial.PlatformLinux, partial.PlatformWindows, partial.PlatformMacOS}
-	packFormats   = []string{string(updater.FormatXZ), string(updater.FormatBzip2)}
+	packFormats   = memberFormats()
 	packLayouts   = []mar.Layout{mar.LayoutSections, mar.LayoutNoSections, mar.LayoutOriginal}
 )
+
+// memberFormats are the names of the formats of members.
+func memberFormats() []string {
+	var list []string
+	for _, f := range updater.MemberFormats() {
+		list = append(list, string(f))
+	}
+	return list
+}
 
 // packFlags are the flags of pack that say which clients the update is for.
 type packFlags struct {

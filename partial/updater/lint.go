@@ -21,6 +21,8 @@ import (
 type LintOptions struct {
 	// Fast leaves out decompressing the members: damage in their data is not seen then.
 	Fast bool
+	// ManifestsOnly leaves out the members altogether.
+	ManifestsOnly bool
 	// Client is the updater that the update is meant for; nil means, for a complete update, the one that it installs, as
 	// far as it shows that, else one of which nothing is known but that it verifies.
 	Client *Client
@@ -65,9 +67,12 @@ func Lint(ctx context.Context, r *mar.Reader, opts *LintOptions) ([]*UpdateError
 			}
 		}
 	}
-	list, err := l.members(ctx)
-	if err != nil {
-		return nil, err
+	var list []*UpdateError
+	if !l.opts.ManifestsOnly {
+		var err error
+		if list, err = l.members(ctx); err != nil {
+			return nil, err
+		}
 	}
 	if len(manifests) == 0 {
 		list = append(list, &UpdateError{Code: CodeCrash, Path: ManifestV3.Name(), Err: errors.New("the archive has no manifest")})

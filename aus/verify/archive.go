@@ -144,6 +144,7 @@ type content struct {
 	done bool
 	sum  digest
 	size int64
+	fine string // formats in which an updater takes it
 }
 
 // maxKnown is how many different contents are kept of one name and size.
@@ -209,6 +210,25 @@ func (c *contents) of(ctx context.Context, e *entry) (digest, int64, error) {
 	h.Sum(k.sum[:0])
 	k.done = true
 	return k.sum, k.size, ctx.Err()
+}
+
+// usable is [updater.Member.Usable], asked once for members with the same bytes.
+func (c *contents) usable(ctx context.Context, e *entry, ins updater.Instruction, formats []updater.MemberFormat) error {
+	k, err := c.recognise(ctx, e)
+	if err != nil {
+		return err
+	}
+	key := fmt.Sprint(formats)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.fine == key {
+		return nil
+	}
+	if err := e.Usable(ins, formats...); err != nil {
+		return err
+	}
+	k.fine = key
+	return nil
 }
 
 // buffers are of 256 KiB.

@@ -117,7 +117,7 @@ func (p *prover) apply(ctx context.Context, u *applied) (*outcome, error) {
 		out.files[name] = f
 	}
 	for item, ins := range u.plan.Used {
-		if err := u.entries[item].Usable(ins, u.formats...); err != nil {
+		if err := p.known.usable(ctx, u.entries[item], ins, u.formats); err != nil {
 			return nil, err
 		}
 	}

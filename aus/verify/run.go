@@ -653,7 +653,7 @@ type finding struct {
 
 // look lists the findings, once however many tests ask: those of the archive, of its manifests, and of how its members are
 // packed. That it is not signed, or has no manifest that a client looks for, is said by others.
-func (m *fetchedMAR) look(ctx context.Context) ([]finding, error) {
+func (m *fetchedMAR) look(ctx context.Context, known *contents) ([]finding, error) {
 	m.lint.Do(func() {
 		for _, p := range mar.Lint(m.file, m.bytes, &mar.LintOptions{Ignore: []mar.Code{mar.CodeUnsigned, mar.CodeNoManifest}, Max: 20}) {
 			if p.Refused || p.Updater || p.Others {
@@ -661,7 +661,10 @@ func (m *fetchedMAR) look(ctx context.Context) ([]finding, error) {
 			}
 		}
 		var list []*updater.UpdateError
-		list, m.unlinted = updater.Lint(ctx, m.Reader, &updater.LintOptions{Fast: true, Workers: 1})
+		list, m.unlinted = updater.Lint(ctx, m.Reader, &updater.LintOptions{ManifestsOnly: true})
+		if m.unlinted == nil {
+			list, m.unlinted = m.members(ctx, known, list)
+		}
 		for _, e := range list[:min(len(list), 20)] {
 			m.findings = append(m.findings, finding{e.Code != 0, e.Error(), e.Path})
 		}
@@ -670,6 +673,31 @@ func (m *fetchedMAR) look(ctx context.Context) ([]finding, error) {
 		}
 	})
 	return m.findings, m.unlinted
+}
+
+// members adds those that updaters do not take: in another format than the manifest, with filters that they do not have.
+func (m *fetchedMAR) members(ctx context.Context, known *contents, list []*updater.UpdateError) ([]*updater.UpdateError, error) {
+	format := updater.FormatXZ
+	for _, name := range manifestNames {
+		if e := m.entries[name]; e != nil {
+			f, err := e.Format()
+			if err != nil {
+				return nil, err
+			}
+			format = cmp.Or(f, format)
+		}
+	}
+	for _, f := range m.Files() {
+		err := known.usable(ctx, m.entries[f.Name], updater.Instruction{}, []updater.MemberFormat{format})
+		var bad *updater.UpdateError
+		switch {
+		case errors.As(err, &bad):
+			list = append(list, bad)
+		case err != nil:
+			return nil, err
+		}
+	}
+	return list, nil
 }
 
 // lookAhead finds what the complete update after this one takes away for good: it removes what the list of installed files
@@ -774,7 +802,7 @@ func (r *runner) lint(ctx context.Context, t *Test, o *offer) *Reason {
 	if err != nil || m.reason != nil {
 		return nil // which the test has said
 	}
-	list, err := m.look(ctx)
+	list, err := m.look(ctx, r.prover.known)
 	if err != nil {
 		return &Reason{Code: SetupTrouble, Detail: err.Error()}
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -163,13 +162,13 @@ func ReadHistory(r io.Reader, opts HistoryOptions) ([]Line, error) {
 	if opts.Channel == "" {
 		return nil, fmt.Errorf("%w: no update channel", ErrConfig)
 	}
-	split := func(address string) (server, path string, err error) {
-		u, err := url.Parse(address)
-		if err != nil || u.Scheme == "" || u.Host == "" {
+	split := func(address string) (server, path string, err error) { // what stands for a locale is no part of an address yet
+		scheme, rest, ok := strings.Cut(address, "://")
+		host, path, slash := strings.Cut(rest, "/")
+		if !ok || scheme == "" || host == "" || !slash {
 			return "", "", fmt.Errorf("%w: %q is no address", ErrConfig, short(address, 200))
 		}
-		server = u.Scheme + "://" + u.Host
-		return server, strings.TrimPrefix(address, server), nil
+		return scheme + "://" + host, "/" + path, nil
 	}
 	var lines []Line
 	for _, platform := range slices.Sorted(maps.Keys(history)) {

@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -639,6 +640,7 @@ type fetchedMAR struct {
 	once   sync.Once
 	signed error // what is wrong with its signature
 
+	taker    atomic.Pointer[updater.Client] // the first client that takes it
 	lint     sync.Once
 	findings []finding
 	unlinted error
@@ -661,15 +663,12 @@ func (m *fetchedMAR) look(ctx context.Context, known *contents) ([]finding, erro
 			}
 		}
 		var list []*updater.UpdateError
-		list, m.unlinted = updater.Lint(ctx, m.Reader, &updater.LintOptions{ManifestsOnly: true})
+		list, m.unlinted = updater.Lint(ctx, m.Reader, &updater.LintOptions{ManifestsOnly: true, Client: m.taker.Load()})
 		if m.unlinted == nil {
 			list, m.unlinted = m.members(ctx, known, list)
 		}
 		for _, e := range list[:min(len(list), 20)] {
 			m.findings = append(m.findings, finding{e.Code != 0, e.Error(), e.Path})
-		}
-		if m.unlinted == nil {
-			m.unlinted = m.lookAhead(ctx)
 		}
 	})
 	return m.findings, m.unlinted
@@ -698,50 +697,6 @@ func (m *fetchedMAR) members(ctx context.Context, known *contents, list []*updat
 		}
 	}
 	return list, nil
-}
-
-// lookAhead finds what the complete update after this one takes away for good: it removes what the list of installed files
-// names, and adds some of it only where it is missing before.
-func (m *fetchedMAR) lookAhead(ctx context.Context) error {
-	text := func(name string) ([]byte, error) {
-		e := m.entries[name]
-		if e == nil {
-			return nil, nil
-		}
-		text, err := e.Content(ctx, updater.Limits{Member: updater.ManifestLimit}.WithDefaults())
-		if errors.Is(err, updater.ErrMember) || errors.Is(err, updater.ErrLimit) {
-			return nil, nil // which is a finding of its own
-		}
-		return text, err
-	}
-	kept := map[string]bool{}
-	for _, name := range manifestNames {
-		t, err := text(name)
-		if err != nil {
-			return err
-		}
-		if man, err := updater.ParseManifest(t); err == nil {
-			for _, ins := range man.Instructions {
-				if ins.Op == updater.OpAddIfNot {
-					kept[ins.Path] = true
-				}
-			}
-		}
-	}
-	for _, name := range updater.PrecompleteNames {
-		t, err := text(name)
-		if err != nil {
-			return err
-		}
-		list, err := updater.ParsePrecomplete(t)
-		if err != nil {
-			continue // a client without a list removes nothing
-		}
-		if lost, settings := updater.LostSettings(list, func(name string) bool { return kept[name] }); len(lost) > 0 {
-			m.findings = append(m.findings, finding{true, name + " " + updater.LostSettingsMessage(lost, settings), lost[0]})
-		}
-	}
-	return nil
 }
 
 // verify verifies the signature, once however many clients ask.
@@ -1061,6 +1016,7 @@ func (r *runner) client(ctx context.Context, t *Test, m *fetchedMAR, client *upd
 			t.Unchecked = append(t.Unchecked, what+": "+v.Reason)
 		}
 	}
+	m.taker.CompareAndSwap(nil, client)
 	return nil
 }
 

@@ -79,6 +79,9 @@ type Request struct {
 	Trust updater.Trust
 	// Force lists paths that go in whole even if they did not change.
 	Force []string
+	// Formats are those that patches may be in, as [partial.PatchFormats] names them; of each file the smallest patch is
+	// taken. They overrule what FROM's updater is known to apply. They do not go with a Recipe that has a Differ.
+	Formats []string
 	// Recipe replaces the one that the toolchain would select. Arch, Channel and ProductVersion of the request, where
 	// they are given, replace those of the recipe; Force is added to its list.
 	Recipe *partial.Recipe
@@ -197,6 +200,14 @@ func (r *Request) check() error {
 	if _, ok := updater.ParsePlatform(r.Platform); !ok && r.Platform != "" {
 		return &RequestError{"Platform", fmt.Sprintf("%q is no platform: want linux, windows or macos, or a name that begins like one", r.Platform)}
 	}
+	for _, f := range r.Formats {
+		switch {
+		case !slices.Contains(partial.PatchFormats(), f):
+			return &RequestError{"Formats", fmt.Sprintf("%.60q is no patch format: want some of %s", f, strings.Join(partial.PatchFormats(), ", "))}
+		case r.Recipe != nil && r.Recipe.Differ != nil:
+			return &RequestError{"Formats", fmt.Sprintf("recipe %s makes all patches as %s: it leaves no choice", r.Recipe.Name, r.Recipe.Differ.Format())}
+		}
+	}
 	if len(r.Channel) > mar.MaxChannel {
 		return &RequestError{"Channel", fmt.Sprintf("longer than %d bytes", mar.MaxChannel)}
 	}
@@ -215,6 +226,9 @@ func (r *Request) check() error {
 func (r *Request) with(recipe partial.Recipe) partial.Recipe {
 	recipe.Arch = cmp.Or(r.Arch, recipe.Arch)
 	recipe.Force = slices.Concat(recipe.Force, r.Force)
+	if len(r.Formats) > 0 {
+		recipe.Formats = sorted(r.Formats)
+	}
 	if r.Channel != "" || r.ProductVersion != "" {
 		var p mar.Product
 		if recipe.Product != nil {
@@ -235,10 +249,11 @@ func (r *Request) key(from, to, selection string, opts *Options) cache.Key {
 		panic(err) // plain data
 	}
 	parts := []string{
-		"request/2", from, to, selection, r.Product, r.Platform, r.Arch, r.Locale, r.Channel, r.ProductVersion, string(client), r.Trust.String(), fmt.Sprint(r.AllowFindings),
+		"request/3", from, to, selection, r.Product, r.Platform, r.Arch, r.Locale, r.Channel, r.ProductVersion, string(client), r.Trust.String(), fmt.Sprint(r.AllowFindings),
 	}
 	list := func(items []string) { parts = append(parts, fmt.Sprint(len(items)), strings.Join(items, "\x00")) }
 	list(sorted(r.Force))
+	list(sorted(r.Formats))
 	var keys, signed []string
 	for _, k := range r.Keys {
 		keys = append(keys, fingerprint(k))

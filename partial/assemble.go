@@ -278,7 +278,7 @@ func (a *assembly) prove(ctx context.Context) error {
 	}
 	for _, s := range a.steps {
 		if s.action == ActionPatch {
-			p.used(a.recipe.Differ.Format())
+			p.used(s.report.Format)
 		}
 	}
 	proof, err := p.prove(ctx)

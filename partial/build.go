@@ -146,7 +146,7 @@ func (p *pair) build(ctx context.Context, found *checks, c *caches, noVerify boo
 	if err := plan.make(ctx); err != nil {
 		return nil, err
 	}
-	patches := &patcher{pair: p, caches: c, noVerify: noVerify}
+	patches := &patcher{pair: p, caches: c, noVerify: noVerify, strategies: p.recipe.strategies()}
 	if err := patches.make(ctx, plan.groups); err != nil {
 		return nil, err
 	}
@@ -218,7 +218,7 @@ func (p *pair) askClient() (*mar.Product, updater.Verdicts) {
 			Reason: fmt.Sprintf("the recipe compresses with %s, the client reads %v", f, p.client.Members.Value), WayOut: "leave the format to the client",
 		})
 	}
-	if v := p.client.CheckPatchFormats(p.recipe.Differ.Format()); v.Answer == updater.Fails {
+	if v := p.client.CheckPatchFormats(p.recipe.formats()...); v.Answer == updater.Fails {
 		verdicts = append(verdicts, v)
 	}
 	return product, verdicts.Skip(p.skip...)

@@ -17,7 +17,7 @@ import (
 type PatchKey struct {
 	Old    [sha256.Size]byte // SHA-256 of the old file, decompressed
 	New    [sha256.Size]byte // SHA-256 of the new file, decompressed
-	Recipe string            // Recipe.PatchID
+	Recipe string            // what makes and what compresses the patch, or between which ways of making one a choice was made
 }
 
 // Sum returns a SHA-256 that stands for the whole key, for stores whose names have one length.
@@ -73,6 +73,7 @@ type CacheStats struct {
 const (
 	valuePatch   = 1 // the patch follows; size is its length
 	valueTooLong = 2 // no patch follows: it would have at least size bytes
+	valueChoice  = 3 // no patch, but a choice as JSON follows
 	valueHeader  = sha256.Size + 1 + 8
 )
 
@@ -98,7 +99,7 @@ func openValue(key PatchKey, v []byte) (kind byte, size int64, patch []byte, err
 		return 0, 0, nil, fmt.Errorf("cached value of %d bytes does not match its key", len(v))
 	}
 	kind, size, patch = v[sha256.Size], int64(binary.BigEndian.Uint64(v[sha256.Size+1:])), v[valueHeader:]
-	if kind != valueTooLong && (kind != valuePatch || size != int64(len(patch))) {
+	if kind != valueTooLong && (kind != valuePatch && kind != valueChoice || size != int64(len(patch))) {
 		return 0, 0, nil, fmt.Errorf("cached value is of unknown kind %d", kind)
 	}
 	return kind, size, patch, nil
@@ -149,7 +150,9 @@ func (c *caches) get(ctx context.Context, key PatchKey, limit int64) (patch []by
 	var kind byte
 	var size int64
 	if err == nil && ok {
-		kind, size, patch, err = openValue(key, v)
+		if kind, size, patch, err = openValue(key, v); err == nil && kind == valueChoice {
+			err = errors.New("cached value is no patch")
+		}
 	}
 	if err != nil || !ok {
 		c.count(false, err)

@@ -58,8 +58,8 @@ func TestCompressorIsTold(t *testing.T) {
 		}, context.Canceled, true},
 	} {
 		s := &noting{}
-		p := &patcher{pair: &pair{recipe: Recipe{Differ: c.diff, Compression: Compression{Patches: s}}}}
-		if err := p.writePatch(ctx, io.Discard, nil, nil, func() {}, nil); !errors.Is(err, c.err) {
+		p := &patcher{pair: &pair{recipe: Recipe{Compression: Compression{Patches: s}}}}
+		if err := p.writePatch(ctx, c.diff, io.Discard, nil, nil, func() {}, nil); !errors.Is(err, c.err) {
 			t.Errorf("%s: got %v, want %v", c.name, err, c.err)
 		}
 		if s.ended != c.stop || !s.closed {

@@ -13,14 +13,16 @@ import (
 
 	"github.com/senbonzakura/senbonzakura/internal/progress"
 	"github.com/senbonzakura/senbonzakura/partial/updater"
+	"github.com/senbonzakura/senbonzakura/zucchini"
 )
 
 // A patcher makes the patches: the second phase of a build.
 type patcher struct {
 	*pair
-	caches   *caches
-	noVerify bool
-	total    *progress.Counter
+	caches     *caches
+	noVerify   bool
+	strategies []strategy
+	total      *progress.Counter
 }
 
 // make works on all groups.
@@ -40,23 +42,25 @@ func (p *patcher) make(ctx context.Context, groups []*group) error {
 		// behind the search: the encoder, then the patched file and a decoder
 		packing := max(peakMemory(p.recipe.Compression.Patches, Content{Kind: ContentPatch, Size: newSize}), newSize+16<<20)
 		work := max(s.from.Size, s.to.Size, packing)
-		if d, ok := p.recipe.Differ.(memoryDiffer); ok {
-			work = max(work, d.PeakMemory(oldSize, newSize))
-		} else {
-			work = max(work, 9*oldSize)
+		for _, s := range p.strategies {
+			work = max(work, s.memory(oldSize, newSize))
 		}
 		total += newSize
 		jobs = append(jobs, job{memory: oldSize + newSize + work, order: oldSize + newSize, run: func(ctx context.Context, r *reservation) error {
 			told := int64(0)
-			err := p.makePatch(ctx, g, func() {
-				p.memory.collect(min(work, 16*oldSize))
-				r.keep(oldSize + newSize + packing)
-			}, func(done, all int64) {
-				// proving takes a share as well
-				if now := int64(0.9 * float64(newSize) * float64(done) / float64(max(all, 1))); now > told {
-					p.total.Add(s.name, now-told)
-					told = now
-				}
+			err := p.makePatch(ctx, g, watch{
+				chosen: func(most int64) { r.keep(oldSize + newSize + max(most, s.from.Size, s.to.Size, packing)) },
+				matched: func(last strategy) {
+					p.memory.collect(min(last.memory(oldSize, newSize), 16*oldSize))
+					r.keep(oldSize + newSize + packing + last.buffer(newSize))
+				},
+				tell: func(done, all int64) {
+					// proving takes a share as well
+					if now := int64(0.9 * float64(newSize) * float64(done) / float64(max(all, 1))); now > told {
+						p.total.Add(s.name, now-told)
+						told = now
+					}
+				},
 			})
 			p.memory.collect(oldSize + 2*newSize)
 			p.total.Add(s.name, newSize-told)
@@ -67,16 +71,16 @@ func (p *patcher) make(ctx context.Context, groups []*group) error {
 	return runJobs(ctx, p.workers, p.memory, jobs)
 }
 
-// makePatch decides about one group. matched is called when the differ's search is over, tell as the differ goes on.
-func (p *patcher) makePatch(ctx context.Context, g *group, matched func(), tell func(done, all int64)) error {
+// makePatch decides about one group.
+func (p *patcher) makePatch(ctx context.Context, g *group, w watch) error {
 	start := time.Now()
-	res, err := p.decide(ctx, g, matched, tell)
+	res, err := p.decide(ctx, g, w)
 	if err != nil {
 		return fmt.Errorf("%q: %w", g.steps[0].name, err)
 	}
 	seconds := time.Since(start).Seconds()
 	for i, s := range g.steps {
-		s.report.Cached = res.cached
+		s.report.Cached, s.report.Candidates = res.cached, res.candidates
 		s.report.OldSize, s.report.NewSize = res.oldSize, res.newSize
 		if i == 0 {
 			s.report.Seconds = seconds
@@ -85,7 +89,7 @@ func (p *patcher) makePatch(ctx context.Context, g *group, matched func(), tell 
 		case res.equal:
 			s.equal, s.action, s.why = true, ActionSame, "same content, compressed in another way"
 		case res.patch != nil:
-			s.action, s.patch, s.verified = ActionPatch, res.patch, res.verified
+			s.action, s.patch, s.verified, s.report.Format = ActionPatch, res.patch, res.verified, res.format
 			s.why = fmt.Sprintf("the patch is smaller: %d bytes instead of %d", len(res.patch), s.whole.Size)
 		default:
 			s.why = fmt.Sprintf("no patch is smaller than the whole file's %d bytes", s.whole.Size)
@@ -97,17 +101,17 @@ func (p *patcher) makePatch(ctx context.Context, g *group, matched func(), tell 
 type decision struct {
 	equal            bool
 	patch            []byte // nil: the whole file
+	format           string // of the patch
+	candidates       []Candidate
 	verified         bool
 	cached           bool
 	oldSize, newSize int64
 }
 
 // decide finds the patch of a group, in the cache or by making it.
-func (p *patcher) decide(ctx context.Context, g *group, matched func(), tell func(done, all int64)) (decision, error) {
+func (p *patcher) decide(ctx context.Context, g *group, w watch) (decision, error) {
 	s := g.steps[0]
-	limit := s.whole.Size
-	key := PatchKey{Recipe: p.recipe.PatchID()}
-	asked := false
+	c := &contest{patcher: p, step: s, limit: s.whole.Size, patches: make([]entry, len(p.strategies))}
 	if p.caches.patches != nil {
 		was, ok1 := p.caches.digest(ctx, s.names[0])
 		is, ok2 := p.caches.digest(ctx, s.names[1])
@@ -117,13 +121,10 @@ func (p *patcher) decide(ctx context.Context, g *group, matched func(), tell fun
 				res.equal = true
 				return res, nil
 			}
-			key.Old, key.New = was.SHA256, is.SHA256
-			if is.Size >= p.caches.minimum {
-				asked = true
-				if patch, known := p.caches.get(ctx, key, limit); known {
-					res.patch = patch
-					return res, nil
-				}
+			c.key = PatchKey{Old: was.SHA256, New: is.SHA256}
+			if c.cached = is.Size >= p.caches.minimum; c.ask(ctx) {
+				c.decide(&res)
+				return res, nil
 			}
 		}
 	}
@@ -133,44 +134,22 @@ func (p *patcher) decide(ctx context.Context, g *group, matched func(), tell fun
 	}
 	p.memory.collect(s.from.Size + s.to.Size) // the compressed bytes
 	res := decision{oldSize: int64(len(old)), newSize: int64(len(new))}
-	cached := p.caches.patches != nil && res.newSize >= p.caches.minimum
-	if cached {
-		key.Old, key.New = sha256.Sum256(old), sha256.Sum256(new)
-		p.caches.putDigest(ctx, s.names[0], Digest{key.Old, res.oldSize})
-		p.caches.putDigest(ctx, s.names[1], Digest{key.New, res.newSize})
+	asked := c.cached
+	if c.cached = p.caches.patches != nil && res.newSize >= p.caches.minimum; c.cached && !asked {
+		c.key = PatchKey{Old: sha256.Sum256(old), New: sha256.Sum256(new)}
+		p.caches.putDigest(ctx, s.names[0], Digest{c.key.Old, res.oldSize})
+		p.caches.putDigest(ctx, s.names[1], Digest{c.key.New, res.newSize})
 	}
 	if bytes.Equal(old, new) {
 		res.equal = true
 		return res, nil
 	}
-	if cached && !asked {
-		if patch, known := p.caches.get(ctx, key, limit); known {
-			res.patch, res.verified, res.cached = patch, true, true
-			return res, nil
+	if !c.ask(ctx) {
+		if err := c.make(ctx, old, new, w); err != nil {
+			return res, err
 		}
 	}
-	patch, err := p.diff(ctx, old, new, limit, matched, tell)
-	if err != nil {
-		return res, err
-	}
-	if patch == nil {
-		if cached && !p.noVerify {
-			p.caches.put(ctx, key, valueTooLong, limit, nil)
-		}
-		return res, nil
-	}
-	res.patch = patch
-	if p.noVerify {
-		return res, nil
-	}
-	p.memory.collect(min(peakMemory(p.recipe.Compression.Patches, Content{Kind: ContentPatch, Size: res.newSize}), 16*res.newSize))
-	if err := p.verifyPatch(ctx, s, old, new, patch); err != nil {
-		return res, err
-	}
-	res.verified = true
-	if cached {
-		p.caches.put(ctx, key, valuePatch, int64(len(patch)), patch)
-	}
+	c.decide(&res)
 	return res, nil
 }
 
@@ -196,32 +175,32 @@ func (p *patcher) contents(ctx context.Context, s *step) (old, new []byte, err e
 }
 
 // diff makes a compressed patch. It returns nil for one that would have limit bytes or more.
-func (p *patcher) diff(ctx context.Context, old, new []byte, limit int64, matched func(), tell func(done, all int64)) ([]byte, error) {
+func (p *patcher) diff(ctx context.Context, d Differ, old, new []byte, limit int64, matched func(), tell func(done, all int64)) ([]byte, error) {
 	if int64(len(old)) >= maxPatchFile || int64(len(new)) >= maxPatchFile {
 		return nil, nil // the format, and the updater, end here
 	}
 	out := &limitedBuffer{limit: limit}
-	err := p.writePatch(ctx, out, old, new, matched, tell)
+	err := p.writePatch(ctx, d, out, old, new, matched, tell)
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
-	case out.over:
+	case out.over, errors.Is(err, zucchini.ErrEmpty):
 		return nil, nil
 	case err != nil:
-		return nil, fmt.Errorf("make a patch with %s: %w", p.recipe.Differ.ID(), err)
+		return nil, fmt.Errorf("make a patch with %s: %w", d.ID(), err)
 	}
 	return out.data, nil
 }
 
 // writePatch writes a compressed patch.
-func (p *patcher) writePatch(ctx context.Context, out io.Writer, old, new []byte, matched func(), tell func(done, all int64)) error {
+func (p *patcher) writePatch(ctx context.Context, d Differ, out io.Writer, old, new []byte, matched func(), tell func(done, all int64)) error {
 	content := Content{Kind: ContentPatch, Size: int64(len(new)), Arch: p.recipe.Arch}
 	return compressTo(ctx, p.recipe.Compression.Patches, out, content, func(ctx context.Context, w io.Writer) error {
 		w = &firstWrite{w: w, call: matched}
 		if p.progress != nil {
 			w = &progressWriter{w, tell}
 		}
-		return p.recipe.Differ.Diff(ctx, w, old, new)
+		return d.Diff(ctx, w, old, new)
 	})
 }
 
@@ -229,19 +208,19 @@ func (p *patcher) writePatch(ctx context.Context, out io.Writer, old, new []byte
 const maxPatchFile = 1<<31 - 1
 
 // verifyPatch applies a compressed patch and compares what it gives.
-func (p *patcher) verifyPatch(ctx context.Context, s *step, old, new, patch []byte) error {
-	m := updater.NewMember(s.name+".patch", 0o644, patch)
-	ins := patchInstruction(s.name, m.Name)
+func (p *patcher) verifyPatch(ctx context.Context, d Differ, name string, old, new, patch []byte) error {
+	m := updater.NewMember(name+".patch", 0o644, patch)
+	ins := patchInstruction(name, m.Name)
 	if err := m.Usable(ins, p.recipe.Compression.Format); err != nil {
-		return fmt.Errorf("the patch made by %s: %w", p.recipe.PatchID(), err)
+		return fmt.Errorf("the patch made by %s: %w", p.recipe.patchID(d), err)
 	}
 	got, err := updater.ApplyPatch(ctx, old, m, ins, p.lim)
 	if err != nil {
-		return fmt.Errorf("the patch made by %s does not apply: %w", p.recipe.Differ.ID(), err)
+		return fmt.Errorf("the patch made by %s does not apply: %w", d.ID(), err)
 	}
 	if at := difference(got, new); at < len(new) || len(got) != len(new) {
 		return &VerifyError{Differences: []Difference{{
-			Path: s.name, Kind: DiffersContent, Offset: int64(at), GotSize: int64(len(got)), WantSize: int64(len(new)),
+			Path: name, Kind: DiffersContent, Offset: int64(at), GotSize: int64(len(got)), WantSize: int64(len(new)),
 			Instruction: ins.String(),
 		}}}
 	}

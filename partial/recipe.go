@@ -7,10 +7,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/senbonzakura/senbonzakura/partial/updater"
-
 	"github.com/senbonzakura/senbonzakura/bsdiff"
 	"github.com/senbonzakura/senbonzakura/mar"
+	"github.com/senbonzakura/senbonzakura/partial/updater"
 )
 
 // A Differ makes patches in a format that the updater applies. Implementations must be safe for concurrent use.
@@ -54,8 +53,11 @@ type Recipe struct {
 	Name string
 	// Rules; "" means RulesStrict.
 	Rules Rules
-	// Differ makes the patches; nil means bsdiff's default.
+	// Differ makes all patches; nil means that this module's own do, of which the smallest patch is taken for each file.
 	Differ Differ
+	// Formats are those that patches may be in where there is no Differ, as [PatchFormats] names them; nil means those that
+	// the client is known to apply.
+	Formats []string
 	// Compression of members.
 	Compression Compression
 	// Manifests to write, in the order of their entries; nil means those that the client looks for.
@@ -73,12 +75,7 @@ type Recipe struct {
 }
 
 // DefaultRecipe returns the recipe for the smallest updates that FROM's updater applies, for x86_64.
-func DefaultRecipe() Recipe {
-	return Recipe{
-		Name: "default", Rules: RulesStrict, Arch: "x86_64",
-		Differ: bsdiff.New(bsdiff.Options{}),
-	}
-}
+func DefaultRecipe() Recipe { return Recipe{Name: "default", Rules: RulesStrict, Arch: "x86_64"} }
 
 // MozillaRecipe returns the recipe that does what make_incremental_update.sh does, for x86_64: the same manifest,
 // entries, order and decisions, and mbsdiff's bytes in the patches.
@@ -109,8 +106,15 @@ func (r Recipe) For(c *updater.Client) Recipe {
 	if r.Rules == "" {
 		r.Rules = RulesStrict
 	}
-	if r.Differ == nil {
-		r.Differ = bsdiff.New(bsdiff.Options{})
+	if r.Differ == nil && len(r.Formats) == 0 {
+		for _, f := range PatchFormats() {
+			if c.Patches.Known && c.Applies(f) {
+				r.Formats = append(r.Formats, f)
+			}
+		}
+		if len(r.Formats) == 0 {
+			r.Formats = []string{updater.PatchMBDIFF10} // which every updater applies
+		}
 	}
 	if r.Compression.Format == "" {
 		r.Compression.Format = c.Members.Value[0]
@@ -135,6 +139,14 @@ func (r Recipe) check() error {
 		return fmt.Errorf("recipe: unknown rules %q", r.Rules)
 	case r.Compression.Format != "" && !slices.Contains(updater.MemberFormats(), r.Compression.Format):
 		return fmt.Errorf("recipe: unknown member format %q", r.Compression.Format)
+	}
+	for _, f := range r.Formats {
+		switch {
+		case r.Differ != nil:
+			return fmt.Errorf("recipe: %s makes all patches: there is no choice of formats", r.Differ.ID())
+		case !slices.Contains(PatchFormats(), f):
+			return fmt.Errorf("recipe: unknown patch format %q (known are %s)", f, strings.Join(PatchFormats(), ", "))
+		}
 	}
 	if r.Differ != nil {
 		if _, ok := updater.PatchFormatNamed(r.Differ.Format()); !ok {
@@ -177,8 +189,8 @@ func (r Recipe) ID() string {
 	if format == "" {
 		format = ofClient
 	}
-	return fmt.Sprintf("partial/1 rules=%s %s format=%s files=%s manifests=%s arch=%q platform=%q force=%q product=%s",
-		rules, r.PatchID(), format, r.Compression.id(r.Compression.Files), manifests, r.Arch, r.Platform, slices.Compact(force), product)
+	return fmt.Sprintf("partial/1 rules=%s differ=%s patches=%s format=%s files=%s manifests=%s arch=%q platform=%q force=%q product=%s",
+		rules, r.differsID(), r.Compression.id(r.Compression.Patches), format, r.Compression.id(r.Compression.Files), manifests, r.Arch, r.Platform, slices.Compact(force), product)
 }
 
 func manifestNames(list []updater.ManifestVersion) string {
@@ -191,12 +203,3 @@ func manifestNames(list []updater.ManifestVersion) string {
 
 // ofClient stands in IDs for what is left to the client.
 const ofClient = "client"
-
-// PatchID names the part of the recipe that decides about the bytes of a patch. It is part of every PatchKey.
-func (r Recipe) PatchID() string {
-	differ := r.Differ
-	if differ == nil {
-		differ = bsdiff.New(bsdiff.Options{})
-	}
-	return fmt.Sprintf("differ=%s patches=%s", differ.ID(), r.Compression.id(r.Compression.Patches))
-}

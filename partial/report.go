@@ -45,6 +45,10 @@ type FileReport struct {
 	// whole file, or 0.
 	FullSize int64 `json:"full_size"`
 	Size     int64 `json:"size"`
+	// Format is that of the patch, "" where there is none. Candidates are the ways in which it was made, or could have been,
+	// where the recipe has several: of those that were tried the smallest is taken.
+	Format     string      `json:"format,omitempty"`
+	Candidates []Candidate `json:"candidates,omitempty"`
 	// Recompressed says that TO's own member could not be taken.
 	Recompressed bool `json:"recompressed,omitempty"`
 	// Cached says that the patch, or that there is none, came from the cache.

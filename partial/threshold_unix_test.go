@@ -88,7 +88,7 @@ func BenchmarkThreshold(b *testing.B) {
 		decide := func(cached bool) decision {
 			w := &patcher{
 				pair:   &pair{recipe: DefaultRecipe().For(nil), lim: updater.Limits{}.WithDefaults(), memory: NewMemory(DefaultMemory)},
-				caches: &caches{minimum: 1},
+				caches: &caches{minimum: 1}, strategies: DefaultRecipe().For(nil).strategies(),
 			}
 			s := &step{name: "file", from: members[0], to: members[1], whole: members[1]}
 			g := &group{steps: []*step{s}}
@@ -98,7 +98,7 @@ func BenchmarkThreshold(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
-			res, err := w.decide(b.Context(), g, func() {}, func(_, _ int64) {})
+			res, err := w.decide(b.Context(), g, watch{func(int64) {}, func(strategy) {}, func(_, _ int64) {}})
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -225,15 +225,22 @@ func (e *Era) claims(platform updater.Platform) updater.Claims {
 	c := updater.Claims{
 		Members: []updater.MemberFormat{updater.MemberFormat(e.Compression)}, Signature: algorithm, Verifies: e.Verifies, Patches: e.Patches,
 	}
+	patches := ""
 	if platform == updater.MacOS || platform == "" {
 		c.Patches = e.PatchesMacOS // on an unknown platform what all of them apply
+		if len(e.PatchesMacOS) < len(e.Patches) {
+			patches = ": the formats for macOS (patches_macos)"
+			if platform == "" {
+				patches = ": the platform is not known, so the formats for all of them (patches_macos)"
+			}
+		}
 	}
 	for _, v := range e.Manifests {
 		c.Manifests = append(c.Manifests, updater.ManifestVersion(v))
 	}
 	slices.Sort(c.Manifests)
 	since := "era since Gecko " + e.Since
-	c.Notes = map[string]string{"members": since, "manifests": since, "signature": since, "patches": since, "verifies": since}
+	c.Notes = map[string]string{"members": since, "manifests": since, "signature": since, "patches": since + patches, "verifies": since}
 	return c
 }
 

@@ -158,7 +158,8 @@ type pair struct {
 	Locale         string              `json:"locale,omitempty"`
 	Channel        string              `json:"channel,omitempty"`
 	ProductVersion string              `json:"product_version,omitempty"`
-	Recipe         string              `json:"recipe,omitempty"` // default or mozilla; empty: what FROM's updater understands
+	Recipe         string              `json:"recipe,omitempty"`  // default or mozilla; empty: what FROM's updater understands
+	Formats        []string            `json:"formats,omitempty"` // of patches; empty: those that FROM's updater is known to apply
 	Force          []string            `json:"force,omitempty"`
 	Channels       []string            `json:"channels,omitempty"` // MAR channels that TO may be for
 	Keys           []string            `json:"keys,omitempty"`     // FROM and TO must be signed by one of these
@@ -352,7 +353,7 @@ func (s *pairSource) source() (senbonzakura.Source, error) {
 func (p *pair) request() (senbonzakura.Request, error) {
 	r := senbonzakura.Request{
 		Product: p.Product, Platform: p.Platform, Arch: p.Arch, Locale: p.Locale, Channel: p.Channel,
-		ProductVersion: p.ProductVersion, Force: p.Force, Channels: p.Channels, Labels: p.Labels,
+		ProductVersion: p.ProductVersion, Formats: p.Formats, Force: p.Force, Channels: p.Channels, Labels: p.Labels,
 		Client: p.Client, Trust: p.Trust, AllowFindings: p.AllowFindings,
 	}
 	var err error

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -29,7 +31,7 @@ var architectures = partial.Architectures()
 type recipeFlags struct {
 	recipe, arch            string
 	channel, productVersion string
-	force                   []string
+	force, formats          []string
 }
 
 // add adds the flags; otherwise says what holds without a channel or a version.
@@ -90,6 +92,7 @@ kept in a cache. --request makes many updates: a JSON file with an array "partia
 		Example: `  marctl partial 153.5.1.complete.mar 153.6.0.complete.mar out.partial.mar
   marctl partial --recipe mozilla --allow-findings from.mar to.mar out.mar
   marctl partial --json --channel release --product-version 153.6.0 from/ to/ out.mar | jq .report.saved
+  marctl partial --formats mbdiff10 from.mar to.mar out.mar
   marctl partial --arch aarch64 --force Contents/Resources/defaults.js from.mar to.mar out.mar
   marctl partial https://host/from.mar https://host/to.mar out.mar --from-sha512 HEX --to-sha512 HEX
   marctl partial --request release.json --jobs 4 --manifest manifest.json`,
@@ -102,7 +105,7 @@ kept in a cache. --request makes many updates: a JSON file with an array "partia
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if requestName != "" {
 				if err := refuseFlags(cmd, "does not go with --request: say it in the file", "arch", "channel", "product-version", "recipe",
-					"force", "no-verify", "allow-findings", "allow-downgrade", "from-sha512", "to-sha512", "skip", "key", "report",
+					"formats", "force", "no-verify", "allow-findings", "allow-downgrade", "from-sha512", "to-sha512", "skip", "key", "report",
 					"tools", "differ-tool", "xz-tool", "platform", "trust", "gecko", "client-version", "client-verifies"); err != nil {
 					return err
 				}
@@ -125,7 +128,12 @@ kept in a cache. --request makes many updates: a JSON file with an array "partia
 			if err != nil {
 				return err
 			}
-			p.Client, p.Trust, p.Skip = opts.Client, opts.Trust, client.skip
+			for _, name := range f.formats {
+				if !slices.Contains(partial.PatchFormats(), name) {
+					return usagef("--formats %q: want some of %s", name, strings.Join(partial.PatchFormats(), ", "))
+				}
+			}
+			p.Client, p.Trust, p.Skip, p.Formats = opts.Client, opts.Trust, client.skip, f.formats
 			p.Force, p.Channel, p.ProductVersion = f.force, f.channel, f.productVersion
 			if cmd.Flags().Changed("recipe") {
 				p.Recipe = f.recipe
@@ -146,6 +154,7 @@ kept in a cache. --request makes many updates: a JSON file with an array "partia
 	client.add(cmd)
 	flags := cmd.Flags()
 	choice(cmd, &f.recipe, "recipe", "auto", "what FROM's updater takes (auto), the same without the product's own rules (default), or what Mozilla's scripts make", "auto", "default", "mozilla")
+	flags.StringSliceVar(&f.formats, "formats", nil, "formats that patches may be in, of which each file gets the smallest: "+strings.Join(partial.PatchFormats(), ", ")+" (default: those that FROM's updater is known to apply)")
 	flags.StringArrayVarP(&f.force, "force", "f", nil, "path that goes in whole even if it did not change (repeatable)")
 	flags.BoolVar(&noVerify, "no-verify", false, "leave out the proof that the update turns FROM into TO")
 	flags.BoolVar(&p.AllowFindings, "allow-findings", false, "write the update although clients may fail on it")
@@ -163,6 +172,7 @@ kept in a cache. --request makes many updates: a JSON file with an array "partia
 	flagTakes(cmd, reads, "request")
 	flagTakes(cmd, writes, "report", "manifest")
 	keyFlag(cmd, "key")
+	must(cmd.RegisterFlagCompletionFunc("formats", cobra.FixedCompletions(partial.PatchFormats(), cobra.ShellCompDirectiveNoFileComp)))
 	return cmd
 }
 
@@ -221,8 +231,8 @@ func (a *app) partialDone(out string, made *senbonzakura.Result, written bool) e
 		if made.Cached {
 			proved += ", from the cache"
 		}
-		w.printf("%d files patched, %d added, %d removed, %d unchanged; %s; %v\n",
-			counts[partial.ActionPatch], counts[partial.ActionAdd], counts[partial.ActionRemove], counts[partial.ActionSame],
+		w.printf("%d files patched%s, %d added, %d removed, %d unchanged; %s; %v\n",
+			counts[partial.ActionPatch], formatCounts(report), counts[partial.ActionAdd], counts[partial.ActionRemove], counts[partial.ActionSame],
 			proved, report.Elapsed.Round(10*time.Millisecond))
 	})
 }
@@ -249,6 +259,25 @@ func (a *app) openComplete(ctx context.Context, name string) (r *mar.FileReader,
 		return nil, named(name, err)
 	}
 	return openMAR(f.Name(), nil)
+}
+
+// formatCounts says how many patches are in which format, where a recipe had a choice.
+func formatCounts(report *partial.Report) string {
+	counts, chosen := map[string]int{}, false
+	for _, file := range report.Files {
+		if file.Format != "" {
+			counts[file.Format]++
+			chosen = chosen || len(file.Candidates) > 0
+		}
+	}
+	if !chosen {
+		return ""
+	}
+	var parts []string
+	for _, format := range slices.Sorted(maps.Keys(counts)) {
+		parts = append(parts, fmt.Sprintf("%d %s", counts[format], format))
+	}
+	return " (" + strings.Join(parts, ", ") + ")"
 }
 
 // packDirectory makes a complete update of a directory.

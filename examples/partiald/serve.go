@@ -168,7 +168,7 @@ func newEngine(ctx context.Context, c *config.Config, log *slog.Logger, b cli.Bu
 	e, err := engine.New(ctx, engine.Options{
 		Server: c.Name, Version: b.Version, Ledger: p.ledger, Queue: p.queue, Cache: p.cache, Disk: p.disk, Storage: p.storage,
 		Fetch: fetching, Toolchain: rules, Signers: p.signers, Keys: p.keys, ClientKeys: p.clientKeys,
-		Require: c.Requirements(), Skip: c.Skippable(), Workers: c.Workers.Files,
+		Require: c.Requirements(), Skip: c.Skippable(), Formats: c.Toolchain.Formats, Workers: c.Workers.Files,
 		MaxMemory: int64(c.Workers.MaxMemory), Slots: c.Workers.Slots, Downloads: c.Workers.Downloads,
 		PerCaller: c.Workers.PerCaller, Attempts: c.Workers.Attempts,
 		RetryDelay: c.Workers.RetryDelay.Duration, JobTimeout: c.Workers.JobTimeout.Duration,

@@ -27,6 +27,7 @@ import (
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 	"github.com/senbonzakura/senbonzakura/fetch"
 	"github.com/senbonzakura/senbonzakura/mar"
+	"github.com/senbonzakura/senbonzakura/partial"
 	"github.com/senbonzakura/senbonzakura/plugins"
 	"github.com/senbonzakura/senbonzakura/plugins/signing"
 	"github.com/senbonzakura/senbonzakura/toolchain"
@@ -78,6 +79,11 @@ func (k *checker) check() {
 		k.add("toolchain.trust", "%q is neither complete nor version", c.Toolchain.Trust)
 	} else {
 		k.try("toolchain.rules", err)
+	}
+	for _, f := range c.Toolchain.Formats {
+		if !slices.Contains(partial.PatchFormats(), f) {
+			k.add("toolchain.formats", "%q is no patch format: want some of %q", f, partial.PatchFormats())
+		}
 	}
 	k.storage()
 	k.signing()

@@ -124,6 +124,8 @@ type Fetch struct {
 type Toolchain struct {
 	Rules []string `toml:"rules"`
 	Trust string   `toml:"trust"`
+	// Formats are those that patches may be in, for requests that do not say.
+	Formats []string `toml:"formats"`
 }
 
 // Plugin is a program to start as a plugin.

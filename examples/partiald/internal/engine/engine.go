@@ -49,6 +49,9 @@ type Options struct {
 	ClientKeys []crypto.PublicKey
 	// Require is what must hold for a partial before it is signed; nil means senbonzakura.DefaultRequirements.
 	Require []senbonzakura.Requirement
+	// Formats are those that patches may be in where a request does not say; none means those that FROM's updater is
+	// known to apply.
+	Formats []string
 	// Skip are the checks that operators may leave out; none by default. Signatures cannot be among them, nor what
 	// Require needs where there are Signers.
 	Skip []senbonzakura.Check

@@ -125,6 +125,9 @@ func (e *Engine) translate(s *job.Spec) (r senbonzakura.Request, err error) {
 	if r.Recipe, err = recipe(s); err != nil {
 		return r, err
 	}
+	if r.Formats = s.Formats; len(s.Formats) == 0 && s.Recipe != "mozilla" {
+		r.Formats = e.o.Formats
+	}
 	if text, err := json.Marshal(s); err != nil || len(text) > maxSpec {
 		return r, job.Errorf(job.CodeTooLarge, "the request has %d bytes, at most %d are allowed", len(text), maxSpec)
 	}
@@ -198,7 +201,7 @@ func permit(s *job.Spec, who job.Asker) error {
 // fields maps the generator's names of fields to those of a spec.
 var fields = map[string]string{
 	"From": "from", "To": "to", "From.Hashes": "from.sha512", "To.Hashes": "to.sha512", "From.Size": "from.size", "To.Size": "to.size",
-	"Skip": "skip", "Platform": "platform", "Channel": "channel", "ProductVersion": "product_version",
+	"Skip": "skip", "Platform": "platform", "Channel": "channel", "Formats": "formats", "ProductVersion": "product_version",
 }
 
 func requestError(err error) error {

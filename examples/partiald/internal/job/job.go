@@ -61,6 +61,7 @@ type Spec struct {
 	Locale         string            `json:"locale,omitempty" maxLength:"64"`
 	Channel        string            `json:"channel,omitempty" maxLength:"63" doc:"MAR channel of the partial; default: that of TO, or of several the only one that FROM accepts."`
 	ProductVersion string            `json:"product_version,omitempty" maxLength:"31" doc:"Product version of the partial; default: that of TO."`
+	Formats        []string          `json:"formats,omitempty" maxItems:"8" doc:"Formats that patches may be in (mbdiff10, zucchini), of which each file gets the smallest. Default: toolchain.formats of the configuration, else those that FROM's updater is known to apply. Not with recipe mozilla."`
 	Force          []string          `json:"force,omitempty" maxItems:"1000" doc:"Paths that go in whole even if they did not change."`
 	Channels       []string          `json:"channels,omitempty" maxItems:"64" doc:"MAR channels that TO may be for; default: any."`
 	Recipe         string            `json:"recipe,omitempty" enum:"auto,default,mozilla" doc:"How it is made: auto (what the old version's updater needs, the default), default, mozilla (the rules and patches of Mozilla's scripts)."`
@@ -87,7 +88,7 @@ type ClientFacts struct {
 }
 
 // Keys is the present version of the keys by which jobs have their IDs: that of the generator's keys of updates.
-const Keys = 2
+const Keys = 3
 
 // Asker is who asked for something.
 type Asker struct {

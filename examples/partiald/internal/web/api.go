@@ -77,6 +77,7 @@ type (
 		Arch           string            `json:"arch,omitempty" maxLength:"32"`
 		Channel        string            `json:"channel,omitempty" maxLength:"63"`
 		ProductVersion string            `json:"product_version,omitempty" maxLength:"31"`
+		Formats        []string          `json:"formats,omitempty" maxItems:"8" doc:"As in a Spec."`
 		Force          []string          `json:"force,omitempty" maxItems:"1000"`
 		Channels       []string          `json:"channels,omitempty" maxItems:"64"`
 		Recipe         string            `json:"recipe,omitempty" enum:"auto,default,mozilla"`
@@ -476,7 +477,7 @@ func (b *BatchRequest) specs() ([]job.Spec, []pair, error) {
 			pairs = append(pairs, pair{i, at})
 			specs = append(specs, job.Spec{
 				From: f.Source, To: t.Source, Platform: f.Platform, Locale: f.Locale,
-				Product: set.Product, Arch: set.Arch, Channel: set.Channel, ProductVersion: set.ProductVersion, Force: set.Force, Trust: set.Trust, Client: set.Client,
+				Product: set.Product, Arch: set.Arch, Channel: set.Channel, ProductVersion: set.ProductVersion, Formats: set.Formats, Force: set.Force, Trust: set.Trust, Client: set.Client,
 				Channels: set.Channels, Recipe: set.Recipe, Skip: set.Skip, Labels: set.Labels, Priority: set.Priority,
 			})
 		}

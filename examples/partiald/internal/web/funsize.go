@@ -245,6 +245,6 @@ func (s *server) byHashes(ctx context.Context, from, to string) (*job.Status, er
 
 // likeFunsize says whether a request has only what the API of funsize can ask for.
 func likeFunsize(s job.Spec) bool {
-	return s.Product == "" && s.Platform == "" && s.Locale == "" && len(s.Force) == 0 && len(s.Channels) == 0 &&
+	return s.Product == "" && s.Platform == "" && s.Locale == "" && len(s.Formats) == 0 && len(s.Force) == 0 && len(s.Channels) == 0 &&
 		len(s.Skip) == 0 && len(s.Labels) == 0 && s.Client == nil && s.Trust == ""
 }

@@ -332,6 +332,7 @@ func facts(st job.Status) []fact {
 	add("Recipe", sp.Recipe)
 	add("Sent whole", sp.Force...)
 	add("Allowed channels", strings.Join(sp.Channels, ", "))
+	add("Patch formats", strings.Join(sp.Formats, ", "))
 	add("Trusted", sp.Trust)
 	add("Checks left out", strings.Join(sp.Skip, ", "))
 	if sp.Priority > 0 {

@@ -315,6 +315,7 @@ func homeForm(v url.Values, p *Problem, kept map[string]job.Upload) homeData {
 		{Name: "channel", Label: "MAR channel", Hint: "That of TO if empty; of several, the one that FROM accepts."},
 		{Name: "product_version", Label: "Product version", Hint: "That of TO if empty."},
 		{Name: "channels", Label: "Allowed channels", Hint: "MAR channels that TO may be for; any if empty."},
+		{Name: "formats", Label: "Patch formats", Hint: "mbdiff10, zucchini; those that FROM's updater is known to apply if empty."},
 		{Name: "trust", Label: "Trust", Hint: "complete or version, where FROM's file and its version contradict each other."},
 	} {
 		t.Value, t.Wrong = v.Get(t.Name), find(t.Name)
@@ -381,6 +382,7 @@ func formOf(sp job.Spec) url.Values {
 	set("channel", sp.Channel)
 	set("product_version", sp.ProductVersion)
 	set("channels", sp.Channels...)
+	set("formats", sp.Formats...)
 	set("trust", sp.Trust)
 	set("force", strings.Join(sp.Force, "\n"))
 	if sp.Recipe != "auto" {
@@ -656,7 +658,10 @@ func (f *sent) spec() (job.Spec, error) {
 	spec.Product, spec.Platform, spec.Arch, spec.Locale = get("product"), get("platform"), get("arch"), get("locale")
 	spec.Channel, spec.ProductVersion, spec.Recipe = get("channel"), get("product_version"), get("recipe")
 	spec.Trust = get("trust")
-	spec.Channels = strings.FieldsFunc(get("channels"), func(c rune) bool { return c == ',' || c == ' ' })
+	words := func(name string) []string {
+		return strings.FieldsFunc(get(name), func(c rune) bool { return c == ',' || c == ' ' })
+	}
+	spec.Channels, spec.Formats = words("channels"), words("formats")
 	for line := range strings.Lines(f.values.Get("force")) {
 		if line = strings.TrimSpace(line); line != "" {
 			spec.Force = append(spec.Force, line)

@@ -436,7 +436,7 @@ func (c *contest) decide(res *decision) {
 			case e.patch == nil:
 				candidate.Why = "no smaller than the whole file"
 			case res.patch == nil || len(e.patch) <= len(res.patch):
-				res.patch, res.format = e.patch, s.Format()
+				res.patch, res.format, res.strategy = e.patch, s.Format(), s.name
 				res.verified = e.cached || !c.noVerify // what is kept was verified before
 			}
 		}

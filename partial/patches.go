@@ -91,6 +91,9 @@ func (p *patcher) makePatch(ctx context.Context, g *group, w watch) error {
 		case res.patch != nil:
 			s.action, s.patch, s.verified, s.report.Format = ActionPatch, res.patch, res.verified, res.format
 			s.why = fmt.Sprintf("the patch is smaller: %d bytes instead of %d", len(res.patch), s.whole.Size)
+			if len(res.candidates) > 0 {
+				s.why = fmt.Sprintf("the %s patch is the smallest: %d bytes instead of %d", res.strategy, len(res.patch), s.whole.Size)
+			}
 		default:
 			s.why = fmt.Sprintf("no patch is smaller than the whole file's %d bytes", s.whole.Size)
 		}
@@ -101,7 +104,7 @@ func (p *patcher) makePatch(ctx context.Context, g *group, w watch) error {
 type decision struct {
 	equal            bool
 	patch            []byte // nil: the whole file
-	format           string // of the patch
+	format, strategy string // of the patch
 	candidates       []Candidate
 	verified         bool
 	cached           bool

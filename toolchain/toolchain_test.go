@@ -71,6 +71,56 @@ func TestSelectByVersion(t *testing.T) {
 	}
 }
 
+// Why a client gets Zucchini patches, or none, stands in the reasons.
+func TestPatchFormatsHaveReasons(t *testing.T) {
+	fork := func(key string) Rules {
+		rules, err := ParseRules([]byte("product = \"Fork\"\n[[era]]\nsince = \"0\"\ncompression = \"xz\"\nmanifests = [3]\nsignature = \"sha384\"\n" + key))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rules
+	}
+	on, off := `patches = ["mbdiff10", "zucchini"]`, `patches = ["mbdiff10"]`
+	onMac := on + "\n" + `patches_macos = ["mbdiff10", "zucchini"]`
+	for _, tt := range []struct {
+		name, product, version, platform, key string
+		zucchini                              bool
+		reason                                string
+	}{
+		{"ESR before the uplift", "Firefox", "140.11.0", "linux", "", false, "patches: [mbdiff10], by rule (era since Gecko 56.0)"},
+		{"ESR", "Firefox", "140.12.0", "linux", "", true, "patches: [mbdiff10 zucchini], by rule (era since Gecko 140.12)"},
+		{"nightly without", "Firefox", "141.0a1", "win64", "", false, "patches: [mbdiff10], by rule (era since Gecko 141.0a1)"},
+		{"release", "Firefox", "144.0", "win64", "", true, "patches: [mbdiff10 zucchini], by rule (era since Gecko 144.0)"},
+		{"macOS", "Firefox", "153.0", "macos", "", false, "patches: [mbdiff10], by rule (era since Gecko 144.0: the formats for macOS (patches_macos))"},
+		{"unknown platform", "Firefox", "153.0", "", "", false, "patches: [mbdiff10], by rule (era since Gecko 144.0: the platform is not known"},
+		{"no rules", "Fork", "153.0", "linux", "", false, "patches: [mbdiff10], by default"},
+		{"fork, on", "Fork", "6.6", "linux", on, true, "patches: [mbdiff10 zucchini], by rule (era since Gecko 0)"},
+		{"fork, off", "Fork", "6.6", "linux", off, false, "patches: [mbdiff10], by rule (era since Gecko 0)"},
+		{"fork, macOS", "Fork", "6.6", "macos", on, false, "the formats for macOS"},
+		{"fork, on for macOS", "Fork", "6.6", "macos", onMac, true, "patches: [mbdiff10 zucchini], by rule (era since Gecko 0)"},
+	} {
+		rules := BuiltinRules()
+		if tt.key != "" {
+			rules = append(rules, fork(tt.key))
+		}
+		set, err := NewSet(rules, &SetOptions{AnyProduct: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		there := func(b *Build) { b.Platform = tt.platform }
+		sel, err := set.Select(build(tt.product, tt.version, there), build(tt.product, tt.version, there), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := slices.Contains(sel.Recipe.For(sel.Client).Formats, updater.PatchZucchini); got != tt.zucchini {
+			t.Errorf("%s: Zucchini %v, want %v", tt.name, got, tt.zucchini)
+		}
+		if !slices.ContainsFunc(sel.Reasons, func(r string) bool { return strings.Contains(r, tt.reason) }) {
+			t.Errorf("%s: got %q, want %q", tt.name, sel.Reasons, tt.reason)
+		}
+	}
+}
+
 // What forks number in their own way: eras go by Gecko, watersheds by the product.
 func TestSelectForks(t *testing.T) {
 	fork, err := ParseRules([]byte(`product = "Waterfox"

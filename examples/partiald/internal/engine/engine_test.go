@@ -510,7 +510,7 @@ func TestSpec(t *testing.T) {
 	}
 	for name, change := range map[string]func(*job.Spec){
 		"formats": func(s *job.Spec) { s.Formats = []string{"mbdiff10"} },
-		"recipe": func(s *job.Spec) { s.Recipe = "mozilla" }, "force": func(s *job.Spec) { s.Force = []string{"x"} },
+		"recipe":  func(s *job.Spec) { s.Recipe = "mozilla" }, "force": func(s *job.Spec) { s.Force = []string{"x"} },
 		"channel": func(s *job.Spec) { s.Channel = "x" }, "skip": func(s *job.Spec) { s.Skip = []string{"downgrade"} },
 		"labels": func(s *job.Spec) { s.Labels = map[string]string{"a": "b"} },
 	} {

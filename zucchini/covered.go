@@ -24,11 +24,11 @@ func Covered(old, new []byte) int64 {
 	return n
 }
 
-// foreign reports whether a program that is read as one for x86-64 is for another machine.
+// foreign reports whether a program that is read as one for x86-64 is for ARM64.
 func foreign(program []byte, k exe.Kind) bool {
 	if k != exe.PE64 {
 		return false
 	}
 	at := int(binary.LittleEndian.Uint32(program[60:])) // the image was found, so the header is there
-	return !bytes.Equal(program[at+4:][:2], []byte{0x64, 0x86})
+	return bytes.Equal(program[at+4:][:2], []byte{0x64, 0xAA})
 }

@@ -130,7 +130,7 @@ func TestBalrogHostile(t *testing.T) {
 	s.seed()
 	s.must("", "PUT", "/api/v2/releases/Fox-91.0/pinnable", object{"product": "Fox", "channel": "release", "version": "91."}, nil)
 	s.must("", "POST", "/api/emergency_shutoff", object{"product": "Fox", "channel": "beta"}, nil)
-	s.must("", "POST", "/api/scheduled_changes/rules", object{"change_type": "update", "rule_id": 1, "data_version": 1, "when": 9_000_000_000_000, "comment": "x"}, nil)
+	s.must("", "POST", "/api/scheduled_changes/rules", object{"change_type": "update", "rule_id": 1, "data_version": 1, "when": int64(9_000_000_000_000), "comment": "x"}, nil)
 	send := func(method, path, body string) {
 		t.Helper()
 		before := s.current.Load()

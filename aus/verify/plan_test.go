@@ -18,7 +18,7 @@ func TestPlan(t *testing.T) {
 	var history []toolchain.Build
 	for i, version := range []string{"50.0", "57.0.4", "72.0.2", "140.0", "153.5.1", "153.6.0"} {
 		for _, locale := range []string{"hr", "de"} {
-			history = append(history, toolchain.Build{Product: "Firefox", Version: version, BuildID: fmt.Sprint(20260101000000 + i), Platform: "Linux_x86_64-gcc3", Locale: locale})
+			history = append(history, toolchain.Build{Product: "Firefox", Version: version, BuildID: fmt.Sprint(20260101000000 + int64(i)), Platform: "Linux_x86_64-gcc3", Locale: locale})
 		}
 	}
 	set := toolchain.DefaultSet()

@@ -316,7 +316,7 @@ func TestBalrogScripts(t *testing.T) {
 	draft := change("of ann", operation("rule", "1", ruleBody(1, `, "mapping": "Fox-90.0", "comment": "hi"`)))
 	draft.Draft = true
 	s.must("", "POST", "/admin/v1/changes", draft, &kept)
-	s.must("ci", "POST", "/api/scheduled_changes/rules", object{"change_type": "update", "rule_id": 1, "data_version": 2, "when": 2_000_003_600_000, "channel": "beta"}, nil)
+	s.must("ci", "POST", "/api/scheduled_changes/rules", object{"change_type": "update", "rule_id": 1, "data_version": 2, "when": int64(2_000_003_600_000), "channel": "beta"}, nil)
 	s.must("ci", "PUT", "/api/rules/1", object{"data_version": 2, "priority": 90}, nil)
 	if d, err := s.book.Draft(t.Context(), kept.Draft.ID); err != nil || d.Hash != kept.Draft.Hash || d.Version != 1 {
 		t.Errorf("the draft has changed: %+v, %v", d, err)

@@ -285,7 +285,7 @@ func readSums(name string, sums map[string]string) error {
 		if text == "" || strings.HasPrefix(text, "#") {
 			continue
 		}
-		sum, file := "", ""
+		var sum, file string
 		if bsd := bsdSum.FindStringSubmatch(text); bsd != nil {
 			sum, file = bsd[2], bsd[1]
 		} else {

@@ -310,7 +310,7 @@ func (c *call) admit(w http.ResponseWriter, r *Route) error {
 	if c.ContentLength > maxBody {
 		return tooLarge()
 	}
-	data, err := io.ReadAll(http.MaxBytesReader(w, c.Request.Body, maxBody))
+	data, err := io.ReadAll(http.MaxBytesReader(w, c.Body, maxBody))
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):

@@ -74,6 +74,7 @@ func publish(t *testing.T, b *Book, s *state.State, operations ...state.Operatio
 }
 
 func testPublish(t *testing.T, where string) {
+	t.Helper()
 	b, ctx := open(t, where), t.Context()
 	if head, err := b.Head(ctx); err != nil || head.Seq != 0 {
 		t.Fatalf("head %+v, %v", head, err)
@@ -120,6 +121,7 @@ func testPublish(t *testing.T, where string) {
 
 // What was damaged is not served.
 func testDamage(t *testing.T, where string) {
+	t.Helper()
 	b, ctx := open(t, where), t.Context()
 	publish(t, b, state.New(nil), state.Operation{Ref: state.Ref{Kind: state.Rule, Key: "1"}, Body: []byte(`{"rule_id": 1}`)})
 	if err := exec(t, b, `UPDATE objects SET body = ?`, []byte(`{"rule_id": 1, "comment": "x"}`)); err != nil {
@@ -136,6 +138,7 @@ func exec(t *testing.T, b *Book, q string, args ...any) error {
 }
 
 func testNewerSchema(t *testing.T, where string) {
+	t.Helper()
 	if err := exec(t, open(t, where), `UPDATE meta SET value = '99'`); err != nil {
 		t.Fatal(err)
 	}
@@ -146,6 +149,7 @@ func testNewerSchema(t *testing.T, where string) {
 
 // Words are looked for in who, why and what, and mean nothing but themselves.
 func testHistory(t *testing.T, where string) {
+	t.Helper()
 	b := open(t, where)
 	s, _ := publish(t, b, state.New(nil), state.Operation{Ref: state.Ref{Kind: state.Host, Key: "a_b.example"}, Body: []byte(`{"products": ["Fox"]}`)})
 	_, last := publish(t, b, s, state.Operation{Ref: state.Ref{Kind: state.Host, Key: "axb.example"}, Body: []byte(`{"products": ["Fox"]}`)})
@@ -162,6 +166,7 @@ func testHistory(t *testing.T, where string) {
 
 // A draft is closed once.
 func testDrafts(t *testing.T, where string) {
+	t.Helper()
 	b, ctx := open(t, where), t.Context()
 	when := time.UnixMilli(time.Now().UnixMilli()).UTC()
 	id, err := b.SaveDraft(ctx, Draft{Created: when, Author: "a", Comment: "c", Scheduled: when, Operations: []state.Operation{{Ref: state.Ref{Kind: state.Rule, Key: "1"}}}})
@@ -186,6 +191,7 @@ func testDrafts(t *testing.T, where string) {
 }
 
 func testSignOffs(t *testing.T, where string) {
+	t.Helper()
 	b, ctx := open(t, where), t.Context()
 	now := time.UnixMilli(time.Now().UnixMilli()).UTC()
 	one := state.Operation{Ref: state.Ref{Kind: state.Rule, Key: "1"}, Body: []byte(`{"rule_id": 1}`)}
@@ -267,6 +273,7 @@ func testSignOffs(t *testing.T, where string) {
 }
 
 func testRevisions(t *testing.T, where string) {
+	t.Helper()
 	b, ctx := open(t, where), t.Context()
 	ref := state.Ref{Kind: state.Rule, Key: "10"}
 	s, _ := publish(t, b, state.New(nil), state.Operation{Ref: ref, Body: []byte(`{"rule_id": 10}`)}, state.Operation{Ref: state.Ref{Kind: state.Rule, Key: "9"}, Body: []byte(`{"rule_id": 9}`)})
@@ -291,6 +298,7 @@ func testRevisions(t *testing.T, where string) {
 }
 
 func testFiles(t *testing.T, where string) {
+	t.Helper()
 	b, ctx := open(t, where), t.Context()
 	sum := strings.Repeat("0a", 64)
 	f := File{SHA512: sum, Name: "a.mar", Size: 1 << 40, Added: time.Now(), Build: []byte(`{"x": 1}`)}
@@ -373,6 +381,7 @@ func TestOlder(t *testing.T) {
 }
 
 func testDemand(t *testing.T, where string) {
+	t.Helper()
 	b, ctx, now := open(t, where), t.Context(), time.Now()
 	to := aus.Build{Release: "T", Hash: "tt", HashFunction: "sha512", Target: "Linux", Locale: "de"}
 	from := func(hash string) aus.Build { return aus.Build{Release: "F" + hash, Hash: hash} }

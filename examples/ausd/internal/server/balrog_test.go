@@ -258,14 +258,14 @@ func TestBalrogScripts(t *testing.T) {
 	} {
 		for _, send := range []func() (*http.Response, error){
 			func() (*http.Response, error) {
-				return http.PostForm(s.url+"/oauth/token", url.Values{"grant_type": {tt.grant}, "client_id": {tt.id}, "client_secret": {tt.secret}}) //nolint:noctx // a test
+				return http.PostForm(s.url+"/oauth/token", url.Values{"grant_type": {tt.grant}, "client_id": {tt.id}, "client_secret": {tt.secret}})
 			},
 			func() (*http.Response, error) {
 				text, err := json.Marshal(object{"grant_type": tt.grant, "client_id": tt.id, "client_secret": tt.secret, "audience": "balrog"})
 				if err != nil {
 					return nil, err
 				}
-				return http.Post(s.url+"/oauth/token", "application/json", strings.NewReader(string(text))) //nolint:noctx // a test
+				return http.Post(s.url+"/oauth/token", "application/json", strings.NewReader(string(text)))
 			},
 		} {
 			res, err := send()

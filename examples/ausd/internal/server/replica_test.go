@@ -9,7 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -74,7 +74,7 @@ func newRoad(t *testing.T, to *testServer) *road {
 	r := &road{}
 	r.interrupt()
 	proxy := httputil.NewSingleHostReverseProxy(u)
-	proxy.ErrorLog = log.New(io.Discard, "", 0)
+	proxy.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	proxy.ModifyResponse = func(res *http.Response) error {
 		f := r.replace.Load()
 		if f == nil {
@@ -103,7 +103,7 @@ func newRoad(t *testing.T, to *testServer) *road {
 		defer context.AfterFunc(r.polls.Load().ctx, cancel)()
 		proxy.ServeHTTP(w, req.WithContext(ctx))
 	}))
-	r.Config.ErrorLog = log.New(io.Discard, "", 0)
+	r.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	t.Cleanup(r.interrupt)
 	t.Cleanup(r.Close)
 	return r
@@ -143,7 +143,7 @@ func TestReplica(t *testing.T) {
 	}
 	body, _ := io.ReadAll(res.Body)
 	res.Body.Close()
-	if res.StatusCode != 200 || strings.Contains(string(body), "<update ") || res.Header.Get("Cache-Control") != "no-store" {
+	if res.StatusCode != http.StatusOK || strings.Contains(string(body), "<update ") || res.Header.Get("Cache-Control") != "no-store" {
 		t.Errorf("with nothing: %d %s %v", res.StatusCode, body, res.Header)
 	}
 	var said string

@@ -248,7 +248,7 @@ func TestSignOffPage(t *testing.T) {
 	}
 	form := func(who, role string) (int, string) {
 		t.Helper()
-		res, err := http.PostForm(fmt.Sprintf("%s/ui/drafts/%d/signoffs", s.url, kept.Draft.ID), url.Values{"hash": {kept.Draft.Hash}, "token": {who + "-secret"}, "role": {role}}) //nolint:noctx // a test
+		res, err := http.PostForm(fmt.Sprintf("%s/ui/drafts/%d/signoffs", s.url, kept.Draft.ID), url.Values{"hash": {kept.Draft.Hash}, "token": {who + "-secret"}, "role": {role}})
 		if err != nil {
 			t.Fatal(err)
 		}

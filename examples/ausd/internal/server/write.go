@@ -83,8 +83,6 @@ type pendingWrite struct {
 	done            bool
 	result          balrogapi.Written
 	err             error
-
-	operations []state.Operation
 }
 
 // Write publishes what make returns for the present state. Writes of one author that wait together share a snapshot, and each sees

@@ -29,7 +29,7 @@ func TestNewcomer(t *testing.T) {
 	}
 	file := filepath.Join(dir, "partiald.toml")
 	const token = "a-token-that-nobody-guesses"
-	if err := os.WriteFile(file, []byte("[auth]\nanonymous = \"none\"\n[[auth.tokens]]\nname = \"newcomer\"\nrole = \"submit\"\nhash = \""+config.HashToken(token)+"\"\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("[auth]\nanonymous = 'none'\n[[auth.tokens]]\nname = 'newcomer'\nrole = 'submit'\nhash = '"+config.HashToken(token)+"'\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	n := newNode(t, "PARTIALD_CONFIG="+file)
@@ -39,12 +39,12 @@ func TestNewcomer(t *testing.T) {
 	b.Until(`document.querySelector("#from_file") !== null`)
 	b.Do(chromedp.SetUploadFiles("#from_file", []string{filepath.Join(dir, "from.mar")}),
 		chromedp.SetUploadFiles("#to_file", []string{filepath.Join(dir, "to.mar")}), chromedp.Click("main form button"))
-	b.Until(`document.querySelector("a[download]") !== null`)
+	b.Until(`document.querySelector("a[href^='/api/v1/partials/']") !== null`)
 	b.Shot("newcomer")
 	if got := webtest.Eval[string](b, `document.querySelector("h1").innerText`); got != "Firefox 152.0 → 153.0" {
 		t.Errorf("the page is about %q", got)
 	}
-	path := webtest.Eval[string](b, `document.querySelector("a[download]").getAttribute("href")`)
+	path := webtest.Eval[string](b, `document.querySelector("a[href^='/api/v1/partials/']").getAttribute("href")`)
 	res, data, err := n.request(http.MethodGet, path, nil, "Authorization", "Bearer "+token)
 	if err != nil || res.StatusCode != http.StatusOK {
 		t.Fatalf("%+v, %v", res, err)

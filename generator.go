@@ -138,11 +138,20 @@ type made struct {
 
 const maxRecent = 64
 
-// New returns a generator.
+// New returns a generator. Options that contradict themselves are an error: more signers than an update can have, one that is
+// nil, a requirement that there is not, negative numbers.
 func New(opts Options) (*Generator, error) {
 	g := &Generator{opts: opts, store: opts.Cache, jobs: map[cache.Key]*job{}, turns: map[string]*turn{}, origins: map[string]string{}, memo: partial.NewMemo()}
 	if len(opts.Signers) > mar.MaxSignatures {
 		return nil, fmt.Errorf("%d signers: an update has at most %d signatures", len(opts.Signers), mar.MaxSignatures)
+	}
+	for i, s := range opts.Signers {
+		if s == nil {
+			return nil, fmt.Errorf("signer %d is nil", i)
+		}
+	}
+	if opts.Workers < 0 || opts.MaxMemory < 0 {
+		return nil, fmt.Errorf("negative options: %d workers, %d bytes of memory", opts.Workers, opts.MaxMemory)
 	}
 	if g.opts.Require == nil {
 		g.opts.Require = DefaultRequirements()
@@ -155,7 +164,7 @@ func New(opts Options) (*Generator, error) {
 	if g.opts.Toolchain == nil {
 		g.opts.Toolchain = toolchain.DefaultSet()
 	}
-	if g.opts.MaxMemory <= 0 {
+	if g.opts.MaxMemory == 0 {
 		g.opts.MaxMemory = partial.DefaultMemory
 	}
 	if g.opts.Log == nil {
@@ -263,7 +272,11 @@ func (g *Generator) Make(ctx context.Context, o *Order, progress func(Event)) (*
 		g.opts.Log.InfoContext(ctx, "making a partial update", "key", key.String(), "from", r.From.identity(), "to", r.To.identity())
 		p, err := g.make(ctx, o, j, w)
 		if err != nil {
-			g.opts.Log.ErrorContext(ctx, "partial update failed", "key", key.String(), "took", time.Since(start), "error", err)
+			level, what := slog.LevelError, "partial update failed"
+			if ctx.Err() != nil { // nobody waits for it any more, which is no failure
+				level, what = slog.LevelInfo, "partial update cancelled"
+			}
+			g.opts.Log.Log(ctx, level, what, "key", key.String(), "took", time.Since(start), "error", err)
 			return err
 		}
 		if err := g.remember(ctx, key, p); err != nil {

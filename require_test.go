@@ -139,3 +139,16 @@ func (c *countingSigner) Sign(ctx context.Context, digest []byte) ([]byte, error
 	c.n++
 	return c.Signer.Sign(ctx, digest)
 }
+
+// Options that contradict themselves are refused by New, not by the first job.
+func TestNewRefuses(t *testing.T) {
+	t.Parallel()
+	for name, opts := range map[string]Options{
+		"nil signer": {Signers: []mar.Signer{nil}}, "workers": {Workers: -1}, "memory": {MaxMemory: -1}, "signers": {Signers: make([]mar.Signer, mar.MaxSignatures+1)},
+	} {
+		if g, err := New(opts); err == nil {
+			t.Errorf("%s: taken", name)
+			g.Close()
+		}
+	}
+}

@@ -14,7 +14,11 @@ import (
 // product information block. Everything else stays as it is: gaps between contents, their order, other
 // sections, and flags and names that the reader was told to allow. It streams from the archive, in bounded
 // memory, and is safe for concurrent use.
-type Edit struct{ m *image }
+type Edit struct {
+	m *image
+	// reserved lays the archive out with room for signatures.
+	reserved func(infos []SignerInfo) (*image, error)
+}
 
 // Size returns the number of bytes that the edited archive has.
 func (e *Edit) Size() int64 { return e.m.size }
@@ -23,6 +27,21 @@ func (e *Edit) Size() int64 { return e.m.size }
 // is useless. It must not write into the file that the archive is read from. WriteTo may be called again.
 func (e *Edit) WriteTo(w io.Writer) (int64, error) { return e.m.writeTo(context.Background(), w) }
 
+// WriteSigned writes the edited archive with one signature of each signer, as [Archive.WriteSigned] does: an archive is signed
+// again in one step with r.Strip().WriteSigned. An edit that has signatures, or room for them, is refused with [ErrSigned].
+func (e *Edit) WriteSigned(ctx context.Context, w io.Writer, signers ...Signer) (int64, error) {
+	m, err := e.reserved(infosOf(signers))
+	if err != nil {
+		return 0, err
+	}
+	return m.writeSigned(ctx, w, signers)
+}
+
+// signedAlready is what cannot be signed, as it has signatures.
+func signedAlready([]SignerInfo) (*image, error) {
+	return nil, fmt.Errorf("%w: strip it first", ErrSigned)
+}
+
 // Strip returns the archive without signatures: what it was before signing, byte for byte. An archive of the
 // original layout, or without signatures, comes out as it is.
 func (r *Reader) Strip() *Edit {
@@ -30,7 +49,7 @@ func (r *Reader) Strip() *Edit {
 	if err == nil {
 		var m *image
 		if m, err = r.edited(r.scan.layout, head, slots, r.afterSignatures); err == nil {
-			return &Edit{m}
+			return &Edit{m, r.roomFor}
 		}
 	}
 	return failed(err)
@@ -38,7 +57,10 @@ func (r *Reader) Strip() *Edit {
 
 // failed is an edit that only fails: what Strip returns where the archive cannot be read any more.
 func failed(err error) *Edit {
-	return &Edit{&image{size: -1, body: func(context.Context, io.Writer) error { return err }}}
+	return &Edit{
+		&image{size: -1, body: func(context.Context, io.Writer) error { return err }},
+		func([]SignerInfo) (*image, error) { return nil, err },
+	}
 }
 
 // WithProduct returns the archive with another product information block, of 104 bytes as Mozilla's tools
@@ -51,17 +73,18 @@ func (r *Reader) WithProduct(p Product) (*Edit, error) {
 	if err := checkProduct(p); err != nil {
 		return nil, err
 	}
-	head, slots, err := appendHeader(LayoutSections, nil)
+	layOut := func(infos []SignerInfo) (*image, error) {
+		head, slots, err := appendHeader(LayoutSections, infos)
+		if err != nil {
+			return nil, err
+		}
+		return r.edited(LayoutSections, head, slots, func(head, _ []byte) ([]byte, error) { return r.appendSections(head, p) })
+	}
+	m, err := layOut(nil)
 	if err != nil {
 		return nil, err
 	}
-	m, err := r.edited(LayoutSections, head, slots, func(head, _ []byte) ([]byte, error) {
-		return r.appendSections(head, p)
-	})
-	if err != nil {
-		return nil, err
-	}
-	return &Edit{m}, nil
+	return &Edit{m, layOut}, nil
 }
 
 // WriteSigned writes the archive with one signature of each signer, keeping everything else as it is. It is
@@ -81,13 +104,18 @@ func (r *Reader) Reserve(infos ...SignerInfo) (*Edit, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Edit{m}, nil
+	return &Edit{m, signedAlready}, nil
 }
 
 func (r *Reader) reserved(infos []SignerInfo) (*image, error) {
 	if len(r.scan.signatures) > 0 {
 		return nil, fmt.Errorf("%w: strip it first", ErrSigned)
 	}
+	return r.roomFor(infos)
+}
+
+// roomFor lays the archive out with these signatures instead of its own.
+func (r *Reader) roomFor(infos []SignerInfo) (*image, error) {
 	layout := r.scan.layout
 	if layout == LayoutOriginal {
 		layout = LayoutNoSections
@@ -221,9 +249,10 @@ func (r *Reader) ReplaceSignature(i int, sig []byte) (*Edit, error) {
 		return nil, err
 	}
 	copy(head[old.Offset:], sig)
-	return &Edit{&image{head: head, size: r.scan.size, body: func(ctx context.Context, w io.Writer) error {
+	m := &image{head: head, size: r.scan.size, body: func(ctx context.Context, w io.Writer) error {
 		return r.copyRange(ctx, w, r.scan.dataStart, r.scan.size, make([]byte, bufferSize))
-	}}}, nil
+	}}
+	return &Edit{m, signedAlready}, nil
 }
 
 // EncodeSignature returns a signature in the text form of [Reader.ExtractSignature].

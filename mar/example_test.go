@@ -104,6 +104,35 @@ func ExampleArchive_WriteSigned() {
 	// mar: signature 0: does not verify with key 0
 }
 
+// Sign an archive again, with another key: everything but its signatures stays as it is.
+func ExampleEdit_WriteSigned() {
+	ctx := context.Background()
+	var signers [2]mar.Signer
+	var keys [2]*rsa.PrivateKey
+	for i := range keys {
+		var err error
+		keys[i], err = rsa.GenerateKey(rand.Reader, 2048) // updaters need 4096
+		fatal(err)
+		signers[i], err = mar.CryptoSigner(keys[i], mar.RSAPKCS1SHA384)
+		fatal(err)
+	}
+	a := &mar.Archive{Entries: []mar.Entry{mar.BytesEntry("updatev3.manifest", 0o644, []byte("…"))}}
+	var before, after bytes.Buffer
+	_, err := a.WriteSigned(ctx, &before, signers[0])
+	fatal(err)
+
+	r, err := mar.NewReader(bytes.NewReader(before.Bytes()), int64(before.Len()), nil)
+	fatal(err)
+	_, err = r.Strip().WriteSigned(ctx, &after, signers[1])
+	fatal(err)
+
+	r, err = mar.NewReader(bytes.NewReader(after.Bytes()), int64(after.Len()), nil)
+	fatal(err)
+	fmt.Println(len(r.Signatures()), r.Verify(ctx, keys[1].Public()))
+	// Output:
+	// 1 <nil>
+}
+
 // Have an archive signed by a service that gets the digest only, and put the signature in later.
 func ExampleArchive_WriteReserved() {
 	ctx := context.Background()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 
@@ -106,6 +107,24 @@ func affects(c Code) (updater, others bool) {
 		return false, true
 	}
 	return false, false
+}
+
+// LintFile is [Lint] of a file. An error says that the file cannot be read or is no regular one; what is wrong with its
+// content is a problem.
+func LintFile(name string, opts *LintOptions) ([]Problem, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("mar: lint %s: not a regular file", name)
+	}
+	return Lint(f, info.Size(), opts), nil
 }
 
 // Lint returns every problem of an archive, in the order of their discovery: what readers refuse, what

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -149,6 +150,9 @@ func (r Recipe) check() error {
 		}
 	}
 	if r.Differ != nil {
+		if v := reflect.ValueOf(r.Differ); v.Kind() == reflect.Pointer && v.IsNil() {
+			return fmt.Errorf("recipe: the differ is a nil %T; leave Differ out for the default", r.Differ)
+		}
 		if _, ok := updater.PatchFormatNamed(r.Differ.Format()); !ok {
 			return fmt.Errorf("recipe: %s makes patches of format %q, which no updater applies", r.Differ.ID(), r.Differ.Format())
 		}

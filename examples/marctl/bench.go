@@ -1,12 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/csv"
 	"errors"
 	"fmt"
-	"html/template"
 	"io"
 	"io/fs"
 	"os"
@@ -31,6 +31,7 @@ type strategy struct {
 	// diff and apply are command lines; {old}, {new}, {patch}, {out} and {self} stand for paths. Without apply the
 	// result is the new file itself.
 	diff, apply []string
+	version     []string // prints the program's version
 	// xz says how the result is stored in an update: "patch" or "file"; "" where it is compressed already.
 	xz string
 }
@@ -56,16 +57,19 @@ func strategies() []strategy {
 		},
 		{name: "bsdiff", diff: []string{"bsdiff", "{old}", "{new}", "{patch}"}, apply: []string{"bspatch", "{old}", "{out}", "{patch}"}},
 		{
-			name: "xdelta3", diff: []string{"xdelta3", "-e", "-9", "-f", "-B", "2000000000", "-s", "{old}", "{new}", "{patch}"},
-			apply: []string{"xdelta3", "-d", "-f", "-B", "2000000000", "-s", "{old}", "{patch}", "{out}"},
+			// The window is the whole old file, as large as it is and no larger: memory for it is cleared each time.
+			name: "xdelta3", diff: []string{"xdelta3", "-e", "-9", "-f", "-B", "{window}", "-s", "{old}", "{new}", "{patch}"},
+			apply: []string{"xdelta3", "-d", "-f", "-B", "{window}", "-s", "{old}", "{patch}", "{out}"}, version: []string{"xdelta3", "-V"},
 		},
 		{
+			// As zstd's manual has it for patches; level 19 is the highest that needs no --ultra.
 			name: "zstd", diff: []string{"zstd", "-q", "-f", "-19", "--long=31", "--patch-from={old}", "{new}", "-o", "{patch}"},
-			apply: []string{"zstd", "-q", "-f", "-d", "--long=31", "--patch-from={old}", "{patch}", "-o", "{out}"},
+			apply: []string{"zstd", "-q", "-f", "-d", "--long=31", "--patch-from={old}", "{patch}", "-o", "{out}"}, version: []string{"zstd", "--version"},
 		},
 		{
-			name: "hdiffz", diff: []string{"hdiffz", "-f", "-s-64", "-c-lzma2-9", "{old}", "{new}", "{patch}"},
-			apply: []string{"hpatchz", "-f", "{old}", "{patch}", "{out}"},
+			// Both files in memory, which is hdiffz's default and makes its smallest patches.
+			name: "hdiffz", diff: []string{"hdiffz", "-f", "-m", "-c-lzma2-9", "{old}", "{new}", "{patch}"},
+			apply: []string{"hpatchz", "-f", "{old}", "{patch}", "{out}"}, version: []string{"hdiffz", "-v"},
 		},
 	}
 	return slices.DeleteFunc(all, func(s strategy) bool {
@@ -80,7 +84,7 @@ func strategies() []strategy {
 // benchInput is one pair of files.
 type benchInput struct{ name, old, new string }
 
-// measurement is what one strategy did with one input.
+// measurement is what one strategy did with one input, a line of JSON of bench. Times are the median of all runs.
 type measurement struct {
 	Input    string `json:"input"`
 	Strategy string `json:"strategy"`
@@ -92,19 +96,60 @@ type measurement struct {
 	// unless the format compresses by itself.
 	Raw    int64 `json:"raw_bytes"`
 	Stored int64 `json:"stored_bytes"`
-	// CPU, Wall and PeakKB are of making the patch, without compressing it; XZCPU is of that.
-	CPU    float64 `json:"cpu_seconds"`
-	Wall   float64 `json:"wall_seconds"`
-	PeakKB int64   `json:"peak_kb"`
-	XZCPU  float64 `json:"xz_cpu_seconds"`
-	// Apply is the wall time of applying the patch, whose result was compared with the new file.
-	Apply float64 `json:"apply_seconds"`
-	Error string  `json:"error,omitempty"`
+	// Saved is the share of the new file, from 0 to 1, that Stored saves.
+	Saved float64 `json:"saved"`
+	Runs  int     `json:"runs"`
+	// CPU, Wall and PeakKB are of making the patch, without compressing it; XZCPU is of that. CPUSpread is how far the runs
+	// are apart, the largest less the smallest.
+	CPU       float64 `json:"cpu_seconds"`
+	CPUSpread float64 `json:"cpu_spread_seconds"`
+	Wall      float64 `json:"wall_seconds"`
+	PeakKB    int64   `json:"peak_kb"`
+	XZCPU     float64 `json:"xz_cpu_seconds"`
+	// Apply is the wall time of applying the patch, in a process of its own for every strategy, whose result was compared
+	// with the new file. InProcess is that of applying it within this process, for the formats that marctl applies.
+	Apply       float64 `json:"apply_seconds"`
+	ApplySpread float64 `json:"apply_spread_seconds"`
+	InProcess   float64 `json:"apply_in_process_seconds,omitempty"`
+	// Inputs is, in a total, of how many inputs it is.
+	Inputs int    `json:"inputs,omitempty"`
+	Error  string `json:"error,omitempty"`
+
+	runs []benchRun
+}
+
+// benchRun is one run of a strategy.
+type benchRun struct {
+	diff, compress, apply usage
+	inProcess             time.Duration
+}
+
+// take puts the middle of all runs into the measurement.
+func (m *measurement) take(runs []benchRun) {
+	m.runs, m.Runs = runs, len(runs)
+	m.Saved = 1 - float64(m.Stored)/float64(max(m.NewSize, 1))
+	of := func(value func(r benchRun) float64) (median, spread float64) {
+		values := make([]float64, len(runs))
+		for i, r := range runs {
+			values[i] = value(r)
+		}
+		slices.Sort(values)
+		return (values[(len(values)-1)/2] + values[len(values)/2]) / 2, values[len(values)-1] - values[0]
+	}
+	m.CPU, m.CPUSpread = of(func(r benchRun) float64 { return r.diff.cpu.Seconds() })
+	m.Wall, _ = of(func(r benchRun) float64 { return r.diff.wall.Seconds() })
+	m.XZCPU, _ = of(func(r benchRun) float64 { return r.compress.cpu.Seconds() })
+	m.Apply, m.ApplySpread = of(func(r benchRun) float64 { return r.apply.wall.Seconds() })
+	m.InProcess, _ = of(func(r benchRun) float64 { return r.inProcess.Seconds() })
+	for _, r := range runs {
+		m.PeakKB = max(m.PeakKB, r.diff.peakKB)
+	}
 }
 
 func (a *app) benchCommand() *cobra.Command {
 	var corpus, format, out string
-	var names, commands []string
+	var names, commands, applies []string
+	var count int
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "bench [OLD NEW]",
@@ -112,11 +157,18 @@ func (a *app) benchCommand() *cobra.Command {
 		Long: `bench runs every strategy that it knows and finds (its own; mbsdiff, zucchini, bsdiff, xdelta3, zstd and
 hdiffz where they are installed; and any given with --command) on two files, on all files that changed between two
 complete updates, or on a corpus: a directory with pairs NAME.old and NAME.new, or from.mar and to.mar, there or in its
-sub-directories. Each patch is applied and compared. The table says which of the results Gecko's updater could apply.`,
+sub-directories. Each patch is applied and compared. The table says which of the results Gecko's updater could apply.
+
+Everything runs as a process of its own, so that time and memory are its own. Programs run at their best for the purpose:
+xdelta3 with a window as large as the old file, hdiffz with both files in memory, zstd with --patch-from at level 19 and
+whole files with xz at level 6 and the x86 filter, as updates have them. --command adds a program whose patches are MBDIFF10;
+with --apply-command they may be of any format. Totals are of the inputs that all strategies managed.`,
 		Example: `  marctl bench libxul.so.old libxul.so.new
   marctl bench from.mar to.mar --differ default --differ compatible
   marctl bench --corpus corpus/ --format html --out bench.html
-  marctl bench old new --command 'mine=./mydiff {old} {new} {patch}'`,
+  marctl bench --count 10 --format benchstat old new > bench.txt
+  marctl bench old new --command 'mine=./mydiff {old} {new} {patch}'
+  marctl bench old new --command 'mine=./mydiff {old} {new} {patch}' --apply-command 'mine=./mypatch {old} {patch} {out}'`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if corpus != "" {
 				return cobra.NoArgs(cmd, args)
@@ -124,9 +176,12 @@ sub-directories. Each patch is applied and compared. The table says which of the
 			return cobra.ExactArgs(2)(cmd, args)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			chosen, err := chooseStrategies(names, commands)
+			chosen, err := chooseStrategies(names, commands, applies)
 			if err != nil {
 				return err
+			}
+			if count < 1 {
+				return usagef("--count %d: want 1 or more", count)
 			}
 			dir, err := os.MkdirTemp("", "marctl-bench-")
 			if err != nil {
@@ -152,7 +207,7 @@ sub-directories. Each patch is applied and compared. The table says which of the
 			p := a.newProgress("bench")
 			p.counts = true
 			defer p.end()
-			b := &bench{self: self, dir: dir, timeout: timeout}
+			b := &bench{self: self, dir: dir, timeout: timeout, count: count}
 			var results []measurement
 			total := int64(len(inputs) * len(chosen))
 			for _, in := range inputs {
@@ -168,7 +223,7 @@ sub-directories. Each patch is applied and compared. The table says which of the
 			if a.json {
 				format = "json"
 			}
-			err = a.writeFile(cmd.Context(), cmp.Or(out, "-"), func(w io.Writer) error { return writeBench(w, format, results) })
+			err = a.writeFile(cmd.Context(), cmp.Or(out, "-"), func(w io.Writer) error { return writeBench(w, format, results, describeBench(cmd.Context(), chosen)) })
 			if err == nil && slices.ContainsFunc(results, func(m measurement) bool { return m.Error != "" }) {
 				return errAnswerNo
 			}
@@ -179,7 +234,9 @@ sub-directories. Each patch is applied and compared. The table says which of the
 	flags.StringVar(&corpus, "corpus", "", "directory of pairs to run on")
 	flags.StringArrayVar(&names, "differ", nil, "strategy to run (repeatable; default: all that are here)")
 	flags.StringArrayVar(&commands, "command", nil, "further strategy as NAME=PROGRAM ARG…, with {old} {new} {patch}; its patches are MBDIFF10")
-	choice(cmd, &format, "format", "text", "form of the result", "text", "json", "csv", "html")
+	choice(cmd, &format, "format", "text", "form of the result", "text", "json", "csv", "benchstat", "html")
+	flags.IntVar(&count, "count", 1, "how often to run each")
+	flags.StringArrayVar(&applies, "apply-command", nil, "what applies the patches of a --command, as NAME=PROGRAM ARG…, with {old} {patch} {out}")
 	flags.StringVarP(&out, "out", "o", "", "where to write the result (default: standard output)")
 	takes(cmd, reads, reads)
 	flagTakes(cmd, writes, "out")
@@ -195,35 +252,66 @@ sub-directories. Each patch is applied and compared. The table says which of the
 	return cmd
 }
 
-func chooseStrategies(names, commands []string) ([]strategy, error) {
+func chooseStrategies(names, commands, applies []string) ([]strategy, error) {
 	all := strategies()
-	for _, c := range commands {
-		name, line, ok := strings.Cut(c, "=")
-		args := strings.Fields(line)
-		if !ok || name == "" || len(args) == 0 {
-			return nil, usagef("--command %q: want NAME=PROGRAM ARG…", c)
+	chosen := all
+	if len(names) > 0 {
+		chosen = nil
+		var have []string
+		for _, s := range all {
+			have = append(have, s.name)
 		}
-		all = append(all, strategy{
+		own := map[string]bool{}
+		for _, c := range commands {
+			name, _, _ := strings.Cut(c, "=")
+			own[name] = true
+		}
+		for _, name := range names {
+			i := slices.Index(have, name)
+			if i < 0 && own[name] {
+				continue // comes below
+			}
+			if i < 0 {
+				return nil, usagef("--differ %q: here are %s%s", name, strings.Join(have, ", "), didYouMean(name, have))
+			}
+			chosen = append(chosen, all[i])
+		}
+	}
+	for _, c := range commands {
+		name, args, err := namedCommand("command", c)
+		if err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(chosen, func(s strategy) bool { return s.name == name }) {
+			return nil, usagef("--command %q: there is a strategy of that name", name)
+		}
+		chosen = append(chosen, strategy{
 			name: name, updater: true, diff: args, xz: "patch",
 			apply: []string{"{self}", "patch", "--quiet", "{old}", "{patch}", "{out}"},
 		})
 	}
-	if len(names) == 0 {
-		return all, nil
-	}
-	var chosen []strategy
-	for _, name := range names {
-		i := slices.IndexFunc(all, func(s strategy) bool { return s.name == name })
-		if i < 0 {
-			var have []string
-			for _, s := range all {
-				have = append(have, s.name)
-			}
-			return nil, usagef("--differ %q: here are %s", name, strings.Join(have, ", "))
+	for _, c := range applies {
+		name, args, err := namedCommand("apply-command", c)
+		if err != nil {
+			return nil, err
 		}
-		chosen = append(chosen, all[i])
+		i := slices.IndexFunc(commands, func(c string) bool { return strings.HasPrefix(c, name+"=") })
+		if i < 0 {
+			return nil, usagef("--apply-command %q: there is no --command of that name", name)
+		}
+		s := &chosen[len(chosen)-len(commands)+i]
+		s.apply, s.updater, s.xz = args, false, ""
 	}
 	return chosen, nil
+}
+
+func namedCommand(flag, text string) (string, []string, error) {
+	name, line, ok := strings.Cut(text, "=")
+	args := strings.Fields(line)
+	if !ok || name == "" || len(args) == 0 {
+		return "", nil, usagef("--%s %q: want NAME=PROGRAM ARG…", flag, text)
+	}
+	return name, args, nil
 }
 
 // benchInputs finds the pairs to run on. Members of updates are unpacked below dir.
@@ -335,6 +423,7 @@ func unpack(ctx context.Context, name string, f *mar.File) error {
 type bench struct {
 	self, dir string
 	timeout   time.Duration
+	count     int
 }
 
 // measure runs one strategy on one input.
@@ -342,18 +431,35 @@ func (b *bench) measure(ctx context.Context, s strategy, in benchInput) measurem
 	m := measurement{Input: in.name, Strategy: s.name, Updater: s.updater, OldSize: fileSize(in.old), NewSize: fileSize(in.new)}
 	paths := map[string]string{
 		"old": in.old, "new": in.new, "self": b.self,
-		"patch": filepath.Join(b.dir, "patch"), "out": filepath.Join(b.dir, "out"),
+		"patch": filepath.Join(b.dir, "patch"), "out": filepath.Join(b.dir, "out"), "window": strconv.FormatInt(window(m.OldSize), 10),
 	}
-	if err := b.fill(ctx, &m, s, in, paths); err != nil {
-		m.Error = err.Error()
+	var runs []benchRun
+	for range b.count {
+		var r benchRun
+		err := b.fill(ctx, &m, &r, s, in, paths)
+		for _, name := range []string{"patch", "out"} {
+			os.Remove(filepath.Join(b.dir, name))
+		}
+		if err != nil {
+			// What failed has no figures: a part of them would look like a good result.
+			return measurement{Input: m.Input, Strategy: m.Strategy, Updater: m.Updater, OldSize: m.OldSize, NewSize: m.NewSize, Error: err.Error()}
+		}
+		runs = append(runs, r)
 	}
-	for _, name := range []string{"patch", "out"} {
-		os.Remove(filepath.Join(b.dir, name))
-	}
+	m.take(runs)
 	return m
 }
 
-func (b *bench) fill(ctx context.Context, m *measurement, s strategy, in benchInput, paths map[string]string) error {
+// window is the least power of two that an old file has room in, of those that xdelta3 takes.
+func window(size int64) int64 {
+	w := int64(1) << 20
+	for w < size && w < 1<<31 {
+		w <<= 1
+	}
+	return min(w, 1<<31-1)
+}
+
+func (b *bench) fill(ctx context.Context, m *measurement, r *benchRun, s strategy, in benchInput, paths map[string]string) error {
 	source := paths["patch"]
 	if s.apply == nil { // the new file itself
 		source, m.Raw = in.new, m.NewSize
@@ -362,13 +468,18 @@ func (b *bench) fill(ctx context.Context, m *measurement, s strategy, in benchIn
 		if err != nil {
 			return err
 		}
-		m.CPU, m.Wall, m.PeakKB, m.Raw = u.cpu.Seconds(), u.wall.Seconds(), u.peakKB, fileSize(paths["patch"])
+		r.diff, m.Raw = u, fileSize(paths["patch"])
 		if u, err = b.run(ctx, s.apply, paths); err != nil {
 			return fmt.Errorf("apply: %w", err)
 		}
-		m.Apply = u.wall.Seconds()
+		r.apply = u
 		if err := sameContent(paths["out"], in.new); err != nil {
 			return fmt.Errorf("apply: %w", err)
+		}
+		if s.apply[0] == "{self}" {
+			if r.inProcess, err = applyHere(ctx, in.old, paths["patch"]); err != nil {
+				return fmt.Errorf("apply: %w", err)
+			}
 		}
 	}
 	m.Stored = m.Raw
@@ -385,8 +496,25 @@ func (b *bench) fill(ctx context.Context, m *measurement, s strategy, in benchIn
 	if err != nil {
 		return fmt.Errorf("compress: %w", err)
 	}
-	m.XZCPU, m.Stored = u.cpu.Seconds(), fileSize(paths["out"])
+	r.compress, m.Stored = u, fileSize(paths["out"])
 	return nil
+}
+
+// applyHere applies a patch within this process, for the time that it takes without starting one.
+func applyHere(ctx context.Context, oldName, patchName string) (time.Duration, error) {
+	start := time.Now()
+	old, err := os.Open(oldName)
+	if err != nil {
+		return 0, err
+	}
+	defer old.Close()
+	patch, err := openPatch(patchName)
+	if err != nil {
+		return 0, err
+	}
+	defer patch.Close()
+	_, err = applyPatch(ctx, io.Discard, old, fileSize(oldName), patch, false)
+	return time.Since(start), err
 }
 
 // usage is what a process took.
@@ -406,12 +534,26 @@ func (b *bench) run(ctx context.Context, line []string, paths map[string]string)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.WaitDelay = 5 * time.Second
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
 	start := time.Now()
-	said, err := cmd.CombinedOutput()
+	err := cmd.Start()
+	var seen func() int64
+	if err == nil {
+		seen = watchMemory(cmd.Process.Pid)
+		err = cmd.Wait()
+	}
 	u := usage{wall: time.Since(start)}
+	said := out.Bytes()
 	if cmd.ProcessState != nil {
 		u.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 		u.peakKB = peakMemory(cmd.ProcessState)
+		if seen != nil {
+			// A child is born with the memory of its parent, and the system counts that: below it counts what was seen.
+			if own := seen(); own > 0 && u.peakKB <= ownPeak() {
+				u.peakKB = own
+			}
+		}
 	}
 	if err != nil {
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -445,27 +587,35 @@ func sameContent(a, b string) error {
 	return nil
 }
 
-var benchColumns = []string{"input", "strategy", "updater", "raw", "stored", "cpu_s", "wall_s", "peak_kb", "xz_cpu_s", "apply_s", "error"}
+var benchColumns = []string{
+	"input", "strategy", "updater", "raw", "stored", "saved_%", "cpu_s", "±", "wall_s", "peak_kb", "xz_cpu_s", "apply_s", "±", "in_process_s", "error",
+}
 
-func (m measurement) cells() []string {
-	seconds := func(f float64) string { return strconv.FormatFloat(f, 'f', 2, 64) }
+func (m *measurement) cells() []string {
+	seconds := func(f float64) string { return strconv.FormatFloat(f, 'f', 3, 64) }
 	updater := "no"
 	if m.Updater {
 		updater = "yes"
 	}
-	return []string{
-		m.Input, m.Strategy, updater, strconv.FormatInt(m.Raw, 10), strconv.FormatInt(m.Stored, 10),
-		seconds(m.CPU), seconds(m.Wall), strconv.FormatInt(m.PeakKB, 10), seconds(m.XZCPU), seconds(m.Apply), m.Error,
+	cells := []string{m.Input, m.Strategy, updater}
+	if m.Error != "" {
+		return append(append(cells, slices.Repeat([]string{"-"}, len(benchColumns)-len(cells)-1)...), m.Error)
 	}
+	return append(cells,
+		strconv.FormatInt(m.Raw, 10), strconv.FormatInt(m.Stored, 10), strconv.FormatFloat(100*m.Saved, 'f', 1, 64),
+		seconds(m.CPU), seconds(m.CPUSpread), seconds(m.Wall), strconv.FormatInt(m.PeakKB, 10), seconds(m.XZCPU),
+		seconds(m.Apply), seconds(m.ApplySpread), seconds(m.InProcess), "")
 }
 
-func writeBench(w io.Writer, format string, results []measurement) error {
+func writeBench(w io.Writer, format string, results []measurement, about benchAbout) error {
 	switch format {
 	case "json":
 		return each(&app{stdout: w, json: true}, results, nil)
 	case "csv":
 		out := csv.NewWriter(w)
-		if err := out.Write(benchColumns); err != nil {
+		columns := slices.Clone(benchColumns)
+		columns[7], columns[12] = "cpu_spread_s", "apply_spread_s"
+		if err := out.Write(columns); err != nil {
 			return err
 		}
 		for _, m := range results {
@@ -475,10 +625,13 @@ func writeBench(w io.Writer, format string, results []measurement) error {
 		}
 		out.Flush()
 		return out.Error()
+	case "benchstat":
+		return writeBenchstat(w, results)
 	case "html":
-		return benchPage.Execute(w, benchCharts(results))
+		return benchPage.Execute(w, newBenchPage(results, about))
 	}
 	p := &printer{w: w}
+	totals := benchTotals(results)
 	p.table(func(row func(...any)) {
 		line := func(cells []string) {
 			items := make([]any, len(cells))
@@ -488,118 +641,101 @@ func writeBench(w io.Writer, format string, results []measurement) error {
 			row(items...)
 		}
 		line(benchColumns)
-		for _, m := range results {
-			line(m.cells())
-		}
-		for _, m := range benchTotals(results) {
+		for _, m := range append(slices.Clone(results), totals...) {
 			line(m.cells())
 		}
 	})
+	if len(totals) > 0 {
+		p.printf("%s\n", benchTotalsNote(results, totals))
+	}
 	return p.err
 }
 
-// benchTotals sums up each strategy over all inputs, where there are several.
-func benchTotals(results []measurement) []measurement {
-	var totals []measurement
-	inputs := map[string]bool{}
+// writeBenchstat writes every run as a line that benchstat reads (https://pkg.go.dev/golang.org/x/perf/cmd/benchstat).
+func writeBenchstat(w io.Writer, results []measurement) error {
+	p := &printer{w: w}
 	for _, m := range results {
-		inputs[m.Input] = true
-		i := slices.IndexFunc(totals, func(t measurement) bool { return t.Strategy == m.Strategy })
-		if i < 0 {
-			i = len(totals)
-			totals = append(totals, measurement{Input: "(all)", Strategy: m.Strategy, Updater: m.Updater})
+		for _, r := range m.runs {
+			name := "BenchmarkDiff/differ=" + m.Strategy + "/input=" + strings.ReplaceAll(m.Input, " ", "_")
+			p.printf("%s 1 %d ns/op %d patch-bytes %d cpu-ns/op %d apply-ns/op %d peak-bytes\n",
+				name, r.diff.wall.Nanoseconds(), m.Stored, (r.diff.cpu + r.compress.cpu).Nanoseconds(), r.apply.wall.Nanoseconds(), r.diff.peakKB<<10)
 		}
-		t := &totals[i]
-		t.OldSize, t.NewSize, t.Raw, t.Stored = t.OldSize+m.OldSize, t.NewSize+m.NewSize, t.Raw+m.Raw, t.Stored+m.Stored
-		t.CPU, t.Wall, t.XZCPU, t.Apply = t.CPU+m.CPU, t.Wall+m.Wall, t.XZCPU+m.XZCPU, t.Apply+m.Apply
-		t.PeakKB = max(t.PeakKB, m.PeakKB)
 		if m.Error != "" {
-			t.Error = "failed on some"
+			p.printf("# %s failed on %s\n", m.Strategy, m.Input)
+		}
+	}
+	return p.err
+}
+
+// benchTotals sums up each strategy over the inputs that all strategies managed, where there are several inputs. One that
+// failed on everything counts for none of that; it has its failure alone.
+func benchTotals(results []measurement) []measurement {
+	var inputs, names []string
+	failed, ran := map[string]int{}, map[string]int{}
+	for _, m := range results {
+		if !slices.Contains(inputs, m.Input) {
+			inputs = append(inputs, m.Input)
+		}
+		if !slices.Contains(names, m.Strategy) {
+			names = append(names, m.Strategy)
+		}
+		ran[m.Strategy]++
+		if m.Error != "" {
+			failed[m.Strategy]++
 		}
 	}
 	if len(inputs) < 2 {
 		return nil
 	}
+	good := slices.DeleteFunc(slices.Clone(inputs), func(input string) bool {
+		return slices.ContainsFunc(results, func(m measurement) bool {
+			return m.Input == input && m.Error != "" && failed[m.Strategy] < ran[m.Strategy]
+		})
+	})
+	var totals []measurement
+	for _, name := range names {
+		t := measurement{Input: "(all)", Strategy: name, Inputs: len(good)}
+		for _, m := range results {
+			if m.Strategy != name {
+				continue
+			}
+			t.Updater = m.Updater
+			if !slices.Contains(good, m.Input) || m.Error != "" {
+				continue
+			}
+			t.OldSize, t.NewSize, t.Raw, t.Stored = t.OldSize+m.OldSize, t.NewSize+m.NewSize, t.Raw+m.Raw, t.Stored+m.Stored
+			t.CPU, t.Wall, t.XZCPU, t.Apply = t.CPU+m.CPU, t.Wall+m.Wall, t.XZCPU+m.XZCPU, t.Apply+m.Apply
+			t.CPUSpread, t.ApplySpread, t.InProcess = t.CPUSpread+m.CPUSpread, t.ApplySpread+m.ApplySpread, t.InProcess+m.InProcess
+			t.PeakKB, t.Runs = max(t.PeakKB, m.PeakKB), m.Runs
+		}
+		t.Saved = 1 - float64(t.Stored)/float64(max(t.NewSize, 1))
+		switch n := failed[name]; {
+		case n == ran[name]:
+			t.Error = "failed on all inputs"
+		case len(good) == 0:
+			t.Error = "there is no input that all managed"
+		}
+		totals = append(totals, t)
+	}
 	return totals
 }
 
-// chart is a bar chart of one quantity over the strategies.
-type chart struct {
-	Title string
-	Bars  []bar
-}
-
-type bar struct {
-	Label, Value string
-	Width, Y     int
-	Updater      bool
-}
-
-type benchData struct {
-	Charts  []chart
-	Columns []string
-	Rows    [][]string
-}
-
-func benchCharts(results []measurement) benchData {
-	data := benchData{Columns: benchColumns}
-	sums := benchTotals(results)
-	if sums == nil {
-		sums = results
-	}
-	for _, q := range []struct {
-		title string
-		value func(m measurement) float64
-		text  func(f float64) string
-	}{
-		{"Bytes in an update", func(m measurement) float64 { return float64(m.Stored) }, func(f float64) string { return size(int64(f)) }},
-		{"CPU seconds, diff and compression", func(m measurement) float64 { return m.CPU + m.XZCPU }, func(f float64) string { return fmt.Sprintf("%.2f s", f) }},
-		{"Peak memory of the diff", func(m measurement) float64 { return float64(m.PeakKB) * 1024 }, func(f float64) string { return size(int64(f)) }},
-		{"Seconds to apply", func(m measurement) float64 { return m.Apply }, func(f float64) string { return fmt.Sprintf("%.2f s", f) }},
-	} {
-		c := chart{Title: q.title}
-		largest := 0.0
-		for _, m := range sums {
-			largest = max(largest, q.value(m))
-		}
-		for i, m := range sums {
-			width := 0
-			if largest > 0 {
-				width = int(500 * q.value(m) / largest)
+// benchTotalsNote says what the totals are of.
+func benchTotalsNote(results, totals []measurement) string {
+	inputs := map[string]bool{}
+	bad := map[string]int{}
+	var names []string
+	for _, m := range results {
+		inputs[m.Input] = true
+		if m.Error != "" {
+			if bad[m.Strategy]++; bad[m.Strategy] == 1 {
+				names = append(names, m.Strategy)
 			}
-			c.Bars = append(c.Bars, bar{m.Strategy, q.text(q.value(m)), width, 24 * i, m.Updater})
 		}
-		data.Charts = append(data.Charts, c)
 	}
-	for _, m := range append(slices.Clone(results), benchTotals(results)...) {
-		data.Rows = append(data.Rows, m.cells())
+	note := fmt.Sprintf("(all): the %d of %d inputs that all strategies managed", totals[0].Inputs, len(inputs))
+	for i, name := range names {
+		note += fmt.Sprintf("%s %s failed on %d", []string{";", ","}[min(i, 1)], name, bad[name])
 	}
-	return data
+	return note
 }
-
-var benchPage = template.Must(template.New("bench").Funcs(template.FuncMap{
-	"height": func(bars []bar) int { return 24 * len(bars) },
-	"plus":   func(a, b int) int { return a + b },
-}).Parse(`<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<title>Diff strategies compared</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1d1d1f; background: #fff }
-table { border-collapse: collapse } th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ddd }
-th:first-child, td:first-child, th:nth-child(2), td:nth-child(2) { text-align: left }
-text { font: 13px system-ui, sans-serif }
-.yes { fill: #1a5fb4 } .no { fill: #9a9996 }
-</style>
-<h1>Diff strategies compared</h1>
-<p>Blue: Gecko's updater can apply the result. Grey: it cannot. Every patch was applied and compared with the new file.</p>
-{{range .Charts}}<h2>{{.Title}}</h2>
-<svg width="860" height="{{height .Bars}}" role="img" aria-label="{{.Title}}">
-{{range .Bars}}<text x="0" y="{{plus .Y 16}}">{{.Label}}</text><rect x="120" y="{{plus .Y 3}}" width="{{.Width}}" height="17" class="{{if .Updater}}yes{{else}}no{{end}}"/><text x="{{plus .Width 128}}" y="{{plus .Y 16}}">{{.Value}}</text>
-{{end}}</svg>
-{{end}}<h2>All figures</h2>
-<table><tr>{{range .Columns}}<th>{{.}}</th>{{end}}</tr>
-{{range .Rows}}<tr>{{range .}}<td>{{.}}</td>{{end}}</tr>
-{{end}}</table>
-</html>
-`))

@@ -5,7 +5,8 @@
 //	marctl prove   from.complete.mar out.partial.mar to.complete.mar
 //
 // "marctl help" lists the commands; every command has --help with examples and --json. The exit code is 0 when
-// what was asked is done, 1 when the answer is no or something failed, and 2 when marctl was called wrongly.
+// what was asked is done, 1 when the answer is no or something failed, 2 when marctl was called wrongly, and 130 when it was
+// interrupted.
 package main
 
 import (

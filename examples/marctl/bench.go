@@ -104,7 +104,7 @@ type measurement struct {
 	CPU       float64 `json:"cpu_seconds"`
 	CPUSpread float64 `json:"cpu_spread_seconds"`
 	Wall      float64 `json:"wall_seconds"`
-	PeakKB    int64   `json:"peak_kb"`
+	PeakKB    int64   `json:"peak_kb"` // 0: not known
 	XZCPU     float64 `json:"xz_cpu_seconds"`
 	// Apply is the wall time of applying the patch, in a process of its own for every strategy, whose result was compared
 	// with the new file. InProcess is that of applying it within this process, for the formats that marctl applies.
@@ -549,8 +549,9 @@ func (b *bench) run(ctx context.Context, line []string, paths map[string]string)
 		u.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 		u.peakKB = peakMemory(cmd.ProcessState)
 		if seen != nil {
-			// A child is born with the memory of its parent, and the system counts that: below it counts what was seen.
-			if own := seen(); own > 0 && u.peakKB <= ownPeak() {
+			// A child is born with the memory of its parent, and the system counts that: below it counts what was seen,
+			// which is nothing where the child ended at once.
+			if own := seen(); u.peakKB <= ownPeak() {
 				u.peakKB = own
 			}
 		}

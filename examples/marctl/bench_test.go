@@ -36,7 +36,7 @@ func TestBenchFailures(t *testing.T) {
 	if len(totals) != 3 || totals[0].Stored != 40 || totals[1].Stored != 30 || totals[0].Inputs != 1 || totals[2].Error == "" || totals[1].Error != "" {
 		t.Errorf("got totals %+v", totals)
 	}
-	if got, want := benchTotalsNote(results, totals), "(all): the 1 of 2 inputs that all strategies managed; half failed on 1, none failed on 2"; got != want {
+	if got, want := benchTotalsNote(results, totals), "(all): the 1 of 2 inputs that all strategies managed; none failed on 2, half failed on 1"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	page := newBenchPage(results, benchAbout{})

@@ -142,7 +142,7 @@ func newBenchPage(results []measurement, about benchAbout) benchData {
 		good = append(good, m)
 		data.Best = append(data.Best, benchRow{
 			m.Strategy, fmt.Sprintf("%d", m.Stored), fmt.Sprintf("%.1f %%", 100*m.Saved), fmt.Sprintf("%.2f ± %.2f s", m.CPU+m.XZCPU, m.CPUSpread/2),
-			size(m.PeakKB << 10), fmt.Sprintf("%.0f ms", 1000*m.Apply), m.Updater,
+			memoryText(m.PeakKB), fmt.Sprintf("%.0f ms", 1000*m.Apply), m.Updater,
 		})
 	}
 	data.plot(good)
@@ -169,7 +169,7 @@ func (d *benchData) plot(good []measurement) {
 		dot := dot{
 			X: x.at(cpu(m)), Y: y.at(bytes(m)), Label: m.Strategy, Updater: m.Updater,
 			R:     max(plotLeast, int(plotLargest*math.Sqrt(float64(m.PeakKB)/float64(peak)))), // the area is what the eye compares
-			Title: fmt.Sprintf("%s: %d bytes, %.2f s, %s", m.Strategy, m.Stored, cpu(m), size(m.PeakKB<<10)),
+			Title: fmt.Sprintf("%s: %d bytes, %.2f s, %s", m.Strategy, m.Stored, cpu(m), memoryText(m.PeakKB)),
 		}
 		dot.LabelX, dot.Anchor = dot.X+dot.R+plotGap, "start"
 		if dot.X > plotLabelRight {
@@ -263,3 +263,11 @@ line { stroke: #ddd } .yes { fill: #1a5fb4 } .no { fill: #77767b } circle { fill
 {{end}}</table></div>
 </html>
 `))
+
+// memoryText says how much memory a program took, in kilobytes: 0 is one that ended before it could be looked at.
+func memoryText(kb int64) string {
+	if kb == 0 {
+		return "not known"
+	}
+	return size(kb << 10)
+}

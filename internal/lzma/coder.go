@@ -36,19 +36,20 @@ func (c *coder) setProps(p Props) {
 	}
 }
 
-// planned returns a symbol as follow takes it: with the distance instead of its place among the last ones.
+// plannedRep marks a symbol of a plan that repeats a distance. A match may have the distance of one, where it is cheaper.
+const plannedRep = 1 << 31
+
+// planned returns a symbol as follow takes it: of a repeated distance not the place among the last ones, but the distance.
 func (c *coder) planned(s step) step {
-	switch {
-	case s.back == backLiteral:
-		return s
-	case s.back >= 4:
-		return step{s.back - 4, s.length}
+	if s.back < 4 {
+		s.back = c.reps[s.back] | plannedRep
 	}
-	return step{c.reps[s.back], s.length}
+	return s
 }
 
 // follow encodes a part of the content, whose symbols were planned by somebody who did not know what came before: the
-// models and the last distances are those of the part before, if that has the same properties.
+// models and the last distances are those of the part before, if that has the same properties. Where ChooseProps was called
+// they begin anew also if the properties stay: what comes is of another kind, of which the models know nothing.
 func (c *coder) follow(p *part) error {
 	c.w = &p.packed
 	c.buf, c.pos, c.start = p.buf, uint32(p.known), uint32(p.known)
@@ -56,11 +57,12 @@ func (c *coder) follow(p *part) error {
 		if len(b.plan) == 0 {
 			continue
 		}
-		if b.props != (Props{int(c.lc), int(c.lp), int(c.pb)}) {
+		if b.fresh || b.props != (Props{int(c.lc), int(c.lp), int(c.pb)}) {
 			if c.pos > c.start {
 				c.endChunk(c.pos)
 			}
 			c.setProps(b.props)
+			c.needState = true
 		}
 		for _, s := range b.plan {
 			if c.pos == c.start {
@@ -82,20 +84,21 @@ func (c *coder) follow(p *part) error {
 	return c.err
 }
 
-// again returns a planned symbol as it is best encoded now.
+// again returns a planned symbol as it is encoded now, when the last distances may be others.
 func (c *coder) again(s step) step {
-	if s.back == backLiteral {
+	if s.back == backLiteral || s.back&plannedRep == 0 {
 		return s
 	}
+	distance := s.back &^ plannedRep
 	for k, d := range c.reps {
-		if d == s.back && (k == 0 || s.length > 1) {
+		if d == distance && (k == 0 || s.length > 1) {
 			return step{uint32(k), s.length}
 		}
 	}
 	if s.length == 1 {
 		return step{backLiteral, 1}
 	}
-	return step{s.back + 4, s.length}
+	return step{distance + 4, s.length}
 }
 
 // atDistance returns the byte at the last distance.

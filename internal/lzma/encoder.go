@@ -377,6 +377,7 @@ func (e *Encoder) part(c *part) error {
 	e.begin(nil, uint32(c.known))
 	for k, b := range c.blocks {
 		e.setProps(b.choices[0])
+		e.needState = e.needState || b.fresh
 		e.choices = b.choices[1:]
 		e.plan = &c.blocks[k].plan
 		e.buf = c.buf

@@ -45,7 +45,8 @@ type ParallelOptions struct {
 // A Parallel compresses to a sequence of LZMA2 chunks as an Encoder does, but in parts that
 // end after so many bytes other than zero: several at a time, each by an encoder of its own
 // which refers to nothing in the parts before. Its plan is then encoded with the models of the part
-// before, unless that has other properties. The bytes it writes depend on the EncoderOptions, the content, and on where SetProps and ChooseProps were called.
+// before, unless that has other properties. The bytes it writes depend on the EncoderOptions, the content, and on where
+// SetProps and ChooseProps were called.
 //
 // It holds at most one part more than it has workers, and an encoder for each worker. A Parallel
 // is not safe for concurrent use. One that is not closed comes to an end when the parts under work
@@ -81,6 +82,7 @@ type part struct {
 type propsAt struct {
 	at      int
 	choices []Props
+	fresh   bool   // what comes is of another kind than what was before: models begin anew
 	props   Props  // the choice
 	plan    []step // the symbols, see coder.follow
 }
@@ -250,8 +252,9 @@ func (p *Parallel) ChooseProps(choices ...Props) error {
 	c := p.cur
 	if last := &c.blocks[len(c.blocks)-1]; last.at == len(c.buf) {
 		last.choices = choices
+		last.fresh = true
 	} else {
-		c.blocks = append(c.blocks, propsAt{at: len(c.buf), choices: choices})
+		c.blocks = append(c.blocks, propsAt{at: len(c.buf), choices: choices, fresh: true})
 	}
 	return nil
 }

@@ -143,21 +143,48 @@ func TestParallel(t *testing.T) {
 	}
 }
 
-// One part is what an Encoder makes.
+// One part is what an Encoder makes: also where a match has a distance that could be repeated, and where a block of other
+// content keeps the properties, which need not be named again.
 func TestParallelIsEncoder(t *testing.T) {
 	t.Parallel()
-	data := strewn(testLength-partStep, 5)
 	o := EncoderOptions{DictSize: 1 << 16, LC: 3}
-	var out bytes.Buffer
-	p := newTestParallel(t, &out, ParallelOptions{EncoderOptions: o, Workers: 1})
-	if _, err := p.Write(data); err != nil {
-		t.Fatal(err)
+	r := rand.New(rand.NewPCG(5, 5))
+	var table []byte // small numbers between zeros, and some that rise
+	for i := range testLength / 4 {
+		table = append(table, byte(r.IntN(1<<r.IntN(4))), 0, 0, byte(i>>8))
 	}
-	if err := p.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if want := own(t, data, o); !bytes.Equal(out.Bytes(), want) {
-		t.Errorf("got %d bytes, an Encoder makes %d", out.Len(), len(want))
+	same, other := Props{LC: o.LC}, Props{LC: 2, PB: 2}
+	for _, data := range [][]byte{strewn(testLength, 5), table} {
+		for _, props := range []Props{same, other} {
+			at := len(data) / 3
+			var out, want bytes.Buffer
+			p, err := NewParallel(&out, ParallelOptions{EncoderOptions: o, Workers: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			e, err := NewEncoder(&want, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for k, b := range [][]byte{data[:at], data[at:]} {
+				if k > 0 {
+					err = errors.Join(p.SetProps(props.LC, props.LP, props.PB),
+						e.SetProps(4, 0, 0), e.SetProps(props.LC, props.LP, props.PB))
+				}
+				_, err1 := p.Write(b)
+				_, err2 := e.Write(b)
+				if err = errors.Join(err, err1, err2); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := errors.Join(p.Close(), e.Close()); err != nil {
+				t.Fatal(err)
+			}
+			if props == same && out.Len()+1 != want.Len() || props == other && !bytes.Equal(out.Bytes(), want.Bytes()) {
+				t.Errorf("%+v: got %d bytes, an Encoder makes %d", props, out.Len(), want.Len())
+			}
+			decodeBoth(t, out.Bytes(), data, o.DictSize)
+		}
 	}
 }
 

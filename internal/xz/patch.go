@@ -10,7 +10,7 @@ import (
 const patchHeader = 32
 
 // patchID names the properties that patchBlocks and outline choose.
-const patchID = "222,choice-4"
+const patchID = "222,choice-5"
 
 // The properties that the difference and the extra block of a patch may have. Which suit depends on the processor
 // and on who made the patch: numbers of four bytes want position bits, text and small changes do not.

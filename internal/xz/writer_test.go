@@ -123,9 +123,9 @@ func TestWriterGolden(t *testing.T) {
 		{in, WriterOptions{}, "xz/ulikunitz-0.5.17:fast/none/crc64/8388608", "c7c18833885fbcd6"},
 		{in, WriterOptions{Level: Level6}, "xz/lzma-2:6/none/crc64/8388608", "77814c311dfb377b"},
 		{in, WriterOptions{Level: Level6, Filter: X86}, "xz/lzma-2:6/x86/crc64/8388608", "6ec0ad443a07c455"},
-		{in, WriterOptions{Level: Best, Patch: true}, "xz/lzma-2:best/none/crc64/8388608/patch:222,choice-4", "023416e945c3e380"},
-		{in, WriterOptions{Level: Extreme, Patch: true}, "xz/lzma-2:extreme/none/crc64/8388608/patch:222,choice-4", "352f6e5087a5d223"},
-		{parts, WriterOptions{Level: Best, Patch: true}, "xz/lzma-2:best/none/crc64/8388608/patch:222,choice-4", "551df06dd07cf981"},
+		{in, WriterOptions{Level: Best, Patch: true}, "xz/lzma-2:best/none/crc64/8388608/patch:222,choice-5", "3c34b57f86d2b221"},
+		{in, WriterOptions{Level: Extreme, Patch: true}, "xz/lzma-2:extreme/none/crc64/8388608/patch:222,choice-5", "0ab715bf425de384"},
+		{parts, WriterOptions{Level: Best, Patch: true}, "xz/lzma-2:best/none/crc64/8388608/patch:222,choice-5", "319e996fcf7cf26e"},
 	} {
 		if id := c.o.ID(); id != c.id {
 			t.Errorf("the name is %q, want %q", id, c.id)

@@ -2,6 +2,7 @@ package zucchini
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -237,8 +238,13 @@ func validateReferences(tb testing.TB, kind exe.Kind, old, made []byte, pairs []
 			}
 			width := int64(g.Width)
 			for i, p := range pairs {
-				for _, ref := range refs[g.Type] {
+				// bodies have 8 bytes at most
+				first, _ := slices.BinarySearchFunc(refs[g.Type], p.src-8, func(r exe.Ref, at int64) int { return cmp.Compare(int64(r.At), at) })
+				for _, ref := range refs[g.Type][first:] {
 					at := int64(ref.At)
+					if at >= p.src+p.size {
+						break
+					}
 					inside := at >= p.src && at+width <= p.src+p.size
 					if !inside && at+width > p.src && at < p.src+p.size {
 						say("an edge of equivalence %d is in the reference of type %d at %d", i, g.Type, at)
@@ -251,8 +257,9 @@ func validateReferences(tb testing.TB, kind exe.Kind, old, made []byte, pairs []
 					}
 					key, distance := int64(0), int64(math.MaxInt64)
 					est := extend(int64(ref.Target))
-					for k, t := range sorted {
-						if d := max(t-est, est-t); d < distance {
+					near, _ := slices.BinarySearch(sorted, est)
+					for k := max(near-1, 0); k < min(near+1, len(sorted)); k++ {
+						if d := max(sorted[k]-est, est-sorted[k]); d < distance {
 							key, distance = int64(k), d
 						}
 					}

@@ -26,6 +26,7 @@ type Differ interface {
 	Format() string
 	// Diff writes a patch that turns old into new. It must write the same bytes for the same files, must not
 	// keep or change either, must return ctx's error soon after it ends, and must return the error of patch's Write.
+	// An error that is [zucchini.ErrEmpty] says that the format has no patch for empty files: the new one goes in whole.
 	Diff(ctx context.Context, patch io.Writer, old, new []byte) error
 }
 

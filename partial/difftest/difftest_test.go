@@ -9,10 +9,14 @@ import (
 
 	"github.com/senbonzakura/senbonzakura/bsdiff"
 	"github.com/senbonzakura/senbonzakura/partial"
+	"github.com/senbonzakura/senbonzakura/zucchini"
 )
 
 func TestDefault(t *testing.T)    { Run(t, bsdiff.New(bsdiff.Options{})) }
 func TestCompatible(t *testing.T) { Run(t, bsdiff.New(bsdiff.Options{Match: bsdiff.Compatible})) }
+
+func TestZucchini(t *testing.T)      { Run(t, zucchini.New(zucchini.Options{})) }
+func TestZucchiniPlain(t *testing.T) { Run(t, zucchini.New(zucchini.Options{Plain: true})) }
 
 func TestInputsAreTheSameEveryTime(t *testing.T) {
 	first, second := Inputs(), Inputs()
@@ -41,6 +45,8 @@ func (b *broken) Diff(ctx context.Context, patch io.Writer, old, changed []byte)
 		}
 	case "input changed":
 		old[0]++
+	case "empty":
+		return zucchini.ErrEmpty
 	case "garbage":
 		_, err := patch.Write([]byte("garbage"))
 		return err
@@ -57,12 +63,23 @@ func (b *broken) Diff(ctx context.Context, patch io.Writer, old, changed []byte)
 	return b.Differ.Diff(ctx, patch, old, changed)
 }
 
+// Format is no longer that of the patches where that is what is broken.
+func (b *broken) Format() string {
+	switch b.how {
+	case "other format":
+		return "zucchini"
+	case "no format":
+		return "bsdiff40"
+	}
+	return b.Differ.Format()
+}
+
 // The kit must notice what it is for.
 func TestTheKitNotices(t *testing.T) {
 	good := bsdiff.New(bsdiff.Options{})
 	for how, says := range map[string]string{
 		"wrong result": "does not give the new file", "other bytes": "other bytes", "input changed": "changed its input",
-		"garbage": "does not apply",
+		"garbage": "does not apply", "other format": "does not apply", "no format": `"bsdiff40"`, "empty": "empty file",
 	} {
 		err := Check(t.Context(), &broken{Differ: good, how: how}, Inputs()[0])
 		if err == nil || !strings.Contains(err.Error(), says) {
@@ -78,5 +95,6 @@ func TestTheKitNotices(t *testing.T) {
 }
 
 func BenchmarkDiffers(b *testing.B) {
-	Benchmark(b, Inputs(), bsdiff.New(bsdiff.Options{}), bsdiff.New(bsdiff.Options{Match: bsdiff.Compatible}))
+	Benchmark(b, Inputs(), bsdiff.New(bsdiff.Options{}), bsdiff.New(bsdiff.Options{Match: bsdiff.Compatible}),
+		zucchini.New(zucchini.Options{}), zucchini.New(zucchini.Options{Plain: true}))
 }

@@ -36,7 +36,7 @@ type LintOptions struct {
 
 // Lint lists what an updater would trip over in the members and manifests of an update, whatever it is applied to: members
 // that are damaged, in a format or with filters, checks or dictionaries that it does not have, or of which it would leave
-// out a part; manifests that are missing, that it refuses or crashes on, or that updaters make different things of; a
+// out a part; patches that contradict themselves or are in a format that the client is known not to apply; manifests that are missing, that it refuses or crashes on, or that updaters make different things of; a
 // channel that the client refuses, or every client with a list of channels; a precomplete that takes the client's settings away; names that mean
 // something else on Windows, or that macOS takes for one, where the update may be for these.
 // Members come first, in the archive's order. The error is that of reading the archive, or of ctx.
@@ -67,13 +67,7 @@ func Lint(ctx context.Context, r *mar.Reader, opts *LintOptions) ([]*UpdateError
 			}
 		}
 	}
-	var list []*UpdateError
-	if !l.opts.ManifestsOnly {
-		var err error
-		if list, err = l.members(ctx); err != nil {
-			return nil, err
-		}
-	}
+	var list []*UpdateError // of the manifests
 	if len(manifests) == 0 {
 		list = append(list, &UpdateError{Code: CodeCrash, Path: ManifestV3.Name(), Err: errors.New("the archive has no manifest")})
 	}
@@ -102,13 +96,22 @@ func Lint(ctx context.Context, r *mar.Reader, opts *LintOptions) ([]*UpdateError
 			release.manifests = append(release.manifests, namedManifest{m.Name, man})
 		}
 	}
+	if !l.opts.ManifestsOnly {
+		l.patches = release.patches()
+		found, err := l.members(ctx)
+		if err != nil {
+			return nil, err
+		}
+		list = append(found, list...)
+	}
 	more, err := l.release(ctx, r, &release)
 	return append(list, more...), err
 }
 
 type linter struct {
-	files []*mar.File
-	opts  LintOptions
+	files   []*mar.File
+	opts    LintOptions
+	patches map[string]bool // which members are patches
 }
 
 // manifests returns those that there are, the newest first.
@@ -156,23 +159,34 @@ func (l *linter) member(ctx context.Context, m *Member) error {
 	if err := m.Usable(Instruction{}, l.opts.Members...); err != nil || l.opts.Fast {
 		return err
 	}
-	lim := l.opts.Limits
-	r, err := m.Open(lim)
+	if l.patches[m.Name] {
+		return l.patch(ctx, m)
+	}
+	r, err := m.Open(l.opts.Limits)
 	if err == nil {
 		_, err = stream.Copy(ctx, io.Discard, r)
 		r.Close()
-	}
-	if errors.Is(err, ErrLimit) {
-		// a patch is long and little but zeros: it has other limits than what goes in whole
-		if _, rest, perr := m.openPatch(ctx, lim); perr == nil {
-			_, err = stream.Copy(ctx, io.Discard, rest)
-			rest.Close()
-		}
 	}
 	if errors.Is(err, ErrMember) || errors.Is(err, ErrLimit) {
 		return ItemError(m, Instruction{}, err)
 	}
 	return err
+}
+
+// patch reads a patch as far as that says something without the file that it is for.
+func (l *linter) patch(ctx context.Context, m *Member) error {
+	return m.withPatch(ctx, Instruction{Path: m.Name}, l.opts.Limits, func(f PatchFormat, patch io.Reader, _ PatchOptions) error {
+		if c := l.opts.Client; c != nil {
+			if v := c.CheckPatchFormats(f.Name()); v.Answer == Fails {
+				return &UpdateError{Code: v.Code, Err: errors.New(v.Reason)}
+			}
+		}
+		if _, err := f.Inspect(ctx, patch); err != nil {
+			return err
+		}
+		_, err := stream.Copy(ctx, io.Discard, patch) // to the end of the member, where its check is
+		return err
+	})
 }
 
 // lintManifest returns a manifest, nil where it cannot be parsed, and what is wrong with it.
@@ -208,6 +222,19 @@ type lintedRelease struct {
 type namedManifest struct {
 	name string
 	*Manifest
+}
+
+// patches returns which members are patches.
+func (l *lintedRelease) patches() map[string]bool {
+	list := make(map[string]bool)
+	for _, m := range l.manifests {
+		for _, ins := range m.Instructions {
+			if ins.Op == OpPatch || ins.Op == OpPatchIf {
+				list[ins.item()] = true
+			}
+		}
+	}
+	return list
 }
 
 // complete says whether the update is a complete one.

@@ -1,6 +1,7 @@
 package updater_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,7 +9,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/senbonzakura/senbonzakura/bsdiff"
+	"github.com/senbonzakura/senbonzakura/partial"
 	"github.com/senbonzakura/senbonzakura/partial/updater"
+	"github.com/senbonzakura/senbonzakura/zucchini"
 
 	"github.com/senbonzakura/senbonzakura/internal/xz"
 	"github.com/senbonzakura/senbonzakura/mar"
@@ -77,6 +81,70 @@ func TestLint(t *testing.T) {
 	cancel()
 	if _, err := updater.Lint(ctx, updatetest.Archive(t, "add \"a\"\n", updatetest.Tree{"a": updatetest.File("x")}), nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want context.Canceled", err)
+	}
+}
+
+// Patches are read as far as that says something without the files that they are for, and must be ones that the client
+// applies.
+func TestLintPatches(t *testing.T) {
+	t.Parallel()
+	old, changed := []byte(strings.Repeat("some text ", 100)), []byte(strings.Repeat("some text ", 90)+"and more")
+	made := func(d partial.Differ) []byte {
+		var b bytes.Buffer
+		if err := d.Diff(t.Context(), &b, old, changed); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	mbdiff, zucc := made(bsdiff.New(bsdiff.Options{})), made(zucchini.New(zucchini.Options{}))
+	edited := func(b []byte, at int, with byte) []byte {
+		b = bytes.Clone(b)
+		b[at] = with
+		return b
+	}
+	knows := func(formats ...string) *updater.LintOptions {
+		c, err := updater.NewClient(updater.Claims{Patches: formats}, updater.Claims{}, updater.Claims{}, updater.TrustNeither)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &updater.LintOptions{Client: c}
+	}
+	both, one := knows(updater.PatchMBDIFF10, updater.PatchZucchini), knows(updater.PatchMBDIFF10)
+	damaged := updatetest.Compress(t, zucc)
+	damaged[len(damaged)/2] ^= 1
+	for _, tt := range []struct {
+		name, manifest string
+		member         []byte // compressed
+		opts           *updater.LintOptions
+		want, says     string
+	}{
+		{"MBDIFF10", "patch \"p\" \"x\"\n", updatetest.Compress(t, mbdiff), one, "", ""},
+		{"Zucchini", "patch \"p\" \"x\"\n", updatetest.Compress(t, zucc), both, "", ""},
+		{"for whoever", "patch \"p\" \"x\"\n", updatetest.Compress(t, zucc), nil, "", ""},
+		{"for who does not apply it", "patch \"p\" \"x\"\n", updatetest.Compress(t, zucc), one, "p 41", "format zucchini"},
+		{"if there is something", "patch-if \"d/\" \"p\" \"x\"\n", updatetest.Compress(t, zucc), one, "p 41", "format zucchini"},
+		{"damaged member", "patch \"p\" \"x\"\n", damaged, both, "p 39", "corrupt"},
+		{"cut off", "patch \"p\" \"x\"\n", updatetest.Compress(t, zucc[:len(zucc)-1]), both, "p 6", "element 0"},
+		{"two elements", "patch \"p\" \"x\"\n", updatetest.Compress(t, edited(zucc, 24, 2)), both, "p 6", "element 1"},
+		{"MBDIFF10 cut off", "patch \"p\" \"x\"\n", updatetest.Compress(t, mbdiff[:len(mbdiff)-1]), both, "p 41", "ends too early"},
+		{"neither", "patch \"p\" \"x\"\n", updatetest.Compress(t, old), both, "p 41", "begins with"},
+		{"no patch", "add \"p\"\n", updatetest.Compress(t, zucc), one, "", ""},
+	} {
+		a := &mar.Archive{Product: updatetest.TestProduct, Entries: []mar.Entry{
+			mar.BytesEntry("updatev3.manifest", 0o644, updatetest.Compress(t, []byte("type \"partial\"\n"+tt.manifest))),
+			mar.BytesEntry("p", 0o644, tt.member),
+		}}
+		list, err := updater.Lint(t.Context(), updatetest.Write(t, a), tt.opts)
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		var got []string
+		for _, e := range list {
+			got = append(got, fmt.Sprint(e.Path, " ", int(e.Code)))
+		}
+		if strings.Join(got, ", ") != tt.want || len(list) > 0 && !strings.Contains(list[0].Error(), tt.says) {
+			t.Errorf("%s: got %v, want %q that says %q", tt.name, list, tt.want, tt.says)
+		}
 	}
 }
 

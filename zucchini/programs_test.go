@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -104,29 +103,29 @@ func source(functions, version, changed int) []byte {
 }
 
 // build makes programs for a target, one for each source.
-func (g target) build(t *testing.T, sources [][]byte) (out [][]byte, err error) {
+func (g target) build(t *testing.T, sources [][]byte) (out [][]byte) {
 	t.Helper()
 	dir := t.TempDir()
 	for i, s := range sources {
 		name := filepath.Join(dir, fmt.Sprint(i))
 		if err := os.WriteFile(name+".go", s, 0o600); err != nil {
-			return nil, err //nolint:wrapcheck // of a test
+			t.Fatal(err)
 		}
 		build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags=-s -w", "-o", name, name+".go")
 		build.Env = append(os.Environ(), "GOOS="+g.os, "GOARCH="+g.arch, "CGO_ENABLED=0", "GOFLAGS=")
 		if said, err := build.CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("build for %s/%s: %w\n%s", g.os, g.arch, err, said)
+			t.Fatalf("build for %s/%s: %v\n%s", g.os, g.arch, err, said)
 		}
 		b, err := os.ReadFile(name)
 		if err != nil {
-			return nil, err //nolint:wrapcheck // of a test
+			t.Fatal(err)
 		}
 		if g.otherwise {
 			b = laidOut(t, b)
 		}
 		out = append(out, b)
 	}
-	return out, nil
+	return out
 }
 
 // pairs returns pairs of a target's programs: other versions of each other, cut off, put into each other, and several in one
@@ -134,7 +133,7 @@ func (g target) build(t *testing.T, sources [][]byte) (out [][]byte, err error) 
 func (g target) pairs(r *rand.Rand, programs [][]byte) []pairOf {
 	var out []pairOf
 	add := func(what string, old, new []byte, kinds string) {
-		out = append(out, pairOf{fmt.Sprintf("%s/%s %s %d: %s", g.os, g.arch, g.kind, len(out), what), old, new, kinds})
+		out = append(out, pairOf{fmt.Sprintf("%d: %s", len(out), what), old, new, kinds})
 	}
 	any := func() []byte { return programs[r.IntN(len(programs))] }
 	junk := func(n int) []byte {
@@ -189,32 +188,19 @@ func TestPrograms(t *testing.T) {
 		sources = append(sources, source(functions+v/2, v, 1<<(v%6)))
 	}
 	var count, theirs atomic.Int64
-	var wg sync.WaitGroup
-	next := make(chan target)
-	for range 2 {
-		wg.Go(func() {
-			for g := range next {
-				programs, err := g.build(t, sources)
-				if err != nil {
-					t.Error(err)
-					continue
-				}
-				r := rand.New(rand.NewPCG(uint64(len(programs)), uint64(len(g.kind))))
-				for _, p := range g.pairs(r, programs) {
-					count.Add(1)
-					if tryProgram(t, p) {
-						theirs.Add(1)
-					}
+	t.Cleanup(func() { t.Logf("%d pairs, %d of them also with the reference's program", count.Load(), theirs.Load()) })
+	for _, g := range targets[:testkit.Count(1, len(targets), len(targets))] {
+		t.Run(g.os+" "+g.arch+" "+g.kind, func(t *testing.T) {
+			t.Parallel()
+			programs := g.build(t, sources)
+			for _, p := range g.pairs(rand.New(rand.NewPCG(uint64(len(programs)), uint64(len(g.kind)))), programs) {
+				count.Add(1)
+				if tryProgram(t, p) {
+					theirs.Add(1)
 				}
 			}
 		})
 	}
-	for _, g := range targets[:testkit.Count(1, len(targets), len(targets))] {
-		next <- g
-	}
-	close(next)
-	wg.Wait()
-	t.Logf("%d pairs, %d of them also with the reference's program", count.Load(), theirs.Load())
 }
 
 // tryProgram makes a patch of a pair and reports whether the reference's program took part.

@@ -251,6 +251,7 @@ func TestProblems(t *testing.T) {
 		{"no trusted key", "[signing]\ntrust = [\"release-tertiary\"]\n", nil, []string{"partiald.toml:2: signing.trust: stat release-tertiary"}},
 		{"no rules", "[toolchain]\nrules = [\"/nowhere.toml\"]\n", nil, []string{"toolchain.rules: stat /nowhere.toml"}},
 		{"bad rules", "[toolchain]\nrules = [\"" + exists + "\"]\n", nil, []string{"toolchain.rules: " + exists}},
+		{"bad format", "[toolchain]\nformats = [\"zucchini\", \"courgette\"]\n", nil, []string{"partiald.toml:2: toolchain.formats: \"courgette\" is no patch format"}},
 		{"bad trust", "[toolchain]\ntrust = \"both\"\n", nil, []string{"partiald.toml:2: toolchain.trust: \"both\" is neither complete nor version"}},
 		{"bad role", "[[auth.tokens]]\nname = \"a\"\nrole = \"root\"\nhash = \"sha256:" + strings.Repeat("0", 64) + "\"\n", nil, []string{"partiald.toml:3: auth.tokens[0].role: \"root\" is none of"}},
 		{"bad hash", "[[auth.tokens]]\nname = \"a\"\nrole = \"read\"\nhash = \"secret\"\n", nil, []string{"auth.tokens[0].hash: is not sha256: and 64"}},

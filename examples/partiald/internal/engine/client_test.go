@@ -88,6 +88,63 @@ func TestClientOfRequest(t *testing.T) {
 	}
 }
 
+// The formats of patches are those that the request names, else those of the configuration, else those that the client is
+// known to apply. What is no format, or leaves the recipe no choice, is refused by the field.
+func TestFormatsOfRequest(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t)
+	both := []string{updater.PatchMBDIFF10, updater.PatchZucchini}
+	for _, configured := range [][]string{nil, {updater.PatchZucchini}} {
+		unsaid := configured
+		if unsaid == nil {
+			unsaid = both
+		}
+		n := open(t, setting{dir: t.TempDir(), options: func(o *engine.Options) { o.Formats = configured }})
+		ask := outside(t, n)
+		for _, tt := range []struct {
+			name, recipe string
+			formats      []string
+			want         []string // of all patches together
+		}{
+			{"nothing said", "", nil, unsaid},
+			{"one", "", []string{updater.PatchMBDIFF10}, []string{updater.PatchMBDIFF10}},
+			{"the other", "", []string{updater.PatchZucchini}, []string{updater.PatchZucchini}},
+			{"recipe of the scripts", "mozilla", nil, []string{updater.PatchMBDIFF10}},
+			{"no format", "", []string{"courgette"}, nil},
+			{"no choice", "mozilla", []string{updater.PatchZucchini}, nil},
+		} {
+			spec := o.spec(t, "x")
+			spec.Recipe, spec.Formats = tt.recipe, tt.formats
+			spec.Client = &job.ClientFacts{Patches: both}
+			status, body := ask("submit", "POST", "/api/v1/partials", spec)
+			if tt.want == nil {
+				if status != http.StatusUnprocessableEntity || !strings.Contains(string(body), `"field":"formats"`) {
+					t.Errorf("%v: %s: got %d, %s", configured, tt.name, status, body)
+				}
+				continue
+			}
+			id, err := n.Check(spec, job.Asker{})
+			if err != nil || status >= 300 {
+				t.Fatalf("%v: %s: %d, %s, %v", configured, tt.name, status, body, err)
+			}
+			st := n.wait(id)
+			if st.State != job.Done {
+				t.Fatalf("%v: %s: %s, %v", configured, tt.name, st.State, st.Error)
+			}
+			var got []string
+			for _, f := range n.provenance(t, id).Report.Files {
+				if f.Format != "" {
+					got = append(got, f.Format)
+				}
+			}
+			slices.Sort(got)
+			if got = slices.Compact(got); !slices.Equal(got, tt.want) {
+				t.Errorf("%v: %s: patches in %v, want %v", configured, tt.name, got, tt.want)
+			}
+		}
+	}
+}
+
 // A key that clients do not have signs nothing.
 func TestClientKeys(t *testing.T) {
 	t.Parallel()

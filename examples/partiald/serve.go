@@ -170,7 +170,7 @@ func newEngine(ctx context.Context, c *config.Config, log *slog.Logger, b cli.Bu
 		Fetch: fetching, Toolchain: rules, Signers: p.signers, Keys: p.keys, ClientKeys: p.clientKeys,
 		Require: c.Requirements(), Skip: c.Skippable(), Formats: c.Toolchain.Formats, Workers: c.Workers.Files,
 		MaxMemory: int64(c.Workers.MaxMemory), Slots: c.Workers.Slots, Downloads: c.Workers.Downloads,
-		PerCaller: c.Workers.PerCaller, Attempts: c.Workers.Attempts,
+		PerCaller: c.Workers.PerCaller, Share: c.Queue.PerCaller, Attempts: c.Workers.Attempts,
 		RetryDelay: c.Workers.RetryDelay.Duration, JobTimeout: c.Workers.JobTimeout.Duration,
 		RequeueEvery: c.Queue.Requeue.Duration, UploadLimit: int64(c.Limits.Upload), BatchLimit: c.Limits.Batch,
 		PresignFor: presign, Log: log.With("part", "engine"), Observer: m.observer(),

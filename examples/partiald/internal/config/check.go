@@ -310,6 +310,7 @@ func (k *checker) queue() {
 		k.add("queue.prefix", "%q is not made of letters, digits, - and _", q.Prefix)
 	}
 	k.between("queue.limit", q.Limit, 1, 1_000_000)
+	k.between("queue.per_caller", q.PerCaller, 0, 1_000_000)
 	k.atLeast("queue.ack_wait", q.AckWait, "1s")
 	k.atLeast("queue.timeout", q.Timeout, "100ms")
 	k.atLeast("queue.requeue", q.Requeue, "1s")

@@ -82,6 +82,7 @@ type Queue struct {
 	Replicas          int      `toml:"replicas"`
 	Objects           bool     `toml:"objects"`
 	Limit             int      `toml:"limit"`
+	PerCaller         int      `toml:"per_caller"`
 	AckWait           Duration `toml:"ack_wait"`
 	Timeout           Duration `toml:"timeout"`
 	Requeue           Duration `toml:"requeue"`

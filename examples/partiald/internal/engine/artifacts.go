@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -38,6 +39,11 @@ func partialKey(id string) (k cache.Key) {
 }
 
 func docKey(id string) cache.Key { return cache.NewKey(KindDocs, id, "provenance") }
+
+// refusalKey is where the report of an attempt is that made nothing: its update was refused, or not proved.
+func refusalKey(id string, attempt int) cache.Key {
+	return cache.NewKey(KindDocs, id, "refusal", strconv.Itoa(attempt))
+}
 
 // put stores a value that is in memory.
 func (e *Engine) put(ctx context.Context, k cache.Key, value []byte) error {
@@ -277,6 +283,9 @@ func (e *Engine) Provenance(ctx context.Context, id string) (job.Document, error
 
 // Report implements [job.Service].
 func (e *Engine) Report(ctx context.Context, id string) (job.Document, error) {
+	if doc, err := e.refusal(ctx, id); doc != nil || err != nil {
+		return doc, err
+	}
 	doc, err := e.Provenance(ctx, id)
 	if err != nil {
 		return nil, err
@@ -288,6 +297,24 @@ func (e *Engine) Report(ctx context.Context, id string) (job.Document, error) {
 		return nil, outward(err)
 	}
 	return p.Report, nil
+}
+
+// refusal is the report of a job's last attempt where its update was refused, or not proved; nil where there is none.
+func (e *Engine) refusal(ctx context.Context, id string) (job.Document, error) {
+	if !validID(id) {
+		return nil, notFound(id)
+	}
+	r, _, err := e.find(ctx, id)
+	if err != nil || r.State != job.Failed {
+		return nil, err
+	}
+	entry, err := e.cache.Get(ctx, refusalKey(id, r.Attempt))
+	if err != nil {
+		return nil, ctx.Err() // the error of the job says enough without
+	}
+	defer entry.Close()
+	doc, err := io.ReadAll(entry.Reader())
+	return doc, outward(err)
 }
 
 // Uploads are reached by the fetch client as upload://store/sha512/<hex>.
@@ -458,7 +485,7 @@ func (e *Engine) keys(id string, r *record) []cache.Key {
 	keys := []cache.Key{partialKey(id), senbonzakura.ReportKey(partialKey(id)), docKey(id)}
 	for _, c := range r.Changes {
 		if c.State == job.Fetching {
-			keys = append(keys, attemptLogKey(id, c.Attempt, c.Server))
+			keys = append(keys, attemptLogKey(id, c.Attempt, c.Server), refusalKey(id, c.Attempt))
 		}
 	}
 	return keys

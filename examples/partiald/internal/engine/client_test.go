@@ -11,8 +11,10 @@ import (
 	"testing"
 
 	"github.com/senbonzakura/senbonzakura"
+	"github.com/senbonzakura/senbonzakura/cache"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/engine"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
+	"github.com/senbonzakura/senbonzakura/partial"
 	"github.com/senbonzakura/senbonzakura/partial/updater"
 )
 
@@ -185,4 +187,58 @@ func (n *node) provenance(t *testing.T, id string) (p senbonzakura.Provenance) {
 		t.Fatal(err)
 	}
 	return p
+}
+
+// What was found where an update was refused is kept: with the API, with the attempt's number, after a restart, and not
+// with a later failure of another kind.
+func TestRefusalKept(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t)
+	dir := t.TempDir()
+	n := open(t, setting{dir: dir})
+	yes := true
+	spec := o.spec(t, "x")
+	spec.Client = &job.ClientFacts{Version: "141.0", Verifies: &yes} // newer than TO
+	st := n.wait(n.submit(spec).ID)
+	if st.State != job.Failed || st.Error.Code != job.CodeRefused {
+		t.Fatalf("%s, %v, want a refusal", st.State, st.Error)
+	}
+	check := func(when string) {
+		t.Helper()
+		status, body := outside(t, n)("read", "GET", "/api/v1/partials/"+st.ID+"/report", nil)
+		var report partial.Report
+		if err := json.Unmarshal(body, &report); status != http.StatusOK || err != nil {
+			t.Fatalf("%s: %d, %v: %s", when, status, err, body)
+		}
+		if report.Client == nil || report.Client.Version.Value != "141.0" || !slices.ContainsFunc(report.Checks, func(v updater.Verdict) bool {
+			return v.Answer == updater.Fails && strings.Contains(st.Error.Message, v.Reason)
+		}) || report.Verified {
+			t.Errorf("%s: client %+v, checks %+v, the job says %v", when, report.Client, report.Checks, st.Error)
+		}
+		if _, page := outside(t, n)("read", "GET", "/jobs/"+st.ID, nil); !strings.Contains(string(page), "The installed updater, as it was taken to be") || !strings.Contains(string(page), `class="state failed">fails<`) {
+			t.Errorf("%s: the page does not say what the checks came to:\n%s", when, page)
+		}
+	}
+	check("at once")
+	if status, body := outside(t, n)("read", "GET", "/api/v1/partials/"+st.ID+"/provenance", nil); status != http.StatusUnprocessableEntity {
+		t.Errorf("provenance of nothing: %d, %s", status, body)
+	}
+	n.close()
+	n = open(t, setting{dir: dir})
+	check("after a restart")
+
+	// It fails in another way now: the report before is not that of this attempt.
+	if _, err := n.layers.Purge(t.Context(), cache.Filter{Kind: cache.Completes}); err != nil {
+		t.Fatal(err)
+	}
+	o.intercept(func(w http.ResponseWriter, r *http.Request) bool { http.NotFound(w, r); return true })
+	if _, err := n.Retry(t.Context(), st.ID, alice); err != nil {
+		t.Fatal(err)
+	}
+	if again := n.wait(st.ID); again.State != job.Failed || again.Error.Code != job.CodeFetch {
+		t.Fatalf("%s, %v, want a failure of the origin", again.State, again.Error)
+	}
+	if doc, err := n.Report(t.Context(), st.ID); err == nil {
+		t.Errorf("a report of an attempt before: %s", doc)
+	}
 }

@@ -70,6 +70,9 @@ type Options struct {
 	// PerCaller is how many jobs that one caller asked for this server has in hands at a time; 0 means three quarters of
 	// Slots and Downloads together. What is beyond is left to wait, or to others.
 	PerCaller int
+	// Share is how many jobs that one caller asked for may be in the queue, waiting or under work; 0 means half of
+	// what the queue holds. More are refused, so that one caller does not fill it for all.
+	Share int
 	// Attempts is how often a job is begun before it is given up, not counting attempts that were handed back; 0 means 5.
 	Attempts int
 	// RetryDelay is the wait before a job that failed for a reason that may pass is tried again, doubled each time; 0

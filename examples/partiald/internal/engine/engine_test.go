@@ -814,7 +814,7 @@ func testFull(t *testing.T, b backend) {
 	o := newOrigin(t)
 	setting := b(t)
 	setting.queue.Limit = 3
-	setting.options = func(o *engine.Options) { o.Slots = -1 }
+	setting.options = func(o *engine.Options) { o.Slots, o.Share = -1, 3 }
 	n := open(t, setting)
 	var full, taken atomic.Int64
 	var wg sync.WaitGroup

@@ -116,13 +116,13 @@ func (e *Engine) crowded(m *queue.Message) bool {
 		return false
 	}
 	ticket, err := decode(m.Data)
-	if err != nil || ticket.By == "" {
+	if err != nil || ticket.account() == "" {
 		return false
 	}
 	e.active.Lock()
 	n := 0
 	for _, a := range e.active.m {
-		if a.by == ticket.By {
+		if a.by == ticket.account() {
 			n++
 		}
 	}

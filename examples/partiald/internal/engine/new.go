@@ -49,6 +49,8 @@ type Engine struct {
 		wake    chan struct{}
 	}
 	places room
+	orders orders
+	named  atomic.Int64 // how often a key was computed
 	gate   gate
 	checks singleflight.Group // of Health
 	active struct {
@@ -135,6 +137,7 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	e.active.m = map[string]*attempt{}
 	e.sick = make(chan struct{}, 1)
 	e.gate.init(max(o.Slots, 1))
+	e.places.ways = map[string]int{}
 	e.asked.init(time.Minute)
 	e.present.init(time.Minute)
 	e.checked.init(checkAfter)

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,6 +22,8 @@ type record struct {
 	job.Status
 	// Secret is the spec where its addresses have credentials, which Status.Spec never has.
 	Secret *job.Spec `json:"secret,omitempty"`
+	// Asker is whose share of the queue it counts against: the [job.Asker.Account] of who asked for it the last time.
+	Asker string `json:"asker,omitempty"`
 	// Epoch is the number of the change by which the job was asked for, the last time.
 	Epoch int64 `json:"epoch"`
 	// Token is that of the attempt under work; "" when there is none. Only who has it may go on with the job.
@@ -56,6 +59,9 @@ func (r *record) spec() job.Spec {
 	return r.Spec
 }
 
+// account is whose job it is; of those that a version before took only the name is known.
+func (r *record) account() string { return cmp.Or(r.Asker, r.By) }
+
 func (r *record) setSpec(s job.Spec) {
 	r.Spec, r.Secret = redacted(s)
 }
@@ -80,6 +86,15 @@ func (r *record) size() int {
 		}
 	}
 	return n
+}
+
+// round is the change by which it was asked for the last time.
+func (r *record) round() (job.Change, bool) {
+	at := slices.IndexFunc(r.Changes, func(c job.Change) bool { return c.Seq == r.Epoch })
+	if at < 0 {
+		return job.Change{}, false
+	}
+	return r.Changes[at], true
 }
 
 func (r *record) seq() int64 {
@@ -127,9 +142,9 @@ func (r *record) ran(at time.Time, outcome job.Outcome, failure *job.Error) {
 	r.Attempts = runs
 }
 
-// begin starts a new round.
-func (r *record) begin(at time.Time, server, reason string) {
-	r.Next = nil
+// begin starts a new round, which account asks for.
+func (r *record) begin(at time.Time, account, server, reason string) {
+	r.Asker, r.Next = account, nil
 	r.Result, r.Error, r.Token, r.Purged = nil, nil, "", time.Time{}
 	r.Deaths, r.Failures, r.Strangers = 0, 0, 0
 	r.step(job.Queued, at, server, reason)
@@ -217,6 +232,9 @@ func (e *Engine) save(ctx context.Context, r *record, revision uint64) (uint64, 
 func (e *Engine) seen(id string, r record, revision uint64) {
 	if !e.mirror.set(id, r, revision) {
 		return
+	}
+	if r.State.Final() {
+		e.orders.remove(id)
 	}
 	e.active.Lock()
 	a := e.active.m[id]

@@ -56,6 +56,7 @@ func (e *Engine) request(s *job.Spec) (order *senbonzakura.Order, id string, err
 	if order, err = e.gen.Order(r); err != nil {
 		return nil, "", requestError(err)
 	}
+	e.named.Add(1)
 	key := order.Key()
 	return order, hex.EncodeToString(key.Sum[:]), nil
 }
@@ -309,10 +310,6 @@ func (e *Engine) address(raw string) error {
 
 // Check says what is wrong with a spec without asking for it, and its job ID.
 func (e *Engine) Check(spec job.Spec, who job.Asker) (string, error) {
-	spec = normal(spec)
-	if err := permit(&spec, who); err != nil {
-		return "", err
-	}
-	_, id, err := e.request(&spec)
-	return id, err
+	a, err := e.resolve(spec, who)
+	return a.id, err
 }

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/senbonzakura/senbonzakura"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/ledger"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/queue"
@@ -54,7 +55,7 @@ func (e *Engine) find(ctx context.Context, id string) (r record, revision uint64
 
 // recordOf turns what the ledger has into a record.
 func recordOf(entry *ledger.Entry) record {
-	r := record{Status: entry.Status}
+	r := record{Status: entry.Status, Asker: entry.Asker}
 	r.setSpec(entry.Spec)
 	r.Changes = r.Changes[max(0, len(r.Changes)-maxChanges):]
 	for _, c := range slices.Backward(r.Changes) {
@@ -85,7 +86,7 @@ func (e *Engine) Status(ctx context.Context, id string) (job.Status, error) {
 
 // Submit implements [job.Service].
 func (e *Engine) Submit(ctx context.Context, spec job.Spec, who job.Asker) (job.Status, bool, error) {
-	asks, err := e.submit(ctx, []job.Spec{spec}, who, "submit", nil)
+	asks, err := e.submitOne(ctx, spec, who, "submit")
 	if err != nil {
 		return job.Status{}, false, err
 	}
@@ -96,32 +97,43 @@ func (e *Engine) Submit(ctx context.Context, spec job.Spec, who job.Asker) (job.
 type ask struct {
 	id       string
 	spec     job.Spec
+	order    *senbonzakura.Order
 	r        record
 	revision uint64
 	created  bool // a new round begins with it
 }
 
-// submit asks for jobs, all or none. what is the action's name in the ledger.
-func (e *Engine) submit(ctx context.Context, specs []job.Spec, who job.Asker, what string, batch *job.Batch) ([]*ask, error) {
-	if !e.Ready() {
-		return nil, errDraining
+// resolve looks at what somebody asks for.
+func (e *Engine) resolve(spec job.Spec, who job.Asker) (*ask, error) {
+	a := &ask{spec: normal(spec)}
+	err := permit(&a.spec, who)
+	if err == nil {
+		a.order, a.id, err = e.request(&a.spec)
 	}
-	asks := make([]*ask, len(specs))
-	for i, spec := range specs {
-		a := &ask{spec: normal(spec)}
-		id, err := e.Check(a.spec, who)
-		if err != nil {
-			return nil, within(err, i, len(specs))
-		}
-		a.id, asks[i] = id, a
+	return a, err
+}
+
+func (e *Engine) submitOne(ctx context.Context, spec job.Spec, who job.Asker, what string) ([]*ask, error) {
+	a, err := e.resolve(spec, who)
+	if err != nil {
+		return nil, err
+	}
+	asks := []*ask{a}
+	return asks, e.submit(ctx, asks, who, what, nil)
+}
+
+// submit asks for jobs, all or none. what is the action's name in the ledger.
+func (e *Engine) submit(ctx context.Context, asks []*ask, who job.Asker, what string, batch *job.Batch) error {
+	if !e.Ready() {
+		return errDraining
 	}
 	now := e.now()
 	var entries []ledger.Entry
 	var actions []job.Action
 	fresh := 0
 	for i, a := range asks {
-		if err := e.prepare(ctx, a, who.Name, now, what == "retry"); err != nil {
-			return nil, within(err, i, len(specs))
+		if err := e.prepare(ctx, a, who, now, what == "retry"); err != nil {
+			return within(err, i, len(asks))
 		}
 		if a.created {
 			fresh++
@@ -133,12 +145,16 @@ func (e *Engine) submit(ctx context.Context, specs []job.Spec, who job.Asker, wh
 			continue // it was written down a moment ago
 		}
 		e.asked.add(asked)
-		entries = append(entries, ledger.Entry{Status: a.r.Status, Spec: a.r.spec(), Seq: a.r.seq()})
+		entry := ledger.Entry{Status: a.r.Status, Spec: a.r.spec(), Seq: a.r.seq()}
+		if a.created { // who asks for what is under way already takes no place
+			entry.Asker = a.r.Asker
+		}
+		entries = append(entries, entry)
 		actions = append(actions, job.Action{At: now, Server: e.o.Server, Who: who, What: what, Job: a.id, Detail: detail(a.created, &a.spec)})
 	}
-	leave, err := e.room(ctx, fresh)
+	leave, err := e.room(ctx, fresh, who)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer leave()
 	if batch != nil {
@@ -151,7 +167,7 @@ func (e *Engine) submit(ctx context.Context, specs []job.Spec, who job.Asker, wh
 			for _, a := range asks {
 				e.asked.remove(who.Name + "\x00" + a.id)
 			}
-			return nil, outward(fmt.Errorf("ledger: %w", err))
+			return outward(fmt.Errorf("ledger: %w", err))
 		}
 	}
 	// From here on nothing is lost any more, whatever happens: what does not get into the queue now is found by the loop
@@ -171,7 +187,7 @@ func (e *Engine) submit(ctx context.Context, specs []job.Spec, who job.Asker, wh
 		})
 	}
 	wg.Wait()
-	return asks, nil
+	return nil
 }
 
 // within says which of several specs an error is about, as in "specs[1].from.sha512".
@@ -203,7 +219,7 @@ func detail(created bool, spec *job.Spec) string {
 }
 
 // prepare finds out how a job stands and, where it has to be made, what its record will be.
-func (e *Engine) prepare(ctx context.Context, a *ask, who string, now time.Time, again bool) error {
+func (e *Engine) prepare(ctx context.Context, a *ask, who job.Asker, now time.Time, again bool) error {
 	r, revision, err := e.find(ctx, a.id)
 	var own *job.Error
 	switch {
@@ -216,11 +232,11 @@ func (e *Engine) prepare(ctx context.Context, a *ask, who string, now time.Time,
 			return nil
 		}
 	case errors.As(err, &own) && own.Code == job.CodeNotFound:
-		a.r = record{Status: job.Status{ID: a.id, Created: now, By: who}}
+		a.r = record{Status: job.Status{ID: a.id, Created: now, By: who.Name}}
 	case errors.As(err, &own) && own.Code == job.CodeUnavailable && e.l.Ping(ctx) == nil:
 		// The queue does not answer. The ledger does, and does not know the job: it is taken, and queued when that is
 		// possible; if another server knows it they will agree then.
-		a.r = record{Status: job.Status{ID: a.id, Created: now, By: who}}
+		a.r = record{Status: job.Status{ID: a.id, Created: now, By: who.Name}}
 	default:
 		return err
 	}
@@ -240,8 +256,9 @@ func (e *Engine) prepare(ctx context.Context, a *ask, who string, now time.Time,
 		reason = "asked for again, after " + string(a.r.State)
 	}
 	a.r.setSpec(a.spec)
-	a.r.begin(now, e.o.Server, reason)
+	a.r.begin(now, who.Account(), e.o.Server, reason)
 	a.created = true
+	e.orders.add(&a.r, a.order)
 	return nil
 }
 
@@ -252,13 +269,16 @@ type room struct {
 	asked time.Time // monotonic
 	since int       // that were let in since
 	way   int       // of these, those that may not have been in the queue when it was asked
+
+	ways map[string]int // the same by account
 }
 
 // askRoom is how often the queue is asked, at most, as long as there is room.
 const askRoom = 100 * time.Millisecond
 
-// room makes sure that there is room for n more jobs in the queue. leave must be called when they are in.
-func (e *Engine) room(ctx context.Context, n int) (leave func(), err error) {
+// room makes sure that there is room for n more jobs in the queue, and in the caller's share of it. leave must be called
+// when they are in.
+func (e *Engine) room(ctx context.Context, n int, who job.Asker) (leave func(), err error) {
 	if n == 0 {
 		return func() {}, nil
 	}
@@ -285,13 +305,39 @@ func (e *Engine) room(ctx context.Context, n int) (leave func(), err error) {
 			}
 		}
 	}
+	account := who.Account()
+	if share := e.share(); r.there+r.since+n > share { // else nobody has used up theirs
+		open, err := e.l.CountOpenOf(ctx, account)
+		if err != nil {
+			return nil, outward(fmt.Errorf("ledger: %w", err))
+		}
+		if open += r.ways[account]; open+n > share {
+			return nil, &job.Error{
+				Code: job.CodeQuota, Retryable: true, RetryAfter: retryFull,
+				Message: fmt.Sprintf("%d jobs of %s wait already, of at most %d of one caller (queue.per_caller in the service's configuration)",
+					open, who.Name, share),
+			}
+		}
+	}
 	r.since += n
 	r.way += n
+	r.ways[account] += n
 	return func() {
 		r.Lock()
 		defer r.Unlock()
 		r.way -= n
+		if r.ways[account] -= n; r.ways[account] == 0 {
+			delete(r.ways, account)
+		}
 	}, nil
+}
+
+// share is how many jobs of one caller may be in the queue.
+func (e *Engine) share() int {
+	if e.o.Share > 0 {
+		return min(e.o.Share, e.q.Limit())
+	}
+	return (e.q.Limit() + 1) / 2
 }
 
 // enqueue publishes a new round and makes it known, both at the same time. Where another server was faster a becomes what
@@ -370,7 +416,7 @@ func (e *Engine) Retry(ctx context.Context, id string, who job.Asker) (job.Statu
 	if r.State == job.Done && r.Purged.IsZero() && e.there(ctx, &r) {
 		return job.Status{}, job.Errorf(job.CodeConflict, "the job is done, and its partial is there; purge it to have it made again")
 	}
-	asks, err := e.submit(ctx, []job.Spec{r.spec()}, who, "retry", nil)
+	asks, err := e.submitOne(ctx, r.spec(), who, "retry")
 	if err != nil {
 		return job.Status{}, err
 	}
@@ -500,14 +546,14 @@ func (e *Engine) SubmitBatch(ctx context.Context, specs []job.Spec, unmatched []
 		return job.Batch{}, refuse("specs", "a batch has 1 to %d jobs here, not %d: send several", e.o.BatchLimit, len(specs))
 	}
 	var ids []string
-	var distinct []job.Spec
+	var asks []*ask
 	for i, spec := range specs {
-		id, err := e.Check(spec, who)
+		a, err := e.resolve(spec, who)
 		if err != nil {
 			return job.Batch{}, within(err, i, len(specs)+1)
 		}
-		if !slices.Contains(ids, id) {
-			ids, distinct = append(ids, id), append(distinct, spec)
+		if !slices.Contains(ids, a.id) {
+			ids, asks = append(ids, a.id), append(asks, a)
 		}
 	}
 	sum := sha256.Sum256([]byte("batch\n" + strings.Join(slices.Sorted(slices.Values(ids)), "\n")))
@@ -515,8 +561,7 @@ func (e *Engine) SubmitBatch(ctx context.Context, specs []job.Spec, unmatched []
 	if known, err := e.batch(ctx, b.ID); err == nil {
 		b.Created = known.Created
 	}
-	asks, err := e.submit(ctx, distinct, who, "submit", &b)
-	if err != nil {
+	if err := e.submit(ctx, asks, who, "submit", &b); err != nil {
 		return job.Batch{}, err
 	}
 	value, err := json.Marshal(batchValue{b.Created, ids, b.Unmatched})

@@ -19,6 +19,7 @@ import (
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/queue"
 	"github.com/senbonzakura/senbonzakura/mar"
+	"github.com/senbonzakura/senbonzakura/partial"
 	"github.com/senbonzakura/senbonzakura/partial/updater"
 )
 
@@ -50,7 +51,7 @@ type attempt struct {
 	id      string
 	token   string
 	number  int
-	by      string // who asked for it
+	by      string // whose share it counts against
 	spec    job.Spec
 	started time.Time // monotonic
 	log     *jobLog
@@ -236,12 +237,9 @@ func (e *Engine) claimRecord(ctx context.Context, a *attempt, r record, revision
 	if e.drainCtx.Err() != nil {
 		return false, m.HandBack(ctx, 0)
 	}
-	spec := r.spec()
-	order, id, err := e.request(&spec)
-	if err == nil && id != m.ID && spec.Keys == job.Keys { // those of versions before had other IDs
-
-		err = job.Errorf(job.CodeConflict, "this server would make something else of it: its signers or its rules are others than those of "+
-			"the server that took the job")
+	order, err := e.orders.get(&r), error(nil)
+	if order == nil {
+		order, err = e.reorder(m.ID, r.spec())
 	}
 	if err != nil {
 		r.Strangers++
@@ -279,18 +277,26 @@ func (e *Engine) claimRecord(ctx context.Context, a *attempt, r record, revision
 	return true, nil
 }
 
+// reorder looks again at a job that another server took, or this one before it was started.
+func (e *Engine) reorder(id string, spec job.Spec) (*senbonzakura.Order, error) {
+	order, now, err := e.request(&spec)
+	if err == nil && now != id && spec.Keys == job.Keys { // those of versions before had other IDs
+		err = job.Errorf(job.CodeConflict, "this server would make something else of it: its signers or its rules are others than those of "+
+			"the server that took the job")
+	}
+	return order, err
+}
+
 // claimed begins the attempt.
 func (a *attempt) claimed(r *record, revision uint64, before job.State) {
 	if o := a.e.o.Observer.State; o != nil {
 		o(a.id, before, job.Fetching)
 	}
 	a.record, a.revision, a.number, a.spec, a.state, a.stepped = *r, revision, r.Attempt, r.spec(), job.Fetching, time.Now()
-	a.by = r.By
+	a.by = r.account()
 	if o := a.e.o.Observer.Began; o != nil && r.Deaths == 0 && r.Failures == 0 {
-		for _, c := range r.Changes {
-			if c.Seq == r.Epoch {
-				o(a.id, max(0, a.e.now().Sub(c.At)))
-			}
+		if round, ok := r.round(); ok {
+			o(a.id, max(0, a.e.now().Sub(round.At)))
 		}
 	}
 }
@@ -393,6 +399,9 @@ func (a *attempt) generate(ctx context.Context) (*job.Result, error) {
 	defer cancel()
 	res, err := e.gen.Make(limited, a.order, a.event)
 	if err != nil {
+		if res != nil && res.Report != nil {
+			a.keepRefusal(ctx, res.Report)
+		}
 		return nil, err
 	}
 	defer res.Close()
@@ -423,6 +432,19 @@ func (a *attempt) generate(ctx context.Context) (*job.Result, error) {
 		r.Saved = 1 - float64(r.Size)/float64(r.Complete)
 	}
 	return r, nil
+}
+
+// keepRefusal stores the report of an update that was refused, or not proved, for who wants to know why.
+func (a *attempt) keepRefusal(ctx context.Context, report *partial.Report) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), logFor)
+	defer cancel()
+	doc, err := json.Marshal(report)
+	if err == nil {
+		err = a.e.put(ctx, refusalKey(a.id, a.number), doc)
+	}
+	if err != nil {
+		a.e.log.WarnContext(ctx, "the report of an attempt could not be stored", "job", a.id, "attempt", a.number, "error", err)
+	}
 }
 
 // turn waits for a slot.

@@ -97,6 +97,16 @@ type Asker struct {
 	RequestID string `json:"request_id,omitempty"` // of the request that asked
 	// Operator says that the caller has the role operate: only then may a spec leave out checks. It is not kept.
 	Operator bool `json:"-"`
+	// Token says that the caller has one. It is not kept.
+	Token bool `json:"-"`
+}
+
+// Account is whose share what is asked for counts against: the name of the token, or the address where there is none.
+func (a Asker) Account() string {
+	if a.Token || a.Address == "" {
+		return a.Name
+	}
+	return a.Name + " " + a.Address
 }
 
 // Progress is how far the present step is, in bytes; Total is -1 while it is not known.

@@ -52,7 +52,8 @@ type Service interface {
 	// Present says whether Artifact would find the partial of a job that is done; it is false for a job that is not. What
 	// was there a moment ago is not looked for again.
 	Present(ctx context.Context, id string) (bool, error)
-	// Report and Provenance are JSON documents as package partial and package senbonzakura write them.
+	// Report and Provenance are JSON documents as package partial and package senbonzakura write them. There is a report of
+	// a job, too, that failed since its update was refused, or not proved.
 	Report(ctx context.Context, id string) (Document, error)
 	Provenance(ctx context.Context, id string) (Document, error)
 	// Log returns the log of a job, lines of JSON.

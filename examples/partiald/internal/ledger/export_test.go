@@ -40,6 +40,7 @@ func (l *Ledger) Downgrade(ctx context.Context) error {
 	return l.update(ctx, func(tx tx) error {
 		for _, q := range []string{
 			`DROP TABLE sources`, `DROP INDEX jobs_code`, `DROP INDEX jobs_created`, `DROP INDEX jobs_product`, `DROP INDEX jobs_locale`,
+			`DROP INDEX jobs_open_asker`, `ALTER TABLE jobs DROP COLUMN asker`,
 			`ALTER TABLE jobs DROP COLUMN code`, `ALTER TABLE jobs DROP COLUMN more`,
 			`ALTER TABLE batches DROP COLUMN unmatched`, `UPDATE meta SET value = '1' WHERE name = 'version'`,
 		} {

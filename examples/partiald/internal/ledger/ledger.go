@@ -75,6 +75,8 @@ type Entry struct {
 	Spec job.Spec
 	// Seq is the number of its last change.
 	Seq int64
+	// Asker is whose share of the queue it counts against; Accept leaves it as it is where this is empty.
+	Asker string
 
 	n int64
 }
@@ -133,10 +135,11 @@ func (t tx) accept(e *Entry) error {
 	if err != nil {
 		return err
 	}
-	if err := t.Exec(`INSERT INTO jobs (id, spec, public, product, locale, words, created, state, attempt, seq, updated, server, result, error, purged)
-		VALUES (?, ?, ?, ?, ?, ?, ?, '', 0, 0, 0, '', '', '', 0)
-		ON CONFLICT (id) DO UPDATE SET spec = excluded.spec, public = excluded.public, words = excluded.words`,
-		s.ID, string(spec), string(public), s.Spec.Product, s.Spec.Locale, words(s), micros(s.Created)); err != nil {
+	if err := t.Exec(`INSERT INTO jobs (id, spec, public, product, locale, words, created, state, attempt, seq, updated, server, result, error, purged, asker)
+		VALUES (?, ?, ?, ?, ?, ?, ?, '', 0, 0, 0, '', '', '', 0, ?)
+		ON CONFLICT (id) DO UPDATE SET spec = excluded.spec, public = excluded.public, words = excluded.words,
+		asker = CASE WHEN excluded.asker = '' THEN jobs.asker ELSE excluded.asker END`,
+		s.ID, string(spec), string(public), s.Spec.Product, s.Spec.Locale, words(s), micros(s.Created), e.Asker); err != nil {
 		return err
 	}
 	var rows []string // in one statement: a batch has very many jobs, and a database elsewhere is asked for each
@@ -230,7 +233,7 @@ func (l *Ledger) Forget(ctx context.Context, id string) error {
 	})
 }
 
-const columns = `n, id, spec, public, created, state, attempt, seq, updated, server, result, error, purged, more`
+const columns = `n, id, spec, public, created, state, attempt, seq, updated, server, result, error, purged, more, asker`
 
 // more is what the book has of a job beside its columns.
 type more struct {
@@ -248,7 +251,7 @@ func scan(rows interface{ Scan(...any) error }) (Entry, error) {
 	var spec, public, state, result, failure, rest string
 	var other more
 	var created, updated, purged int64
-	if err := rows.Scan(&e.n, &s.ID, &spec, &public, &created, &state, &s.Attempt, &e.Seq, &updated, &s.Server, &result, &failure, &purged, &rest); err != nil {
+	if err := rows.Scan(&e.n, &s.ID, &spec, &public, &created, &state, &s.Attempt, &e.Seq, &updated, &s.Server, &result, &failure, &purged, &rest, &e.Asker); err != nil {
 		return e, err
 	}
 	s.State, s.Created, s.Updated, s.Purged = job.State(state), at(created), at(updated), at(purged)
@@ -326,6 +329,12 @@ func (l *Ledger) Open(ctx context.Context) iter.Seq2[Entry, error] {
 func (l *Ledger) CountOpen(ctx context.Context) (n int, err error) {
 	// The condition on n leads SQLite to the index that has these alone.
 	err = l.Row(ctx, `SELECT count(*) FROM jobs WHERE state NOT IN ('done', 'failed', 'cancelled') AND n > 0`).Scan(&n)
+	return n, err
+}
+
+// CountOpenOf returns how many of these count against somebody's share.
+func (l *Ledger) CountOpenOf(ctx context.Context, asker string) (n int, err error) {
+	err = l.Row(ctx, `SELECT count(*) FROM jobs WHERE state NOT IN ('done', 'failed', 'cancelled') AND asker = ?`, asker).Scan(&n)
 	return n, err
 }
 

@@ -77,6 +77,7 @@ func TestLedger(t *testing.T) {
 		{"read while written", testReadWhileWritten},
 		{"batch", testBatch},
 		{"actions", testActions},
+		{"askers", testAskers},
 		{"all or nothing", testAllOrNothing},
 		{"forget", testForget},
 		{"several servers", testSeveral},
@@ -604,6 +605,39 @@ func testOlder(t *testing.T, p place) {
 	if n, err := l.CountOpen(t.Context()); n != 2 || err != nil {
 		t.Errorf("%d open, %v, want 2", n, err)
 	}
+}
+
+// Open jobs count against who asked for them last; who asks for one that is under way changes nothing.
+func testAskers(t *testing.T, p place) {
+	t.Helper()
+	l := p.open(t)
+	one, two := entry(1), entry(2)
+	one.Asker, two.Asker = "alice", "alice"
+	accept(t, l, "alice", one, two)
+	counted := func(when string, alice, bob int) {
+		t.Helper()
+		for who, want := range map[string]int{"alice": alice, "bob": bob} {
+			if n, err := l.CountOpenOf(t.Context(), who); n != want || err != nil {
+				t.Errorf("%s: %d of %s, %v, want %d", when, n, who, err, want)
+			}
+		}
+	}
+	counted("asked for", 2, 0)
+	one.Asker = ""
+	accept(t, l, "bob", one)
+	counted("bob asks as well", 2, 0)
+	if e, err := l.Get(t.Context(), one.Status.ID); err != nil || e.Asker != "alice" {
+		t.Errorf("got %q, %v", e.Asker, err)
+	}
+	step(&one.Status, job.Failed, "no")
+	if _, err := l.Follow(t.Context(), &one.Status); err != nil {
+		t.Fatal(err)
+	}
+	counted("one failed", 1, 0)
+	step(&one.Status, job.Queued, "again")
+	one.Asker = "bob"
+	accept(t, l, "bob", one)
+	counted("bob has it tried again", 1, 1)
 }
 
 // What is asked again and again must not look at all jobs. Only searches in texts and for people do.

@@ -1,7 +1,7 @@
 package ledger
 
 // The schema, step by step, in the words of package database. A step that was released is never changed; another one follows it.
-var schema = []string{schema1, schema2, schema3, schema4}
+var schema = []string{schema1, schema2, schema3, schema4, schema5}
 
 const schema1 = `
 CREATE TABLE jobs (
@@ -67,6 +67,12 @@ ALTER TABLE jobs ADD COLUMN more TEXT NOT NULL DEFAULT ''
 // What of the request for a batch made no job, as JSON.
 const schema4 = `
 ALTER TABLE batches ADD COLUMN unmatched TEXT NOT NULL DEFAULT ''
+`
+
+// Whose share of the queue an open job counts against.
+const schema5 = `
+ALTER TABLE jobs ADD COLUMN asker TEXT NOT NULL DEFAULT '';
+CREATE INDEX jobs_open_asker ON jobs (asker) WHERE state NOT IN ('done', 'failed', 'cancelled')
 `
 
 // Nothing that is looked up all the time, and nothing that selects few, may go through all jobs: their rows are wide.

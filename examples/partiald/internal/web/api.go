@@ -334,7 +334,7 @@ func (s *server) apiRoutes() error {
 	retry := op("POST", "/api/v1/jobs/{id}/retry", "retryJob", "Try a job again that failed or was cancelled", "", RoleSubmit, 404, 409)
 	retry.DefaultStatus = http.StatusAccepted
 	huma.Register(api, retry, s.retryJob)
-	huma.Register(api, documented(op("GET", "/api/v1/partials/{id}/report", "getReport", "What was done with every file, and why", "", RoleRead, endings...),
+	huma.Register(api, documented(op("GET", "/api/v1/partials/{id}/report", "getReport", "What was done with every file, and why", "Also of a job that failed since its update was refused, or not proved.", RoleRead, endings...),
 		schemas.Schema(reflect.TypeFor[partial.Report](), true, "Report")), s.document(s.svc.Report))
 	huma.Register(api, documented(op("GET", "/api/v1/partials/{id}/provenance", "getProvenance", "Where a partial comes from: inputs, checks, recipe, output", "", RoleRead, endings...),
 		schemas.Schema(reflect.TypeFor[senbonzakura.Provenance](), true, "Provenance")), s.document(s.svc.Provenance))

@@ -146,7 +146,12 @@ func furnish(t *testing.T, s *site) map[string]string {
 	queued := ask("ja", 4)
 	refused := ask("tr", 7)
 	through(refused.ID, job.Diffing)
-	s.svc.Fail(refused.ID, &job.Error{Code: job.CodeRefused, Message: "1.0 is no way to 2.0: a watershed lies between"})
+	s.svc.Refuse(refused.ID, &job.Error{Code: job.CodeRefused, Message: "1.0 is no way to 2.0: a watershed lies between"}, job.Document(`{
+		"from": {"version": "1.0"}, "to": {"version": "2.0"}, "files": null,
+		"findings": [
+			{"kind": "x", "severity": "note", "message": "the update is larger than the complete"},
+			{"kind": "y", "severity": "broken", "path": "a<b>\u202e.txt", "message": "clients would crash here", "way_out": "leave the file out"}],
+		"checks": [{"check": "client-channel", "answer": "fails", "reason": "it accepts other channels", "way_out": "ask for another channel"}]}`))
 	waiting := ask("ko", 8)
 	s.svc.Edit(waiting.ID, func(st *job.Status) {
 		st.Next = &job.Next{At: time.Now().Add(time.Hour), Try: 2, Of: 5}

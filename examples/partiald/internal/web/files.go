@@ -31,7 +31,9 @@ type reportData struct {
 	Title    string // their versions
 	Summary  string
 	Verified bool
-	Findings []string
+	Failure  string
+	Findings []finding // those that matter most first
+	Found    int       // how many there are
 	More     int
 	Picture  template.HTML // what the partial is made of
 	Kinds    []kindSum
@@ -100,7 +102,9 @@ type shown struct {
 	Verified bool                `json:"verified"`
 	Failure  string              `json:"failure"`
 	Files    []shownFile         `json:"files"`
+	Findings []partial.Finding   `json:"findings"`
 	Client   *updater.Client     `json:"client"`
+	Checks   updater.Verdicts    `json:"checks"` // of the client alone
 }
 
 type shownFile struct {
@@ -128,13 +132,27 @@ func formats(recipeID string) (patch, file string) {
 	return cut(cmp.Or(patch, "patch"), 20), cut(cmp.Or(file, "whole"), 20)
 }
 
-// readReport makes of a provenance what the page shows: what changed, the largest first, and what was checked.
-func readReport(doc job.Document) (*reportData, error) {
+// readProvenance makes of a provenance what the page shows.
+func readProvenance(doc job.Document) (*reportData, error) {
 	var p proved
 	if err := json.Unmarshal(doc, &p); err != nil {
 		return nil, err
 	}
-	r := p.Report
+	return readReport(&p), nil
+}
+
+// readRefusal makes what the page shows of the report of a job that made nothing.
+func readRefusal(doc job.Document) (*reportData, error) {
+	var r shown
+	if err := json.Unmarshal(doc, &r); err != nil {
+		return nil, err
+	}
+	return readReport(&proved{Report: r, Checks: r.Checks}), nil
+}
+
+// readReport makes what the page shows: what changed, the largest first, what was checked, and what was found.
+func readReport(p *proved) *reportData {
+	r := &p.Report
 	d := &reportData{Verified: r.Verified, Checks: verdictRows(p.Checks), Required: required(p.Required)}
 	if r.Client != nil {
 		d.Client = clientRows(r.Client)
@@ -195,10 +213,35 @@ func readReport(doc job.Document) (*reportData, error) {
 	if out := n[partial.ActionLeftOut]; out > 0 {
 		d.Summary = strings.TrimSuffix(d.Summary, ".") + fmt.Sprintf(", %d left out.", out)
 	}
-	if r.Failure != "" {
-		d.Findings = append(d.Findings, cut(r.Failure, 1000))
+	d.Failure, d.Found = cut(r.Failure, 1000), len(r.Findings)
+	d.Findings = foundRows(r.Findings)
+	return d
+}
+
+// maxFindings are shown; the report has all of them.
+const maxFindings = 100
+
+// finding is what was found, in words.
+type finding struct {
+	Class, Severity       string
+	Path, Message, WayOut string
+}
+
+func foundRows(list []partial.Finding) []finding {
+	list = slices.Clone(list)
+	order := []partial.Severity{partial.Broken, partial.Warning, partial.Repaired, partial.Note}
+	slices.SortStableFunc(list, func(a, b partial.Finding) int {
+		return cmp.Compare(slices.Index(order, a.Severity), slices.Index(order, b.Severity))
+	})
+	var out []finding
+	for _, f := range list[:min(len(list), maxFindings)] {
+		row := finding{Severity: cut(string(f.Severity), 20), Path: cut(f.Path, 300), Message: cut(f.Message, 1000), WayOut: cut(f.WayOut, 1000), Class: "queued"}
+		if f.Severity == partial.Broken {
+			row.Class = "failed"
+		}
+		out = append(out, row)
 	}
-	return d, nil
+	return out
 }
 
 type fileRow struct {

@@ -96,6 +96,9 @@ func (s *server) jobPage(w http.ResponseWriter, r *http.Request) {
 	if st.State == job.Done && !d.Purged {
 		s.addResult(r.Context(), &d)
 	}
+	if st.State == job.Failed {
+		s.addRefusal(r.Context(), &d)
+	}
 	d.Facts = facts(st)
 	if d.Report != nil && d.Report.Title != "" {
 		d.Subject = about(cmp.Or(d.Report.Name, st.Spec.Product), d.Report.Title, st.Spec)
@@ -125,7 +128,25 @@ func (s *server) addResult(ctx context.Context, d *jobData) {
 	if err != nil || len(doc) == 0 {
 		return
 	}
-	if report, err := readReport(doc); err == nil {
+	if report, err := readProvenance(doc); err == nil {
+		s.fragments.put(key, report)
+		d.Report = report
+	}
+}
+
+// addRefusal adds the report of what was refused, or not proved, where there is one.
+func (s *server) addRefusal(ctx context.Context, d *jobData) {
+	ctx, cancel := call(ctx)
+	defer cancel()
+	key := fmt.Sprint(d.Job.ID, " refused ", d.Job.Attempt)
+	if d.Report = s.fragments.get(key); d.Report != nil {
+		return
+	}
+	doc, err := s.svc.Report(ctx, d.Job.ID)
+	if err != nil || len(doc) == 0 {
+		return
+	}
+	if report, err := readRefusal(doc); err == nil {
 		s.fragments.put(key, report)
 		d.Report = report
 	}

@@ -76,6 +76,10 @@ func TestPages(t *testing.T) {
 	if strings.Contains(r.body, `id="retry"`) {
 		t.Error("trying again is offered where it cannot help")
 	}
+	r.has("What was found", "clients would crash here", "Leave the file out.", "It accepts other channels.", `<span class="state failed">fails</span>`, "Report as JSON")
+	if broken, note := strings.Index(r.body, "clients would crash"), strings.Index(r.body, "larger than the complete"); broken > note || strings.Contains(r.body, "a<b>") || strings.Contains(r.body, "\u202e") {
+		t.Errorf("what breaks clients does not stand first, or names are not shown as what they are\n%s", r.body)
+	}
 	s.do("GET", pages["job-waiting"], "").has("Attempt 2 of 5 comes next", `<span data-until="`, ">in 5", "503 Service Unavailable", "the origin&#39;s")
 	s.do("GET", pages["job-lost"], "").has("The file is not here any more", "Make it again")
 	s.do("GET", pages["again"], "").has("firefox-152.0.complete.mar", "Filled in as", `value="linux-x86_64"`, `value="tr"`)

@@ -187,7 +187,7 @@ func call(ctx context.Context) (context.Context, context.CancelFunc) {
 // asker says who asks, for the ledger.
 func asker(ctx context.Context) job.Asker {
 	in := infoFrom(ctx)
-	return job.Asker{Name: in.caller.name, Address: in.addr, RequestID: in.id, Operator: in.caller.may(RoleOperate)}
+	return job.Asker{Name: in.caller.name, Address: in.addr, RequestID: in.id, Operator: in.caller.may(RoleOperate), Token: in.caller.token}
 }
 
 // isID says whether it looks like a job's ID; the service is not asked about anything else.

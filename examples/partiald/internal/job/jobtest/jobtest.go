@@ -167,11 +167,14 @@ func (s *Service) Finish(id string, out Output) {
 }
 
 // Fail takes a job to failed.
-func (s *Service) Fail(id string, err *job.Error) {
+func (s *Service) Fail(id string, err *job.Error) { s.Refuse(id, err, nil) }
+
+// Refuse takes a job to failed, with the report of what was refused.
+func (s *Service) Refuse(id string, err *job.Error, report job.Document) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.jobs[id]
-	e.st.Error = err
+	e.st.Error, e.report = err, report
 	s.move(e, job.Failed, job.Progress{Total: -1}, err.Message)
 }
 
@@ -474,6 +477,9 @@ func (s *Service) Artifact(_ context.Context, id string) (*job.Artifact, error) 
 func (s *Service) Report(_ context.Context, id string) (job.Document, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if e := s.jobs[id]; e != nil && e.st.State == job.Failed && e.report != nil {
+		return e.report, s.enter("Report")
+	}
 	e, err := s.done("Report", id)
 	if err != nil {
 		return nil, err

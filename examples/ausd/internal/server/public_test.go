@@ -20,6 +20,7 @@ import (
 	"github.com/senbonzakura/senbonzakura"
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/book"
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/state"
+	"github.com/senbonzakura/senbonzakura/examples/internal/openapitest"
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/partial"
 )
@@ -482,6 +483,7 @@ func TestOpenAPI(t *testing.T) {
 	if err := json.Unmarshal([]byte(text), &document); err != nil || !strings.HasPrefix(document.OpenAPI, "3.1") || len(document.Paths) < 15 {
 		t.Errorf("%v: %s with %d paths", err, document.OpenAPI, len(document.Paths))
 	}
+	openapitest.Valid(t, []byte(text))
 }
 
 // The purge is called behind each publication.

@@ -146,12 +146,13 @@ func furnish(t *testing.T, s *site) map[string]string {
 	queued := ask("ja", 4)
 	refused := ask("tr", 7)
 	through(refused.ID, job.Diffing)
-	s.svc.Refuse(refused.ID, &job.Error{Code: job.CodeRefused, Message: "1.0 is no way to 2.0: a watershed lies between"}, job.Document(`{
-		"from": {"version": "1.0"}, "to": {"version": "2.0"}, "files": null,
-		"findings": [
-			{"kind": "x", "severity": "note", "message": "the update is larger than the complete"},
-			{"kind": "y", "severity": "broken", "path": "a<b>\u202e.txt", "message": "clients would crash here", "way_out": "leave the file out"}],
-		"checks": [{"check": "client-channel", "answer": "fails", "reason": "it accepts other channels", "way_out": "ask for another channel"}]}`))
+	s.svc.Refuse(refused.ID, &job.Error{Code: job.CodeRefused, Message: "1.0 is no way to 2.0: a watershed lies between"}, docOf(t, partial.Report{
+		Findings: []partial.Finding{
+			{Kind: partial.KindSize, Severity: partial.Note, Message: "the update is larger than the complete"},
+			{Kind: partial.KindName, Severity: partial.Broken, Path: "a<b>\u202e.txt", Message: "clients would crash here", WayOut: "leave the file out"},
+		},
+		Checks: updater.Verdicts{{Check: updater.CheckClientChannel, Answer: updater.Fails, Reason: "it accepts other channels", WayOut: "ask for another channel"}},
+	}))
 	waiting := ask("ko", 8)
 	s.svc.Edit(waiting.ID, func(st *job.Status) {
 		st.Next = &job.Next{At: time.Now().Add(time.Hour), Try: 2, Of: 5}
@@ -185,6 +186,15 @@ func furnish(t *testing.T, s *site) map[string]string {
 		"log": "/jobs/" + done.ID + "/log", "job-refused": "/jobs/" + refused.ID, "job-waiting": "/jobs/" + waiting.ID,
 		"job-lost": "/jobs/" + lost.ID, "batch-grid": "/batches/" + locales.ID, "again": "/?again=" + refused.ID, "health": "/health",
 	}
+}
+
+func docOf(tb testing.TB, v any) job.Document {
+	tb.Helper()
+	doc, err := json.Marshal(v)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return doc
 }
 
 // matrix asks for four locales on two platforms.

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/senbonzakura/senbonzakura"
+	"github.com/senbonzakura/senbonzakura/examples/internal/openapitest"
 	"github.com/senbonzakura/senbonzakura/internal/testkit"
 )
 
@@ -110,6 +111,64 @@ func TestOpenAPI(t *testing.T) {
 		if _, ok := slices.BinarySearch(operations, want); !ok {
 			t.Errorf("the document has no %s", want)
 		}
+	}
+}
+
+// The documents are ones by the rules of their versions, as JSON and as YAML, and what the service answers is what the newer
+// one says: every GET, of jobs in every state, and what is asked for.
+func TestOpenAPIHolds(t *testing.T) {
+	t.Parallel()
+	s := open(t, everything)
+	pages := furnish(t, s)
+	for _, path := range []string{"/openapi.json", "/openapi.yaml", "/openapi-3.0.json"} {
+		openapitest.Valid(t, []byte(s.do("GET", path, "").want(200).body))
+	}
+	r := s.do("GET", "/openapi.json", "").want(200)
+	var doc document
+	r.decode(&doc)
+	api := openapitest.New(t, []byte(r.body))
+	answered := 0
+	ask := func(method, path, body string, header ...string) {
+		t.Helper()
+		r := s.do(method, path, body, header...)
+		switch r.Header.Get("Content-Type") { // what is no JSON document is bytes, or text, and the document says no more of it
+		case "application/x-ndjson", "application/zip", "application/octet-stream":
+		default:
+			api.Answer(t, r.Response, []byte(body), []byte(r.body))
+			answered++
+		}
+	}
+	ids := []string{nobody, "x"}
+	for _, page := range pages {
+		for _, prefix := range []string{"/jobs/", "/batches/"} {
+			if id, ok := strings.CutPrefix(page, prefix); ok && !strings.Contains(id, "/") && id != "new" {
+				ids = append(ids, id)
+			}
+		}
+	}
+	for path, methods := range doc.Paths {
+		if _, ok := methods["get"]; !ok || strings.HasSuffix(path, "/events") {
+			continue
+		}
+		for _, id := range ids {
+			ask("GET", strings.NewReplacer("{id}", id, "{address}", "192.0.2.1").Replace(path), "")
+			if !strings.Contains(path, "{id}") {
+				break
+			}
+		}
+	}
+	ask("POST", "/api/v1/partials:check", spec(hashA, hashC))
+	ask("POST", "/api/v1/partials", spec(hashA, hashC))
+	ask("POST", "/api/v1/partials", `{"from":{}}`)
+	ask("POST", "/api/v1/batches", matrix())
+	ask("POST", "/api/v1/bans", `{"address":"192.0.2.9","seconds":60,"reason":"x"}`)
+	ask("DELETE", "/api/v1/bans/192.0.2.9", "")
+	ask("DELETE", "/api/v1/jobs/"+nobody, "")
+	ask("POST", "/api/v1/purge", `{"before":"2020-01-01T00:00:00Z"}`)
+	ask("GET", "/api/v1/history?state=failed&limit=2", "")
+	ask("GET", "/api/v1/history?limit=x", "")
+	if answered < 60 {
+		t.Errorf("only %d answers were compared", answered)
 	}
 }
 

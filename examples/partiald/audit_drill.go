@@ -146,7 +146,7 @@ func (u *auditor) drill(ctx context.Context) {
 	if _, err := os.Stat(u.c.Ledger.SQLite); dsn == "" && errors.Is(err, fs.ErrNotExist) {
 		u.unchecked("history", "there is no ledger yet: the service was never started")
 	} else if dsn != "" {
-		u.unchecked("history", "the ledger is in PostgreSQL: restore a copy that pg_dump made, and look at its history")
+		done = u.restorePostgres(ctx, dir, dsn)
 	} else {
 		done = u.restore(ctx, dir)
 	}
@@ -175,7 +175,7 @@ func (u *auditor) restore(ctx context.Context, dir string) (done []job.Status) {
 	if u.errorOf("backup", "", silent.backup(ctx, u.c, backup)) {
 		return nil
 	}
-	want, err := countJobs(ctx, filepath.Join(backup, "ledger.db"))
+	want, err := countJobs(ctx, "sqlite", "file:"+(&url.URL{Path: filepath.Join(backup, "ledger.db")}).EscapedPath()+"?mode=ro")
 	if u.errorOf("backup", "", err) {
 		return nil
 	}
@@ -186,7 +186,14 @@ func (u *auditor) restore(ctx context.Context, dir string) (done []job.Status) {
 	if u.errorOf("restore", "", err) {
 		return nil
 	}
+	return u.compare(ctx, c, want)
+}
+
+// compare starts a service of its own with a ledger that was restored, which works on nothing, and compares the history with
+// how many jobs the ledger has in each state. It returns the latest jobs that are done.
+func (u *auditor) compare(ctx context.Context, c *config.Config, want map[job.State]int) (done []job.Status) {
 	c.Workers.Slots = -1 // what was not finished stays so
+	silent := &app{environ: u.a.environ, stdout: io.Discard, stderr: io.Discard}
 	s, err := start(ctx, silent, c, quiet)
 	if u.errorOf("restore", "", err) {
 		return nil
@@ -209,14 +216,8 @@ func (u *auditor) restore(ctx context.Context, dir string) (done []job.Status) {
 			break
 		}
 	}
-	total, all := 0, 0
-	for _, n := range got {
-		total += n
-	}
-	for _, n := range want {
-		all += n
-	}
-	if total != all || got[job.Done] != want[job.Done] || got[job.Failed] != want[job.Failed] {
+	total := sum(got)
+	if total != sum(want) || got[job.Done] != want[job.Done] || got[job.Failed] != want[job.Failed] {
 		u.find(bad, "history", "keep the backups you have, and report this", "%v were written down, and %v are there after the restore", want, got)
 		return done
 	}
@@ -224,9 +225,16 @@ func (u *auditor) restore(ctx context.Context, dir string) (done []job.Status) {
 	return done
 }
 
+func sum(counts map[job.State]int) (n int) {
+	for _, c := range counts {
+		n += c
+	}
+	return n
+}
+
 // countJobs counts the jobs of a ledger by state.
-func countJobs(ctx context.Context, file string) (map[job.State]int, error) {
-	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: file}).EscapedPath()+"?mode=ro")
+func countJobs(ctx context.Context, driver, dsn string) (map[job.State]int, error) {
+	db, err := sql.Open(driver, dsn)
 	if err != nil {
 		return nil, err
 	}

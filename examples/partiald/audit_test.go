@@ -17,6 +17,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
+	"github.com/senbonzakura/senbonzakura/examples/internal/pgtest"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/testrelease"
 )
@@ -205,10 +208,6 @@ func TestAuditDrill(t *testing.T) {
 	if code != 0 || found["restore drill/history"].Verdict != unchecked || found["restore drill/a sample"].Verdict != good || found["service/answer"].Verdict != unchecked {
 		t.Errorf("before the first start: exit code %d, %+v", code, found)
 	}
-	elsewhere, code := audited(t, append(slices.Clone(n.env), "PARTIALD_LEDGER_POSTGRES=postgres://nobody@127.0.0.1:1/partiald"))
-	if f := elsewhere["restore drill/history"]; code != 0 || f.Verdict != unchecked || !strings.Contains(f.Detail, "pg_dump") {
-		t.Errorf("with PostgreSQL: exit code %d, %+v", code, f)
-	}
 	n.start()
 	o := newOrigin(t)
 	st := n.finish(n.accept(job.Spec{From: o.source("from", testrelease.Complete(t, "140.1", "")), To: o.source("to", testrelease.Complete(t, "140.2", ""))}).ID, time.Minute)
@@ -218,6 +217,79 @@ func TestAuditDrill(t *testing.T) {
 	found, code = audited(t, n.env)
 	if f := found["restore drill/a partial again"]; code != 1 || f.Verdict != bad || !strings.Contains(f.Detail, "other bytes") {
 		t.Errorf("another hash in the book: exit code %d, %+v", code, f)
+	}
+}
+
+// A ledger in PostgreSQL is dumped, restored beside itself, and whole; nothing of that is left. What stands in the way is
+// said.
+func TestAuditPostgres(t *testing.T) {
+	t.Parallel()
+	for _, program := range []string{"pg_dump", "psql"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("no %s (Debian: postgresql-client)", program)
+		}
+	}
+	pg := pgtest.Postgres(t)
+	dsn := pg.Database(t)
+	n := newNode(t, "PARTIALD_LEDGER_POSTGRES="+dsn)
+	if found, code := audited(t, n.env); code != 0 || found["restore drill/history"].Verdict != unchecked || !strings.Contains(found["restore drill/history"].Detail, "never started") {
+		t.Errorf("before the first start: exit code %d, %+v", code, found["restore drill/history"])
+	}
+	n.start()
+	o := newOrigin(t)
+	n.finish(n.accept(job.Spec{From: o.source("from", testrelease.Complete(t, "140.1", "")), To: o.source("to", testrelease.Complete(t, "140.2", ""))}).ID, time.Minute)
+	found, code := audited(t, n.env) // while it runs
+	if f := found["restore drill/history"]; code != 0 || f.Verdict != good || !strings.Contains(f.Detail, "1 jobs, 1 of them done") {
+		t.Errorf("exit code %d, %+v", code, f)
+	}
+	if f := found["restore drill/a partial again"]; f.Verdict != good {
+		t.Errorf("a partial again: %+v", f)
+	}
+	db, err := sql.Open("pgx", dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var left int
+	if err := db.QueryRowContext(t.Context(), "SELECT count(*) FROM pg_database WHERE datname LIKE 'partiald_audit_%'").Scan(&left); err != nil || left != 0 {
+		t.Errorf("%d databases are left, %v", left, err)
+	}
+
+	// Who may make no database is told so; a server that is away is bad.
+	for _, q := range []string{"CREATE ROLE small LOGIN", "GRANT ALL ON ALL TABLES IN SCHEMA public TO small"} {
+		if _, err := db.ExecContext(t.Context(), q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	small := append(slices.Clone(n.env), "PARTIALD_LEDGER_POSTGRES="+strings.Replace(dsn, "user=tester", "user=small", 1))
+	if found, code := audited(t, small); code != 0 || found["restore drill/history"].Verdict != unchecked || !strings.Contains(found["restore drill/history"].Detail, "CREATEDB") {
+		t.Errorf("a user with few rights: exit code %d, %+v", code, found["restore drill/history"])
+	}
+	away := append(slices.Clone(n.env), "PARTIALD_LEDGER_POSTGRES=postgres://nobody@127.0.0.1:1/partiald")
+	if found, code := audited(t, away); code != 1 || found["restore drill/history"].Verdict != bad {
+		t.Errorf("nobody answers: exit code %d, %+v", code, found["restore drill/history"])
+	}
+}
+
+// Passwords stay out of the arguments of programs, and the rest of how to connect stays as it is.
+func TestPostgresAddresses(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ dsn, plain, other string }{
+		{"postgres://u:p%20w@db:5433/book?sslmode=verify-full", "postgres://u@db:5433/book?sslmode=verify-full", "postgres://u:p%20w@db:5433/x?sslmode=verify-full"},
+		{"postgresql:///book?host=%2Frun&password=secret", "postgresql:///book?host=%2Frun", "postgresql:///x?host=%2Frun&password=secret"},
+		{`host=db user=u password='it\'s secret' dbname=book`, "host=db user=u  dbname=book", `host=db user=u password='it\'s secret' dbname=book dbname=x`},
+		{"password = secret host=db", " host=db", "password = secret host=db dbname=x"},
+	} {
+		if got := withoutPassword(tt.dsn); got != tt.plain {
+			t.Errorf("%s: got %q, want %q", tt.dsn, got, tt.plain)
+		}
+		other := inDatabase(tt.dsn, "x")
+		if other != tt.other {
+			t.Errorf("%s: got %q, want %q", tt.dsn, other, tt.other)
+		}
+		if c, err := pgx.ParseConfig(other); err != nil || c.Database != "x" || !strings.Contains(tt.dsn, "secret") != (c.Password == "p w") {
+			t.Errorf("%s is read as %+v, %v", other, c, err)
+		}
 	}
 }
 

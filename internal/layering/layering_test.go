@@ -152,6 +152,7 @@ func TestCheck(t *testing.T) {
 		{"toolchain", "code.dny.dev/ssrf", false},
 		{"toolchain/tools", "code.dny.dev/ssrf", true},
 		{"partial", "golang.org/x/text/unicode/norm", true},
+		{"partial/updater", "golang.org/x/text/unicode/norm", true},
 		{"mar", "golang.org/x/text/unicode/norm", false},
 		{"mar", Module + "x/y", false},
 	}

@@ -18,19 +18,32 @@ import (
 	"github.com/senbonzakura/senbonzakura/examples/internal/cli"
 )
 
-// built builds plugins once; TestMain removes them.
-var built = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "partiald-plugins-")
-	if err != nil {
-		return "", err
-	}
+// builds is where programs are built; TestMain removes it.
+var builds = sync.OnceValues(func() (dir string, err error) {
+	dir, err = os.MkdirTemp("", "partiald-plugins-")
 	remove = dir
-	said, err := exec.CommandContext(context.Background(), "go", "build", "-ldflags=-s -w", "-o", dir, "../storage-dir", "../signer-pem", "../marctl").CombinedOutput()
-	if err != nil {
-		return dir, fmt.Errorf("%w: %s", err, said)
-	}
-	return dir, nil
+	return dir, err
 })
+
+// built builds each program once, when the first test needs it, so that none waits for what others need.
+var built = map[string]func() (string, error){
+	"storage-dir": building("storage-dir"), "signer-pem": building("signer-pem"), "marctl": building("marctl"),
+}
+
+func building(name string) func() (string, error) {
+	return sync.OnceValues(func() (string, error) {
+		dir, err := builds()
+		if err != nil {
+			return "", err
+		}
+		path := filepath.Join(dir, name)
+		said, err := exec.CommandContext(context.Background(), "go", "build", "-ldflags=-s -w", "-o", path, "../"+name).CombinedOutput()
+		if err != nil {
+			return "", fmt.Errorf("%w: %s", err, said)
+		}
+		return path, nil
+	})
+}
 
 // pluginBinary returns the path of a plugin and its SHA-256.
 func pluginBinary(tb testing.TB, name string) (path, sum string) {
@@ -38,11 +51,10 @@ func pluginBinary(tb testing.TB, name string) (path, sum string) {
 	if runtime.GOOS == "windows" {
 		tb.Skip("plugins are started on Unix here")
 	}
-	dir, err := built()
+	path, err := built[name]()
 	if err != nil {
-		tb.Fatalf("build the plugins: %v", err)
+		tb.Fatalf("build %s: %v", name, err)
 	}
-	path = filepath.Join(dir, name)
 	return path, sha256File(tb, path)
 }
 

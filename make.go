@@ -257,7 +257,11 @@ func (g *Generator) checkInputs(ctx context.Context, r *Request, from, to *side,
 // recipe selects how the update is made and who it is made for, and refuses pairs that must not be made, and signers
 // that the client would refuse.
 func (g *Generator) recipe(r *Request, from, to *side, p *Provenance) (partial.Recipe, *updater.Client, error) {
-	selection, err := g.opts.Toolchain.Select(from.input.Build, to.input.Build, &toolchain.SelectOptions{Client: r.Client, Trust: r.Trust, Skip: r.Skip})
+	claims := r.Client
+	if len(claims.Patches) == 0 { // who says which formats patches may be in says that the client applies them
+		claims.Patches = r.Formats
+	}
+	selection, err := g.opts.Toolchain.Select(from.input.Build, to.input.Build, &toolchain.SelectOptions{Client: claims, Trust: r.Trust, Skip: r.Skip})
 	if err != nil && (r.Recipe == nil || !errors.Is(err, toolchain.ErrNoRules)) {
 		return partial.Recipe{}, nil, checkError(err) // that there are no rules does not matter where a recipe is given
 	}

@@ -80,7 +80,7 @@ type Request struct {
 	// Force lists paths that go in whole even if they did not change.
 	Force []string
 	// Formats are those that patches may be in, as [partial.PatchFormats] names them; of each file the smallest patch is
-	// taken. They overrule what FROM's updater is known to apply. They do not go with a Recipe that has a Differ.
+	// taken. They overrule what FROM's updater is known to apply, unless Client says that, too. They do not go with a Recipe that has a Differ.
 	Formats []string
 	// Recipe replaces the one that the toolchain would select. Arch, Channel and ProductVersion of the request, where
 	// they are given, replace those of the recipe; Force is added to its list.

@@ -123,6 +123,13 @@ func openPair(from, to *mar.Reader, r Recipe, opts *BuildOptions) (*pair, error)
 		return nil, err
 	}
 	p.recipe = r.For(p.client)
+	if len(r.Manifests) == 0 && slices.Equal(p.recipe.Manifests, []updater.ManifestVersion{updater.ManifestV1}) {
+		return nil, &RefusedError{[]Finding{{
+			Kind: KindManifest, Severity: Broken, Path: updater.ManifestV1.Name(), Check: updater.CheckManifests,
+			Message: "the installed updater looks for this manifest alone, and none of its version is made",
+			WayOut:  "send such clients a complete update of a release that has " + updater.ManifestV2.Name() + " first",
+		}}}
+	}
 	if p.recipe.Platform == "" { // FROM does not tell, perhaps TO does
 		_, shown, err := updater.ReadComplete(to)
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/partial"
+	"github.com/senbonzakura/senbonzakura/plugins"
 )
 
 // A complete update that is damaged, or that cannot be read, is blamed on whoever it came from: on the caller where its bytes
@@ -48,6 +50,24 @@ func TestJudgeDamage(t *testing.T) {
 		}
 		if strings.Contains(got.Message, "/var/") {
 			t.Errorf("%s: a path in %q", tt.name, got.Message)
+		}
+	}
+}
+
+// What plugins say, and where files are, is not in what callers are told, also where it came into the texts of other errors.
+func TestJudgeTellsNoSecrets(t *testing.T) {
+	t.Parallel()
+	denied := &plugins.Error{Reason: plugins.ReasonDenied, Message: "bucket tattle-bucket, key /srv/tattle/key"}
+	for _, err := range []error{
+		engine.KeepError(fmt.Errorf("put: %s: %w", denied.Message, denied)),
+		engine.KeepError(errors.Join(&plugins.Error{Reason: plugins.ReasonUnavailable, Message: "busy"}, denied, errors.New(denied.Message))),
+		engine.KeepError(fmt.Errorf("link /srv/tattle: %w", &os.LinkError{Op: "rename", Old: "/srv/tattle/a", New: `C:\tattle\b`, Err: syscall.ENOSPC})),
+		&mar.SignError{Err: fmt.Errorf("slot: %s: %w", denied.Message, denied)},
+		fmt.Errorf("open /srv/tattle/x: %w", syscall.EIO),
+		errors.New(`cannot read "/srv/tattle/x"`),
+	} {
+		if got, _ := engine.Judge(err); strings.Contains(got.Message, "tattle") || got.Whose() != job.FaultService {
+			t.Errorf("%v is told as %s, %q", err, got.Code, got.Message)
 		}
 	}
 }

@@ -97,7 +97,7 @@ func inJob(ctx context.Context, l *jobLog) context.Context {
 			} else if a.Key == "stack" {
 				return slog.Attr{} // which names files
 			} else if err, ok := a.Value.Any().(error); ok { // callers can read this log
-				a.Value = slog.StringValue(pathless(public(err)))
+				a.Value = slog.StringValue(bare(err))
 			}
 			return a
 		},

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"errors"
 	"io/fs"
 	"os"
 	"regexp"
@@ -30,25 +29,32 @@ func public(err error) string {
 // private tells about every text of an error that is not for callers, and what stands for it, from the outside to the
 // inside.
 func private(err error, tell func(found, instead string)) {
+	each(err, func(err error) {
+		switch e := err.(type) { //nolint:errorlint // every error of the tree is looked at
+		case *plugins.Error:
+			tell(e.Error(), "the plugin says "+strings.ToLower(strings.ReplaceAll(string(e.Reason), "_", " ")))
+		case *fs.PathError:
+			tell(e.Error(), e.Op+": "+e.Err.Error())
+			tell(e.Path, aFile)
+		case *os.LinkError:
+			tell(e.Error(), e.Op+": "+e.Err.Error())
+			tell(e.Old, aFile)
+			tell(e.New, aFile)
+		}
+	})
+}
+
+// each looks at an error and all that it wraps, from the outside to the inside.
+func each(err error, look func(error)) {
+	look(err)
 	switch e := err.(type) { //nolint:errorlint // every error of the tree is looked at
-	case *plugins.Error:
-		tell(e.Error(), "the plugin says "+strings.ToLower(strings.ReplaceAll(string(e.Reason), "_", " ")))
-	case *fs.PathError:
-		tell(e.Error(), e.Op+": "+e.Err.Error())
-		tell(e.Path, aFile)
-	case *os.LinkError:
-		tell(e.Error(), e.Op+": "+e.Err.Error())
-		tell(e.Old, aFile)
-		tell(e.New, aFile)
-	}
-	switch e := err.(type) { //nolint:errorlint // as above
 	case interface{ Unwrap() error }:
 		if inner := e.Unwrap(); inner != nil {
-			private(inner, tell)
+			each(inner, look)
 		}
 	case interface{ Unwrap() []error }:
 		for _, inner := range e.Unwrap() {
-			private(inner, tell)
+			each(inner, look)
 		}
 	}
 }
@@ -63,13 +69,20 @@ func pathless(text string) string { return paths.ReplaceAllString(text, "${1}"+a
 
 // told makes an error for callers of one.
 func told(code job.Code, err error) *job.Error {
+	if code.Fault() == job.FaultService { // what they can do nothing about needs no more than a word
+		return job.Errorf(code, "%s", bare(err))
+	}
+	return job.Errorf(code, "%s", public(err))
+}
+
+// bare is public without anything that looks like a file, and without what plugins say, where these came into the texts of
+// other errors.
+func bare(err error) string {
 	text := public(err)
-	if code.Fault() == job.FaultService {
-		// What they can do nothing about needs no more than a word. A plugin's text may have come by way of others.
-		var plugin *plugins.Error
-		if text = pathless(text); errors.As(err, &plugin) && plugin.Message != "" && strings.Contains(text, plugin.Message) {
+	each(err, func(err error) {
+		if plugin, ok := err.(*plugins.Error); ok && plugin.Message != "" { //nolint:errorlint // each of the tree
 			text = strings.ReplaceAll(text, plugin.Message, "…")
 		}
-	}
-	return job.Errorf(code, "%s", text)
+	})
+	return pathless(text)
 }

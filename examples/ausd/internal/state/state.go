@@ -131,7 +131,61 @@ func Load(ref Ref, body []byte, want string) (*Object, error) {
 	if got := hash(body); got != want {
 		return nil, fmt.Errorf("%w: %s is damaged: its hash is %s, want %s", ErrObject, ref, got, want)
 	}
+	if r, ok := splitRelease(body); ok && ref.Kind == Release {
+		return newRelease(ref, &r, want)
+	}
 	return newObject(ref, body)
+}
+
+// What is before and behind the document in the body of a release whose locales have no versions of their own.
+const (
+	beforeDocument = `{"blob":`
+	behindDocument = `,"data_version":`
+)
+
+// splitRelease reads a body that [Object.Body] made, without looking at the document in it. Others, and those with versions of locales,
+// it leaves to those who read everything.
+func splitRelease(body []byte) (r ReleaseBody, ok bool) {
+	end := bytes.LastIndex(body, []byte(behindDocument)) // what is behind it has no such text, quotes are escaped there
+	if end < len(beforeDocument) || !bytes.HasPrefix(body, []byte(beforeDocument)) {
+		return r, false
+	}
+	if err := json.Unmarshal(slices.Concat([]byte("{"), body[end+1:]), &r); err != nil {
+		return r, false
+	}
+	_, tail := r.around()
+	r.Blob = body[len(beforeDocument):end]
+	return r, bytes.Equal(body[end:], tail)
+}
+
+// around is what is before and behind the document in the body of a release.
+func (r *ReleaseBody) around() (head, tail []byte) {
+	text, err := marshal(ReleaseBody{Assets: r.Assets, Blob: json.RawMessage("0"), DataVersion: r.DataVersion, Product: r.Product, ReadOnly: r.ReadOnly})
+	if err != nil {
+		panic(err) // it was read from JSON
+	}
+	at := bytes.LastIndex(text, []byte("0"+behindDocument))
+	return text[:at], text[at+1:]
+}
+
+// newRelease makes the object of a release whose hash is known, or "".
+func newRelease(ref Ref, r *ReleaseBody, known string) (*Object, error) {
+	bad := func(err error) (*Object, error) { return nil, fmt.Errorf("%w: %s: %w", ErrObject, ref, err) }
+	switch {
+	case ref.Key == "":
+		return bad(errors.New("a release needs a name"))
+	case r.DataVersion < 1:
+		return bad(errors.New("data_version is 1 or larger"))
+	}
+	release, err := aus.NewRelease(ref.Key, r.Product, r.Blob, &aus.ReleaseOptions{DataVersion: r.DataVersion, ReadOnly: r.ReadOnly})
+	if err != nil {
+		return bad(err)
+	}
+	o := &Object{Ref: ref, Hash: known, release: release, assets: r.Assets}
+	if known == "" {
+		o.Hash = hash(o.Body())
+	}
+	return o, nil
 }
 
 // newObject makes an object of a canonical body.
@@ -155,17 +209,10 @@ func newObject(ref Ref, canonical []byte) (*Object, error) {
 		}
 	case Release:
 		var r ReleaseBody
-		if err = strict(&r); err == nil {
-			o.release, err = aus.NewRelease(ref.Key, r.Product, r.Blob, &aus.ReleaseOptions{DataVersion: r.DataVersion, ReadOnly: r.ReadOnly})
+		if err := strict(&r); err != nil {
+			return bad(err)
 		}
-		if err == nil && r.DataVersion < 1 {
-			err = errors.New("data_version is 1 or larger")
-		}
-		o.assets = r.Assets
-		o.body = nil
-		if err == nil && ref.Key == "" {
-			err = errors.New("a release needs a name")
-		}
+		return newRelease(ref, &r, "") // what is kept has every field, what came may have left some out
 	case Pin:
 		o.pin = new(aus.Pin)
 		err = strict(o.pin)
@@ -196,9 +243,6 @@ func newObject(ref Ref, canonical []byte) (*Object, error) {
 	if key != ref.Key {
 		return bad(fmt.Errorf("the body is that of %q", key))
 	}
-	if ref.Kind == Release {
-		o.Hash = hash(o.Body()) // what is kept has every field, what came may have left some out
-	}
 	return o, nil
 }
 
@@ -207,14 +251,9 @@ func (o *Object) Body() []byte {
 	if o.release == nil {
 		return o.body
 	}
-	b, err := marshal(ReleaseBody{
-		Blob: json.RawMessage(o.release.Document()), DataVersion: o.release.DataVersion(), Product: o.release.Product(), ReadOnly: o.release.ReadOnly(),
-		Assets: o.assets,
-	})
-	if err != nil {
-		panic(err) // it was read from JSON
-	}
-	return b
+	r := ReleaseBody{DataVersion: o.release.DataVersion(), Product: o.release.Product(), ReadOnly: o.release.ReadOnly(), Assets: o.assets}
+	head, tail := r.around()
+	return slices.Concat(head, []byte(o.release.Document()), tail)
 }
 
 // PinKey is the key of a pin.

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,10 +30,30 @@ func TestObjects(t *testing.T) {
 		t.Errorf("release: %s, hash %s, want %s", r.Body(), r.Hash, hash(r.Body()))
 	}
 	// What is kept is what is hashed, also where a field was left out.
-	for _, body := range []string{`{"product": "Fox", "blob": {"a": "\u003c"}, "data_version": 1}`, `{"product": "Fox", "blob": {}, "data_version": 1, "asset_versions": {}}`} {
+	for _, body := range []string{`{"product": "Fox", "blob": {"a": "\u003c"}, "data_version": 1}`, `{"product": "Fox", "blob": {}, "data_version": 1, "asset_versions": {}}`,
+		`{"product": ",\"data_version\":", "blob": {"a": ",\"data_version\":", "data_version": {"x": 1, "data_version": 2}}, "data_version": 2, "read_only": true}`,
+		`{"product": "Fox", "blob": {}, "data_version": 1, "asset_versions": {"p": {"blob": 2, "data_version": 3}}}`,
+	} {
 		o := object(t, Release, "R", body)
-		if again, err := Load(o.Ref, o.Body(), o.Hash); err != nil || again.Hash != o.Hash {
+		again, err := Load(o.Ref, o.Body(), o.Hash)
+		if err != nil || again.Hash != o.Hash || !bytes.Equal(again.Body(), o.Body()) || hash(again.Body()) != again.Hash {
 			t.Errorf("%s is kept as %s: %v", body, o.Body(), err)
+		}
+	}
+	// What is not in the form in which it is kept is read as well, or refused.
+	for body, want := range map[string]string{
+		`{"blob":{},"data_version":2,"product":"Fox"}`:                                             `{"blob":{},"data_version":2,"product":"Fox","read_only":false}`,
+		`{"blob":{},"data_version":2,"product":"Fox","read_only":false,"colour":1}`:                "",
+		`{"blob":1,"data_version":1,"blob":{},"data_version":2,"product":"Fox","read_only":false}`: "",
+		`{"blob":{,"data_version":2,"product":"Fox","read_only":false}`:                            "",
+		`{"blob":{},"data_version":0,"product":"Fox","read_only":false}`:                           "",
+	} {
+		o, err := Load(Ref{Release, "R"}, []byte(body), hash([]byte(body)))
+		switch {
+		case want == "" && !errors.Is(err, ErrObject):
+			t.Errorf("%s: %v, want ErrObject", body, err)
+		case want != "" && (err != nil || string(o.Body()) != want):
+			t.Errorf("%s: %v, %v, want %s", body, o, err, want)
 		}
 	}
 	for _, tt := range []struct {

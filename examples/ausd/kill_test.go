@@ -23,6 +23,36 @@ import (
 type process struct {
 	cmd *exec.Cmd
 	url string
+	log *processLog
+}
+
+// processLog is what a process has logged.
+type processLog struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+	more chan struct{} // closed when there is more
+}
+
+// Write adds to the log, and wakes who waits for more.
+func (l *processLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	close(l.more)
+	l.more = make(chan struct{})
+	return l.text.Write(p)
+}
+
+func (l *processLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// wait returns what is closed when more is logged.
+func (l *processLog) wait() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.more
 }
 
 // startProcess starts ausd on a data directory and returns once it answers.
@@ -34,8 +64,8 @@ func startProcess(t *testing.T, dir string) *process {
 	}
 	cmd := exec.CommandContext(t.Context(), exe, "--data", dir, "--listen", "127.0.0.1:0")
 	cmd.Env = append(os.Environ(), "AUSD_TEST_RUN=1")
-	var log bytes.Buffer
-	cmd.Stderr = &log
+	log := &processLog{more: make(chan struct{})}
+	cmd.Stderr = log
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +81,7 @@ func startProcess(t *testing.T, dir string) *process {
 	}
 	_, rest, _ := strings.Cut(line, "answers at ")
 	url, _, _ := strings.Cut(rest, " ")
-	return &process{cmd, url}
+	return &process{cmd, url, log}
 }
 
 func (p *process) kill(t *testing.T) {

@@ -63,7 +63,9 @@ func TestVerified(t *testing.T) {
 	// Who asks gets the complete at once, and the partial when it is made.
 	from := &history[0]
 	request := fmt.Sprintf("%s/update/3/%s/%s/%s/Linux_x86_64-gcc3/en-US/release-localtest/default/default/default/update.xml?force=1", p.url, from.Product, from.Version, from.BuildID)
-	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
+	deadline := time.After(2 * time.Minute)
+	for {
+		more := p.log.wait()
 		res, err := http.Get(request)
 		if err != nil {
 			t.Fatal(err)
@@ -73,8 +75,10 @@ func TestVerified(t *testing.T) {
 		if err == nil && bytes.Contains(text, []byte(`type="partial"`)) {
 			break
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("no partial is made: %v %s", err, text)
+		select {
+		case <-more:
+		case <-deadline:
+			t.Fatalf("no partial is made: %v %s: %s", err, text, p.log)
 		}
 	}
 	client, err := fetch.New(&fetch.Options{Insecure: true, AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Dir: t.TempDir()})

@@ -258,10 +258,10 @@ func (s *Server) PublishDue(ctx context.Context) {
 		if err == nil || errors.Is(err, state.ErrSignOff) || errors.Is(err, book.ErrClosedDraft) || ctx.Err() != nil {
 			continue
 		}
-		s.log.Error("publish a scheduled draft", "draft", d.ID, "error", err)
 		if err := s.book.Unschedule(ctx, d.ID, err.Error()); err != nil {
 			s.log.Error("note why a draft was not published", "draft", d.ID, "error", err)
 		}
+		s.log.Error("publish a scheduled draft", "draft", d.ID, "error", err)
 	}
 }
 

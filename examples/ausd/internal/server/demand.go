@@ -79,6 +79,7 @@ func (s *Server) countDemand(ctx context.Context) {
 					s.lacking.add(l, n) // with the next ones
 					continue
 				}
+				s.log.Debug("noted a wanted partial", "from", from.Release, "to", to.Release, "target", to.Target, "locale", to.Locale, "clients", n)
 				s.wake()
 			}
 		}
@@ -233,11 +234,20 @@ func (s *Server) makeWanted(ctx context.Context) {
 			ready = append(ready, m)
 			continue // it is settled when it is published
 		}
+		s.settle(ctx, d, state, reason)
 		s.log.Warn("a partial is not published", "from", d.From.Release, "to", d.To.Release, "target", d.To.Target, "locale", d.To.Locale, "state", state, "reason", reason)
-		if err := s.book.Settle(ctx, d, state, reason); err != nil {
+	}
+}
+
+// settle notes what became of a wanted partial.
+func (s *Server) settle(ctx context.Context, d book.Demand, state, reason string) {
+	if err := s.book.Settle(ctx, d, state, reason); err != nil {
+		if ctx.Err() == nil {
 			s.log.Error("note what became of a partial", "error", err)
 		}
+		return
 	}
+	s.log.Debug("noted what became of a partial", "from", d.From.Release, "to", d.To.Release, "target", d.To.Target, "locale", d.To.Locale, "state", state)
 }
 
 // made is a partial that is to be published.
@@ -372,9 +382,7 @@ func (s *Server) publishMade(ctx context.Context, ready []made) {
 		to, reason = book.Failed, err.Error()
 	}
 	for _, m := range ready {
-		if err := s.book.Settle(ctx, m.demand, to, reason); err != nil && ctx.Err() == nil {
-			s.log.Error("note what became of a partial", "error", err)
-		}
+		s.settle(ctx, m.demand, to, reason)
 	}
 }
 

@@ -64,7 +64,7 @@ func (s *Server) keep(ctx context.Context, name, begin string, r io.Reader, buil
 		return book.File{}, fmt.Errorf("%w: %w", ErrFile, err)
 	}
 	check.Close()
-	f := book.File{SHA512: hex.EncodeToString(h.Sum(nil)), Name: name, Size: n, Added: time.Now(), Build: build}
+	f := book.File{SHA512: hex.EncodeToString(h.Sum(nil)), Name: name, Size: n, Added: s.now(), Build: build}
 	if !strings.HasPrefix(f.SHA512, begin) {
 		return book.File{}, fmt.Errorf("%w: its hash is %s, want %s…", ErrFile, f.SHA512, begin)
 	}

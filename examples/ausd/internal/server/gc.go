@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"time"
 
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/book"
 )
@@ -28,7 +27,7 @@ type Garbage struct {
 func (s *Server) Collect(ctx context.Context, days, newest int, dry bool) (Garbage, error) {
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
-	since := time.Now().AddDate(0, 0, -days)
+	since := s.now().AddDate(0, 0, -days)
 	named, err := s.book.NamedSince(ctx, since)
 	if err != nil {
 		return Garbage{}, err

@@ -2,13 +2,16 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -122,11 +125,58 @@ func (s *testServer) offered(url string) string {
 	return version
 }
 
-// eventually waits until something holds.
+// events tells tests that some server has written to its log, which it does behind all that it does by itself.
+var events happened
+
+// happened wakes everybody who waits for something.
+type happened struct {
+	mu   sync.Mutex
+	next chan struct{} // closed when something happens
+}
+
+func (h *happened) wait() <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.next == nil {
+		h.next = make(chan struct{})
+	}
+	return h.next
+}
+
+func (h *happened) now() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.next != nil {
+		close(h.next)
+		h.next = nil
+	}
+}
+
+// Enabled, Handle, WithAttrs and WithGroup make it the log of a server.
+func (h *happened) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h *happened) Handle(context.Context, slog.Record) error {
+	h.now()
+	return nil
+}
+
+func (h *happened) WithAttrs([]slog.Attr) slog.Handler { return h }
+
+func (h *happened) WithGroup(string) slog.Handler { return h }
+
+// eventually waits until something holds; it looks whenever a server has done something.
 func eventually(tb testing.TB, what string, holds func() bool) {
 	tb.Helper()
-	for end := time.Now().Add(time.Minute); !holds(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
+	end := time.NewTimer(time.Minute)
+	defer end.Stop()
+	for {
+		next := events.wait()
+		if holds() {
+			return
+		}
+		select {
+		case <-next:
+		case <-end.C:
 			tb.Fatalf("after a minute: not %s", what)
 		}
 	}

@@ -186,6 +186,7 @@ func (s *Server) postDemand(ctx context.Context, in *struct {
 			return nil, s.problemOf(err)
 		}
 	}
+	s.log.Debug("noted what clients of a replica could use", "partials", len(in.Body))
 	s.wake()
 	return nil, nil
 }

@@ -37,7 +37,7 @@ func count(m *sync.Map, key any) {
 // servePublic answers clients and readers of the read-only API from the snapshot in memory. It never answers 500.
 func (s *Server) servePublic(w http.ResponseWriter, r *http.Request) {
 	now := s.current.Load()
-	env := aus.Env{Now: time.Now(), Client: func() string { return s.clientOf(r) }}
+	env := aus.Env{Now: s.now(), Client: func() string { return s.clientOf(r) }}
 	url := r.RequestURI
 	if url == "" {
 		url = r.URL.RequestURI()

@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -505,7 +506,11 @@ func TestPurge(t *testing.T) {
 // What nothing leads to is removed, what a snapshot of the last days names is not.
 func TestCollect(t *testing.T) {
 	t.Parallel()
-	s := start(t, t.TempDir(), func(o *Options) { o.Builds = -1 })
+	var later atomic.Int64
+	s := start(t, t.TempDir(), func(o *Options) {
+		o.Builds = -1
+		o.Now = func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
+	})
 	first := s.add(complete(t, "90.0", "20240101000000", nil), Addition{})
 	second := s.add(complete(t, "91.0", "20240102000000", nil), Addition{})
 	collect := func(days, newest int, dry bool) Garbage {
@@ -522,7 +527,7 @@ func TestCollect(t *testing.T) {
 	if status := s.call("POST", "/admin/v1/changes", change("remove", operation("release", first.Release, nil)), nil); status != http.StatusOK {
 		t.Fatalf("status %d", status)
 	}
-	time.Sleep(10 * time.Millisecond) // days are counted from now on
+	later.Store(int64(time.Second)) // days are counted from now on
 	for _, tt := range []struct {
 		days, newest int
 		dry          bool

@@ -135,8 +135,8 @@ func (s *Server) follow(ctx context.Context) {
 			wait = first
 			continue
 		}
-		s.log.Error("follow the server", "server", s.opts.Replica.URL.String(), "error", err)
 		s.replica.note(func(r *replicaStatus) { r.failure = err.Error() })
+		s.log.Error("follow the server", "server", s.opts.Replica.URL.String(), "error", err)
 		select {
 		case <-ctx.Done():
 			return
@@ -182,6 +182,7 @@ func (s *Server) followOnce(ctx context.Context) error {
 		}
 	}
 	s.replica.note(func(r *replicaStatus) { r.statement, r.contact, r.failure = st, time.Now(), "" })
+	s.log.Debug("the server has said what is published", "snapshot", st.Sequence, "expires", st.Expires)
 	if st == last {
 		return nil
 	}

@@ -90,6 +90,7 @@ func newRoad(t *testing.T, to *testServer) *road {
 		return nil
 	}
 	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		now := r.polls.Load() // first: what is changed before an interruption must be seen by all that it does not end
 		if r.cut.Load() {
 			panic(http.ErrAbortHandler)
 		}
@@ -100,7 +101,7 @@ func newRoad(t *testing.T, to *testServer) *road {
 		}
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
-		defer context.AfterFunc(r.polls.Load().ctx, cancel)()
+		defer context.AfterFunc(now.ctx, cancel)()
 		proxy.ServeHTTP(w, req.WithContext(ctx))
 	}))
 	r.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
@@ -254,12 +255,7 @@ func TestReplicaHostile(t *testing.T) {
 		way.replace.Store(&f)
 		way.interrupt()
 		r.replica.note(func(s *replicaStatus) { s.failure = "" })
-		failure := ""
-		for end := time.Now().Add(10 * time.Second); !strings.Contains(failure, want); time.Sleep(5 * time.Millisecond) {
-			if failure = r.replica.status().failure; time.Now().After(end) {
-				t.Fatalf("%q, want %q", failure, want)
-			}
-		}
+		eventually(t, "refused: "+want, func() bool { return strings.Contains(r.replica.status().failure, want) })
 		if got := r.offered(client); got != "90.0" {
 			t.Errorf("the replica offers %q", got)
 		}
@@ -425,9 +421,7 @@ func TestReplicasLarge(t *testing.T) {
 		}
 		query := largeURL(0, releases/50)
 		for _, s := range servers {
-			for s.offered(query) != "" {
-				time.Sleep(time.Millisecond)
-			}
+			eventually(t, "shut off", func() bool { return s.offered(query) == "" })
 		}
 		worst = max(worst, time.Since(begin))
 		head, err := p.Lift(t.Context(), "test", f.ID)

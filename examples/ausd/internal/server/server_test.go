@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -97,7 +98,7 @@ func start(tb testing.TB, dir string, change func(*Options)) *testServer {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	opts := Options{Dir: dir, URL: base, PublishMade: 50 * time.Millisecond}
+	opts := Options{Dir: dir, URL: base, PublishMade: 50 * time.Millisecond, Log: slog.New(&events)}
 	if address := os.Getenv(onPostgres); address != "" {
 		if _, ok := databases.Load(dir); !ok {
 			databases.Store(dir, pgtest.Database(tb, address))
@@ -193,16 +194,13 @@ func TestNewcomer(t *testing.T) {
 	client := "/update/6/Firefox/153.5.1/20261019143936/Linux_x86_64-gcc3/en-US/esr/Linux%206.1/ISET:SSE4_2,MEM:8192/default/default/update.xml"
 	begin := time.Now()
 	var body string
-	for {
+	eventually(t, "a partial", func() bool {
 		s.call("GET", client, nil, &body)
-		if strings.Contains(body, `type="partial"`) {
-			break
-		}
-		if !strings.Contains(body, `appVersion="153.6.0"`) || time.Since(begin) > 5*time.Minute {
+		if !strings.Contains(body, `appVersion="153.6.0"`) {
 			t.Fatalf("after %v: %s", time.Since(begin), body)
 		}
-		time.Sleep(100 * time.Millisecond)
-	}
+		return strings.Contains(body, `type="partial"`)
+	})
 	t.Logf("a partial after %v", time.Since(begin))
 	_, rest, _ := strings.Cut(body, `<patch type="partial" URL="`)
 	address, _, _ := strings.Cut(rest, `"`)

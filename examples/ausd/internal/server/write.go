@@ -93,6 +93,7 @@ func (s *Server) Write(ctx context.Context, author, comment string, make func(*s
 	s.writing.mu.Lock()
 	s.writing.waiting = append(s.writing.waiting, w)
 	s.writing.mu.Unlock()
+	s.log.Debug("a write waits to be published", "author", author, "comment", comment)
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
 	for !w.done {

@@ -30,7 +30,8 @@ func TestObjects(t *testing.T) {
 		t.Errorf("release: %s, hash %s, want %s", r.Body(), r.Hash, hash(r.Body()))
 	}
 	// What is kept is what is hashed, also where a field was left out.
-	for _, body := range []string{`{"product": "Fox", "blob": {"a": "\u003c"}, "data_version": 1}`, `{"product": "Fox", "blob": {}, "data_version": 1, "asset_versions": {}}`,
+	for _, body := range []string{
+		`{"product": "Fox", "blob": {"a": "\u003c"}, "data_version": 1}`, `{"product": "Fox", "blob": {}, "data_version": 1, "asset_versions": {}}`,
 		`{"product": ",\"data_version\":", "blob": {"a": ",\"data_version\":", "data_version": {"x": 1, "data_version": 2}}, "data_version": 2, "read_only": true}`,
 		`{"product": "Fox", "blob": {}, "data_version": 1, "asset_versions": {"p": {"blob": 2, "data_version": 3}}}`,
 	} {

@@ -5,6 +5,7 @@ package state
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -357,12 +358,21 @@ func (s *State) List(k Kind) []*Object {
 }
 
 func compareKeys(a, b string) int {
-	n, errA := strconv.ParseInt(a, 10, 64)
-	m, errB := strconv.ParseInt(b, 10, 64)
-	if errA == nil && errB == nil {
-		return int(max(-1, min(1, n-m)))
+	if n, ok := number(a); ok {
+		if m, ok := number(b); ok {
+			return cmp.Compare(n, m)
+		}
 	}
 	return strings.Compare(a, b)
+}
+
+// number reads a key that is a number. Most others are seen to be none by their first byte.
+func number(key string) (int64, bool) {
+	if key == "" || key[0] < '0' || key[0] > '9' {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(key, 10, 64)
+	return n, err == nil
 }
 
 // NewKey stands for the number of a rule or shutoff that gets one when it is published.
@@ -409,7 +419,10 @@ func (s *State) Number(operations []Operation, first func(Kind) (int64, error)) 
 func (s *State) NextNumber(k Kind) int64 {
 	var largest int64
 	for r := range s.objects {
-		if n, err := strconv.ParseInt(r.Key, 10, 64); r.Kind == k && err == nil {
+		if r.Kind != k {
+			continue
+		}
+		if n, ok := number(r.Key); ok {
 			largest = max(largest, n)
 		}
 	}

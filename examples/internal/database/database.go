@@ -46,6 +46,8 @@ type Options struct {
 var (
 	// ErrClosed says that the database was closed.
 	ErrClosed = errors.New("the database is closed")
+	// ErrInUse says that another program has the database for itself.
+	ErrInUse = errors.New("another program has the database for itself")
 	// ErrNoSpace says that the disk is full.
 	ErrNoSpace = errors.New("no space left for the database")
 )
@@ -61,6 +63,7 @@ type DB struct {
 	writer  sync.WaitGroup
 	once    sync.Once
 	err     error
+	alone   *sql.Conn // that holds the lock of [DB.Alone]; nil where there is none
 }
 
 // dialect is in what the databases differ.
@@ -70,6 +73,7 @@ type dialect struct {
 	words  words
 	older  string // asks for the version of a schema without a table of it; "" where there is none
 	lock   string // keeps others from changing the schema at the same time; "" where the transaction does
+	alone  string // asks for the lock that one program has; "" where a file keeps others away
 	rebind func(string) string
 }
 
@@ -146,7 +150,7 @@ func OpenPostgres(ctx context.Context, dsn string, schema []string, opts *Option
 	db.SetMaxIdleConns(opts.connections())
 	db.SetConnMaxIdleTime(5 * time.Minute)
 	d := dialect{
-		name: "PostgreSQL", shared: true, lock: `SELECT pg_advisory_xact_lock(7350441)`, rebind: numbered,
+		name: "PostgreSQL", shared: true, lock: `SELECT pg_advisory_xact_lock(7350441)`, alone: `SELECT pg_try_advisory_lock(7350442)`, rebind: numbered,
 		words: words{serial: "BIGSERIAL PRIMARY KEY", integer: "BIGINT", bytes: "BYTEA", json: "(${1}::json #>> string_to_array('${2}', '.'))"},
 	}
 	return start(ctx, d, db, db, schema, opts, nil)
@@ -241,9 +245,35 @@ func (b *DB) Close() error {
 	b.once.Do(func() {
 		close(b.closing)
 		b.writer.Wait()
+		if b.alone != nil {
+			_ = b.alone.Close() // the lock ends with the connection, which may be gone
+		}
 		b.err = errors.Join(b.write.Close(), b.read.Close())
 	})
 	return b.err
+}
+
+// Alone takes a shared database for one program; another one that asks for it gets [ErrInUse], until this one closes
+// it or ends. It has a connection of its own, and is lost with it: what must not be written by two is still to be compared
+// when it is written. What is in a file is kept from others by a lock beside it, which is the program's. It is called once.
+func (b *DB) Alone(ctx context.Context) error {
+	if b.d.alone == "" {
+		return nil
+	}
+	conn, err := b.write.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	var mine bool
+	if err := conn.QueryRowContext(ctx, b.d.alone).Scan(&mine); err != nil || !mine {
+		if err == nil {
+			err = ErrInUse
+		}
+		return errors.Join(err, conn.Close())
+	}
+	b.alone = conn
+	b.write.SetMaxOpenConns(b.write.Stats().MaxOpenConnections + 1)
+	return nil
 }
 
 // Ping asks the database whether it is there and can be written to.

@@ -128,6 +128,9 @@ func IsPostgres(where string) bool {
 	return strings.HasPrefix(where, "postgres://") || strings.HasPrefix(where, "postgresql://")
 }
 
+// Alone takes the book for one server: two would publish past each other. Another server that asks is refused with [database.ErrInUse].
+func (b *Book) Alone(ctx context.Context) error { return b.db.Alone(ctx) }
+
 // Close closes the database.
 func (b *Book) Close() error { return b.db.Close() }
 

@@ -28,6 +28,7 @@ import (
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/balrogapi"
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/book"
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/state"
+	"github.com/senbonzakura/senbonzakura/examples/internal/database"
 	"github.com/senbonzakura/senbonzakura/internal/atomicfile"
 )
 
@@ -195,6 +196,11 @@ func (s *Server) open(ctx context.Context) (err error) {
 		return err
 	}
 	if s.book, err = book.Open(ctx, cmp.Or(s.opts.Postgres, filepath.Join(s.opts.Dir, "ausd.db")), s.log); err != nil {
+		return err
+	}
+	if err := s.book.Alone(ctx); errors.Is(err, database.ErrInUse) {
+		return fmt.Errorf("server: %w: another ausd publishes there; make this one a replica of it, or stop that one first", err)
+	} else if err != nil {
 		return err
 	}
 	head, err := s.book.Head(ctx)

@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -17,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/senbonzakura/senbonzakura/examples/internal/database"
 	"github.com/senbonzakura/senbonzakura/examples/internal/pgtest"
 	"github.com/senbonzakura/senbonzakura/internal/testkit"
 )
@@ -39,6 +41,40 @@ func TestPostgres(t *testing.T) {
 	said, err := cmd.CombinedOutput()
 	if n := strings.Count(string(said), "--- PASS: Test"); err != nil || n < 7 {
 		t.Errorf("%d tests passed, %v:\n%s", n, err, said)
+	}
+}
+
+// A second server on one database is refused, and may serve when the first has ended.
+func TestOneWriter(t *testing.T) {
+	t.Parallel()
+	if os.Getenv(onPostgres) != "" {
+		t.Skip("it has a server of its own")
+	}
+	pg := pgtest.Postgres(t)
+	first, second := t.TempDir(), t.TempDir()
+	address := pg.Database(t)
+	databases.Store(first, address)
+	s := start(t, first, func(o *Options) { o.Postgres = address })
+	s.seed()
+	opts := Options{Dir: second, URL: s.opts.URL, Postgres: address}
+	if other, err := Open(t.Context(), opts); !errors.Is(err, database.ErrInUse) || !strings.Contains(err.Error(), "make this one a replica") {
+		t.Fatalf("a second server: %v, %v", other, err)
+	}
+	if status := s.call("POST", "/admin/v1/changes", change("to 90", operation("rule", "1", ruleBody(1, `, "mapping": "Fox-90.0"`))), nil); status != http.StatusOK {
+		t.Errorf("the first publishes with status %d", status)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	other, err := Open(t.Context(), opts)
+	if err != nil {
+		t.Fatalf("when the first has ended: %v", err)
+	}
+	if seq := other.current.Load().head.Seq; seq != 2 {
+		t.Errorf("it begins with snapshot %d", seq)
+	}
+	if err := other.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

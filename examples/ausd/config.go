@@ -46,8 +46,9 @@ type config struct {
 	TrustedProxies []string `toml:"trusted_proxies"`
 	// ClientParameter names the query parameter that tells clients apart in a throttled rule.
 	ClientParameter string `toml:"client_parameter"`
-	// Purge is a command that is run behind each publication.
-	Purge []string `toml:"purge"`
+	// Purge is a command that is run behind each publication; PurgeURL is an address that is told of it.
+	Purge    []string `toml:"purge"`
+	PurgeURL string   `toml:"purge_url"`
 
 	Log struct {
 		// Format is text, json, mozlog, or auto: text on a terminal, else json.
@@ -62,6 +63,13 @@ type config struct {
 		// Review makes drafts of made partials instead of publishing them.
 		Review bool `toml:"review"`
 	} `toml:"demand"`
+
+	// Partiald is a service that makes the partials in place of this server.
+	Partiald struct {
+		URL       string `toml:"url"`
+		Token     string `toml:"token"`
+		TokenFile string `toml:"token_file"` // has the token instead
+	} `toml:"partiald"`
 
 	// Replica says of which server this one is a replica.
 	Replica struct {
@@ -193,6 +201,10 @@ func (c *config) options(w io.Writer) (server.Options, error) {
 		o.Builds = -1
 	}
 	o.Review = c.Demand.Review
+	o.Partiald = c.partiald(bad)
+	if c.PurgeURL != "" && serviceURL(c.PurgeURL) == nil {
+		bad("purge_url", "%q: want http or https, and a host", c.PurgeURL)
+	}
 	if o.Generator.Signers, err = c.signers(); err != nil {
 		bad("signing", "%v", err)
 	}
@@ -321,6 +333,38 @@ func (c *config) postgres(bad func(key, format string, args ...any)) string {
 		}
 	}
 	return address
+}
+
+// serviceURL reads the address of another service; nil is none.
+func serviceURL(text string) *url.URL {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil
+	}
+	return u
+}
+
+// partiald returns which service makes the partials; nil is this server.
+func (c *config) partiald(bad func(key, format string, args ...any)) *server.Partiald {
+	p := &c.Partiald
+	_, token := secret("partiald.token", p.Token, p.TokenFile, bad)
+	if p.URL == "" {
+		if token != "" {
+			bad("partiald.url", "it is missing")
+		}
+		return nil
+	}
+	u := serviceURL(p.URL)
+	switch {
+	case u == nil || u.RawQuery != "" || u.User != nil:
+		bad("partiald.url", "%q: want http or https, and a host", p.URL)
+		return nil
+	case u.Scheme == "http" && token != "" && !loopback(u.Hostname()):
+		bad("partiald.url", "%q: a token goes by https alone", p.URL)
+	case len(c.Signing.Keys) > 0:
+		bad("signing.keys", "with [partiald] that service signs: its configuration has the keys")
+	}
+	return &server.Partiald{URL: u, Token: token}
 }
 
 // replica returns of which server this one is a replica; nil is none.

@@ -1,16 +1,19 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -21,6 +24,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/book"
@@ -96,9 +100,7 @@ func (a *app) serve(f *serveFlags) error {
 	if err != nil {
 		return err
 	}
-	if len(c.Purge) > 0 {
-		opts.Purge = purge(c.Purge, opts.Log)
-	}
+	opts.Purge = purge(c.Purge, c.PurgeURL, opts.Log)
 	lock, err := lockData(opts.Dir)
 	if err != nil {
 		return err
@@ -132,11 +134,22 @@ func (a *app) serve(f *serveFlags) error {
 	return errors.Join(err, s.Close())
 }
 
-// purge runs a command behind each publication, with the snapshot's number in AUSD_SNAPSHOT.
-func purge(command []string, log *slog.Logger) func(context.Context, book.Snapshot) {
+// purge tells who keeps answers of each publication: a command, with the snapshot's number in AUSD_SNAPSHOT, and an address. nil is nobody.
+func purge(command []string, address string, log *slog.Logger) func(context.Context, book.Snapshot) {
+	if len(command) == 0 && address == "" {
+		return nil
+	}
 	return func(ctx context.Context, head book.Snapshot) {
 		ctx, cancel := context.WithTimeout(ctx, purgeTime)
 		defer cancel()
+		if address != "" {
+			if err := tell(ctx, address, head); err != nil {
+				log.Error("purge", "error", err)
+			}
+		}
+		if len(command) == 0 {
+			return
+		}
 		cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 		cmd.Env = append(os.Environ(), "AUSD_SNAPSHOT="+strconv.FormatInt(head.Seq, 10), "AUSD_HASH="+head.Hash)
 		cmd.WaitDelay = time.Second
@@ -144,6 +157,36 @@ func purge(command []string, log *slog.Logger) func(context.Context, book.Snapsh
 			log.Error("purge", "error", err, "said", string(said[:min(len(said), 1000)]))
 		}
 	}
+}
+
+// tell posts what was published to an address, up to three times.
+func tell(ctx context.Context, address string, head book.Snapshot) error {
+	text, err := json.Marshal(head)
+	if err != nil {
+		return err
+	}
+	const tries = 3
+	_, err = backoff.Retry(ctx, func() (struct{}, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(text))
+		if err != nil {
+			return struct{}{}, backoff.Permanent(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		res, err := http.DefaultClient.Do(req)
+		var failed *url.Error
+		if errors.As(err, &failed) {
+			err = failed.Err // the address may be a secret
+		}
+		if err != nil {
+			return struct{}{}, err
+		}
+		defer res.Body.Close()
+		if res.StatusCode >= 300 {
+			err = fmt.Errorf("it answers %s", res.Status)
+		}
+		return struct{}{}, err
+	}, backoff.WithMaxTries(tries))
+	return err
 }
 
 func (a *app) backupCommand() *cobra.Command {

@@ -226,7 +226,11 @@ func (s *Server) makeWanted(ctx context.Context) {
 			s.log.Error("begin a partial", "error", err)
 			continue
 		}
-		m, state, reason := s.makeOne(ctx, d)
+		one := s.makeOne
+		if s.opts.Partiald != nil {
+			one = s.orderOne
+		}
+		m, state, reason := one(ctx, d)
 		if ctx.Err() != nil {
 			return
 		}
@@ -263,11 +267,8 @@ func (s *Server) source(b aus.Build) (senbonzakura.Source, error) {
 		return senbonzakura.Source{}, fmt.Errorf("its hash is not hexadecimal: %w", err)
 	}
 	src := senbonzakura.Source{Hashes: []fetch.Hash{{Algorithm: fetch.Algorithm(strings.ToLower(b.HashFunction)), Sum: sum}}, Size: b.Size}
-	if name := fileName(b.Hash); strings.EqualFold(b.HashFunction, "sha512") {
-		if _, err := s.files.Stat(name); err == nil {
-			src.File = s.filePath(name)
-			return src, nil
-		}
+	if src.File = s.here(b); src.File != "" {
+		return src, nil
 	}
 	src.URLs = []string{b.URL}
 	return src, nil
@@ -330,19 +331,27 @@ func (s *Server) makeOne(ctx context.Context, d book.Demand) (m made, state, rea
 	}
 	entry := result.Open()
 	defer entry.Close()
-	name := fmt.Sprintf("%s-%s-%s-%s.partial.mar", d.To.Product, d.From.Version, d.To.Version, d.To.Locale)
-	f, err := s.keep(ctx, name, "", entry.Reader(), nil)
+	f, err := s.keep(ctx, partialName(d), "", entry.Reader(), nil)
 	if err != nil {
 		return fail(err)
 	}
 	s.log.Info("made a partial", "from", d.From.Release, "to", d.To.Release, "target", d.To.Target, "locale", d.To.Locale,
 		"bytes", result.Size, "complete", d.To.Size, "took", time.Since(start).Round(time.Millisecond))
-	hash := f.SHA512
+	return s.offer(d, f)
+}
+
+// partialName is what a made partial is called.
+func partialName(d book.Demand) string {
+	return fmt.Sprintf("%s-%s-%s-%s.partial.mar", d.To.Product, d.From.Version, d.To.Version, d.To.Locale)
+}
+
+// offer says how a partial that was made is offered.
+func (s *Server) offer(d book.Demand, f book.File) (m made, settled, reason string) {
 	if !strings.EqualFold(d.To.HashFunction, "sha512") {
 		return made{}, book.Withheld, "the release has hashes of " + d.To.HashFunction + ", and one update names one function"
 	}
 	return made{d, aus.MadePartial{
-		From: strings.ToLower(d.From.Hash), To: strings.ToLower(d.To.Hash), URL: s.fileURL(f), Size: f.Size, Hash: hash, HashFunction: d.To.HashFunction,
+		From: strings.ToLower(d.From.Hash), To: strings.ToLower(d.To.Hash), URL: s.fileURL(f), Size: f.Size, Hash: f.SHA512, HashFunction: d.To.HashFunction,
 	}}, book.Made, ""
 }
 

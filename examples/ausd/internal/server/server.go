@@ -51,6 +51,8 @@ type Options struct {
 	Tokens []Token
 	// Generator says how partials are made. Its Signers sign those whose complete is signed.
 	Generator senbonzakura.Options
+	// Partiald makes the partials in place of the server; nil is the server itself.
+	Partiald *Partiald
 	// PublishMade is the shortest time between two publications of made partials; 0 means 5 s.
 	PublishMade time.Duration
 	// Purge is called behind each publication, to empty caches in front of the server; nil does nothing.

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -30,6 +31,9 @@ func (c *client) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&c.token, "token", "", "token of the server (default: $AUSD_TOKEN; none is needed on its own machine)")
 }
 
+// errNotThere says that the server has nothing of a name.
+var errNotThere = errors.New("the server has no such thing")
+
 // maxAnswer bounds what is read of an answer, in bytes.
 const maxAnswer = 1 << 30
 
@@ -52,6 +56,9 @@ func (c *client) call(ctx context.Context, method, path string, body io.Reader, 
 	text, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	if err != nil {
 		return err
+	}
+	if res.StatusCode == http.StatusNotFound {
+		return fmt.Errorf("%w: %s", errNotThere, path)
 	}
 	if res.StatusCode >= 300 {
 		var problem struct {

@@ -25,7 +25,9 @@ type imported struct {
 	Releases int      `json:"releases"`
 	Pins     int      `json:"pins"`
 	Shutoffs int      `json:"shutoffs"`
+	Partials int      `json:"partials,omitempty"`
 	Hosts    []string `json:"hosts"` // from which updates may come
+	Notes    []string `json:"notes,omitempty"`
 	Errors   []string `json:"errors"`
 	Warnings int      `json:"warnings"`
 	Snapshot int64    `json:"snapshot,omitempty"`
@@ -42,9 +44,10 @@ func (a *app) importCommand() *cobra.Command {
 	var c client
 	var all, dry bool
 	var number int
+	var base, target string
 	cmd := &cobra.Command{
 		Use:   "import URL | FILE",
-		Short: "Take over the rules and releases of a Balrog",
+		Short: "Take over the rules and releases of a Balrog, or partials of a manifest.json",
 		Long: `import reads rules, releases and shutoffs of a live Balrog by its read-only API (URL is scheme and host), or of a file in the form that
 replay reads, and publishes them on a running ausd: releases first, the rules last and at once, so that clients see nothing before all is
 there. Of a live server it takes the releases that rules lead to, and those that their partials come from; --all takes every one.
@@ -52,12 +55,31 @@ there. Of a live server it takes the releases that rules lead to, and those that
 Errors, which are what Balrog would answer with 500 whatever the client sends, are printed, and nothing is sent. A live Balrog does not tell
 from which hosts updates may come: those in the addresses of the releases are allowed, and printed. It does not list pins either.
 
-Before moving clients, "ausd compare" says whether they get the same.`,
+Before moving clients, "ausd compare" says whether they get the same.
+
+A manifest.json, as partiald (/api/v1/batches/ID/manifest) and Mozilla's partial-update task write it, adds the builds that it names and the
+partials between them, which stay where they are: below --base where the manifest has names of files alone. Rules are left as they are.`,
 		Example: `  ausd import --dry-run https://aus5.mozilla.org
   ausd import https://aus.example.org
-  ausd import rules.json`,
+  ausd import rules.json
+  ausd import --base https://dl.example.org/partials/ manifest.json`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if m, ok, err := readManifest(args[0]); err == nil && ok {
+				x, err := c.importManifest(cmd.Context(), m, base, target, args[0], dry)
+				if err != nil {
+					return err
+				}
+				return a.Print(x, func(w *cli.Printer) {
+					for _, text := range x.Notes {
+						w.Printf("note: %s\n", text)
+					}
+					w.Printf("%d releases, %d partials\nupdates may come from: %s\n", x.Releases, x.Partials, strings.Join(x.Hosts, ", "))
+					if x.Snapshot != 0 {
+						w.Printf("published as snapshot %d\n", x.Snapshot)
+					}
+				})
+			}
 			var config aus.Config
 			var err error
 			if u, errURL := url.Parse(args[0]); errURL == nil && u.Host != "" {
@@ -107,6 +129,8 @@ Before moving clients, "ausd compare" says whether they get the same.`,
 	c.flags(cmd)
 	cmd.Flags().BoolVar(&all, "all", false, "take releases that nothing leads to, too")
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "only say what there is, and what is wrong with it")
+	cmd.Flags().StringVar(&base, "base", "", "where the updates of a manifest.json are that it names without an address")
+	cmd.Flags().StringVar(&target, "target", "", "of a manifest.json: build target that clients ask with (default: the usual one of its platforms)")
 	cmd.Flags().IntVar(&number, "document", 1, "which document of the file, counted from 1")
 	return cmd
 }

@@ -71,9 +71,9 @@ type dialect struct {
 	name   string
 	shared bool
 	words  words
-	older  string // asks for the version of a schema without a table of it; "" where there is none
-	lock   string // keeps others from changing the schema at the same time; "" where the transaction does
-	alone  string // asks for the lock that one program has; "" where a file keeps others away
+	older  string   // asks for the version of a schema without a table of it; "" where there is none
+	lock   string   // keeps others from changing the schema at the same time; "" where the transaction does
+	alone  []string // asks for the lock that one program has; nil where a file keeps others away
 	rebind func(string) string
 }
 
@@ -150,7 +150,9 @@ func OpenPostgres(ctx context.Context, dsn string, schema []string, opts *Option
 	db.SetMaxIdleConns(opts.connections())
 	db.SetConnMaxIdleTime(5 * time.Minute)
 	d := dialect{
-		name: "PostgreSQL", shared: true, lock: `SELECT pg_advisory_xact_lock(7350441)`, alone: `SELECT pg_try_advisory_lock(7350442)`, rebind: numbered,
+		name: "PostgreSQL", shared: true, lock: `SELECT pg_advisory_xact_lock(7350441)`, rebind: numbered,
+		// One that was killed may hold it for a moment more.
+		alone: []string{`SET lock_timeout = '2s'`, `SELECT pg_advisory_lock(7350442)`, `RESET lock_timeout`},
 		words: words{serial: "BIGSERIAL PRIMARY KEY", integer: "BIGINT", bytes: "BYTEA", json: "(${1}::json #>> string_to_array('${2}', '.'))"},
 	}
 	return start(ctx, d, db, db, schema, opts, nil)
@@ -246,7 +248,11 @@ func (b *DB) Close() error {
 		close(b.closing)
 		b.writer.Wait()
 		if b.alone != nil {
-			_ = b.alone.Close() // the lock ends with the connection, which may be gone
+			// The lock ends with the connection, if not before; the database may be gone.
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			_, _ = b.alone.ExecContext(ctx, `SELECT pg_advisory_unlock_all()`)
+			cancel()
+			_ = b.alone.Close()
 		}
 		b.err = errors.Join(b.write.Close(), b.read.Close())
 	})
@@ -257,19 +263,21 @@ func (b *DB) Close() error {
 // it or ends. It has a connection of its own, and is lost with it: what must not be written by two is still to be compared
 // when it is written. What is in a file is kept from others by a lock beside it, which is the program's. It is called once.
 func (b *DB) Alone(ctx context.Context) error {
-	if b.d.alone == "" {
+	if len(b.d.alone) == 0 {
 		return nil
 	}
 	conn, err := b.write.Conn(ctx)
 	if err != nil {
 		return err
 	}
-	var mine bool
-	if err := conn.QueryRowContext(ctx, b.d.alone).Scan(&mine); err != nil || !mine {
-		if err == nil {
-			err = ErrInUse
+	for _, statement := range b.d.alone {
+		if _, err := conn.ExecContext(ctx, statement); err != nil {
+			var pg *pgconn.PgError
+			if errors.As(err, &pg) && pg.Code == "55P03" { // lock_not_available
+				err = ErrInUse
+			}
+			return errors.Join(err, conn.Close())
 		}
-		return errors.Join(err, conn.Close())
 	}
 	b.alone = conn
 	b.write.SetMaxOpenConns(b.write.Stats().MaxOpenConnections + 1)

@@ -123,6 +123,35 @@ var targets = map[string][]string{
 	names.MacOS + "-" + program.Universal: {"Darwin_x86_64-gcc3-u-i386-x86_64", "Darwin_x86_64-gcc3", "Darwin_aarch64-gcc3"},
 }
 
+// TargetOf is what clients of the usual builds for a platform ask with, by the platform's name in releases and tasks (linux64, win64-aarch64,
+// macosx64, …) or as it is where it is a build target already; "" is not known.
+func TargetOf(platform string) string {
+	if strings.Contains(platform, "-gcc3") || strings.Contains(platform, "-msvc") {
+		return platform
+	}
+	low := strings.ToLower(platform)
+	arch := "x86"
+	switch {
+	case strings.Contains(low, "aarch64") || strings.Contains(low, "arm64"):
+		arch = "aarch64"
+	case strings.Contains(low, "64"):
+		arch = "x86_64"
+	}
+	system := ""
+	switch {
+	case strings.HasPrefix(low, "linux"):
+		system = names.Linux
+	case strings.HasPrefix(low, "win"):
+		system = names.Windows
+	case strings.HasPrefix(low, "mac"):
+		system, arch = names.MacOS, program.Universal
+	}
+	if t := targets[system+"-"+arch]; t != nil {
+		return t[0]
+	}
+	return ""
+}
+
 // maxPrograms bounds how many programs are looked at.
 const maxPrograms = 20
 

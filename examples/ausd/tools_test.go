@@ -20,6 +20,7 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/senbonzakura/senbonzakura"
 	"github.com/senbonzakura/senbonzakura/aus"
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/book"
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/server"
@@ -491,5 +492,80 @@ func TestPurge(t *testing.T) {
 	purge([]string{"false"}, "http://user:secret@127.0.0.1:1/secret", slog.New(slog.NewTextHandler(&log, nil)))(t.Context(), head)
 	if said := log.String(); strings.Count(said, "msg=purge") != 2 || strings.Contains(said, "secret") {
 		t.Errorf("it logs %s", said)
+	}
+}
+
+// The partials of a manifest.json are offered to clients of the builds that it names, where they are.
+func TestImportManifest(t *testing.T) {
+	t.Parallel()
+	p := startProcess(t, t.TempDir())
+	defer p.kill(t)
+	sum := func(s string) string { return strings.Repeat(s, 128) }
+	entry := func(change func(*senbonzakura.Submission)) senbonzakura.Submission {
+		s := senbonzakura.Submission{
+			AppName: "Fox", Version: "92.0", Platform: "linux64", Locale: "de", PreviousVersion: "91.0",
+			FromMAR: "https://dl.example/91.mar", FromSize: 1000, FromHash: sum("a"), FromBuildID: "20240101000000",
+			ToMAR: "https://dl.example/92.mar", ToSize: 2000, ToHash: sum("B"), ToBuildID: "20240201000000",
+			MAR: "ab.partial.mar", Size: 300, Hash: sum("c"),
+		}
+		if change != nil {
+			change(&s)
+		}
+		return s
+	}
+	file := filepath.Join(t.TempDir(), "manifest.json")
+	importing := func(list []senbonzakura.Submission, args ...string) (int, string) {
+		t.Helper()
+		text, err := json.Marshal(list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return tool(append([]string{"import", "--server", p.url, file}, args...)...)
+	}
+	for want, change := range map[string]func(*senbonzakura.Submission){
+		`mar: "ab.partial.mar" is no address`: nil,
+		`platform: "amiga": it is not known`:  func(s *senbonzakura.Submission) { s.Platform = "amiga" },
+		`appName, version, locale: each`:      func(s *senbonzakura.Submission) { s.Locale = "" },
+		`from_hash, to_hash, hash: each is`:   func(s *senbonzakura.Submission) { s.Hash = "12" },
+		`from_buildid, to_buildid: each`:      func(s *senbonzakura.Submission) { s.ToBuildID = "" },
+		`size, to_size: each`:                 func(s *senbonzakura.Submission) { s.Size = 0 },
+		`to_mar: "92.mar" is no address`:      func(s *senbonzakura.Submission) { s.MAR, s.ToMAR = "https://dl.example/p.mar", "92.mar" },
+		`mar: it is missing`:                  func(s *senbonzakura.Submission) { s.MAR = "" },
+	} {
+		if code, said := importing([]senbonzakura.Submission{entry(change)}); code != 2 || !strings.Contains(said, "entry 1: "+want) {
+			t.Errorf("%s: code %d: %s", want, code, said)
+		}
+	}
+	list := []senbonzakura.Submission{entry(nil), entry(func(s *senbonzakura.Submission) {
+		s.Locale, s.PreviousVersion, s.FromHash, s.FromBuildID, s.ToHash, s.Hash, s.MAR = "fr", "", sum("d"), "20231201000000", sum("e"), sum("f"), "https://other.example/fr.partial.mar"
+	})}
+	base := []string{"--base", "https://dl.example/partials"}
+	if code, said := importing(list, append(base, "--dry-run")...); code != 0 || !strings.Contains(said, "2 releases, 2 partials\nupdates may come from: dl.example, other.example\n") ||
+		!strings.Contains(said, "note: which version build 20231201000000 of Fox is") || strings.Contains(said, "published") {
+		t.Errorf("dry run: code %d: %s", code, said)
+	}
+	for range 2 { // the second time nothing changes
+		if code, said := importing(list, base...); code != 0 {
+			t.Fatalf("code %d: %s", code, said)
+		}
+	}
+	var done map[string]any
+	rule := map[string]any{"comment": "rule", "operations": []any{map[string]any{"kind": "rule", "key": "1", "body": map[string]any{
+		"rule_id": 1, "priority": 1, "backgroundRate": 100, "update_type": "minor", "product": "Fox", "mapping": "Fox-92.0-20240201000000",
+	}}}}
+	if code, err := p.call(t, "POST", "/admin/v1/changes", rule, &done); err != nil || code != 200 {
+		t.Fatalf("%d %v: %v", code, err, done)
+	}
+	a, err := ask(t.Context(), newClient(), p.url+"/update/3/Fox/91.0/20240101000000/Linux_x86_64-gcc3/de/release/Linux/default/default/update.xml", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`<patch type="complete" URL="https://dl.example/92.mar"`, `<patch type="partial" URL="https://dl.example/partials/ab.partial.mar" hashFunction="sha512" hashValue="` + sum("c") + `" size="300"/>`} {
+		if !strings.Contains(string(a.Body), want) {
+			t.Errorf("a client gets %s, want %s", a.Body, want)
+		}
 	}
 }

@@ -130,6 +130,9 @@ func copyOf(t *testing.T, s *testServer) string {
 	dir := t.TempDir()
 	if s.opts.Postgres != "" {
 		databases.Store(dir, s.opts.Postgres)
+		if err := s.Close(); err != nil { // a database has one server
+			t.Fatal(err)
+		}
 	} else if err := database.CopySQLite(t.Context(), s.dir+"/ausd.db", dir+"/ausd.db"); err != nil {
 		t.Fatal(err)
 	}

@@ -851,7 +851,8 @@ func (r *runner) fetchMAR(ctx context.Context, p offeredPatch) (*fetchedMAR, err
 		return &fetchedMAR{reason: &Reason{Code: WrongMetadata, Detail: fmt.Sprintf("update.xml gives the size %d", p.Size)}}, nil
 	}
 	m := &fetchedMAR{}
-	name := filepath.Join(r.dir, "mars", fmt.Sprintf("%s-%x", hash.Algorithm, hash.Sum))
+	// Not named by the hash alone: that equal bytes are elsewhere does not prove that they are at this address.
+	name := filepath.Join(r.dir, "mars", fmt.Sprintf("%x", sha256.Sum256(fmt.Appendf(nil, "%s %s %x", p.URL, hash.Algorithm, hash.Sum))))
 	if !intact(name, hash, p.Size) {
 		file, err := r.fetch.Fetch(ctx, fetch.Request{URLs: []string{p.URL}, Size: p.Size, Hashes: []fetch.Hash{hash}})
 		if err != nil {
@@ -875,9 +876,11 @@ func (r *runner) fetchMAR(ctx context.Context, p offeredPatch) (*fetchedMAR, err
 	return m, nil
 }
 
-// keep moves what was fetched into the work directory, which may be on another file system.
+// keep moves what was fetched into the work directory, which may be on another file system. It need not last through a
+// power cut: whoever goes on from the directory compares its hash.
 func keep(file *fetch.File, name string) error {
-	if err := file.Keep(name); err == nil {
+	if err := os.Rename(file.Name(), name); err == nil {
+		file.Release()
 		return nil
 	}
 	tmp, err := os.CreateTemp(filepath.Dir(name), "part-*")

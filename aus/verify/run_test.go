@@ -43,6 +43,9 @@ type release struct {
 	local     string // the file that is another in every locale
 	same      bool   // and the same in FROM and TO
 	added     string // a file that the partial adds
+	gone      string // the path of a file that is offered and not there
+	// base, where it is not nil, gives from ("from"), to ("to") and partial ("partial") of one release and platform.
+	base func(kind, platform, release string) *mar.Reader
 
 	mu    sync.Mutex
 	files map[string][]byte  // by path, made when they are asked for
@@ -144,8 +147,12 @@ func without(tb testing.TB, r *mar.Reader, names ...string) *mar.Reader {
 
 // packed compresses what is small.
 func packed(content []byte) []byte {
+	return packedAs(content, &xz.WriterOptions{DictSize: 1 << 16, Level: xz.Fast})
+}
+
+func packedAs(content []byte, o *xz.WriterOptions) []byte {
 	var compressed bytes.Buffer
-	zw, err := xz.NewWriter(&compressed, &xz.WriterOptions{DictSize: 1 << 16, Level: xz.Fast})
+	zw, err := xz.NewWriter(&compressed, o)
 	if err == nil {
 		_, err = zw.Write(content)
 		err = errors.Join(err, zw.Close())
@@ -259,11 +266,11 @@ func (r *release) file(path string) []byte {
 		if r.same {
 			content = "to " + parts[1] + locale
 		}
-		data = r.write(written{base: r.from, local: content})
+		data = r.write(written{base: r.based(r.from, "from", parts[1], parts[2]), local: content})
 	case parts[0] == "to" && len(parts) == 3:
-		data = r.write(written{base: r.to, local: "to " + parts[1] + locale})
+		data = r.write(written{base: r.based(r.to, "to", parts[1], ""), local: "to " + parts[1] + locale})
 	case parts[0] == "partial" && len(parts) == 4:
-		w := written{base: r.partial, local: "to " + parts[1] + locale}
+		w := written{base: r.based(r.partial, "partial", parts[1], parts[2]), local: "to " + parts[1] + locale}
 		switch r.fault(parts[2], locale, parts[1], "partial") {
 		case "404":
 			r.files[path] = nil
@@ -285,6 +292,14 @@ func (r *release) file(path string) []byte {
 	}
 	r.files[path] = data
 	return data
+}
+
+// based is what the MARs of one release and platform are made of.
+func (r *release) based(all *mar.Reader, kind, platform, release string) *mar.Reader {
+	if r.base == nil {
+		return all
+	}
+	return r.base(kind, platform, release)
 }
 
 func (r *release) about(path string) marOf {
@@ -309,7 +324,7 @@ func (r *release) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	data := r.file(req.URL.Path)
-	if data == nil {
+	if data == nil || req.URL.Path == r.gone {
 		http.NotFound(w, req)
 		return
 	}
@@ -423,6 +438,27 @@ func checkPlanted(t *testing.T, report *Report, want map[Identity]Code) {
 	if totals := report.Totals(); totals.Fail != len(want) {
 		t.Errorf("%+v, want %d failures", totals, len(want))
 	}
+}
+
+// A MAR whose bytes are at another address as well must be at its own: what is missing there is missing for users.
+func TestEqualElsewhere(t *testing.T) {
+	t.Parallel()
+	r := smallRelease(t, 2, 1, 1)
+	path := func(i int) string {
+		return fmt.Sprintf("/partial/%s/%s/%s.mar", r.platforms[0], r.releases[i], r.locales[0])
+	}
+	if r.about(path(0)) != r.about(path(1)) {
+		t.Fatal("the partials of the two releases are not the same bytes")
+	}
+	r.gone = path(1)
+	o := r.options(t)
+	o.Workers = 1 // the one that is there comes first
+	report, err := Run(t.Context(), r.config(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := Identity{"Firefox", r.releases[1], buildID(1), r.platforms[0], r.locales[0], "esr-localtest", "partial"}
+	checkPlanted(t, report, map[Identity]Code{gone: MARMissing})
 }
 
 // A run that is killed goes on where it was, and gives the same report.

@@ -204,6 +204,8 @@ type written struct {
 	version         string // likewise
 	spoiled         string // content of the added file, where it is another
 	executable      bool   // the added file is
+	more            string // the name of a member that no manifest names
+	plain           bool   // which is not compressed
 	unsigned, short bool
 }
 
@@ -224,6 +226,13 @@ func (r *release) write(w written) []byte {
 		if e.Name == r.added && w.executable {
 			e.Mode = 0o755
 		}
+	}
+	if w.more != "" {
+		data := []byte("this is no member of an update")
+		if !w.plain {
+			data = packed(data)
+		}
+		a.Entries = append(a.Entries, mar.BytesEntry(w.more, 0o644, data))
 	}
 	p := *a.Product
 	p.Channel, p.Version = cmp.Or(w.channel, p.Channel), cmp.Or(w.version, p.Version)
@@ -287,6 +296,10 @@ func (r *release) file(path string) []byte {
 			w.unsigned = true
 		case "truncated":
 			w.short = true
+		case "not-packed":
+			w.more, w.plain = "left/behind", true
+		case "twice-on-windows":
+			w.more = strings.ToUpper(r.added)
 		}
 		data = r.write(w)
 	}
@@ -437,6 +450,48 @@ func checkPlanted(t *testing.T, report *Report, want map[Identity]Code) {
 	}
 	if totals := report.Totals(); totals.Fail != len(want) {
 		t.Errorf("%+v, want %d failures", totals, len(want))
+	}
+}
+
+// What nobody meets while the update is applied is found by looking at the MAR, and named: what updaters stumble over is a
+// failure, what others do is a warning.
+func TestMARFinding(t *testing.T) {
+	t.Parallel()
+	r := smallRelease(t, 1, 3, 1)
+	faults := map[string]string{r.locales[0]: "not-packed", r.locales[1]: "twice-on-windows"}
+	r.fault = func(_, locale, _, patchType string) string {
+		if patchType != "partial" {
+			return ""
+		}
+		return faults[locale]
+	}
+	report, err := Run(t.Context(), r.config(), r.options(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]Result{"not-packed": Fail, "twice-on-windows": Warn}
+	at := map[string]string{"not-packed": "left/behind", "twice-on-windows": r.added}
+	for i := range report.Tests {
+		test := &report.Tests[i]
+		fault := r.fault("", test.Locale, "", test.PatchType)
+		if fault == "" {
+			if test.Result != Pass {
+				t.Errorf("%v: %s %+v", test.Identity, test.Result, test.Reasons)
+			}
+			continue
+		}
+		if test.Result != want[fault] || len(test.Reasons) != 1 || test.Reasons[0].Code != MARFinding || test.Reasons[0].At != at[fault] {
+			t.Errorf("%v, %s: %s %+v, want %s at %q", test.Identity, fault, test.Result, test.Reasons, want[fault], at[fault])
+		}
+	}
+	var text strings.Builder
+	if err := report.WriteText(&text, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, said := range []string{"a check of the MAR found something", "left/behind", strings.ToUpper(r.added), "marctl lint "} {
+		if !strings.Contains(text.String(), said) {
+			t.Errorf("the report does not say %q:\n%s", said, text.String())
+		}
 	}
 }
 

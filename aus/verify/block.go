@@ -527,7 +527,7 @@ func (b *block) outcome(kind string, closed bool) (Result, []Reason) {
 		return Fail, []Reason{b.reason()}
 	}
 	if b.ended != "" {
-		return Interrupted, []Reason{{Code: WasInterrupted, Detail: "the script ends itself: " + b.ended, Evidence: b.proof()}}
+		return Interrupted, []Reason{{Code: WasInterrupted, Detail: scriptEnded + b.ended, Evidence: b.proof()}}
 	}
 	if b.warned != "" {
 		r := b.reason()
@@ -748,3 +748,6 @@ func statusWords(status string) string {
 	}
 	return ""
 }
+
+// scriptEnded is what is said where the script gave up by itself, before the words that it ended with.
+const scriptEnded = "the script ends itself: "

@@ -73,7 +73,7 @@ func ExampleReport_WriteText() {
 	//        precomplete   is missing
 	//      de passes -> only the list of files that packaging writes differs
 	//      (precomplete): the MAR and the installer were packaged apart
-	//      next: compare the complete MAR with TO's installer: marctl extract MAR
+	//      next: compare the complete MAR with TO's installer: marctl extract MAR DIR
 	//      chunk.log:15
 	//
 	//   passed  153.0     2 locales   complete 1 of 2

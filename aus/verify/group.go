@@ -538,7 +538,7 @@ func (u *universe) explain(r *Report, g *Group) (cause, next string) {
 	}
 	switch reason.Code {
 	case TreeDiffers:
-		return treeCause(reason.Files, u, s, partials, completes), iff(partials, prove, iff(completes, "compare the complete MAR with TO's installer: marctl extract "+name, prove))
+		return treeCause(reason.Files, u, s, partials, completes), iff(partials, prove, iff(completes, "compare the complete MAR with TO's installer: marctl extract "+name+" DIR", prove))
 	case ExecutableBit:
 		return "the MAR's entry carries another mode than TO has: packaging without the executable bit", "marctl list " + name
 	case ApplyFailed:
@@ -624,13 +624,17 @@ func (u *universe) explain(r *Report, g *Group) (cause, next string) {
 		}
 		return "the release's data lacks this patch", ask
 	case FrameworkMissing:
-		return "the update removes what must stay: the framework is in removed-files or precomplete", "marctl extract " + name
+		return "the update removes what must stay: the framework is in removed-files or precomplete", "marctl extract " + name + " DIR"
 	case PartialLarger:
 		return "this partial is no gain: do not offer it", ""
 	case PartialEqual:
 		return "the complete is offered as partial, or this partial is no gain", look
 	case WasInterrupted:
-		return "the task ended in the middle: a time limit, a lost machine, or a script that ended itself", "run these again"
+		if strings.HasPrefix(reason.Detail, scriptEnded) {
+			return "the script stopped at what this test needs, and will again: what follows it never ran",
+				"look at platform, from and updater_package of this build in the configuration"
+		}
+		return "the task ended in the middle: a time limit, or a lost machine", "run these again"
 	case WasNotRun:
 		return "the task ended before them", "run these again"
 	case Unreadable:

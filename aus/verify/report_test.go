@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -567,4 +568,22 @@ func FuzzResults(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// A script that gave up by itself is not run again as it is: what it stumbled over is to be looked at.
+func TestScriptEnded(t *testing.T) {
+	t.Parallel()
+	for _, s := range samples(t) {
+		if s.name != "24-script-ends-itself" && s.name != "11-task-killed" {
+			continue
+		}
+		i := slices.IndexFunc(read(t, s.text).Groups, func(g Group) bool { return g.Code == WasInterrupted })
+		if i < 0 {
+			t.Fatalf("%s: nothing is interrupted", s.name)
+		}
+		g := read(t, s.text).Groups[i]
+		if again := strings.Contains(g.Next, "run these again"); again != (s.name == "11-task-killed") {
+			t.Errorf("%s: %q, next: %q", s.name, g.Cause, g.Next)
+		}
+	}
 }

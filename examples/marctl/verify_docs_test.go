@@ -99,3 +99,33 @@ func TestVerifyDocs(t *testing.T) {
 		}
 	}
 }
+
+// What a report says to do next can be done: its commands, files and flags are those of marctl.
+func TestNextCommands(t *testing.T) {
+	logs, err := filepath.Glob(filepath.Join(testkit.Shared(t, "testdata", "update-verify"), "*.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := regexp.MustCompile(`(?m)next: (?:.*: )?marctl (.*)$`)
+	seen := map[string]bool{}
+	for _, log := range logs {
+		var out strings.Builder
+		run(t.Context(), []string{"verify-updates", "--log", log}, strings.NewReader(""), &out, &out)
+		for _, m := range next.FindAllStringSubmatch(out.String(), -1) {
+			cmd, args, err := (&app{}).root().Find(strings.Fields(m[1]))
+			if err == nil {
+				err = cmd.ParseFlags(args)
+			}
+			if err == nil {
+				err = cmd.ValidateArgs(cmd.Flags().Args())
+			}
+			if err != nil || !cmd.Runnable() {
+				t.Errorf("%s: marctl %s: %v", filepath.Base(log), m[1], err)
+			}
+			seen[cmd.Name()] = true
+		}
+	}
+	if len(seen) < 5 {
+		t.Errorf("only %v are named: is the report's form another?", seen)
+	}
+}

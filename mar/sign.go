@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
 	"fmt"
@@ -131,11 +133,24 @@ func (c *cryptoSigner) Sign(ctx context.Context, digest []byte) ([]byte, error) 
 	return c.s.Sign(rand.Reader, digest, c.info.Algorithm.Hash())
 }
 
+// kindOfKey names a key that is no RSA key.
+func kindOfKey(k crypto.PublicKey) string {
+	switch k.(type) {
+	case *ecdsa.PublicKey:
+		return "a key of ECDSA"
+	case ed25519.PublicKey, *ed25519.PublicKey:
+		return "a key of Ed25519"
+	case nil, *rsa.PublicKey:
+		return "no key"
+	}
+	return fmt.Sprintf("a key of type %T", k)
+}
+
 // rsaKey returns the RSA key that k is, if it can be used.
 func rsaKey(k crypto.PublicKey) (*rsa.PublicKey, error) {
 	key, ok := k.(*rsa.PublicKey)
 	if !ok || key == nil || key.N == nil {
-		return nil, fmt.Errorf("%w: %T is not an RSA public key", ErrKey, k)
+		return nil, fmt.Errorf("%w: %s, where only RSA keys sign updates", ErrKey, kindOfKey(k))
 	}
 	if n := key.Size(); n < minKeySize || n > MaxSignatureSize {
 		return nil, fmt.Errorf("%w: RSA key of %d bits, possible are %d to %d", ErrKey, key.N.BitLen(), minKeySize*8, MaxSignatureSize*8)

@@ -101,9 +101,13 @@ func ParseRules(data []byte) (Rules, error) {
 		var decode *toml.DecodeError
 		switch {
 		case errors.As(err, &strict):
-			return Rules{}, fmt.Errorf("%w: unknown key\n%s", ErrRules, strict.String())
+			first := &strict.Errors[0]
+			line, _ := first.Position()
+			return Rules{}, fmt.Errorf("%w: line %d: unknown key %q", ErrRules, line, strings.Join(first.Key(), "."))
 		case errors.As(err, &decode):
-			return Rules{}, fmt.Errorf("%w:\n%s", ErrRules, decode.String())
+			line, _ := decode.Position()
+			said, _, _ := strings.Cut(strings.TrimPrefix(decode.Error(), "toml: "), " into ") // names of Go follow
+			return Rules{}, fmt.Errorf("%w: line %d: key %q: %s", ErrRules, line, strings.Join(decode.Key(), "."), said)
 		}
 		return Rules{}, fmt.Errorf("%w: %w", ErrRules, err)
 	}

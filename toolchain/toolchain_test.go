@@ -301,7 +301,7 @@ func TestParseRules(t *testing.T) {
 	}
 	for _, tt := range []struct{ name, text, says string }{
 		{"unknown key", "produkt = \"P\"\n", "produkt"},
-		{"wrong type", "product = 1\n", "product = 1"},
+		{"wrong type", "product = 1\n", `line 1: key "product": cannot decode TOML integer`},
 		{"no product", "aliases = []\n", "key product is missing"},
 		{"no era", "product = \"P\"\n", "no era"},
 		{"first era", strings.Replace(good, "\"0\"", "\"5\"", 1), "since = \"0\""},

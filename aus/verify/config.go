@@ -63,7 +63,8 @@ func ReadConfig(r io.Reader) ([]Line, []string, error) {
 	var lasting Line
 	in := bufio.NewScanner(r)
 	in.Buffer(make([]byte, 0, 64<<10), maxConfigLine)
-	for number := 1; in.Scan(); number++ {
+	number := 1
+	for ; in.Scan(); number++ {
 		line, unknown, ok, err := parseConfigLine(in.Text(), number, &lasting)
 		if err != nil {
 			return nil, nil, err
@@ -83,7 +84,7 @@ func ReadConfig(r io.Reader) ([]Line, []string, error) {
 	}
 	if err := in.Err(); err != nil {
 		if errors.Is(err, bufio.ErrTooLong) {
-			return nil, nil, &ConfigError{0, fmt.Sprintf("a line is longer than %d bytes", maxConfigLine)}
+			return nil, nil, &ConfigError{number, fmt.Sprintf("a line is longer than %d bytes", maxConfigLine)}
 		}
 		return nil, nil, err
 	}
@@ -98,11 +99,16 @@ func ReadPlan(r io.Reader) ([]Line, error) {
 	dec := json.NewDecoder(in)
 	dec.DisallowUnknownFields()
 	var lines []Line
-	if err := dec.Decode(&lines); err != nil {
+	switch err := dec.Decode(&lines); {
+	case errors.Is(err, io.EOF):
+		return nil, fmt.Errorf("%w: it is empty", ErrConfig)
+	case in.N <= 0:
+		return nil, fmt.Errorf("%w: more than %d bytes", ErrConfig, longest)
+	case err != nil:
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	if in.N <= 0 {
-		return nil, fmt.Errorf("%w: more than %d bytes", ErrConfig, longest)
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%w: something stands behind the list, at byte %d", ErrConfig, dec.InputOffset())
 	}
 	if len(lines) > maxConfigLines {
 		return nil, fmt.Errorf("%w: more than %d lines", ErrConfig, maxConfigLines)

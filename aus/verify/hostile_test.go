@@ -3,12 +3,17 @@ package verify
 import (
 	"bytes"
 	"crypto/sha512"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/senbonzakura/senbonzakura/internal/xz"
@@ -173,6 +178,41 @@ func TestHostileLog(t *testing.T) {
 		if err := report.WriteJSON(&out); err != nil || out.Len() > 1<<20 {
 			t.Errorf("%s: the report has %d bytes, %v", name, out.Len(), err)
 		}
+	}
+}
+
+// What cannot be read keeps the report from passing and hides nothing; where nothing can be read, that is the error.
+func TestUnreadableLog(t *testing.T) {
+	t.Parallel()
+	var good []byte
+	for _, s := range samples(t) {
+		if s.name == "01-all-pass" {
+			good = s.text
+		}
+	}
+	broken := errors.New("the disk is broken")
+	logs := map[string]func() (io.ReadCloser, error){
+		"gone": func() (io.ReadCloser, error) { return os.Open(filepath.Join(t.TempDir(), "nosuch")) },
+		"broken": func() (io.ReadCloser, error) {
+			return io.NopCloser(io.MultiReader(bytes.NewReader(good[:len(good)/2]), iotest.ErrReader(broken))), nil
+		},
+		"badly packed": func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("\x1f\x8bnot gzip")), nil },
+	}
+	for name, open := range logs {
+		report, err := Read(t.Context(), []Log{{name, open}, memoryLog("good", good)}, nil)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if totals := report.Totals(); totals.Pass < 4 || report.Passed(false) || report.Complete {
+			t.Errorf("%s: %+v, complete %v", name, totals, report.Complete)
+		}
+		if f := report.Files[0]; f.Name != name || f.Complete || f.Trouble == "" {
+			t.Errorf("%s: %+v", name, f)
+		}
+	}
+	if _, err := Read(t.Context(), []Log{{"gone", logs["gone"]}}, nil); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a log that is gone, alone: %v", err)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/url"
 	"slices"
 	"strconv"
@@ -31,8 +32,9 @@ var ErrTooMany = errors.New("too many tests")
 
 // Read reads logs of update verify of all generations, of final verification and of the runner in Rust, in any
 // mixture: chunks of one run, several runs in one file, summaries of differences beside them. Memory grows with the
-// tests, not with the bytes. What is no such log is listed in the report as a file that could not be made out, and
-// keeps the report from passing. The error is that of a log that could not be read, of ctx, or [ErrTooMany].
+// tests, not with the bytes. What is no such log, or cannot be read, is listed in the report as a file that could not be
+// made out, and keeps the report from passing. The error is that of the logs where none of them can be read, of ctx, or
+// [ErrTooMany].
 func Read(ctx context.Context, logs []Log, opts *ReadOptions) (*Report, error) {
 	r := &reader{ctx: ctx, names: map[string]string{}, report: &Report{Source: "log", Complete: true}, maxTests: 2_000_000, evidence: 16 << 20}
 	if opts != nil && opts.MaxTests > 0 {
@@ -41,10 +43,19 @@ func Read(ctx context.Context, logs []Log, opts *ReadOptions) (*Report, error) {
 	if opts != nil && opts.MaxEvidence > 0 {
 		r.evidence = opts.MaxEvidence
 	}
+	var unread []error
 	for _, log := range logs {
-		if err := r.log(log); err != nil {
+		err := r.log(log)
+		if failed := (&unreadError{}); errors.As(err, &failed) {
+			unread = append(unread, err)
+			continue
+		}
+		if err != nil {
 			return nil, fmt.Errorf("%s: %w", log.Name, err)
 		}
+	}
+	if len(unread) > 0 && len(unread) == len(logs) {
+		return nil, errors.Join(unread...)
 	}
 	r.end()
 	return r.report, nil
@@ -116,11 +127,33 @@ func (r *reader) intern(s string) string {
 	return s
 }
 
+// unreadError is a log of which nothing can be read.
+type unreadError struct {
+	name string
+	err  error
+}
+
+func (e *unreadError) Error() string { return e.name + ": " + e.err.Error() }
+func (e *unreadError) Unwrap() error { return e.err }
+
+// unread lists a log of which nothing can be read.
+func (r *reader) unread(name string, err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		err = path.Err // the name is said already
+	}
+	trouble := clean([]byte("cannot be read: "+err.Error()), maxEvidenceLine)
+	r.report.Files = append(r.report.Files, File{Name: name, Format: "unknown", Trouble: trouble})
+	r.report.Notes = append(r.report.Notes, name+": "+trouble)
+	r.report.Complete = false
+	return &unreadError{name, err}
+}
+
 // log reads one file.
 func (r *reader) log(log Log) (err error) {
 	in, err := log.Open()
 	if err != nil {
-		return err
+		return r.unread(log.Name, err)
 	}
 	defer in.Close()
 	var content io.Reader
@@ -128,7 +161,7 @@ func (r *reader) log(log Log) (err error) {
 	if magic, _ := buffered.Peek(2); len(magic) == 2 && magic[0] == 0x1f && magic[1] == 0x8b {
 		unpacked, err := gzip.NewReader(buffered)
 		if err != nil {
-			return err
+			return r.unread(log.Name, err)
 		}
 		content = unpacked
 	} else {
@@ -152,12 +185,13 @@ func (r *reader) log(log Log) (err error) {
 			return err
 		}
 	}
-	if err := lines.failed(); err != nil {
-		if !errors.Is(err, io.ErrUnexpectedEOF) {
-			return err
+	if err := lines.failed(); err != nil { // what there is counts
+		trouble := "cannot be read to its end: " + err.Error()
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			trouble = "the packed log is cut"
 		}
-		r.complete = false // a packed log that was cut: what there is counts
-		r.troubled("the packed log is cut")
+		r.complete = false
+		r.troubled(clean([]byte(trouble), maxEvidenceLine))
 	}
 	if !ended {
 		r.words = append(r.words, "its last line is cut")

@@ -80,7 +80,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	case errors.Is(err, errAnswerNo):
 		return exitNo
 	}
-	code, message := exitNo, a.shown(err.Error())
+	code, message := exitNo, a.shown(plainWords(err, err.Error()))
 	failed := failure{Error: message}
 	var usage usageError
 	switch {
@@ -209,7 +209,7 @@ func (a *app) versionCommand() *cobra.Command {
 		Use:     "version",
 		Short:   "Print the version",
 		Example: "  marctl version --json",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			v := versionResult{version()}
 			return a.print(v, func(w *printer) { w.printf("marctl %s\n", v.Version) })

@@ -171,7 +171,7 @@ with --apply-command they may be of any format. Totals are of the inputs that al
   marctl bench old new --command 'mine=./mydiff {old} {new} {patch}' --apply-command 'mine=./mypatch {old} {patch} {out}'`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if corpus != "" {
-				return cobra.NoArgs(cmd, args)
+				return noArgs(cmd, args)
 			}
 			return cobra.ExactArgs(2)(cmd, args)
 		},

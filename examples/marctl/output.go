@@ -201,11 +201,11 @@ func (a *app) missing(ctx context.Context, name string, err error, of int) error
 		return err
 	}
 	if a.json {
-		if err := a.encode(failure{err.Error(), exitNo, name}); err != nil {
+		if err := a.encode(failure{plainWords(err, err.Error()), exitNo, name}); err != nil {
 			return err
 		}
 	}
 	p := a.printerTo(a.stderr)
-	p.printf("%s %v\n", p.bad("marctl:"), named(name, err))
+	p.printf("%s %s\n", p.bad("marctl:"), plainWords(err, named(name, err).Error()))
 	return p.err
 }

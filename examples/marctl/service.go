@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
@@ -67,10 +68,15 @@ requests (Linux_x86_64-gcc3), and %version%, %build_id%, %platform% and %locale%
 					return named(args[0], err)
 				}
 			}
+			incomplete := false
 			for _, name := range inspect {
 				build, err := readBuild(name)
 				if err != nil {
-					return err
+					if err := a.missing(cmd.Context(), name, err, len(inspect)); err != nil {
+						return err
+					}
+					incomplete = true
+					continue
 				}
 				history = append(history, build)
 			}
@@ -85,7 +91,7 @@ requests (Linux_x86_64-gcc3), and %version%, %build_id%, %platform% and %locale%
 					return err
 				}
 			}
-			return each(a, pairs, func(w *printer) {
+			err = each(a, pairs, func(w *printer) {
 				w.table(func(row func(...any)) {
 					row("FROM", "TO", "PLATFORM", "LOCALE", "HOW")
 					for _, p := range pairs {
@@ -97,6 +103,10 @@ requests (Linux_x86_64-gcc3), and %version%, %build_id%, %platform% and %locale%
 					}
 				})
 			})
+			if err == nil && incomplete {
+				return errAnswerNo
+			}
+			return err
 		},
 	}
 	cmd.Flags().StringArrayVar(&inspect, "mar", nil, "complete update to read a build off (repeatable)")
@@ -169,7 +179,7 @@ func (a *app) cacheStats(open func(context.Context) (*cache.Disk, error)) *cobra
 		Use:     "stats",
 		Short:   "Say what the cache holds",
 		Example: "  marctl cache stats --json",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			disk, err := open(cmd.Context())
 			if err != nil {
@@ -204,7 +214,7 @@ func (a *app) cacheVerify(open func(context.Context) (*cache.Disk, error)) *cobr
 		Use:     "verify",
 		Short:   "Read every entry and compare it with its hash; damaged ones are moved away",
 		Example: "  marctl cache verify",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			disk, err := open(cmd.Context())
 			if err != nil {
@@ -249,7 +259,7 @@ func (a *app) cachePurge(open func(context.Context) (*cache.Disk, error)) *cobra
 		Example: `  marctl cache purge --age 720h
   marctl cache purge --kind partials
   marctl cache purge --all`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			filter := cache.Filter{Kind: cache.Kind(kind), Age: age}
 			if key != "" {
@@ -312,14 +322,15 @@ func readTools(file string) ([]tools.Tool, error) {
 
 // readTOML reads a small file into a value that has a field for each key; others are refused.
 func readTOML(file string, v any) error {
-	data, err := readSmall(file, 1<<20)
+	data, err := readSmall(file, 64<<20)
 	if err != nil {
 		return err
 	}
 	if err := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields().Decode(v); err != nil {
 		var strict *toml.StrictMissingError
 		if errors.As(err, &strict) {
-			err = errors.New(strict.String())
+			line, _ := strict.Errors[0].Position()
+			err = fmt.Errorf("line %d: unknown key %q", line, strings.Join(strict.Errors[0].Key(), "."))
 		}
 		return named(file, err)
 	}
@@ -476,11 +487,11 @@ into the cache by URL, and what they make is checked. A list of tools is a TOML 
 	}
 	fetchCmd := &cobra.Command{
 		Use: "fetch", Short: "Fetch the tools into the cache and check them",
-		Example: "  marctl tools fetch --file tools.toml", Args: cobra.NoArgs, RunE: resolve,
+		Example: "  marctl tools fetch --file tools.toml", Args: noArgs, RunE: resolve,
 	}
 	checkCmd := &cobra.Command{
 		Use: "check", Short: "Check that each tool is the pinned one (fetching it if it is not here)",
-		Example: "  marctl tools check --file tools.toml", Args: cobra.NoArgs, RunE: resolve,
+		Example: "  marctl tools check --file tools.toml", Args: noArgs, RunE: resolve,
 	}
 	f.add(fetchCmd)
 	f.add(checkCmd)
@@ -493,7 +504,7 @@ func (a *app) toolsList(read func() ([]tools.Tool, error)) *cobra.Command {
 		Use:     "list",
 		Short:   "List the tools of a file, with the ID that each has in recipes",
 		Example: "  marctl tools list --file tools.toml",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			list, err := read()
 			if err != nil {

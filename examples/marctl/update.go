@@ -98,7 +98,7 @@ kept in a cache. --request makes many updates: a JSON file with an array "partia
   marctl partial --request release.json --jobs 4 --manifest manifest.json`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if requestName != "" {
-				return cobra.NoArgs(cmd, args)
+				return noArgs(cmd, args)
 			}
 			return cobra.ExactArgs(3)(cmd, args)
 		},

@@ -144,7 +144,6 @@ func (a *app) runUpdates(ctx context.Context, f *verifyRunFlags, name string) (*
 
 // readPlan reads a configuration: Mozilla's own, JSON or TOML with the same keys, or a release history.
 func readPlan(name string, flags *verifyRunFlags) ([]ausverify.Line, []string, error) {
-	const largest = 256 << 20
 	switch filepath.Ext(name) {
 	case ".json":
 		f, err := os.Open(name)
@@ -161,16 +160,10 @@ func readPlan(name string, flags *verifyRunFlags) ([]ausverify.Line, []string, e
 		}
 		return lines, nil, err
 	case ".toml":
-		data, err := readSmall(name, largest)
-		if err != nil {
-			return nil, nil, err
-		}
 		var file struct {
 			Test []map[string]any `toml:"test"`
 		}
-		dec := toml.NewDecoder(bytes.NewReader(data))
-		dec.DisallowUnknownFields()
-		if err := dec.Decode(&file); err != nil {
+		if err := readTOML(name, &file); err != nil {
 			return nil, nil, err
 		}
 		text, err := json.Marshal(file.Test)
@@ -196,10 +189,6 @@ func historyBegins(in *bufio.Reader) bool {
 
 // readVerifyRules reads expected differences.
 func readVerifyRules(name string) ([]ausverify.Rule, error) {
-	data, err := readSmall(name, 16<<20)
-	if err != nil {
-		return nil, err
-	}
 	var file struct {
 		Rule []struct {
 			Name      string         `toml:"name"`
@@ -214,9 +203,7 @@ func readVerifyRules(name string) ([]ausverify.Rule, error) {
 			Expires   toml.LocalDate `toml:"expires"`
 		} `toml:"rule"`
 	}
-	dec := toml.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&file); err != nil {
+	if err := readTOML(name, &file); err != nil {
 		return nil, err
 	}
 	var list []ausverify.Rule

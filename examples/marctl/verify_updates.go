@@ -207,7 +207,8 @@ func (a *app) writeReports(ctx context.Context, f *verifyFlags, report *ausverif
 	return nil
 }
 
-// logNames finds the logs behind what was given: a file, a directory, a pattern, or "-".
+// logNames finds the logs behind what was given: a file, a directory, a pattern, or "-". What is not there stays among the
+// names, so that it is missed in the report, and does not hide what the others say.
 func logNames(given []string) ([]string, error) {
 	var names []string
 	for _, name := range given {
@@ -231,11 +232,11 @@ func logNames(given []string) ([]string, error) {
 		case errors.Is(err, fs.ErrNotExist):
 			found, globErr := filepath.Glob(name)
 			if globErr != nil || len(found) == 0 {
-				return nil, err
+				found = []string{name}
 			}
 			names = append(names, found...)
 		default:
-			return nil, err
+			names = append(names, name)
 		}
 	}
 	return names, nil
@@ -244,14 +245,20 @@ func logNames(given []string) ([]string, error) {
 // detailLog is a log that the runner in Rust writes for one test beside its own, which has all results.
 var detailLog = regexp.MustCompile(`\.mar\.(output|summary)\.log$`)
 
+// logsIn finds the logs in a directory. A link to a file is that file; one to a directory is not followed. What is named
+// like a log and is none, such as a link to nothing, is among them: reading it says so.
 func logsIn(dir string) ([]string, error) {
 	var names []string
+	dir += string(filepath.Separator) // follows dir itself where it is a link
 	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
+		if info, err := os.Stat(name); err == nil && info.IsDir() {
+			return nil
+		}
 		base := strings.TrimSuffix(strings.ToLower(d.Name()), ".gz")
-		if d.Type().IsRegular() && (strings.HasSuffix(base, ".log") || strings.HasSuffix(base, ".txt")) && !detailLog.MatchString(base) {
+		if (strings.HasSuffix(base, ".log") || strings.HasSuffix(base, ".txt")) && !detailLog.MatchString(base) {
 			names = append(names, name)
 		}
 		return nil
@@ -266,7 +273,7 @@ func (a *app) readLogs(ctx context.Context, given []string) (*ausverify.Report, 
 	}
 	logs := make([]ausverify.Log, len(names))
 	for i, name := range names {
-		logs[i] = ausverify.Log{Name: name, Open: func() (io.ReadCloser, error) { return os.Open(name) }}
+		logs[i] = ausverify.Log{Name: name, Open: func() (io.ReadCloser, error) { return openLog(name, !slices.Contains(given, name)) }}
 		if name == "-" {
 			logs[i] = ausverify.Log{Name: "standard input", Open: func() (io.ReadCloser, error) { return io.NopCloser(a.stdin), nil }}
 		}
@@ -274,6 +281,15 @@ func (a *app) readLogs(ctx context.Context, given []string) (*ausverify.Report, 
 	// A report of ten thousands of tests is what this process holds; there is no sense in as much garbage beside it.
 	defer debug.SetGCPercent(debug.SetGCPercent(40))
 	return ausverify.Read(ctx, logs, nil)
+}
+
+// openLog opens a log that is a file. What is found in a directory and is no file at all, such as a pipe that nobody writes
+// to, would be waited for without end.
+func openLog(name string, found bool) (io.ReadCloser, error) {
+	if info, err := os.Stat(name); found && err == nil && !info.Mode().IsRegular() {
+		return nil, errors.New("it is no regular file")
+	}
+	return os.Open(name)
 }
 
 func readResults(name string) (*ausverify.Report, error) {
@@ -291,10 +307,6 @@ func readResults(name string) (*ausverify.Report, error) {
 
 // readExpected reads a list of expected failures.
 func readExpected(name string) ([]ausverify.Expected, error) {
-	data, err := readSmall(name, 16<<20)
-	if err != nil {
-		return nil, err
-	}
 	var file struct {
 		Known []struct {
 			Reason    string         `toml:"reason"`
@@ -310,10 +322,8 @@ func readExpected(name string) ([]ausverify.Expected, error) {
 			Expires   toml.LocalDate `toml:"expires"`
 		} `toml:"known"`
 	}
-	dec := toml.NewDecoder(strings.NewReader(string(data)))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&file); err != nil {
-		return nil, named(name, err)
+	if err := readTOML(name, &file); err != nil {
+		return nil, err
 	}
 	var list []ausverify.Expected
 	for _, k := range file.Known {

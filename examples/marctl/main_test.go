@@ -21,13 +21,13 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv("MARCTL_RUN") != "" { // the test binary stands for marctl itself
+	// The test binary stands for marctl itself, for those who say so and where a command starts itself: bench does, which
+	// would else run all tests, and those bench.
+	if os.Getenv("MARCTL_RUN") != "" || len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-") {
 		os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
 	testscript.Main(m, map[string]func(){
-		"marctl": func() {
-			os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
-		},
+		"marctl": func() { os.Exit(runChecked(os.Args[1:])) },
 	})
 }
 
@@ -104,6 +104,11 @@ func TestInterrupted(t *testing.T) {
 func setUp(env *testscript.Env) error {
 	name, value, _ := strings.Cut(testkit.FastExit, "=")
 	env.Setenv(name, value)
+	schemas, err := filepath.Abs(schemaDir)
+	if err != nil {
+		return err
+	}
+	env.Setenv(schemaVariable, schemas)
 	server := httptest.NewServer(http.FileServer(http.Dir(env.WorkDir)))
 	env.Defer(server.Close)
 	env.Setenv("URL", server.URL)

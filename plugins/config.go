@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"strings"
 	"time"
 )
@@ -33,8 +34,8 @@ type Kind struct {
 	Versions []int
 }
 
-// Config says which binary to run and how. Path and SHA256 are required; the zero value of everything else is
-// a safe default.
+// Config says which binary to run and how. Path and SHA256 are required, or Attach alone; the zero value of everything
+// else is a safe default.
 type Config struct {
 	// Path is the plugin's executable. It is copied when the process is started the first time; later changes
 	// of the file have no effect.
@@ -59,6 +60,11 @@ type Config struct {
 	CallTimeout time.Duration
 	// Restart says how often a process that ended is started again.
 	Restart RestartPolicy
+	// Attach is for authors who look for a fault: the file that a plugin in debug mode has written (DebugVariable). The
+	// plugin is used as it runs, maybe in a debugger, and neither checked, started nor ended: Path, SHA256, Args, Env,
+	// Secrets, Dir and Restart must be empty. A StartTimeout and a CallTimeout of zero mean a day then. When the plugin
+	// has ended, the next call attaches to the one that has written the file anew.
+	Attach string
 	// Logger takes what the plugin logs and what happens to its process; nil discards it. What a plugin logs
 	// is untrusted: it arrives bounded in length and rate, as attributes of known names.
 	Logger *slog.Logger
@@ -87,12 +93,18 @@ type RestartPolicy struct {
 
 func (c Config) withDefaults() (Config, error) {
 	switch {
+	case c.Attach != "" && (c.Path != "" || c.SHA256 != "" || c.Dir != "" || len(c.Args)+len(c.Env)+len(c.Secrets) > 0 || c.Restart != (RestartPolicy{})):
+		return c, errors.New("plugin config: a plugin that is attached to is not started: no path, SHA-256, arguments, environment, secrets, directory or restarts")
+	case c.Attach != "":
+		setDefault(&c.StartTimeout, debugPatience)
+		setDefault(&c.CallTimeout, debugPatience)
+		c.Restart = RestartPolicy{Max: math.MaxInt, MaxPause: 100 * time.Millisecond}
 	case c.Path == "":
 		return c, errors.New("plugin config: no path")
 	case c.SHA256 == "":
 		return c, errors.New("plugin config: no SHA-256: a plugin runs only when its checksum is pinned")
 	}
-	if sum, err := hex.DecodeString(c.SHA256); err != nil || len(sum) != 32 {
+	if sum, err := hex.DecodeString(c.SHA256); c.Attach == "" && (err != nil || len(sum) != 32) {
 		return c, fmt.Errorf("plugin config: SHA-256 %q is not 64 hexadecimal digits", c.SHA256)
 	}
 	c.SHA256 = strings.ToLower(c.SHA256)

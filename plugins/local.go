@@ -10,11 +10,8 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/test/bufconn"
-
-	"github.com/hashicorp/go-plugin"
 )
 
 // Local serves a plugin's services in this process, over memory instead of a socket, with the same limits and
@@ -38,9 +35,7 @@ func Local(name string, register func(grpc.ServiceRegistrar)) (*Process, error) 
 func serveHere(name string, register func(grpc.ServiceRegistrar)) (*instance, error) {
 	listener := bufconn.Listen(1 << 20)
 	server := grpc.NewServer(serverOptions()...)
-	status := health.NewServer()
-	status.SetServingStatus(plugin.GRPCServiceName, healthpb.HealthCheckResponse_SERVING)
-	healthpb.RegisterHealthServer(server, status)
+	healthpb.RegisterHealthServer(server, healthy())
 	register(server)
 	dial := append(dialOptions(),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -20,8 +21,9 @@ const (
 	maxAttrText = 1 << 10  // bytes of one attribute's value
 	lineRate    = 200      // lines per second that are logged in the long run
 	lineBurst   = 1000     // lines that are logged at once
-	tailLines   = 8        // last lines that are kept for error messages
-	tailText    = 300      // bytes kept of each of them
+	keptLines   = 8        // lines that are kept for error messages, of which
+	firstLines  = 4        // are the first ones; the others are the last
+	keptText    = 300      // bytes kept of each of them
 )
 
 // logWriter takes a plugin's standard error (or output) in pieces of any size and logs it line by line. It
@@ -34,7 +36,8 @@ type logWriter struct {
 	mu      sync.Mutex
 	line    []byte // what was written of the current line, at most maxLine bytes
 	long    bool   // the line was longer
-	tail    []string
+	kept    []string
+	between bool // there were more lines between the first and the last that are kept
 	tokens  float64
 	last    time.Time
 	dropped int
@@ -77,11 +80,15 @@ func (w *logWriter) close() {
 	w.reportDropped()
 }
 
-// lastLines returns the last lines that were written, for error messages.
-func (w *logWriter) lastLines() string {
+// said returns the first and the last lines that were written, for error messages.
+func (w *logWriter) said() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return strings.Join(w.tail, " / ")
+	lines := w.kept
+	if w.between {
+		lines = slices.Insert(slices.Clone(lines), firstLines, "…")
+	}
+	return strings.Join(lines, " / ")
 }
 
 // flush ends the current line. The caller holds mu.
@@ -93,17 +100,17 @@ func (w *logWriter) flush() {
 	}
 	level, msg, attrs := parseLine(line)
 	if strings.HasPrefix(msg, "panic: ") || strings.HasPrefix(msg, "fatal error: ") {
-		w.panics, w.tail = true, nil
+		w.panics, w.kept, w.between = true, nil, false
 	}
 	if w.panics {
 		level = slog.LevelError
 	}
 	switch {
-	case len(w.tail) < tailLines:
-		w.tail = append(w.tail, clean(msg, tailText))
+	case len(w.kept) < keptLines:
+		w.kept = append(w.kept, clean(msg, keptText))
 	case !w.panics: // of a stack trace the beginning says most
-		copy(w.tail, w.tail[1:])
-		w.tail[tailLines-1] = clean(msg, tailText)
+		w.kept = append(slices.Delete(w.kept, firstLines, firstLines+1), clean(msg, keptText))
+		w.between = true
 	}
 
 	now := w.now()

@@ -62,6 +62,9 @@ func Start(ctx context.Context, cfg Config, kind Kind) (*Process, error) {
 	if kind.Name == "" || len(kind.Versions) == 0 {
 		return nil, errors.New("plugin kind: needs a name and versions")
 	}
+	if cfg.Attach != "" {
+		return startAttached(ctx, cfg, kind)
+	}
 	h, err := newHome(cfg.Dir, cfg.Path, cfg.SHA256)
 	if err != nil {
 		return nil, err
@@ -90,7 +93,7 @@ func newProcess(name string, cfg Config, log *slog.Logger) *Process {
 // Name returns the plugin's name: the base name of its binary.
 func (p *Process) Name() string { return p.name }
 
-// PID returns the number of the process that runs now, or 0 if none does.
+// PID returns the number of the process that runs now, or 0 if none does that was started here.
 func (p *Process) PID() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

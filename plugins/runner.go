@@ -219,10 +219,10 @@ func (r *runner) state() string {
 	return text + r.said()
 }
 
-// said returns the plugin's last words, if there were any.
+// said returns the plugin's first and last words, if there were any.
 func (r *runner) said() string {
-	if tail := r.err.lastLines(); tail != "" {
-		return "; it said: " + tail
+	if words := r.err.said(); words != "" {
+		return "; it said: " + words
 	}
 	return ""
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 )
 
@@ -29,6 +31,8 @@ const shutdownGrace = 700 * time.Millisecond
 // and storage wrap Serve with a type for each kind; call it directly only for a kind of your own.
 //
 // If what open returns has a method Close() error, it is called at the end.
+//
+// Where DebugVariable is set and no host has started the program, it serves hosts that attach to it.
 func Serve[B any](kind Kind, open func(ctx context.Context) (B, error), register func(grpc.ServiceRegistrar, B)) {
 	os.Exit(serve(kind, open, register))
 }
@@ -36,7 +40,10 @@ func Serve[B any](kind Kind, open func(ctx context.Context) (B, error), register
 func serve[B any](kind Kind, open func(ctx context.Context) (B, error), register func(grpc.ServiceRegistrar, B)) int {
 	if got := os.Getenv(CookieVariable); got != kind.Name {
 		if got == "" {
-			_, _ = fmt.Fprintf(os.Stderr, "This program is a %s plugin of Senbonzakura. It is started by the program that uses it, not by hand;\nto try it, run the conformance check: see plugins/README.md.\n", kind.Name)
+			if file := os.Getenv(DebugVariable); file != "" {
+				return serveDebug(kind, file, open, register)
+			}
+			_, _ = fmt.Fprintf(os.Stderr, "This program is a %s plugin of Senbonzakura. It is started by the program that uses it, not by hand;\nto try it, run the conformance check: see plugins/README.md. To run it in a debugger, set %s to the name of a\nfile that it may write.\n", kind.Name, DebugVariable)
 		} else {
 			_, _ = fmt.Fprintf(os.Stderr, "this is a %s plugin, but the host wants a %q plugin\n", kind.Name, clean(got, 40))
 		}
@@ -96,12 +103,24 @@ func serve[B any](kind Kind, open func(ctx context.Context) (B, error), register
 			return s
 		},
 	})
-	if c, ok := any(backend).(io.Closer); ok {
+	closeBackend(backend)
+	return 0
+}
+
+// closeBackend ends a backend, where it wants to know.
+func closeBackend(backend any) {
+	if c, ok := backend.(io.Closer); ok {
 		if err := c.Close(); err != nil {
 			slog.Error("close plugin", "error", err)
 		}
 	}
-	return 0
+}
+
+// healthy makes the health service that says that all is well.
+func healthy() healthpb.HealthServer {
+	s := health.NewServer()
+	s.SetServingStatus(plugin.GRPCServiceName, healthpb.HealthCheckResponse_SERVING)
+	return s
 }
 
 // serverOptions are what the plugin's side sets on a server.

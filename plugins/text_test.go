@@ -49,10 +49,28 @@ func FuzzLog(f *testing.F) {
 		if !utf8.Valid(out.Bytes()) || bytes.ContainsAny(out.Bytes(), "\x00\x1b") {
 			t.Errorf("log holds %q", out.Bytes())
 		}
-		if len(w.lastLines()) > tailLines*(tailText+8) {
-			t.Errorf("last lines are %d bytes", len(w.lastLines()))
+		if len(w.said()) > (keptLines+1)*(keptText+8) {
+			t.Errorf("what it said is %d bytes", len(w.said()))
 		}
 	})
+}
+
+// TestSaid keeps the first lines and the last ones for error messages.
+func TestSaid(t *testing.T) {
+	w := newLogWriter(slog.New(slog.DiscardHandler), "stderr")
+	for i := range keptLines {
+		fmt.Fprintf(w, "line %d\n", i)
+	}
+	if got := w.said(); strings.Contains(got, "…") || strings.Count(got, "line") != keptLines {
+		t.Errorf("got %q, want all lines", got)
+	}
+	for i := range 100 {
+		fmt.Fprintf(w, "line %d\n", keptLines+i)
+	}
+	const want = "line 0 / line 1 / line 2 / line 3 / … / line 104 / line 105 / line 106 / line 107"
+	if got := w.said(); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
 }
 
 func TestLogRate(t *testing.T) {

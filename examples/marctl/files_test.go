@@ -44,7 +44,7 @@ var noFiles = []string{"INDEX", "NAME", "ARG", "signing|storage", "--path", "PRO
 var texts = []string{
 	"channel", "product-version", "force", "from-sha512", "to-sha512", "allow-prefix", "gecko", "client-version", "sha256", "plugin-arg", "plugin-env",
 	"key" /* of a plugin */, "aus", "from-server", "to-server", "request" /* of update verify: a form */, "host", "watershed", "chunk", "command",
-	"apply-command", "from", "to", "locale", "platform", "server", /* of plan: versions, names and an address */
+	"module" /* of a new plugin */, "apply-command", "from", "to", "locale", "platform", "server", /* of plan: versions, names and an address */
 }
 
 // Every command says what it does with each file of its command line, and shells complete every flag of which the values are

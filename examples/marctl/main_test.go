@@ -1,23 +1,28 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
 
 	"github.com/senbonzakura/senbonzakura/internal/testkit"
+	"github.com/senbonzakura/senbonzakura/plugins"
 )
 
 func TestMain(m *testing.M) {
@@ -55,9 +60,36 @@ func TestPluginScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("SIGNER", filepath.Join(dir, "signer-pem"))
 			env.Setenv("STORAGE", filepath.Join(dir, "storage-dir"))
+			env.Setenv("LIBRARY", testkit.Root(t))
+			for _, name := range []string{"GOCACHE", "GOMODCACHE"} {
+				value, err := exec.CommandContext(t.Context(), "go", "env", name).Output()
+				if err != nil {
+					return err
+				}
+				env.Setenv(name, strings.TrimSpace(string(value)))
+			}
 			return setUp(env)
 		},
+		Cmds: commands,
 	})
+}
+
+// The tutorial for authors shows what marctl plugin new writes.
+func TestTutorialIsNewPlugin(t *testing.T) {
+	t.Parallel()
+	tutorial, err := os.ReadFile(filepath.Join(testkit.Root(t), "plugins", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"main.go", "main_test.go"} {
+		text, err := newPluginFiles.ReadFile("newplugin/signing/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(tutorial), "```go\n"+string(text)+"```\n") {
+			t.Errorf("plugins/README.md does not show newplugin/signing/%s as it is", file)
+		}
+	}
 }
 
 func TestSharedScripts(t *testing.T) {
@@ -141,7 +173,9 @@ func makeKeys(env *testscript.Env) error {
 }
 
 // commands are what scripts can do beside testscript's own: "envsubst FILE" replaces ${NAME} in a file, "for-each-writer
-// OUT WHY" runs commands that write one file and wants each to fail with that reason, before it does its work.
+// OUT WHY" runs commands that write one file and wants each to fail with that reason, before it does its work,
+// "plugin-examples N" runs the N examples of help that are about plugins, and "attach PLUGIN FILE ENV..." starts a plugin
+// in debug mode and waits for it.
 var commands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"for-each-writer": func(ts *testscript.TestScript, _ bool, args []string) {
 		for _, words := range [][]string{
@@ -164,6 +198,40 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 			if said := ts.ReadFile("stderr"); !strings.Contains(said, args[1]) {
 				ts.Fatalf("marctl %q: said %q, want %q", words, said, args[1])
 			}
+		}
+	},
+	"plugin-examples": func(ts *testscript.TestScript, _ bool, args []string) {
+		ran := 0
+		var walk func(cmd *cobra.Command)
+		walk = func(cmd *cobra.Command) {
+			for line := range strings.Lines(cmd.Example) {
+				if strings.Contains(line, "plugin") {
+					ts.Check(ts.Exec("sh", "-e", "-c", line))
+					ran++
+				}
+			}
+			for _, sub := range cmd.Commands() {
+				walk(sub)
+			}
+		}
+		walk((&app{color: "auto"}).root())
+		if want := args[0]; want != strconv.Itoa(ran) {
+			ts.Fatalf("%d examples, want %s", ran, want)
+		}
+	},
+	"attach": func(ts *testscript.TestScript, _ bool, args []string) {
+		cmd := exec.Command(ts.MkAbs(args[0]))
+		cmd.Dir = ts.MkAbs(".")
+		cmd.Env = append(args[2:], plugins.DebugVariable+"="+args[1], "TMPDIR="+os.TempDir(), testkit.FastExit)
+		said, err := cmd.StderrPipe()
+		ts.Check(err)
+		ts.Check(cmd.Start())
+		ts.Defer(func() {
+			_ = cmd.Process.Signal(os.Interrupt)
+			_, _ = io.Copy(io.Discard, said)
+			ts.Check(cmd.Wait())
+		})
+		for lines := bufio.NewScanner(said); lines.Scan() && !strings.Contains(lines.Text(), "--plugin-attach"); {
 		}
 	},
 	"envsubst": func(ts *testscript.TestScript, _ bool, args []string) {

@@ -26,6 +26,7 @@ type pluginFlags struct {
 	path, sha256 string
 	args, env    []string
 	secrets      []string
+	attach       string
 	timeout      time.Duration
 }
 
@@ -36,13 +37,24 @@ func (f *pluginFlags) add(cmd *cobra.Command, pathFlag string) {
 	flags.StringArrayVar(&f.args, "plugin-arg", nil, "argument for the plugin (repeatable; other users can see it)")
 	flags.StringArrayVar(&f.env, "plugin-env", nil, "NAME=value, or NAME to pass on, for the plugin's environment, which is empty otherwise (repeatable)")
 	flags.StringArrayVar(&f.secrets, "plugin-secret", nil, "NAME=FILE: the plugin reads the file's content from the descriptor whose number NAME holds (repeatable)")
+	flags.StringVar(&f.attach, "plugin-attach", "", "use a plugin that its author runs in debug mode: the file that it has written")
+	flagTakes(cmd, reads, "plugin-attach")
 	flagTakes(cmd, streams, pathFlag) // a program: no standard input
 	flagTakes(cmd, reads, "plugin-secret")
 	flags.DurationVar(&f.timeout, "plugin-timeout", 30*time.Second, "longest time for one call")
 }
 
+// given says whether a plugin was named.
+func (f *pluginFlags) given() bool { return f.path != "" || f.attach != "" }
+
 // config checks the flags. Without the right SHA-256 nothing is run.
 func (f *pluginFlags) config() (plugins.Config, error) {
+	if f.attach != "" {
+		if f.path != "" || f.sha256 != "" || len(f.args)+len(f.env)+len(f.secrets) > 0 {
+			return plugins.Config{}, usagef("--plugin-attach goes without a program, its --sha256, arguments, environment and secrets: it runs already")
+		}
+		return plugins.Config{Attach: f.attach}, nil
+	}
 	if f.sha256 == "" {
 		sum, err := plugins.Sum(f.path)
 		if err != nil {
@@ -227,11 +239,11 @@ func (f *signFlags) publicKey(ctx context.Context, a *app, client *signing.Clien
 func (a *app) pluginCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "plugin",
-		Short: "Look into a signing or storage plugin, or check that it keeps to the protocol",
-		Example: `  marctl plugin info ./signer-pem --sha256 HEX --plugin-env KEY_DIR=keys
-  marctl plugin check signing --path ./signer-pem --sha256 HEX --key release`,
+		Short: "Look into a signing or storage plugin, check that it keeps to the protocol, or begin one",
+		Example: `  marctl plugin new signing signer-new
+  marctl plugin info ./signer-pem --sha256 $(sha256sum signer-pem | cut -c1-64) --plugin-arg release=$PWD/release.pem`,
 	}
-	cmd.AddCommand(a.pluginInfo(), a.pluginCheck())
+	cmd.AddCommand(a.pluginInfo(), a.pluginCheck(), a.pluginNew())
 	return cmd
 }
 
@@ -258,18 +270,26 @@ func (a *app) pluginInfo() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "info PROGRAM",
 		Short: "Start a plugin and print what it says about itself",
-		Example: `  marctl plugin info ./signer-pem --sha256 HEX --plugin-env KEY_DIR=keys
-  marctl plugin info ./storage-dir --sha256 HEX --plugin-arg /srv/artifacts`,
-		Args: cobra.ExactArgs(1),
+		Long: `info starts a plugin, or attaches to one that runs, and prints what it says about itself.
+
+A plugin runs in a directory of its own: give it absolute paths.`,
+		Example: `  marctl plugin info ./signer-pem --sha256 $(sha256sum signer-pem | cut -c1-64) --plugin-arg release=$PWD/release.pem
+  marctl plugin info ./storage-dir --sha256 $(sha256sum storage-dir | cut -c1-64) --plugin-arg $PWD/objects`,
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			f.path = args[0]
+			switch {
+			case len(args) == 1:
+				f.path = args[0]
+			case f.attach == "":
+				return usagef("PROGRAM is missing, or --plugin-attach FILE")
+			}
 			cfg, err := f.config()
 			if err != nil {
 				return err
 			}
 			answer, err := askPlugin(cmd.Context(), cfg)
 			if err != nil {
-				return named(f.path, err)
+				return named(cmp.Or(f.path, f.attach), err)
 			}
 			return a.print(answer, func(w *printer) {
 				w.printf("%s plugin %s %s\n", answer.Kind, answer.Name, answer.Version)
@@ -348,17 +368,26 @@ func (a *app) pluginCheck() *cobra.Command {
 		Short:     "Try every rule of the plugin protocol on a program",
 		Long: `check runs the conformance kit on a plugin in any language. Its report names each rule, the section of
 plugins/PROTOCOL.md that has it, and what was seen where it is broken; the exit code is 1 then. A storage plugin is
-written to: objects with a prefix of their own, which are deleted at the end.`,
-		Example: `  marctl plugin check signing --path ./signer-pem --sha256 HEX --key release --plugin-env KEY_DIR=keys
-  marctl plugin check storage --path ./storage-dir --sha256 HEX --plugin-arg /tmp/scratch`,
+written to: objects with a prefix of their own, which are deleted at the end.
+
+A plugin runs in a directory of its own: give it absolute paths. One that does not answer a call within --plugin-timeout, 10 s
+here, ends the check; raise it for keys or stores that are slow.
+
+To see what it does in a debugger, start the plugin yourself with the environment variable SENBONZAKURA_DEBUG=FILE, and
+check it with --plugin-attach FILE: it has all the time then.`,
+		Example: `  marctl plugin check signing --path ./signer-pem --sha256 $(sha256sum signer-pem | cut -c1-64) --key release --plugin-arg release=$PWD/release.pem
+  marctl plugin check storage --path ./storage-dir --sha256 $(sha256sum storage-dir | cut -c1-64) --plugin-arg $PWD/objects`,
 		Args: cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if f.path == "" {
-				return usagef("--path is missing")
+			if !f.given() {
+				return usagef("--path is missing, or --plugin-attach")
 			}
 			cfg, err := f.config()
 			if err != nil {
 				return err
+			}
+			if !cmd.Flags().Changed("plugin-timeout") {
+				cfg.CallTimeout = 0 // the kit's own
 			}
 			var report *conformance.Report
 			if args[0] == "signing" {

@@ -131,13 +131,13 @@ is verified before anything is written. Installed updaters accept exactly one si
 
 Keys are RSA private keys in PEM files (PKCS#8 or PKCS#1), or held by a signing plugin, which only sees a digest.`,
 		Example: `  marctl sign update.mar signed.mar --pem release.pem
-  marctl sign update.mar signed.mar --plugin ./signer-pkcs11 --sha256 HEX --key release --public-key release.pub`,
+  marctl sign update.mar signed.mar --plugin ./signer-pem --sha256 $(sha256sum signer-pem | cut -c1-64) --key release --plugin-arg release=$PWD/release.pem`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			if (len(pemFiles) == 0) == (viaPlugin.plugin.path == "") {
+			if (len(pemFiles) > 0) == viaPlugin.plugin.given() {
 				return usagef("give keys with --pem FILE, or a plugin with --plugin PROGRAM --sha256 HEX --key ID")
 			}
-			if viaPlugin.plugin.path == "" {
+			if !viaPlugin.plugin.given() {
 				err = refuseFlags(cmd, "goes with --plugin", "key", "keys", "public-key", "policy", "journal", "sha256",
 					"plugin-arg", "plugin-env", "plugin-secret", "plugin-timeout")
 			} else {
@@ -159,7 +159,7 @@ Keys are RSA private keys in PEM files (PKCS#8 or PKCS#1), or held by a signing 
 			if err != nil {
 				return err
 			}
-			if viaPlugin.plugin.path != "" {
+			if viaPlugin.plugin.given() {
 				var closePlugin func() error
 				if signers, closePlugin, err = viaPlugin.signers(cmd.Context(), a, r.Reader); err != nil {
 					return err

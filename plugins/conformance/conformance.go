@@ -4,22 +4,27 @@
 package conformance
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
 	"time"
+
+	"github.com/senbonzakura/senbonzakura/plugins"
 )
 
 // Status is how a rule came out.
 type Status string
 
-// The statuses.
+// The statuses. A rule is Skipped when it does not apply to the plugin, and NotTried when nothing can be said about it
+// because of what failed before it.
 const (
-	Passed  Status = "passed"
-	Failed  Status = "failed"
-	Skipped Status = "skipped"
+	Passed   Status = "passed"
+	Failed   Status = "failed"
+	Skipped  Status = "skipped"
+	NotTried Status = "not tried"
 )
 
 // Result is one rule of PROTOCOL.md, tried on a plugin.
@@ -29,7 +34,7 @@ type Result struct {
 	Section string `json:"section"`
 	What    string `json:"what"`
 	Status  Status `json:"status"`
-	// Detail says what was seen where the rule is broken, or why it was skipped.
+	// Detail says what was seen where the rule is broken, or why it was skipped or not tried.
 	Detail string        `json:"detail,omitempty"`
 	Took   time.Duration `json:"took_ns"`
 }
@@ -38,6 +43,10 @@ type Result struct {
 type Report struct {
 	Kind    string   `json:"kind"`
 	Results []Result `json:"results"`
+	// Limit is the longest time of a rule that is tried from now on; zero means a minute.
+	Limit time.Duration `json:"-"`
+
+	stopped string // why no more rules are tried
 }
 
 // errSkip marks a rule that was not tried.
@@ -48,17 +57,44 @@ func (e *skipError) Error() string { return e.why }
 // Skip returns the error with which a rule says why it cannot be tried.
 func Skip(format string, args ...any) error { return &skipError{fmt.Sprintf(format, args...)} }
 
-// ruleTimeout bounds one rule.
+// ruleTimeout bounds one rule where Report.Limit does not.
 const ruleTimeout = time.Minute
 
+// Stop says why nothing can be said about the rules that follow: they are listed as not tried. The first reason stays.
+func (r *Report) Stop(format string, args ...any) {
+	if r.stopped == "" {
+		r.stopped = fmt.Sprintf(format, args...)
+	}
+}
+
 // Try tries a rule and adds its result. try gets a context with a time limit and returns nil when the rule
-// holds, a Skip when it does not apply, or what is wrong.
+// holds, a Skip when it does not apply, or what is wrong. After a plugin that did not start, or did not answer in time,
+// no more rules are tried.
 func (r *Report) Try(ctx context.Context, rule, section, what string, try func(ctx context.Context) error) {
-	ctx, cancel := context.WithTimeout(ctx, ruleTimeout)
+	if ctx.Err() != nil {
+		r.Stop("the check was interrupted")
+	}
+	if r.stopped != "" {
+		r.Results = append(r.Results, Result{Rule: rule, Section: section, What: what, Status: NotTried, Detail: r.stopped})
+		return
+	}
+	limited, cancel := context.WithTimeout(ctx, cmp.Or(r.Limit, ruleTimeout))
 	defer cancel()
 	begin := time.Now()
-	err := try(ctx)
-	res := Result{Rule: rule, Section: section, What: what, Status: Passed, Took: time.Since(begin)}
+	err := try(limited)
+	r.Record(rule, section, what, err, time.Since(begin))
+	switch {
+	case err == nil:
+	case errors.Is(err, plugins.ErrHandshake), errors.Is(err, plugins.ErrChecksum):
+		r.Stop("the plugin did not start in %s", rule)
+	case errors.Is(err, plugins.ErrTimeout), limited.Err() != nil:
+		r.Stop("the plugin did not answer in time in %s", rule)
+	}
+}
+
+// Record adds the result of a rule that was tried elsewhere, also after Stop.
+func (r *Report) Record(rule, section, what string, err error, took time.Duration) {
+	res := Result{Rule: rule, Section: section, What: what, Status: Passed, Took: took}
 	var skip *skipError
 	switch {
 	case errors.As(err, &skip):
@@ -90,13 +126,17 @@ func (r *Report) WriteText(w io.Writer) error {
 	var b strings.Builder
 	for _, res := range r.Results {
 		count[res.Status]++
-		fmt.Fprintf(&b, "%-7s %-3s PROTOCOL.md %-4s %s", res.Status, res.Rule, res.Section, res.What)
+		fmt.Fprintf(&b, "%-9s %-3s PROTOCOL.md %-4s %s", res.Status, res.Rule, res.Section, res.What)
 		if res.Detail != "" {
-			fmt.Fprintf(&b, "\n        → %s", res.Detail)
+			fmt.Fprintf(&b, "\n          → %s", res.Detail)
 		}
 		b.WriteByte('\n')
 	}
-	fmt.Fprintf(&b, "%s plugin: %d passed, %d failed, %d skipped\n", r.Kind, count[Passed], count[Failed], count[Skipped])
+	fmt.Fprintf(&b, "%s plugin: %d passed, %d failed, %d skipped", r.Kind, count[Passed], count[Failed], count[Skipped])
+	if n := count[NotTried]; n > 0 {
+		fmt.Fprintf(&b, ", %d not tried", n)
+	}
+	b.WriteByte('\n')
 	if _, err := io.WriteString(w, b.String()); err != nil {
 		return fmt.Errorf("write report: %w", err)
 	}
@@ -119,8 +159,8 @@ func (r *Report) Apply(t TB) {
 		switch res.Status {
 		case Failed:
 			t.Errorf("%s (PROTOCOL.md %s): %s: %s", res.Rule, res.Section, res.What, res.Detail)
-		case Skipped:
-			t.Logf("%s skipped: %s", res.Rule, res.Detail)
+		case Skipped, NotTried:
+			t.Logf("%s %s: %s", res.Rule, res.Status, res.Detail)
 		}
 	}
 	if len(r.Results) == 0 {

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/pem"
@@ -19,25 +20,44 @@ import (
 	"github.com/senbonzakura/senbonzakura/plugins"
 )
 
+// callTimeout is the longest time of one call of a kit, where the plugin's configuration does not say another.
+const callTimeout = 10 * time.Second
+
+// Patience returns a configuration with what a kit needs of it: a plugin that hangs is found within seconds, and one
+// that dies is started again for each rule. One to which the kit is attached may be in a debugger: it has all the time.
+func (r *Report) Patience(cfg plugins.Config) plugins.Config {
+	if cfg.Attach != "" {
+		r.Limit = 24 * time.Hour
+		return cfg
+	}
+	cfg.CallTimeout = cmp.Or(cfg.CallTimeout, callTimeout)
+	if cfg.Restart == (plugins.RestartPolicy{}) {
+		cfg.Restart = plugins.RestartPolicy{Max: 1000, MinPause: time.Millisecond}
+	}
+	return cfg
+}
+
 // Process tries the rules for every plugin process on a binary and adds the results to the report. Their
 // numbers begin with P. cfg is as for plugins.Start; the plugin is started several times. When the last rule is
-// through, nothing of the plugin is left.
+// through, nothing of the plugin is left. A plugin to which the kit is attached is not started: the rules are skipped.
 func (r *Report) Process(ctx context.Context, cfg plugins.Config, kind plugins.Kind) {
+	if cfg.Attach != "" {
+		r.Try(ctx, "P", "2", "the process: how it starts and ends", func(context.Context) error {
+			return Skip("attached to a plugin that runs already")
+		})
+		return
+	}
 	r.Try(ctx, "P1", "2.1", "started by hand, it says what it is and ends with a status other than 0", func(ctx context.Context) error {
 		return byHand(ctx, cfg)
 	})
-	started := false
 	r.Try(ctx, "P2", "2.2", "it announces itself within the start timeout and its health service answers", func(ctx context.Context) error {
 		p, err := plugins.Start(ctx, cfg, kind)
 		if err != nil {
+			r.Stop("the plugin did not start in P2")
 			return err
 		}
-		started = true
 		return errors.Join(p.Ping(ctx), p.Close())
 	})
-	if !started {
-		return
-	}
 	r.Try(ctx, "P3", "2.5", "it ends by itself within a second when its standard input ends", func(ctx context.Context) error {
 		p, err := plugins.Start(ctx, cfg, kind)
 		if err != nil {
@@ -56,7 +76,7 @@ func (r *Report) Process(ctx context.Context, cfg plugins.Config, kind plugins.K
 			return errors.Join(errors.New("it claims to speak major 1048576"), p.Close())
 		}
 		if errors.Is(err, plugins.ErrTimeout) {
-			return fmt.Errorf("it should announce what it speaks, or end: %w", err)
+			return fmt.Errorf("it should announce what it speaks, or end: %s", err) //nolint:errorlint // other rules go on
 		}
 		return nil
 	})
@@ -64,14 +84,12 @@ func (r *Report) Process(ctx context.Context, cfg plugins.Config, kind plugins.K
 		return stranger(ctx, cfg, kind)
 	})
 	r.Try(ctx, "P6", "2.5", "killed, it starts again and works", func(ctx context.Context) error {
-		cfg := cfg
-		cfg.Restart = plugins.RestartPolicy{Max: 100, MinPause: time.Millisecond}
 		p, err := plugins.Start(ctx, cfg, kind)
 		if err != nil {
 			return err
 		}
 		for range 3 {
-			if err = kill(p.PID()); err != nil {
+			if err = Kill(p); err != nil {
 				break
 			}
 			// The first ping may still meet the dead process.
@@ -120,13 +138,31 @@ func (r *Report) Process(ctx context.Context, cfg plugins.Config, kind plugins.K
 	})
 }
 
-// kill ends a process as nobody can catch.
-func kill(pid int) error {
-	p, err := os.FindProcess(pid)
+// Kill ends a plugin's process as nobody can catch (kill -9). It returns a Skip when there is none that could be killed:
+// the plugin is served in this process, or was not started by it.
+func Kill(p *plugins.Process) error {
+	pid := p.PID()
+	if pid == 0 {
+		return Skip("there is no process of its own to kill")
+	}
+	process, err := os.FindProcess(pid)
 	if err != nil {
 		return err
 	}
-	return p.Kill()
+	return process.Kill()
+}
+
+// firstLines returns how a program's output begins.
+func firstLines(output []byte) string {
+	const most, longest = 4, 300
+	lines := strings.Split(strings.TrimSpace(string(output)), "\n")
+	for i, line := range lines[:min(len(lines), most)] {
+		lines[i] = fmt.Sprintf("%.*q", longest, strings.TrimSpace(line))
+	}
+	if len(lines) > most {
+		lines = append(lines[:most], "…")
+	}
+	return strings.Join(lines, " / ")
 }
 
 // byHand starts the binary as a curious user would.
@@ -144,9 +180,9 @@ func byHand(ctx context.Context, cfg plugins.Config) error {
 	var exit *exec.ExitError
 	switch {
 	case ctx.Err() != nil:
-		return errors.New("it was still running after 5 s")
+		return fmt.Errorf("it was still running after 5 s; it said: %s", firstLines(said))
 	case err == nil:
-		return errors.New("it ended with status 0")
+		return fmt.Errorf("it ended with status 0; it said: %s", firstLines(said))
 	case !errors.As(err, &exit):
 		return err
 	case len(strings.TrimSpace(string(said))) == 0:

@@ -23,6 +23,7 @@ import (
 	"github.com/senbonzakura/senbonzakura/internal/testkit"
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/plugins"
+	"github.com/senbonzakura/senbonzakura/plugins/conformance"
 	"github.com/senbonzakura/senbonzakura/plugins/signing"
 	"github.com/senbonzakura/senbonzakura/plugins/signing/signingtest"
 )
@@ -31,6 +32,18 @@ import (
 const keyEnv = "SENBON_TEST_KEY"
 
 func TestMain(m *testing.M) {
+	switch os.Getenv("SENBON_TEST_START") {
+	case "fails":
+		for i := range 20 {
+			fmt.Fprintf(os.Stderr, "reason %d\n", i)
+		}
+		os.Exit(1)
+	case "hangs":
+		if os.Getenv(plugins.CookieVariable) != "" {
+			fmt.Fprintln(os.Stderr, "looking for the token")
+			select {}
+		}
+	}
 	if file := os.Getenv(keyEnv); file != "" {
 		signing.Serve(func(context.Context) (signing.Backend, error) {
 			b, err := os.ReadFile(file)
@@ -162,8 +175,51 @@ func TestConformanceOfBinary(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Log("\n" + b.String())
-	if want := 20; len(r.Results) < want {
+	if want := 22; len(r.Results) < want {
 		t.Errorf("got %d rules, want at least %d", len(r.Results), want)
+	}
+}
+
+// TestKitStops has a plugin fail or hang: what is behind that is not tried, and the first lines of what it said are shown.
+func TestKitStops(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ name, env, rule, detail, notTried string }{
+		{"does not start", "SENBON_TEST_START=fails", "P2", "it said: reason 0 / reason 1", "did not start in P2"},
+		{"hangs at the start", "SENBON_TEST_START=hangs", "P2", "it said: looking for the token", "did not start in P2"},
+		{"hangs in a call", "SENBON_TEST_SICK=1", "S5", "did not answer in time", "did not answer in time in S5"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			cfg := binary(t, tt.env)
+			cfg.CallTimeout = time.Second
+			if tt.rule == "P2" {
+				cfg.StartTimeout = time.Second
+			}
+			r := signingtest.CheckBinary(t.Context(), cfg, &signingtest.Options{Key: "release!" + string(signingtest.Hang)})
+			seen, notTried := false, 0
+			for _, res := range r.Results {
+				switch {
+				case res.Rule == tt.rule:
+					seen = true
+					if res.Status != conformance.Failed || !strings.Contains(res.Detail, tt.detail) {
+						t.Errorf("%s: %s: %s", res.Rule, res.Status, res.Detail)
+					}
+				case res.Rule == "S0" || !seen:
+					if res.Status == conformance.NotTried {
+						t.Errorf("%s: %s: %s", res.Rule, res.Status, res.Detail)
+					}
+				default:
+					notTried++
+					if res.Status != conformance.NotTried || !strings.Contains(res.Detail, tt.notTried) {
+						t.Errorf("%s: %s: %s", res.Rule, res.Status, res.Detail)
+					}
+				}
+			}
+			var text strings.Builder
+			if err := r.WriteText(&text); err != nil || !strings.Contains(text.String(), fmt.Sprintf(", %d not tried\n", notTried)) || notTried == 0 {
+				t.Errorf("%v:\n%s", err, text.String())
+			}
+		})
 	}
 }
 

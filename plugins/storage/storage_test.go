@@ -21,6 +21,7 @@ import (
 	"github.com/senbonzakura/senbonzakura/cache/cachetest"
 	"github.com/senbonzakura/senbonzakura/internal/testkit"
 	"github.com/senbonzakura/senbonzakura/plugins"
+	"github.com/senbonzakura/senbonzakura/plugins/conformance"
 	"github.com/senbonzakura/senbonzakura/plugins/storage"
 	"github.com/senbonzakura/senbonzakura/plugins/storage/storagetest"
 )
@@ -28,10 +29,22 @@ import (
 // dirEnv makes the test binary a storage plugin; its value is the directory.
 const dirEnv = "SENBON_TEST_DIR"
 
+// faultEnv says what is wrong with that plugin.
+const faultEnv = "SENBON_TEST_FAULT"
+
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(dirEnv); dir != "" {
 		storage.Serve(func(context.Context) (storage.Backend, error) {
+			if os.Getenv(faultEnv) == "forgets" {
+				dir = os.TempDir() // which goes with the process
+			}
 			d, err := openDir(dir)
+			if err == nil && os.Getenv(faultEnv) == "early" {
+				return &wrong{Backend: d, put: early(d)}, nil
+			}
+			if err == nil && os.Getenv(faultEnv) == "hangs" {
+				return &wrong{Backend: d, stat: func(context.Context, string) (storage.Object, error) { select {} }}, nil
+			}
 			if err != nil || os.Getenv("SENBON_TEST_SICK") == "" {
 				return d, err
 			}
@@ -117,12 +130,12 @@ func TestConformanceOfBinary(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Log("\n" + b.String())
-	if want := 24; len(r.Results) < want {
+	if want := 30; len(r.Results) < want {
 		t.Errorf("got %d rules, want at least %d", len(r.Results), want)
 	}
 	left, err := os.ReadDir(filepath.Join(dir, "tmp"))
-	if err != nil || len(left) > 0 {
-		t.Errorf("%d temporary files are left, %v", len(left), err)
+	if err != nil || len(left) != 1 { // of the upload that was killed
+		t.Errorf("%d temporary files are left, want 1, %v", len(left), err)
 	}
 }
 
@@ -179,6 +192,65 @@ func (w *wrong) List(ctx context.Context, prefix, cursor string, limit int) ([]s
 	return w.Backend.List(ctx, prefix, cursor, limit)
 }
 
+// early puts an empty object, and then the right one in its place.
+func early(d *storage.Dir) func(context.Context, storage.Object, io.Reader) (storage.Object, bool, error) {
+	return func(ctx context.Context, o storage.Object, r io.Reader) (storage.Object, bool, error) {
+		first := storage.Object{Name: o.Name, SHA256: sha256.Sum256(nil)}
+		if _, _, err := d.PutIfAbsent(ctx, first, strings.NewReader("")); err != nil {
+			return storage.Object{}, false, err
+		}
+		b, err := io.ReadAll(r)
+		if err := errors.Join(err, d.Delete(ctx, o.Name)); err != nil {
+			return storage.Object{}, false, err
+		}
+		return d.PutIfAbsent(ctx, o, bytes.NewReader(b))
+	}
+}
+
+// TestKitKills finds what only shows in a plugin that dies.
+func TestKitKills(t *testing.T) {
+	t.Parallel()
+	for fault, want := range map[string]string{
+		"forgets": "T20 (PROTOCOL.md 6.4): what was put is there after kill -9",
+		"early":   "T21 (PROTOCOL.md 6.4): killed with kill -9 during an upload",
+	} {
+		t.Run(fault, func(t *testing.T) {
+			t.Parallel()
+			r := storagetest.Check(t.Context(), start(t, binary(t, testkit.MemoryDir(t), faultEnv+"="+fault)), &storagetest.Options{Size: 1 << 20})
+			if err := r.Err(); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("got %v, want %q", err, want)
+			}
+		})
+	}
+}
+
+// TestKitHang has a plugin hang in its first call about an object: the check ends there, and says what was not tried.
+func TestKitHang(t *testing.T) {
+	t.Parallel()
+	cfg := binary(t, testkit.MemoryDir(t), faultEnv+"=hangs")
+	cfg.CallTimeout = 300 * time.Millisecond
+	r := storagetest.CheckBinary(t.Context(), cfg, nil)
+	failed := false
+	for _, res := range r.Results {
+		switch {
+		case res.Rule == "T3":
+			failed = true
+			if res.Status != conformance.Failed {
+				t.Errorf("%s: %s", res.Rule, res.Status)
+			}
+		case res.Rule == "T0", !failed:
+			if res.Status != conformance.Passed {
+				t.Errorf("%s: %s: %s", res.Rule, res.Status, res.Detail)
+			}
+		case res.Status != conformance.NotTried || !strings.Contains(res.Detail, "in time in T3"):
+			t.Errorf("%s: %s: %s", res.Rule, res.Status, res.Detail)
+		}
+	}
+	if !failed {
+		t.Error("T3 was not tried")
+	}
+}
+
 // TestKitFindsFaults makes sure that the kit sees what is wrong: each rule is broken by some backend.
 func TestKitFindsFaults(t *testing.T) {
 	d := newDir(t)
@@ -211,17 +283,7 @@ func TestKitFindsFaults(t *testing.T) {
 			there, created, err := d.PutIfAbsent(ctx, o, bytes.NewReader(b))
 			return there, created, errors.Join(rerr, err)
 		}}},
-		{"visible early", "T10", &wrong{put: func(ctx context.Context, o storage.Object, r io.Reader) (storage.Object, bool, error) {
-			early := storage.Object{Name: o.Name, SHA256: sha256.Sum256(nil)}
-			if _, _, err := d.PutIfAbsent(ctx, early, strings.NewReader("")); err != nil {
-				return storage.Object{}, false, err
-			}
-			b, err := io.ReadAll(r)
-			if err := errors.Join(err, d.Delete(ctx, o.Name)); err != nil {
-				return storage.Object{}, false, err
-			}
-			return d.PutIfAbsent(ctx, o, bytes.NewReader(b))
-		}}},
+		{"visible early", "T10", &wrong{put: early(d)}},
 		{"keeps all", "T11", &wrong{remove: func(context.Context, string) error { return nil }}},
 		{"delete fails", "T11", &wrong{remove: func(ctx context.Context, name string) error {
 			if _, err := d.Stat(ctx, name); err != nil {

@@ -10,6 +10,7 @@ package signingtest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/rand"
@@ -52,20 +53,29 @@ func Run(t conformance.TB, b signing.Backend, opts *Options) {
 	}
 }
 
-// CheckBinary checks a plugin's binary: first the process, then what Check checks. It takes some seconds.
+// signLimit is the longest time of a rule: a few signatures, one after the other.
+const signLimit = 20 * time.Second
+
+// CheckBinary checks a plugin's binary: first the process, then what Check checks. It takes some seconds, and of a plugin
+// that hangs about half a minute. cfg.CallTimeout is 10 s where it is zero; raise it for keys that are slow.
 func CheckBinary(ctx context.Context, cfg plugins.Config, opts *Options) *conformance.Report {
 	r := &conformance.Report{Kind: "signing"}
+	cfg = r.Patience(cfg)
 	r.Process(ctx, cfg, signing.Kind())
-	if r.Err() != nil && len(r.Results) == 2 { // it does not even start
-		return r
-	}
-	c, err := signing.Start(ctx, cfg)
-	r.Try(ctx, "S1", "5.1", "it starts and says what it is", func(context.Context) error { return err })
-	if err != nil {
-		return r
-	}
+	r.Limit = cmp.Or(r.Limit, signLimit)
+	var c *signing.Client
+	r.Try(ctx, "S1", "5.1", "it starts and says what it is", func(ctx context.Context) (err error) {
+		if c, err = signing.Start(ctx, cfg); err != nil {
+			r.Stop("the plugin did not start in S1")
+		}
+		return err
+	})
 	check(ctx, r, c, opts)
-	r.Try(ctx, "S0", "2.5", "it ends when it is closed", func(context.Context) error { return c.Close() })
+	if c != nil {
+		begin := time.Now()
+		err := c.Close()
+		r.Record("S0", "2.5", "it ends when it is closed", err, time.Since(begin))
+	}
 	return r
 }
 
@@ -80,6 +90,7 @@ func check(ctx context.Context, r *conformance.Report, c *signing.Client, opts *
 	if opts == nil {
 		opts = &Options{}
 	}
+	r.Limit = cmp.Or(r.Limit, signLimit)
 	r.Try(ctx, "S2", "5.1", "it has a name and a version", func(ctx context.Context) error {
 		info, err := c.Info(ctx)
 		if err == nil && (info.Name == "" || info.Version == "") {
@@ -123,9 +134,6 @@ func check(ctx context.Context, r *conformance.Report, c *signing.Client, opts *
 			return fmt.Errorf("no key %q", opts.Key)
 		})
 	}
-	for _, k := range tried {
-		checkKey(ctx, r, c, k, opts)
-	}
 	r.Try(ctx, "S10", "5.3", "a key that is not there: NOT_FOUND", func(ctx context.Context) error {
 		digest := make([]byte, 48)
 		for _, id := range []string{"no such key " + rand.Text(), "../../etc/passwd", strings.Repeat("k", 200)} {
@@ -150,6 +158,13 @@ func check(ctx context.Context, r *conformance.Report, c *signing.Client, opts *
 		_, err := c.Keys(ctx)
 		return err
 	})
+	if len(tried) == 0 {
+		r.Stop("the plugin shows no key to try")
+		tried = []signing.Key{{ID: "(none)"}}
+	}
+	for _, k := range tried {
+		checkKey(ctx, r, c, k, opts)
+	}
 }
 
 // checkKey tries the rules for one key.
@@ -240,6 +255,25 @@ func checkKey(ctx context.Context, r *conformance.Report, c *signing.Client, k s
 			return err
 		}
 		_, err = s.Sign(ctx, request().Digest)
+		return err
+	})
+	r.Try(ctx, "S13", "2.5", name+"killed with kill -9, it starts again and gives the same signature", func(ctx context.Context) error {
+		s, err := c.Signer(ctx, k.ID, public)
+		if err != nil {
+			return err
+		}
+		digest := request().Digest
+		before, err := s.Sign(ctx, digest)
+		if err != nil {
+			return err
+		}
+		if err := conformance.Kill(c.Process()); err != nil {
+			return err
+		}
+		after, err := s.Sign(ctx, digest)
+		if err == nil && !bytes.Equal(before, after) {
+			err = errors.New("the signatures before and after differ")
+		}
 		return err
 	})
 }

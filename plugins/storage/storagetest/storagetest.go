@@ -12,6 +12,7 @@ package storagetest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -53,20 +54,28 @@ func Run(t conformance.TB, b storage.Backend, opts *Options) {
 	}
 }
 
-// CheckBinary checks a plugin's binary: first the process, then what Check checks. It takes some seconds.
+// CheckBinary checks a plugin's binary: first the process, then what Check checks. It takes some seconds, and of a plugin
+// that hangs about half a minute. cfg.CallTimeout is 10 s where it is zero; raise it for stores that are slow.
 func CheckBinary(ctx context.Context, cfg plugins.Config, opts *Options) *conformance.Report {
 	r := &conformance.Report{Kind: "storage"}
+	cfg = r.Patience(cfg)
 	r.Process(ctx, cfg, storage.Kind())
-	if r.Err() != nil && len(r.Results) == 2 { // it does not even start
-		return r
-	}
-	c, err := storage.Start(ctx, cfg)
-	r.Try(ctx, "T1", "6.1", "it starts and says what it is", func(context.Context) error { return err })
-	if err != nil {
-		return r
-	}
+	var c *storage.Client
+	asked := r.Limit
+	r.Limit = cmp.Or(asked, firstLimit)
+	r.Try(ctx, "T1", "6.1", "it starts and says what it is", func(ctx context.Context) (err error) {
+		if c, err = storage.Start(ctx, cfg); err != nil {
+			r.Stop("the plugin did not start in T1")
+		}
+		return err
+	})
+	r.Limit = asked
 	check(ctx, r, c, opts)
-	r.Try(ctx, "T0", "2.5", "it ends when it is closed", func(context.Context) error { return c.Close() })
+	if c != nil {
+		begin := time.Now()
+		err := c.Close()
+		r.Record("T0", "2.5", "it ends when it is closed", err, time.Since(begin))
+	}
 	return r
 }
 
@@ -76,6 +85,9 @@ func Check(ctx context.Context, c *storage.Client, opts *Options) *conformance.R
 	check(ctx, r, c, opts)
 	return r
 }
+
+// firstLimit is the longest time of the first rules, which ask for little.
+const firstLimit = 15 * time.Second
 
 // kit is one run of the checks.
 type kit struct {
@@ -131,6 +143,8 @@ func check(ctx context.Context, r *conformance.Report, c *storage.Client, opts *
 	if k.racers == 0 {
 		k.racers = 20
 	}
+	asked := r.Limit
+	r.Limit = cmp.Or(asked, firstLimit)
 	r.Try(ctx, "T2", "6.1", "it has a name and a version", func(ctx context.Context) error {
 		info, err := c.Info(ctx)
 		if err == nil && (info.Name == "" || info.Version == "") {
@@ -139,6 +153,7 @@ func check(ctx context.Context, r *conformance.Report, c *storage.Client, opts *
 		return err
 	})
 	r.Try(ctx, "T3", "6.2", "an object that is not there: NOT_FOUND", k.absent)
+	r.Limit = asked
 	r.Try(ctx, "T4", "6.4", "what was put can be got, at every size", k.roundTrip)
 	r.Try(ctx, "T18", "6.2", "objects \"a\" and \"a/b\" beside each other", k.below)
 	r.Try(ctx, "T19", "6.2", "a name of 512 bytes", k.longName)
@@ -153,6 +168,8 @@ func check(ctx context.Context, r *conformance.Report, c *storage.Client, opts *
 	r.Try(ctx, "T13", "6.2", "names that cannot name an object: INVALID", k.names)
 	r.Try(ctx, "T14", "6.4", fmt.Sprintf("an object of %d bytes", k.size), k.large)
 	r.Try(ctx, "T15", "4", "a download that is given up does not disturb the next", k.abandoned)
+	r.Try(ctx, "T20", "6.4", "what was put is there after kill -9 and a new start", k.survives)
+	r.Try(ctx, "T21", "6.4", "killed with kill -9 during an upload, it shows nothing of it and takes it anew", k.killed)
 	r.Try(ctx, "T16", "6.7", "an address for others works, or UNSUPPORTED", k.presign)
 	r.Try(ctx, "T17", "6.5", "everything that was written can be deleted", k.cleanUp)
 }
@@ -493,6 +510,61 @@ func (k *kit) abandoned(ctx context.Context) error {
 		return fmt.Errorf("the next download: %w", or(err))
 	}
 	return nil
+}
+
+// survives kills the plugin behind a put.
+func (k *kit) survives(ctx context.Context) error {
+	o, b, err := k.put(ctx, "survives", 3*plugins.ChunkSize+7)
+	if err != nil {
+		return err
+	}
+	if err := conformance.Kill(k.c.Process()); err != nil {
+		return err
+	}
+	if got, err := k.get(ctx, o.Name, 0, 0); err != nil || !bytes.Equal(got, b) {
+		return fmt.Errorf("got %d of %d bytes: %w", len(got), len(b), or(err))
+	}
+	if there, err := k.c.Stat(ctx, o.Name); err != nil || there != o {
+		return fmt.Errorf("Stat says %d bytes, SHA-256 %x: %w", there.Size, there.SHA256, or(err))
+	}
+	return nil
+}
+
+// killed kills the plugin in the middle of a put.
+func (k *kit) killed(ctx context.Context) error {
+	// More than the windows and buffers in between hold: the plugin has begun to read when it dies.
+	o, b := k.object("killed", 20*plugins.ChunkSize)
+	var failed error
+	tries := 0
+	dying := func() (io.ReadCloser, error) {
+		if tries++; tries > 1 {
+			return nil, errGivenUp
+		}
+		kill := readerFunc(func([]byte) (int, error) {
+			failed = conformance.Kill(k.c.Process())
+			return 0, io.EOF
+		})
+		last := len(b) - 1
+		return io.NopCloser(io.MultiReader(bytes.NewReader(b[:last]), kill, bytes.NewReader(b[last:]))), nil
+	}
+	_, created, err := k.c.PutIfAbsent(ctx, o, dying)
+	if failed != nil {
+		return failed
+	}
+	if err == nil || created {
+		return errors.New("the upload worked all the same")
+	}
+	if _, err := k.c.Stat(ctx, o.Name); !errors.Is(err, plugins.ErrNotFound) {
+		return fmt.Errorf("afterwards the object is there: %w", or(err))
+	}
+	if page, _, err := k.c.List(ctx, o.Name, "", 10); err != nil || len(page) > 0 {
+		return fmt.Errorf("lists show %d objects: %w", len(page), or(err))
+	}
+	_, created, err = k.c.PutIfAbsent(ctx, o, opener(b))
+	if err == nil && !created {
+		err = errors.New("the next attempt finds it there already")
+	}
+	return err
 }
 
 func (k *kit) presign(ctx context.Context) error {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"runtime"
@@ -64,6 +65,27 @@ func Run(ctx context.Context, input []byte, limit int, name string, args ...stri
 		return nil, fmt.Errorf("run %s: it printed more than %d bytes", name, limit)
 	}
 	return out.buf.Bytes(), nil
+}
+
+// FromStatus gives an error of a service that is spoken to by HTTP the reason that goes with the status of its answer: 404 is
+// ErrNotFound, 401 and 403 are ErrDenied, 429 is ErrThrottled; no answer, which is 0, and all from 500 are ErrUnavailable, so
+// that the host asks again. An error that has a reason already, or comes from a context, stays as it is, and so does nil.
+func FromStatus(status int, err error) error {
+	if err == nil || reasonOf(err) != ReasonInternal {
+		return err
+	}
+	reason := ErrInternal
+	switch {
+	case status == http.StatusNotFound:
+		reason = ErrNotFound
+	case status == http.StatusUnauthorized, status == http.StatusForbidden:
+		reason = ErrDenied
+	case status == http.StatusTooManyRequests:
+		reason = ErrThrottled
+	case status == 0, status >= http.StatusInternalServerError:
+		reason = ErrUnavailable
+	}
+	return fmt.Errorf("%w: %w", reason, err)
 }
 
 // bounded keeps the first, or the last, bytes that are written to it.

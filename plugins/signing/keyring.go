@@ -19,11 +19,15 @@ type Keyring struct {
 	keys  map[string]HeldKey
 }
 
-// HeldKey is a key of a Keyring: its description, and what signs. PublicKey and SignatureSize of the
-// description are taken from the signer.
+// HeldKey is a key of a Keyring: its description, and what signs: a Signer, or Remote. SignatureSize of the description
+// follows from the public key, which is the Signer's.
 type HeldKey struct {
 	Key
+	// Signer signs digests of the key's algorithm.
 	Signer crypto.Signer
+	// Remote signs in place of a Signer, for keys of a service: it gets the call's context, and returns the signature
+	// of a digest by PublicKey, which has to be set. It must return soon after ctx ends.
+	Remote func(ctx context.Context, digest []byte) ([]byte, error)
 }
 
 // NewKeyring returns a Backend with these keys. It refuses keys that are not RSA, two keys with one ID, and a
@@ -31,13 +35,16 @@ type HeldKey struct {
 func NewKeyring(info Info, keys ...HeldKey) (*Keyring, error) {
 	k := &Keyring{info: info, keys: make(map[string]HeldKey)}
 	for _, key := range keys {
-		if key.Signer == nil {
-			return nil, fmt.Errorf("key %q has no signer", key.ID)
+		if (key.Signer == nil) == (key.Remote == nil) {
+			return nil, fmt.Errorf("key %q has no signer, or two", key.ID)
 		}
-		pub, ok := key.Signer.Public().(*rsa.PublicKey)
+		if key.Signer != nil {
+			key.PublicKey = key.Signer.Public()
+		}
+		pub, ok := key.PublicKey.(*rsa.PublicKey)
 		switch {
 		case !ok:
-			return nil, fmt.Errorf("key %q is %T, want RSA", key.ID, key.Signer.Public())
+			return nil, fmt.Errorf("key %q is %T, want RSA", key.ID, key.PublicKey)
 		case !goodID(key.ID):
 			return nil, fmt.Errorf("key ID %q is not 1 to %d printable ASCII characters", key.ID, maxKeyID)
 		case key.Algorithm.Hash() == 0:
@@ -46,7 +53,7 @@ func NewKeyring(info Info, keys ...HeldKey) (*Keyring, error) {
 		if _, ok := k.keys[key.ID]; ok {
 			return nil, fmt.Errorf("two keys have the ID %q", key.ID)
 		}
-		key.PublicKey, key.SignatureSize = pub, pub.Size()
+		key.SignatureSize = pub.Size()
 		k.keys[key.ID] = key
 		k.order = append(k.order, key.ID)
 	}
@@ -68,7 +75,7 @@ func (k *Keyring) Keys(context.Context) ([]Key, error) {
 	return out, nil
 }
 
-// Sign implements Backend. It cannot interrupt the signer; when ctx ends first, the signature is thrown away.
+// Sign implements Backend. It cannot interrupt a crypto.Signer; when ctx ends first, the signature is thrown away.
 func (k *Keyring) Sign(ctx context.Context, r Request) ([]byte, error) {
 	key, ok := k.keys[r.KeyID]
 	if !ok {
@@ -77,7 +84,13 @@ func (k *Keyring) Sign(ctx context.Context, r Request) ([]byte, error) {
 	if r.Algorithm != key.Algorithm {
 		return nil, fmt.Errorf("key %q signs with %v, not %v: %w", r.KeyID, key.Algorithm, r.Algorithm, plugins.ErrUnsupported)
 	}
-	sig, err := key.Signer.Sign(rand.Reader, r.Digest, r.Algorithm.Hash())
+	var sig []byte
+	var err error
+	if key.Remote != nil {
+		sig, err = key.Remote(ctx, r.Digest)
+	} else {
+		sig, err = key.Signer.Sign(rand.Reader, r.Digest, r.Algorithm.Hash())
+	}
 	if err != nil {
 		return nil, fmt.Errorf("key %q: %w", r.KeyID, err)
 	}

@@ -403,6 +403,50 @@ func TestParsePolicyRefuses(t *testing.T) {
 	}
 }
 
+// TestRemoteKey has a service sign, which learns when nobody waits any more.
+func TestRemoteKey(t *testing.T) {
+	ended := make(chan struct{})
+	held := signing.HeldKey{
+		Key: signing.Key{ID: "release", Algorithm: mar.RSAPKCS1SHA384, PublicKey: testKey().Public()},
+		Remote: func(ctx context.Context, digest []byte) ([]byte, error) {
+			if digest[0] == 0 {
+				<-ctx.Done()
+				close(ended)
+				return nil, ctx.Err()
+			}
+			return testKey().Sign(nil, digest, crypto.SHA384)
+		},
+	}
+	ring, err := signing.NewKeyring(signing.Info{Name: "test", Version: "1"}, held)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := serve(t, ring)
+	s, err := c.Signer(t.Context(), "release", testKey().Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := bytes.Repeat([]byte{1}, 48)
+	if _, err := s.Sign(t.Context(), digest); err != nil {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := s.Sign(ctx, make([]byte, 48)); !errors.Is(err, plugins.ErrTimeout) {
+		t.Errorf("got %v, want ErrTimeout", err)
+	}
+	<-ended
+	held.Signer = testKey()
+	for _, bad := range []signing.HeldKey{held, {Key: held.Key}} {
+		if _, err := signing.NewKeyring(signing.Info{}, bad); err == nil || !strings.Contains(err.Error(), "no signer, or two") {
+			t.Errorf("got %v", err)
+		}
+	}
+	if _, err := signing.NewKeyring(signing.Info{}, signing.HeldKey{Key: signing.Key{ID: "x"}, Remote: held.Remote}); err == nil || !strings.Contains(err.Error(), "want RSA") {
+		t.Errorf("no public key: got %v", err)
+	}
+}
+
 // TestPluginNarrowsPolicy has a plugin say that its key is for another channel.
 func TestPluginNarrowsPolicy(t *testing.T) {
 	ring, err := signing.NewKeyring(signing.Info{Name: "test", Version: "1"}, signing.HeldKey{

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"image"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -54,6 +55,48 @@ func TestBenchFailures(t *testing.T) {
 	single := newBenchPage([]measurement{{Strategy: "failed", Error: "broken"}, {Strategy: "made", Stored: 5}}, benchAbout{})
 	if len(single.Dots) != 1 || single.Dots[0].Label != "made" {
 		t.Errorf("got %+v", single.Dots)
+	}
+}
+
+// The plot of strategies that are much alike can be read: no label lies on another, on a dot or outside of the picture.
+func TestBenchLabels(t *testing.T) {
+	t.Parallel()
+	var results []measurement
+	for i, name := range []string{"default", "compatible", "zucchini-own", "zucchini-plain", "bsdiff40", "bsdiff", "xdelta3", "zstd"} {
+		results = append(results, measurement{Input: "a", Strategy: name, NewSize: 100_000, Stored: int64(4312 + 100*(i/2)), CPU: 0.1 + 0.001*float64(i/2), PeakKB: int64(1000 * i)})
+	}
+	results = append(results, measurement{Input: "a", Strategy: "whole-file", NewSize: 100_000, Stored: 487136, CPU: 0.7})
+	dots := newBenchPage(results, benchAbout{}).Dots
+	boxes := make([]image.Rectangle, len(dots))
+	for i, d := range dots {
+		left, width := d.LabelX, plotLetter*len(d.Label)
+		if d.Anchor == "end" {
+			left -= width
+		}
+		boxes[i] = image.Rect(left, d.LabelY-plotLine/2, left+width, d.LabelY+plotLine/2)
+		if !boxes[i].In(image.Rect(plotLeft, plotTop, plotWidth, plotBottom)) {
+			t.Errorf("%s is at %v, outside of the picture", d.Label, boxes[i])
+		}
+		for j := range i {
+			if boxes[i].Overlaps(boxes[j]) {
+				t.Errorf("%s at %v lies on %s at %v", d.Label, boxes[i], dots[j].Label, boxes[j])
+			}
+		}
+	}
+	if len(dots) != 9 {
+		t.Errorf("got %d dots", len(dots))
+	}
+}
+
+func TestBenchTexts(t *testing.T) {
+	t.Parallel()
+	for got, want := range map[string]string{
+		timeText(0, 0, 1): "–", timeText(0.0666, 0.0021, 5): "67 ± 2 ms", timeText(0.0666, 0, 1): "67 ms", timeText(12.34, 0.56, 3): "12.3 ± 0.6 s",
+		roundSize(500): "500 B", roundSize(10_000): "10 kB", roundSize(200_000): "200 kB", roundSize(5e6): "5 MB",
+	} {
+		if got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"html/template"
+	"image"
 	"math"
 	"os"
 	"os/exec"
@@ -65,6 +66,7 @@ func programVersion(ctx context.Context, line []string) string {
 	defer cancel()
 	said, _ := exec.CommandContext(ctx, line[0], line[1:]...).CombinedOutput() // some end with 1 after they said it
 	first, _, _ := strings.Cut(strings.TrimSpace(string(said)), "\n")
+	first, _, _ = strings.Cut(first, ",") // who wrote it
 	return cmp.Or(strings.Trim(first, "* "), unknown)
 }
 
@@ -72,11 +74,12 @@ func programVersion(ctx context.Context, line []string) string {
 type dot struct {
 	X, Y, R int
 	Label   string
-	// LabelX and Anchor put the label where there is room.
-	LabelX  int
-	Anchor  string
-	Title   string
-	Updater bool
+	// LabelX, LabelY and Anchor put the label where there is room; Far says that a line has to lead to it.
+	LabelX, LabelY int
+	Anchor         string
+	Far            bool
+	Title          string
+	Updater        bool
 }
 
 type tick struct {
@@ -102,13 +105,15 @@ type benchRow struct {
 	Updater                                 bool
 }
 
-// The plot, in the units of its picture.
+// The plot, in the units of its picture, which is as wide as a phone: letters are as large there as anywhere.
 const (
-	plotWidth, plotHeight   = 640, 420
-	plotLeft, plotBottom    = 70, 370
-	plotRight, plotTop      = 610, 20
-	plotLargest, plotLeast  = 26, 4 // radius
-	plotLabelRight, plotGap = 480, 6
+	plotWidth, plotHeight  = 420, 440
+	plotLeft, plotBottom   = 62, 392
+	plotRight, plotTop     = 412, 8
+	plotLargest, plotLeast = 22, 4 // radius
+	plotGap                = 5     // between a dot and its label
+	plotLine               = 17    // height of a label
+	plotLetter             = 8     // width of a letter of one, about
 )
 
 // byBytes puts what failed last, never first, and the others in order of their bytes.
@@ -141,8 +146,8 @@ func newBenchPage(results []measurement, about benchAbout) benchData {
 		}
 		good = append(good, m)
 		data.Best = append(data.Best, benchRow{
-			m.Strategy, fmt.Sprintf("%d", m.Stored), fmt.Sprintf("%.1f %%", 100*m.Saved), fmt.Sprintf("%.2f ± %.2f s", m.CPU+m.XZCPU, m.CPUSpread/2),
-			memoryText(m.PeakKB), fmt.Sprintf("%.0f ms", 1000*m.Apply), m.Updater,
+			m.Strategy, fmt.Sprintf("%d", m.Stored), fmt.Sprintf("%.1f %%", 100*m.Saved), timeText(m.CPU+m.XZCPU, m.CPUSpread/2, m.Runs),
+			memoryText(m.PeakKB), timeText(m.Apply, m.ApplySpread/2, m.Runs), m.Updater,
 		})
 	}
 	data.plot(good)
@@ -159,31 +164,64 @@ func (d *benchData) plot(good []measurement) {
 	}
 	cpu := func(m measurement) float64 { return max(m.CPU+m.XZCPU, 0.001) }
 	bytes := func(m measurement) float64 { return float64(max(m.Stored, 1)) }
-	x := newScale(good, cpu, plotLeft+30, plotRight-60)
+	x := newScale(good, cpu, plotLeft+30, plotRight-30)
 	y := newScale(good, bytes, plotBottom-30, plotTop+30)
 	var peak int64 = 1
 	for _, m := range good {
 		peak = max(peak, m.PeakKB)
 	}
 	for _, m := range good {
-		dot := dot{
+		d.Dots = append(d.Dots, dot{
 			X: x.at(cpu(m)), Y: y.at(bytes(m)), Label: m.Strategy, Updater: m.Updater,
 			R:     max(plotLeast, int(plotLargest*math.Sqrt(float64(m.PeakKB)/float64(peak)))), // the area is what the eye compares
 			Title: fmt.Sprintf("%s: %d bytes, %.2f s, %s", m.Strategy, m.Stored, cpu(m), memoryText(m.PeakKB)),
-		}
-		dot.LabelX, dot.Anchor = dot.X+dot.R+plotGap, "start"
-		if dot.X > plotLabelRight {
-			dot.LabelX, dot.Anchor = dot.X-dot.R-plotGap, "end"
-		}
-		d.Dots = append(d.Dots, dot)
+		})
 	}
 	slices.SortFunc(d.Dots, func(a, b dot) int { return cmp.Compare(b.R, a.R) }) // the large ones behind
+	label(d.Dots)
 	for _, v := range x.marks() {
 		d.XTicks = append(d.XTicks, tick{x.at(v), fmt.Sprintf("%g s", v)})
 	}
 	for _, v := range y.marks() {
-		d.YTicks = append(d.YTicks, tick{y.at(v), size(int64(v))})
+		d.YTicks = append(d.YTicks, tick{y.at(v), roundSize(v)})
 	}
+}
+
+// label puts each dot's label beside it, or as near as there is room: on no other label, and on no dot.
+func label(dots []dot) {
+	var taken []image.Rectangle
+	for _, d := range dots {
+		taken = append(taken, image.Rect(d.X-d.R, d.Y-d.R, d.X+d.R, d.Y+d.R).Inset(2))
+	}
+	for i := range dots {
+		taken = append(taken, dots[i].place(taken))
+	}
+}
+
+// place finds the place for a label, and returns it.
+func (d *dot) place(taken []image.Rectangle) image.Rectangle {
+	picture := image.Rect(plotLeft, plotTop, plotWidth, plotBottom)
+	width := plotLetter * len(d.Label)
+	var box image.Rectangle
+	for step := range 2 * plotHeight / plotLine {
+		d.LabelY, d.Far = d.Y+(step+1)/2*plotLine, step > 0 // below and above, further and further away
+		if step%2 == 1 {
+			d.LabelY = 2*d.Y - d.LabelY
+		}
+		for _, d.Anchor = range []string{"start", "end"} {
+			d.LabelX = d.X + d.R + plotGap
+			left := d.LabelX
+			if d.Anchor == "end" {
+				d.LabelX = d.X - d.R - plotGap
+				left = d.LabelX - width
+			}
+			box = image.Rect(left, d.LabelY-plotLine/2, left+width, d.LabelY+plotLine/2)
+			if box.In(picture) && !slices.ContainsFunc(taken, box.Overlaps) {
+				return box
+			}
+		}
+	}
+	return box
 }
 
 // A scale maps values to places by their logarithm.
@@ -221,35 +259,46 @@ func (s scale) marks() []float64 {
 	return marks
 }
 
+// roundSize writes a round number of bytes.
+func roundSize(v float64) string {
+	units := []string{"B", "kB", "MB", "GB"}
+	for v >= 1000 && len(units) > 1 {
+		v, units = v/1000, units[1:]
+	}
+	return fmt.Sprintf("%g %s", v, units[0])
+}
+
 var benchPage = template.Must(template.New("bench").Parse(`<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Diff strategies compared</title>
 <style>
-body { font: 16px/1.5 system-ui, sans-serif; margin: 1.5rem auto; max-width: 60rem; padding: 0 1rem; color: #1d1d1f; background: #fff }
-h1 { line-height: 1.2 }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums } th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap }
+:root { color-scheme: light dark; --text: light-dark(#1d1d1f, #eee); --soft: light-dark(#5e5c64, #b0afb6); --line: light-dark(#ddd, #444); --page: light-dark(#fff, #1c1b1f); --yes: light-dark(#1a5fb4, #78aeed); --no: light-dark(#77767b, #9a999f); --bad: light-dark(#a51d2d, #ff938c) }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 1.5rem auto; max-width: 60rem; padding: 0 1rem; color: var(--text); background: var(--page) }
+h1 { line-height: 1.2 } h2 { margin-top: 2rem }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums } th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap }
 th:first-child, td:first-child { text-align: left }
 .scroll { overflow-x: auto }
-.programs td { text-align: left; white-space: normal; overflow-wrap: anywhere }
-svg { width: 100%; height: auto; max-width: 52rem; display: block } text { font: 15px system-ui, sans-serif; fill: #1d1d1f } .axis { fill: #5e5c64 }
-line { stroke: #ddd } .yes { fill: #1a5fb4 } .no { fill: #77767b } circle { fill-opacity: .75; stroke: #fff }
-.failed { color: #a51d2d }
+.programs td { text-align: left; vertical-align: top; white-space: normal } .programs td:first-child { white-space: nowrap } .programs td:last-child { width: 60% } code { overflow-wrap: anywhere }
+svg { width: 100%; height: auto; max-width: 36rem; display: block } text { font: 15px system-ui, sans-serif; fill: var(--text) } .axis { fill: var(--soft) }
+line { stroke: var(--line) } .lead { stroke: var(--soft) } .yes { fill: var(--yes) } .no { fill: var(--no) } circle { fill-opacity: .75; stroke: var(--page) }
+.failed { color: var(--bad) }
+@media (max-width: 40rem) { .best td, .best th { padding: .25rem .35rem; font-size: 14px } .programs td { display: block; padding: 0 .35rem; border: 0 } .programs td:first-child { padding-top: .7rem; font-weight: bold } }
 </style>
 <h1>Diff strategies compared</h1>
 <p>{{.Date}} · {{.Machine}} · {{.Count}} {{if eq .Count 1}}run{{else}}runs{{end}} of each. Every patch was applied and compared with the new file.</p>
 {{with .Note}}<p>{{.}}.</p>{{end}}
 <h2>Which, at what price</h2>
 <p>Left is faster, low is smaller; the area is the memory. Blue: Gecko's updater can apply the result. Grey: it cannot.</p>
-<svg viewBox="0 0 640 420" role="img" aria-label="Bytes in an update against CPU time">
-{{range .YTicks}}<line x1="70" x2="610" y1="{{.At}}" y2="{{.At}}"/><text x="64" y="{{.At}}" dy="5" text-anchor="end" class="axis">{{.Label}}</text>
-{{end}}{{range .XTicks}}<line x1="{{.At}}" x2="{{.At}}" y1="20" y2="370"/><text x="{{.At}}" y="388" text-anchor="middle" class="axis">{{.Label}}</text>
-{{end}}<text x="340" y="412" text-anchor="middle" class="axis">CPU time, diff and compression</text>
+<svg viewBox="0 0 420 440" role="img" aria-label="Bytes in an update against CPU time">
+{{range .YTicks}}<line x1="62" x2="412" y1="{{.At}}" y2="{{.At}}"/><text x="56" y="{{.At}}" dy="5" text-anchor="end" class="axis">{{.Label}}</text>
+{{end}}{{range .XTicks}}<line x1="{{.At}}" x2="{{.At}}" y1="8" y2="392"/><text x="{{.At}}" y="410" text-anchor="middle" class="axis">{{.Label}}</text>
+{{end}}<text x="237" y="434" text-anchor="middle" class="axis">CPU time, diff and compression</text>
 {{range .Dots}}<circle cx="{{.X}}" cy="{{.Y}}" r="{{.R}}" class="{{if .Updater}}yes{{else}}no{{end}}"><title>{{.Title}}</title></circle>
-{{end}}{{range .Dots}}<text x="{{.LabelX}}" y="{{.Y}}" dy="5" text-anchor="{{.Anchor}}">{{.Label}}</text>
+{{end}}{{range .Dots}}{{if .Far}}<line x1="{{.X}}" y1="{{.Y}}" x2="{{.LabelX}}" y2="{{.LabelY}}" class="lead"/>{{end}}<text x="{{.LabelX}}" y="{{.LabelY}}" dy="5" text-anchor="{{.Anchor}}">{{.Label}}</text>
 {{end}}</svg>
-<div class="scroll"><table><tr><th>strategy</th><th>bytes</th><th>saved</th><th>CPU</th><th>memory</th><th>apply</th><th>updater</th></tr>
+<div class="scroll"><table class="best"><tr><th>strategy</th><th>bytes</th><th>saved</th><th>CPU</th><th>memory</th><th>apply</th><th>updater</th></tr>
 {{range .Best}}<tr><td>{{.Name}}</td><td>{{.Stored}}</td><td>{{.Saved}}</td><td>{{.CPU}}</td><td>{{.Memory}}</td><td>{{.Apply}}</td><td>{{if .Updater}}yes{{else}}no{{end}}</td></tr>
 {{end}}{{range .Failed}}<tr class="failed"><td>{{.Strategy}}</td><td colspan="6">failed{{with .Error}}: {{.}}{{end}}</td></tr>
 {{end}}</table></div>
@@ -263,6 +312,21 @@ line { stroke: #ddd } .yes { fill: #1a5fb4 } .no { fill: #77767b } circle { fill
 {{end}}</table></div>
 </html>
 `))
+
+// timeText says how long something took, and of several runs by how much they differ; nothing, where nothing ran.
+func timeText(seconds, spread float64, runs int) string {
+	if seconds == 0 {
+		return "–"
+	}
+	unit, digits := "s", 1
+	if seconds < 1 {
+		seconds, spread, unit, digits = 1000*seconds, 1000*spread, "ms", 0
+	}
+	if runs < 2 {
+		return fmt.Sprintf("%.*f %s", digits, seconds, unit)
+	}
+	return fmt.Sprintf("%.*f ± %.*f %s", digits, seconds, digits, spread, unit)
+}
 
 // memoryText says how much memory a program took, in kilobytes: 0 is one that ended before it could be looked at.
 func memoryText(kb int64) string {

@@ -124,11 +124,15 @@ func (r *Report) Err() error {
 func (r *Report) WriteText(w io.Writer) error {
 	count := map[Status]int{}
 	var b strings.Builder
+	why := "" // nothing was tried: said once
 	for _, res := range r.Results {
 		count[res.Status]++
 		fmt.Fprintf(&b, "%-9s %-3s PROTOCOL.md %-4s %s", res.Status, res.Rule, res.Section, res.What)
-		if res.Detail != "" {
+		if res.Detail != "" && (res.Status != NotTried || res.Detail != why) {
 			fmt.Fprintf(&b, "\n          → %s", res.Detail)
+		}
+		if res.Status == NotTried {
+			why = res.Detail
 		}
 		b.WriteByte('\n')
 	}

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
@@ -155,6 +156,9 @@ func Kill(p *plugins.Process) error {
 // firstLines returns how a program's output begins.
 func firstLines(output []byte) string {
 	const most, longest = 4, 300
+	if len(bytes.TrimSpace(output)) == 0 {
+		return "nothing"
+	}
 	lines := strings.Split(strings.TrimSpace(string(output)), "\n")
 	for i, line := range lines[:min(len(lines), most)] {
 		lines[i] = fmt.Sprintf("%.*q", longest, strings.TrimSpace(line))

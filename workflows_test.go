@@ -22,8 +22,8 @@ func words(t *testing.T, file, pattern string) []string {
 	return slices.Compact(found)
 }
 
-// The workflow on Linux has every step of .ci/run, the one elsewhere only such as there are, and releases are made of
-// programs that there are.
+// The workflow on Linux has every step of .ci/run, the one elsewhere only such as there are, and releases and images are
+// made of programs that there are.
 func TestWorkflows(t *testing.T) {
 	all := words(t, ".ci/run", `steps=\((install .*)\);? *$`)
 	if got := words(t, ".github/workflows/ci.yml", `^ +- (install .*)$`); !slices.Equal(got, all) || len(all) < 10 {
@@ -38,13 +38,13 @@ func TestWorkflows(t *testing.T) {
 	if len(elsewhere) < 2 {
 		t.Errorf("the workflow elsewhere has the steps %q", elsewhere)
 	}
-	programs := words(t, ".goreleaser.yaml", `main: (\S+)$`)
+	programs := append(words(t, ".goreleaser.yaml", `main: (\S+)$`), words(t, "examples/partiald/deploy/Containerfile", `(\./examples/[a-z0-9-]+)`)...)
 	for _, dir := range programs {
 		if _, err := os.Stat(dir + "/main.go"); err != nil {
 			t.Error(err)
 		}
 	}
-	if len(programs) < 8 {
-		t.Errorf("a release has the programs %q", programs)
+	if len(programs) < 15 {
+		t.Errorf("releases and images have the programs %q", programs)
 	}
 }

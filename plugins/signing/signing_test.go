@@ -191,9 +191,9 @@ func TestKitStops(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			cfg := binary(t, tt.env)
-			cfg.CallTimeout = time.Second
-			if tt.rule == "P2" {
-				cfg.StartTimeout = time.Second
+			cfg.CallTimeout = 2 * time.Second
+			if strings.Contains(tt.env, "hangs") {
+				cfg.StartTimeout = 3 * time.Second
 			}
 			r := signingtest.CheckBinary(t.Context(), cfg, &signingtest.Options{Key: "release!" + string(signingtest.Hang)})
 			seen, notTried := false, 0

@@ -228,7 +228,7 @@ func TestKitKills(t *testing.T) {
 func TestKitHang(t *testing.T) {
 	t.Parallel()
 	cfg := binary(t, testkit.MemoryDir(t), faultEnv+"=hangs")
-	cfg.CallTimeout = 300 * time.Millisecond
+	cfg.CallTimeout = time.Second
 	r := storagetest.CheckBinary(t.Context(), cfg, nil)
 	failed := false
 	for _, res := range r.Results {

@@ -281,10 +281,10 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums } th, td {
 th:first-child, td:first-child { text-align: left }
 .scroll { overflow-x: auto }
 .programs td { text-align: left; vertical-align: top; white-space: normal } .programs td:first-child { white-space: nowrap } .programs td:last-child { width: 60% } code { overflow-wrap: anywhere }
-svg { width: 100%; height: auto; max-width: 36rem; display: block } text { font: 15px system-ui, sans-serif; fill: var(--text) } .axis { fill: var(--soft) }
+svg { width: 100%; height: auto; max-width: 36rem; display: block; margin-bottom: 1rem } text { font: 15px system-ui, sans-serif; fill: var(--text) } .axis { fill: var(--soft) }
 line { stroke: var(--line) } .lead { stroke: var(--soft) } .yes { fill: var(--yes) } .no { fill: var(--no) } circle { fill-opacity: .75; stroke: var(--page) }
 .failed { color: var(--bad) }
-@media (max-width: 40rem) { .best td, .best th { padding: .25rem .35rem; font-size: 14px } .programs td { display: block; padding: 0 .35rem; border: 0 } .programs td:first-child { padding-top: .7rem; font-weight: bold } }
+@media (max-width: 40rem) { .best td, .best th { padding: .25rem .35rem; font-size: 14px } .programs td:nth-child(n) { display: block; width: auto; padding: 0 .35rem; border: 0 } .programs td:nth-child(1) { padding-top: .7rem; font-weight: bold } }
 </style>
 <h1>Diff strategies compared</h1>
 <p>{{.Date}} · {{.Machine}} · {{.Count}} {{if eq .Count 1}}run{{else}}runs{{end}} of each. Every patch was applied and compared with the new file.</p>

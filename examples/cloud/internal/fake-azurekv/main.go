@@ -14,7 +14,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"log"
+	"log/slog"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -25,9 +25,14 @@ import (
 const token = "token-of-the-fake"
 
 func main() {
+	slog.Error("it ended", "error", run())
+	os.Exit(1)
+}
+
+func run() error {
 	key, err := rsa.GenerateKey(rand.Reader, 4096)
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
 	mux := http.NewServeMux()
 	server := httptest.NewTLSServer(mux)
@@ -71,7 +76,7 @@ func main() {
 	}))
 	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
 	if err := os.WriteFile(os.Args[1], certificate, 0o600); err != nil {
-		log.Fatal(err)
+		return err
 	}
 	fmt.Println(server.URL)
 	select {}
@@ -80,6 +85,6 @@ func main() {
 func answer(w http.ResponseWriter, value any) {
 	w.Header().Set("Content-Type", "application/json")
 	if err := json.NewEncoder(w).Encode(value); err != nil {
-		log.Print(err)
+		slog.Error("answer", "error", err)
 	}
 }

@@ -10,22 +10,28 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"log"
+	"log/slog"
 	"net"
 	"net/http"
+	"os"
 )
 
 // keyVersion is the only key.
 const keyVersion = "projects/p/locations/l/keyRings/r/cryptoKeys/k/cryptoKeyVersions/1"
 
 func main() {
+	slog.Error("it ended", "error", run())
+	os.Exit(1)
+}
+
+func run() error {
 	key, err := rsa.GenerateKey(rand.Reader, 4096)
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
 	der, err := x509.MarshalPKIXPublicKey(key.Public())
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
 	public := string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
 	http.HandleFunc("GET /v1/"+keyVersion+"/publicKey", func(w http.ResponseWriter, _ *http.Request) {
@@ -47,15 +53,15 @@ func main() {
 	})
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
 	fmt.Printf("http://%s\n", listener.Addr())
-	log.Fatal(http.Serve(listener, nil)) //nolint:gosec // it lives as long as one test
+	return http.Serve(listener, nil) //nolint:gosec // it lives as long as one test
 }
 
 func answer(w http.ResponseWriter, value any) {
 	w.Header().Set("Content-Type", "application/json")
 	if err := json.NewEncoder(w).Encode(value); err != nil {
-		log.Print(err)
+		slog.Error("answer", "error", err)
 	}
 }

@@ -7,7 +7,7 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"log"
+	"log/slog"
 	"net/http"
 	"os"
 
@@ -17,12 +17,17 @@ import (
 )
 
 func main() {
+	slog.Error("it ended", "error", run())
+	os.Exit(1)
+}
+
+func run() error {
 	storage := &logical.InmemStorage{}
 	engine, err := transit.Factory(context.Background(), &logical.BackendConfig{
 		StorageView: storage, Logger: hclog.NewNullLogger(), System: logical.TestSystemView(),
 	})
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
 	http.HandleFunc("/v1/transit/{path...}", func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("X-Vault-Token") != "root" {
@@ -49,13 +54,13 @@ func main() {
 			answer(w, http.StatusOK, map[string]any{"data": response.Data})
 		}
 	})
-	log.Fatal(http.ListenAndServe(os.Args[1], nil)) //nolint:gosec // it lives as long as one test
+	return http.ListenAndServe(os.Args[1], nil) //nolint:gosec // it lives as long as one test
 }
 
 func answer(w http.ResponseWriter, status int, value any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	if err := json.NewEncoder(w).Encode(value); err != nil {
-		log.Print(err)
+		slog.Error("answer", "error", err)
 	}
 }

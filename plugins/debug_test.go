@@ -107,6 +107,10 @@ func TestAttachStopped(t *testing.T) {
 	if err := process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	var stopped syscall.WaitStatus // the signal is only sent so far
+	if _, err := syscall.Wait4(process.Pid, &stopped, syscall.WUNTRACED, nil); err != nil || !stopped.Stopped() {
+		t.Fatalf("the plugin has not stopped: %v, %v", stopped, err)
+	}
 	for range 2 { // the second meets a plugin that is suspect
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		if _, err := call(ctx, p, "say:too late"); !errors.Is(err, ErrTimeout) {

@@ -61,6 +61,7 @@ var printed = map[string][]any{
 	"plan":              {toolchain.Pair{}},
 	"plugin check":      {conformance.Report{}},
 	"plugin info":       {pluginAnswer{}},
+	"plugin new":        {newPluginAnswer{}},
 	"prove":             {proveResult{}},
 	"sign":              {wroteResult{}},
 	"signature add":     {wroteResult{}},

@@ -525,7 +525,7 @@ func (k *kit) survives(ctx context.Context) error {
 		return fmt.Errorf("got %d of %d bytes: %w", len(got), len(b), or(err))
 	}
 	if there, err := k.c.Stat(ctx, o.Name); err != nil || there != o {
-		return fmt.Errorf("Stat says %d bytes, SHA-256 %x: %w", there.Size, there.SHA256, or(err))
+		return fmt.Errorf("the Stat call says %d bytes, SHA-256 %x: %w", there.Size, there.SHA256, or(err))
 	}
 	return nil
 }

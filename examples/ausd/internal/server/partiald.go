@@ -67,13 +67,13 @@ type jobSource struct {
 	Size   int64    `json:"size,omitempty"`
 }
 
-// refusedOrder is an answer that asking again does not change.
-type refusedOrder struct {
+// refusedError is an answer that asking again does not change.
+type refusedError struct {
 	status int
 	text   string
 }
 
-func (e *refusedOrder) Error() string { return e.text }
+func (e *refusedError) Error() string { return e.text }
 
 // orderOne has a partial made by the partiald, looks at it as far as its completes are here, and keeps it among the files.
 func (s *Server) orderOne(ctx context.Context, d book.Demand) (m made, settled, reason string) {
@@ -178,7 +178,7 @@ func (s *Server) orderJob(ctx context.Context, d book.Demand) (job, error) {
 	var j job
 	read := func(_ int, r io.Reader) error { return json.NewDecoder(io.LimitReader(r, maxJob)).Decode(&j) }
 	err = s.askPartiald(ctx, http.MethodPost, "/api/v1/partials", order, read)
-	var refused *refusedOrder
+	var refused *refusedError
 	if errors.As(err, &refused) && refused.status == http.StatusUnprocessableEntity && (len(from.URLs) == 0 || len(to.URLs) == 0) {
 		for _, b := range []aus.Build{d.From, d.To} {
 			if err := s.uploadComplete(ctx, b); err != nil {
@@ -238,7 +238,7 @@ func (s *Server) tryPartiald(ctx context.Context, do func() error) (struct{}, er
 	waits := &backoff.ExponentialBackOff{InitialInterval: min(orderFirst, most), MaxInterval: most, Multiplier: 2, RandomizationFactor: 0.5}
 	return backoff.Retry(ctx, func() (struct{}, error) {
 		err := do()
-		var refused *refusedOrder
+		var refused *refusedError
 		if errors.As(err, &refused) || errors.Is(err, ErrFile) {
 			err = backoff.Permanent(err)
 		}
@@ -293,5 +293,5 @@ func (s *Server) askOnce(ctx context.Context, method, path, kind string, body io
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout, http.StatusRequestTimeout:
 		return errors.New(text)
 	}
-	return &refusedOrder{res.StatusCode, text}
+	return &refusedError{res.StatusCode, text}
 }

@@ -162,8 +162,13 @@ func (b *backend) PutIfAbsent(ctx context.Context, o storage.Object, r io.Reader
 	if _, err := io.ReadFull(in, make([]byte, 1)); !errors.Is(err, io.EOF) { // only its end says that the bytes were right
 		return o, false, err
 	}
+	// All manifests have the same empty configuration. Pushed again, it is away for a moment.
 	config := ocispec.DescriptorEmptyJSON
-	if err := b.repository.Blobs().Push(ctx, config, bytes.NewReader(config.Data)); err != nil {
+	there, err := b.repository.Blobs().Exists(ctx, config)
+	if err == nil && !there {
+		err = b.repository.Blobs().Push(ctx, config, bytes.NewReader(config.Data))
+	}
+	if err != nil {
 		return o, false, explain(err)
 	}
 	manifest, err := json.Marshal(ocispec.Manifest{
@@ -264,12 +269,17 @@ func (b *backend) List(ctx context.Context, prefix, cursor string, limit int) ([
 	return objects, next, err
 }
 
+// blobUnknown says that a registry does not see a blob of a manifest while somebody else pushes the same, which passes.
+func blobUnknown(e errcode.Error) bool { return e.Code == errcode.ErrorCodeManifestBlobUnknown }
+
 // explain says in the plugin protocol's words why the registry did not do it.
 func explain(err error) error {
 	var refused *errcode.ErrorResponse
 	switch {
 	case errors.Is(err, errdef.ErrNotFound):
 		return fmt.Errorf("%w: %w", plugins.ErrNotFound, err)
+	case errors.As(err, &refused) && slices.ContainsFunc(refused.Errors, blobUnknown):
+		return fmt.Errorf("%w: %w", plugins.ErrUnavailable, err)
 	case errors.As(err, &refused):
 		return plugins.FromStatus(refused.StatusCode, err)
 	}

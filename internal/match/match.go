@@ -7,6 +7,7 @@
 package match
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -22,7 +23,7 @@ import (
 
 // Version names the way Default chooses. It changes whenever Default returns other steps than
 // before for any input.
-const Version = "8"
+const Version = "9"
 
 // ErrTooLarge is returned for files that steps of 32 bits cannot describe.
 var ErrTooLarge = errors.New("file of 2 GiB or more")
@@ -247,7 +248,38 @@ func search(ctx context.Context, old []byte, new View, memory *scratch, o Option
 			all = append(all, s)
 		}
 	}
-	return all, nil
+	return joined(all, old, n), nil
+}
+
+// joined makes one of segments that follow each other where the old bytes of both are the same with either's alignment, as in
+// runs and tables. n is the size of the new file.
+func joined(all []segment, old []byte, n int) []segment {
+	// same reports whether the old bytes for a stretch are the same with two alignments.
+	same := func(from, to, a, b int32) bool {
+		if a == literal || b == literal || from+min(a, b) < 0 || int64(to)+int64(max(a, b)) > int64(len(old)) {
+			return false
+		}
+		return bytes.Equal(old[from+a:to+a], old[from+b:to+b])
+	}
+	out := all[:0]
+	for i, s := range all {
+		end := int32(n)
+		if i+1 < len(all) {
+			end = all[i+1].start
+		}
+		k := len(out) - 1
+		if k >= 0 && same(s.start, end, s.offset, out[k].offset) {
+			continue
+		}
+		for ; k >= 0 && s.start-out[k].start <= joinedBack && same(out[k].start, s.start, s.offset, out[k].offset); k-- {
+			s.start = out[k].start
+		}
+		out = out[:k+1]
+		if k < 0 || out[k].offset != s.offset {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 // indexes makes the indexes of the old file, several at a time.

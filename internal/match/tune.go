@@ -17,6 +17,9 @@ const (
 	maxBack = 1024
 	// remind is after how many bytes an alignment that goes on is named again.
 	remind = 256
+	// joinedBack is the longest stretch that may get the alignment of the one behind it; it is looked at each time that this
+	// is tried.
+	joinedBack = 1 << 16
 	// lead is how many bytes before its stretch an alignment is followed.
 	lead = 32
 	// maxLanes is how many alignments are followed at the same time, laneReach after how many bytes

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -81,6 +82,9 @@ compressed by themselves: --xz does that, as it is stored in an update.`,
 			if compress && opts.Format == bsdiff.BSDIFF40 {
 				return usagef("--xz makes no sense for bsdiff40, which is compressed by itself")
 			}
+			// What is in use are lists of bytes and numbers, which the collector does not look into: to be asked often
+			// costs it little.
+			defer debug.SetGCPercent(debug.SetGCPercent(5))
 			oldData, err := readWhole(args[0])
 			if err != nil {
 				return err

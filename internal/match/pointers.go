@@ -245,7 +245,7 @@ func pointers(ctx context.Context, old, new []byte, a, b *table, functions []pai
 		if err != nil {
 			return nil, err
 		}
-		for _, r := range runs {
+		for _, r := range extended(runs, x.places, y.places) {
 			if x.table >= 0 && y.table >= 0 {
 				at := y.table + r.from*y.stride
 				out = append(out, stretch{at, y.table + r.to*y.stride, int32(x.table + (r.from+r.shift)*y.stride - at)})
@@ -254,6 +254,33 @@ func pointers(ctx context.Context, old, new []byte, a, b *table, functions []pai
 		}
 	}
 	return out, nil
+}
+
+// extended makes runs longer by places that point to something else but are corrected in the same way and have the same
+// distance from the one before: what lies between them in memory is of one build.
+func extended(runs []pairing, old, new []fixup) []pairing {
+	like := func(k, shift int) bool {
+		return k+shift >= 0 && k+shift < len(old) && old[k+shift].kind == new[k].kind && old[k+shift].gap == new[k].gap
+	}
+	for i := range runs {
+		r, next := &runs[i], len(new)
+		if i+1 < len(runs) {
+			next = runs[i+1].from
+		}
+		for r.to < next && like(r.to, r.shift) {
+			r.to++
+		}
+	}
+	before := 0
+	for i := range runs {
+		r := &runs[i]
+		// the first place of a run has a gap of its own
+		for r.from > before && like(r.from, r.shift) && like(r.from-1, r.shift) {
+			r.from--
+		}
+		before = r.to
+	}
+	return runs
 }
 
 // appendPlaces appends stretches over places that belong together, those close to each other in one.

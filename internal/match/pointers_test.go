@@ -6,6 +6,7 @@ import (
 	"debug/pe"
 	"encoding/binary"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/senbonzakura/senbonzakura/internal/testkit"
@@ -260,6 +261,37 @@ func TestPointers(t *testing.T) {
 				t.Errorf("pointers not made from their own: got %d, want less than a fifth of the %d without the structure", got, plain)
 			}
 		})
+	}
+}
+
+// Places that point to something else belong together where they are corrected alike and as far from the one before.
+func TestExtended(t *testing.T) {
+	t.Parallel()
+	at := func(gaps ...uint32) (list []fixup) {
+		for _, g := range gaps {
+			list = append(list, fixup{kind: relative, gap: g})
+		}
+		return list
+	}
+	old, changed := at(8, 8, 16, 8, 8, 24, 8, 8), at(8, 8, 16, 8, 8, 40, 24, 8, 8)
+	other := at(8, 8, 16, 8, 8, 24, 8, 8)
+	other[3].kind = 7
+	for _, tt := range []struct {
+		name     string
+		old, new []fixup
+		runs     []pairing
+		want     []pairing
+	}{
+		{"between two of one shift", old, old, []pairing{{1, 2, 0}, {6, 8, 0}}, []pairing{{0, 6, 0}, {6, 8, 0}}},
+		{"up to what was added", old, changed, []pairing{{0, 3, 0}, {7, 9, -1}}, []pairing{{0, 5, 0}, {6, 9, -1}}},
+		{"up to the ends", old, old, []pairing{{3, 5, 0}}, []pairing{{0, 8, 0}}},
+		{"not to what is corrected in another way", old, other, []pairing{{1, 2, 0}}, []pairing{{0, 3, 0}}},
+		{"not out of the files", old, old, []pairing{{0, 2, 6}}, []pairing{{0, 2, 6}}},
+		{"nothing", old, old, nil, nil},
+	} {
+		if got := extended(slices.Clone(tt.runs), tt.old, tt.new); !slices.Equal(got, tt.want) {
+			t.Errorf("%s: got %v, want %v", tt.name, got, tt.want)
+		}
 	}
 }
 

@@ -262,8 +262,9 @@ func applyPatch(ctx context.Context, w io.Writer, old io.ReaderAt, oldSize int64
 	if oldSize > maxPatchInput {
 		return 0, fmt.Errorf("the old file has %d bytes, patches end at 2 GiB", oldSize)
 	}
-	data, err := io.ReadAll(io.NewSectionReader(old, 0, oldSize))
-	if err != nil {
+	defer debug.SetGCPercent(debug.SetGCPercent(5)) // as in diff
+	data := make([]byte, oldSize)
+	if _, err := io.ReadFull(io.NewSectionReader(old, 0, oldSize), data); err != nil {
 		return 0, err
 	}
 	got, err := updater.PatchBytes(ctx, format, data, patch, updater.PatchOptions{Lenient: lenient})

@@ -810,12 +810,13 @@ func (in *historyIn) next(cursor string) string {
 	return q.Encode()
 }
 
-// historyCSV is a page as a table.
 // csvMore are the columns that came later: as a table, who asked, how long it took, and what it is about.
 func csvMore(j job.Status) []string {
 	var took, from, to string
 	if r := j.Result; r != nil {
 		took, from, to = strconv.FormatFloat(r.Elapsed.Seconds(), 'f', 3, 64), r.FromVersion, r.ToVersion
+	} else if d := lasted(j); d > 0 {
+		took = strconv.FormatFloat(d.Seconds(), 'f', 3, 64)
 	}
 	if a := j.About; a != nil {
 		from, to = cmp.Or(from, a.FromVersion), cmp.Or(to, a.ToVersion)
@@ -827,6 +828,7 @@ func csvMore(j job.Status) []string {
 	return []string{j.By, took, from, to, strings.Join(labels, " "), unmarked(subject(j))}
 }
 
+// historyCSV is a page as a table.
 func historyCSV(jobs []job.Status) []byte {
 	var b strings.Builder
 	w := csv.NewWriter(&b)

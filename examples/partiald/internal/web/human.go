@@ -206,7 +206,7 @@ func bar(part, whole int64) int64 {
 // sentence makes a sentence of an error's text, for pages. What begins with a name stays as it is.
 func sentence(text string) string {
 	first, _, _ := strings.Cut(text, " ")
-	if r := []rune(first); len(r) > 0 && unicode.IsLower(r[0]) && !strings.ContainsAny(first, "./:\"_0123456789") {
+	if r := []rune(first); len(r) > 0 && unicode.IsLower(r[0]) && !strings.ContainsAny(strings.TrimSuffix(first, ":"), "./:\"_0123456789") {
 		r[0] = unicode.ToUpper(r[0])
 		text = string(r) + text[len(first):]
 	}

@@ -152,9 +152,15 @@ func (s *server) addRefusal(ctx context.Context, d *jobData) {
 	}
 }
 
-// helps says whether trying the same again can help.
-func helps(e *job.Error) bool {
-	return e == nil || e.Retryable || e.Whose() == job.FaultService
+// helps says whether trying the same again can help: at once, or once what is wrong elsewhere is mended.
+func helps(e *job.Error) bool { return e == nil || e.Retryable || e.Whose() != job.FaultCaller }
+
+// lasted is how long the last attempt of a job took that ended without a result; 0 where that is not known.
+func lasted(st job.Status) time.Duration {
+	if n := len(st.Attempts); st.State.Final() && n > 0 && !st.Attempts[n-1].Ended.IsZero() {
+		return max(0, st.Attempts[n-1].Ended.Sub(st.Attempts[n-1].Begun))
+	}
+	return 0
 }
 
 // whose says in words whose fault a failure is, and what that means.

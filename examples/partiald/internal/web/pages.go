@@ -85,7 +85,7 @@ func loadPages() (*pages, error) {
 	}
 	funcs := template.FuncMap{
 		"asset": func(name string) string { return p.names[name] },
-		"bytes": humanBytes, "percent": percent, "took": took, "when": when, "short": short, "subject": subject,
+		"bytes": humanBytes, "percent": percent, "took": took, "lasted": lasted, "when": when, "short": short, "subject": subject,
 		"running": func(s job.State) bool { return s.Valid() && !s.Final() && s != job.Queued },
 		"join":    func(list []string) string { return strings.Join(list, ", ") },
 		"bar":     bar,

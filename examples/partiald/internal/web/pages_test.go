@@ -97,6 +97,25 @@ func TestPages(t *testing.T) {
 	s.do("GET", "/static/app.css", "").want(404)
 }
 
+// What an origin will not answer otherwise by itself can be tried again once it was mended; how long it took is not only
+// known of what was made.
+func TestPageOfMissingComplete(t *testing.T) {
+	t.Parallel()
+	s := open(t, everything)
+	st := s.submit(hashA, hashB, "")
+	begun := time.Now().UTC().Add(-time.Minute)
+	s.svc.Edit(st.ID, func(st *job.Status) {
+		st.Attempts = []job.Attempt{{Number: 1, Begun: begun, Ended: begun.Add(2500 * time.Millisecond), Step: job.Fetching, Outcome: job.AttemptFailed}}
+	})
+	s.svc.Fail(st.ID, &job.Error{Code: job.CodeFetch, Message: "refused: 404 Not Found"})
+	r := s.do("GET", "/jobs/"+st.ID, "").want(200).has(`id="retry"`, "Refused: 404 Not Found.", "The fault is the origin")
+	if strings.Contains(r.body, "does not help") {
+		t.Errorf("it says at once to try again and that this does not help\n%s", r.body)
+	}
+	s.do("GET", "/history", "").want(200).has(`<td class="num wide">2.5 s</td>`)
+	s.do("GET", "/api/v1/history?format=csv", "").want(200).has(",2.500,")
+}
+
 func TestPageHistory(t *testing.T) {
 	t.Parallel()
 	s := open(t, everything)

@@ -53,45 +53,11 @@ func (g *Generator) build(ctx context.Context, o *Order, j *job, w io.Writer) (m
 		}
 	}()
 
-	j.send(Event{Step: StepUnpacking, Total: -1, From: identity(&from.input.Build), To: identity(&to.input.Build)})
-	if err := r.platform(&from.input.Build, &to.input.Build); err != nil {
-		return nil, err
-	}
-	p := &Provenance{Skipped: r.Skip, Labels: r.Labels, Locale: cmp.Or(r.Locale, to.input.Build.Locale)}
-	if err := g.checkInputs(ctx, r, from, to, p); err != nil {
-		return nil, err
-	}
-	recipe, client, err := g.recipe(r, from, to, p)
+	p, recipe, client, err := g.decide(ctx, r, from, to, j)
 	if err != nil {
 		return nil, err
 	}
-	p.From, p.To = from.input, to.input
-	product, _ := recipe.ProductFor(to.reader, client)
-	if err := g.signable(r, to, p, product); err != nil {
-		return nil, err
-	}
-
-	var cached partial.PatchCache
-	var memo *partial.Memo
-	if g.opts.Cache != nil {
-		cached, memo = patches{g}, g.memo
-	}
-	archive, report, err := partial.Build(ctx, from.reader, to.reader, recipe, &partial.BuildOptions{
-		FromEmpty: from.local.empty(), ToEmpty: to.local.empty(), Workers: g.opts.Workers, Memory: g.memory, Limits: g.opts.Limits,
-		NoVerify: r.skips(CheckVerify), Client: client, Skip: r.Skip,
-		Patches: cached, Memo: memo, Progress: j.send,
-	})
-	for _, s := range []*side{to, from} { // what packing a directory found stands in front
-		if s.local != nil && s.local.report != nil && report != nil {
-			report.Findings = append(slices.Clone(s.local.report.Findings), report.Findings...)
-		}
-	}
-	if err == nil && !r.AllowFindings {
-		if broken := report.Broken(); len(broken) > 0 {
-			// Only rules of Mozilla's scripts let this pass; nothing that clients fail on is stored.
-			err = &CheckError{CheckVerify, &partial.RefusedError{Findings: broken}}
-		}
-	}
+	archive, report, err := g.archive(ctx, r, from, to, recipe, client, j)
 	if err != nil {
 		if report == nil {
 			return nil, err
@@ -121,6 +87,57 @@ func (g *Generator) build(ctx context.Context, o *Order, j *job, w io.Writer) (m
 		}
 	}
 	return p, nil
+}
+
+// decide makes the checks that come before the work, and says how it is done: by which recipe, for which client.
+func (g *Generator) decide(ctx context.Context, r *Request, from, to *side, j *job) (*Provenance, partial.Recipe, *updater.Client, error) {
+	fails := func(err error) (*Provenance, partial.Recipe, *updater.Client, error) {
+		return nil, partial.Recipe{}, nil, err
+	}
+	j.send(Event{Step: StepUnpacking, Total: -1, From: identity(&from.input.Build), To: identity(&to.input.Build)})
+	if err := r.platform(&from.input.Build, &to.input.Build); err != nil {
+		return fails(err)
+	}
+	p := &Provenance{Skipped: r.Skip, Labels: r.Labels, Locale: cmp.Or(r.Locale, to.input.Build.Locale)}
+	if err := g.checkInputs(ctx, r, from, to, p); err != nil {
+		return fails(err)
+	}
+	recipe, client, err := g.recipe(r, from, to, p)
+	if err != nil {
+		return fails(err)
+	}
+	p.From, p.To = from.input, to.input
+	product, _ := recipe.ProductFor(to.reader, client)
+	if err := g.signable(r, to, p, product); err != nil {
+		return fails(err)
+	}
+	return p, recipe, client, nil
+}
+
+// archive builds the update, unsigned. With a refusal, and with a proof that fails, the report comes with the error.
+func (g *Generator) archive(ctx context.Context, r *Request, from, to *side, recipe partial.Recipe, client *updater.Client, j *job) (*mar.Archive, *partial.Report, error) {
+	var cached partial.PatchCache
+	var memo *partial.Memo
+	if g.opts.Cache != nil {
+		cached, memo = patches{g}, g.memo
+	}
+	archive, report, err := partial.Build(ctx, from.reader, to.reader, recipe, &partial.BuildOptions{
+		FromEmpty: from.local.empty(), ToEmpty: to.local.empty(), Workers: g.opts.Workers, Memory: g.memory, Limits: g.opts.Limits,
+		NoVerify: r.skips(CheckVerify), Client: client, Skip: r.Skip,
+		Patches: cached, Memo: memo, Progress: j.send,
+	})
+	for _, s := range []*side{to, from} { // what packing a directory found stands in front
+		if s.local != nil && s.local.report != nil && report != nil {
+			report.Findings = append(slices.Clone(s.local.report.Findings), report.Findings...)
+		}
+	}
+	if err == nil && !r.AllowFindings {
+		if broken := report.Broken(); len(broken) > 0 {
+			// Only rules of Mozilla's scripts let this pass; nothing that clients fail on is stored.
+			err = &CheckError{CheckVerify, &partial.RefusedError{Findings: broken}}
+		}
+	}
+	return archive, report, err
 }
 
 // identity is what events say of a build.

@@ -376,65 +376,89 @@ func (p *prover) follow(v updater.ManifestVersion, man *updater.Manifest, proof 
 	}
 	var todo []comparison
 	for _, n := range p.to.names {
-		want := p.to.files[n]
-		c, touched := plan.Changes[n]
-		var b *updater.Blob
-		var executable bool
-		var by string
-		switch {
-		case touched && c.Blob != nil:
-			b, by, executable = c.Blob, c.By.String(), mar.Executable(c.Mode)
-			if !c.Moded {
-				executable = p.from.files[n].Executable()
-			}
-		case !touched && p.from.files[n] != nil:
-			b, executable = &updater.Blob{File: n}, p.from.files[n].Executable()
-		default:
-			if touched {
-				by = c.By.String()
-			}
-			report(Difference{Path: n, Kind: DiffersMissing, WantSize: 0, Instruction: by})
+		want, got := p.to.files[n], p.outcome(plan, n)
+		if got.blob == nil {
+			report(Difference{Path: n, Kind: DiffersMissing, Instruction: got.by})
 			continue
 		}
 		if count {
-			switch {
-			case b.Base != nil:
-				proof.Patched++
-			case b.Item != "":
-				proof.Added++
-			default:
-				proof.Same++
-			}
+			proof.tally(got.blob)
 		}
-		if executable != want.Executable() {
-			report(Difference{Path: n, Kind: DiffersExecutable, Instruction: by})
+		if got.executable != want.Executable() {
+			report(Difference{Path: n, Kind: DiffersExecutable, Instruction: got.by})
 		}
-		if p.facts[fact(b, n)] {
+		if p.facts[fact(got.blob, n)] {
 			continue
 		}
 		todo = append(todo, comparison{
-			blob: b, to: want, manifest: v.Name(), by: by,
+			blob: got.blob, to: want, manifest: v.Name(), by: got.by,
 			why: p.expected(v, Difference{Path: n, Kind: DiffersContent}, before, plan),
 		})
 	}
+	extra, removed := p.extra(plan)
+	for _, d := range extra {
+		report(d)
+	}
+	if count {
+		proof.Removed += removed
+	}
+	return todo, nil
+}
+
+// An outcome is what a plan makes of a file. blob is nil where it is not there afterwards, by is the instruction that decides,
+// "" where none does.
+type outcome struct {
+	blob       *updater.Blob
+	executable bool
+	by         string
+}
+
+func (p *prover) outcome(plan *updater.Plan, name string) outcome {
+	old := p.from.files[name]
+	c, touched := plan.Changes[name]
+	switch {
+	case !touched && old == nil:
+		return outcome{}
+	case !touched:
+		return outcome{&updater.Blob{File: name}, old.Executable(), ""}
+	case c.Blob == nil:
+		return outcome{by: c.By.String()}
+	case c.Moded:
+		return outcome{c.Blob, mar.Executable(c.Mode), c.By.String()}
+	}
+	return outcome{c.Blob, old.Executable(), c.By.String()}
+}
+
+// extra returns the files that are there afterwards and not in TO, and how many of FROM's are removed.
+func (p *prover) extra(plan *updater.Plan) (list []Difference, removed int) {
 	for _, n := range p.from.names {
 		if p.to.files[n] != nil {
 			continue
 		}
 		if c, touched := plan.Changes[n]; touched && c.Blob == nil {
-			if count {
-				proof.Removed++
-			}
+			removed++
 			continue
 		}
-		report(Difference{Path: n, Kind: DiffersExtra})
+		list = append(list, Difference{Path: n, Kind: DiffersExtra})
 	}
 	for _, n := range plan.Order {
 		if c := plan.Changes[n]; c.Blob != nil && p.to.files[n] == nil && p.from.files[n] == nil {
-			report(Difference{Path: n, Kind: DiffersExtra, Instruction: c.By.String()})
+			list = append(list, Difference{Path: n, Kind: DiffersExtra, Instruction: c.By.String()})
 		}
 	}
-	return todo, nil
+	return list, removed
+}
+
+// tally counts a file by where its content comes from.
+func (proof *Proof) tally(b *updater.Blob) {
+	switch {
+	case b.Base != nil:
+		proof.Patched++
+	case b.Item != "":
+		proof.Added++
+	default:
+		proof.Same++
+	}
 }
 
 // expected says which condition makes a difference one that is meant to be: that of the instruction with which TO

@@ -663,6 +663,22 @@ func TestBuildBlamesTO(t *testing.T) {
 	}
 }
 
+// The same with completes as they were reported: a member that FROM does not have is damaged, or in a format that no updater
+// reads.
+func TestReportMembers(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ dir, to string }{{"corrupt-member", "to.mar"}, {"no-xz-member", "lzma_alone.mar"}, {"no-xz-member", "raw.mar"}} {
+		from, to := updatetest.Open(t, "testdata", "reports", tt.dir, "from.mar"), updatetest.Open(t, "testdata", "reports", tt.dir, tt.to)
+		for _, rules := range []Rules{RulesStrict, RulesScripts} {
+			_, _, err := Build(t.Context(), from, to, fastRecipe(rules), nil)
+			var ie *InputError
+			if !errors.As(err, &ie) || ie.Input != "TO" {
+				t.Errorf("%s/%s, %s: got %v, want TO's error", tt.dir, tt.to, rules, err)
+			}
+		}
+	}
+}
+
 // Updaters before 56 read bzip2: members that are xz in TO are compressed again.
 func TestBuildBzip2(t *testing.T) {
 	t.Parallel()

@@ -205,8 +205,8 @@ func (e *Era) check() error {
 			return fmt.Errorf("%s = %q: want %q among them", key, list, updater.PatchMBDIFF10)
 		}
 		for _, p := range list {
-			if p != updater.PatchMBDIFF10 && p != updater.PatchZucchini {
-				return fmt.Errorf("%s holds %q: want %q or %q", key, p, updater.PatchMBDIFF10, updater.PatchZucchini)
+			if _, ok := updater.PatchFormatNamed(p); !ok {
+				return fmt.Errorf("%s holds %q: it is no patch format", key, p)
 			}
 		}
 	}

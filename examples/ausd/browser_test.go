@@ -32,7 +32,7 @@ func TestBrowser(t *testing.T) {
 		t.Fatalf("draft: %d, %v", code, err)
 	}
 	const form = "/?product=Fox&version=90.0&build_id=20240101000000&target=Linux_x86_64-gcc3&locale=de&channel=release&os=Linux"
-	pages := map[string]string{"client": form, "rules": "/ui/rules", "releases": "/ui/releases", "drafts": "/ui/drafts", "draft": "/ui/drafts/1", "demand": "/ui/demand", "shutoffs": "/ui/shutoffs", "history": "/ui/history"}
+	pages := map[string]string{"client": form, "rules": "/ui/rules", "releases": "/ui/releases", "drafts": "/ui/drafts", "draft": "/ui/drafts/1", "demand": "/ui/demand", "adoption": "/ui/adoption", "shutoffs": "/ui/shutoffs", "history": "/ui/history"}
 	b.Do(chromedp.EmulateViewport(1280, 900), chromedp.Navigate(p.url+"/ui/shutoffs"),
 		chromedp.SendKeys(`input[name=product]`, "Fox"), chromedp.SendKeys(`input[name=comment]`, "it crashes"), chromedp.Click("main form button"))
 	b.Until(`document.body.innerText.includes("it crashes")`)

@@ -175,6 +175,7 @@ type statusBody struct {
 	URL      string         `json:"url"`
 	Key      string         `json:"public_key" doc:"by which replicas know this server"`
 	Replica  *replicaBody   `json:"replica,omitempty" doc:"of which server this one is a replica, and how it stands"`
+	Replicas []asked        `json:"replicas,omitempty" doc:"that have asked since the start"`
 }
 
 // replicaBody is how a replica stands.
@@ -188,7 +189,7 @@ type replicaBody struct {
 
 func (s *Server) getStatus(context.Context, *struct{}) (*output[statusBody], error) {
 	now := s.current.Load()
-	b := statusBody{Snapshot: now.head, Objects: map[string]int{}, Problems: append([]aus.Problem{}, now.problems...), URL: s.opts.URL.String(), Key: replicate.KeyText(s.PublicKey())}
+	b := statusBody{Snapshot: now.head, Objects: map[string]int{}, Problems: append([]aus.Problem{}, now.problems...), URL: s.opts.URL.String(), Key: replicate.KeyText(s.PublicKey()), Replicas: s.replicas.list()}
 	if s.opts.Replica != nil {
 		st := s.replica.status()
 		b.Replica = &replicaBody{s.opts.Replica.URL.String(), st.contact, st.statement.Expires, st.alarm(time.Now()), st.failure}

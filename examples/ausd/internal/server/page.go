@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"embed"
 	"errors"
 	"fmt"
@@ -33,6 +34,7 @@ var pageNames = []struct{ path, name string }{
 	{"/ui/releases", "Releases"},
 	{"/ui/drafts", "Drafts"},
 	{"/ui/demand", "Demand"},
+	{"/ui/adoption", "Adoption"},
 	{"/ui/shutoffs", "Shutoffs"},
 	{"/ui/history", "History"},
 }
@@ -92,6 +94,7 @@ func (s *Server) pageRoutes(mux *http.ServeMux) {
 		})
 	}
 	page("GET /ui/demand", RoleRead, s.demandPage)
+	page("GET /ui/adoption", RoleRead, s.adoptionPage)
 	page("GET /ui/shutoffs", RoleRead, s.shutoffsPage)
 	page("GET /ui/history", RoleRead, s.historyPage)
 	page("POST /ui/shutoffs", RoleShutoff, s.shutoffForm)
@@ -164,7 +167,16 @@ type clientBody struct {
 	Result              *explainBody
 	Problems            []string
 	Outcomes            map[string]int64
-	Versions            []versionBody
+	Partials            int64
+	Replicas            []replicaRow
+	Alarm               string // of a replica
+}
+
+// replicaRow is what the page says of a replica.
+type replicaRow struct {
+	Name, When string
+	Seq        int64
+	Behind     bool
 }
 
 // clientURL is the address that a client asks with.
@@ -182,8 +194,7 @@ func (s *Server) clientPage(w http.ResponseWriter, r *http.Request, _ *caller) {
 	v := r.URL.Query()
 	counts := s.readCounts()
 	body := clientBody{
-		Seq: now.head.Seq, At: when(now.head.At), Author: now.head.Author, Comment: now.head.Comment, Outcomes: counts.Outcomes,
-		Versions: counts.Versions[:min(20, len(counts.Versions))],
+		Seq: now.head.Seq, At: when(now.head.At), Author: now.head.Author, Comment: now.head.Comment, Outcomes: counts.Outcomes, Partials: counts.Partials,
 		Query: aus.Query{
 			Product: v.Get("product"), Version: v.Get("version"), BuildID: v.Get("build_id"), BuildTarget: v.Get("target"),
 			Locale: v.Get("locale"), Channel: v.Get("channel"), OSVersion: v.Get("os"),
@@ -200,6 +211,13 @@ func (s *Server) clientPage(w http.ResponseWriter, r *http.Request, _ *caller) {
 			break
 		}
 		body.Problems = append(body.Problems, p.String())
+	}
+	for _, r := range s.replicas.list() {
+		body.Replicas = append(body.Replicas, replicaRow{r.Name, when(r.Seen), r.Seq, r.Seq < now.head.Seq})
+	}
+	if s.opts.Replica != nil {
+		st := s.replica.status()
+		body.Alarm = cmp.Or(st.alarm(s.now()), st.failure, "none")
 	}
 	body.Known = s.knownClients(now)
 	if v.Get("product") != "" {
@@ -324,6 +342,18 @@ type releaseRow struct {
 
 type partialRow struct{ From, Size, Saved string }
 
+// releasesBody is what the page says of releases.
+type releasesBody struct {
+	Rows     []releaseRow
+	Partials int // that were made
+	Saved    string
+}
+
+// less says how much smaller something is than something else.
+func less(n, than int64) string {
+	return fmt.Sprintf("%.1f %%", 100-100*float64(n)/float64(max(1, than)))
+}
+
 // maxRows bounds what one page shows.
 const maxRows = 500
 
@@ -335,6 +365,8 @@ func (s *Server) releasesPage(w http.ResponseWriter, _ *http.Request, _ *caller)
 	}
 	names := map[string]string{}
 	var rows []releaseRow
+	var partials, completes int64
+	n := 0
 	releases := now.state.List(state.Release)
 	for _, o := range releases {
 		for _, b := range o.Release().Builds() {
@@ -343,17 +375,17 @@ func (s *Server) releasesPage(w http.ResponseWriter, _ *http.Request, _ *caller)
 	}
 	for i := len(releases) - 1; i >= 0; i-- {
 		for _, b := range releases[i].Release().Builds() {
-			if len(rows) == maxRows {
-				break
-			}
 			row := releaseRow{Name: b.Release, Target: b.Target, Locale: b.Locale, Size: bytesText(b.Size)}
 			for _, m := range byTo[strings.ToLower(b.Hash)] {
-				row.Partials = append(row.Partials, partialRow{names[m.From], bytesText(m.Size), fmt.Sprintf("%.1f %%", 100-100*float64(m.Size)/float64(max(1, b.Size)))})
+				row.Partials = append(row.Partials, partialRow{names[m.From], bytesText(m.Size), less(m.Size, b.Size)})
+				partials, completes, n = partials+m.Size, completes+b.Size, n+1
 			}
-			rows = append(rows, row)
+			if len(rows) < maxRows {
+				rows = append(rows, row)
+			}
 		}
 	}
-	s.show(w, http.StatusOK, "releases", "/ui/releases", pageData{Body: rows})
+	s.show(w, http.StatusOK, "releases", "/ui/releases", pageData{Body: releasesBody{rows, n, less(partials, completes)}})
 }
 
 // bytesText writes a size for people.
@@ -373,8 +405,67 @@ func (s *Server) demandPage(w http.ResponseWriter, r *http.Request, _ *caller) {
 		s.back(w, r, "/ui/demand", err)
 		return
 	}
-	s.show(w, http.StatusOK, "demand", "/ui/demand", pageData{Body: list})
+	now := s.current.Load().state
+	rows := make([]demandRow, 0, len(list))
+	for _, d := range list {
+		row := demandRow{Demand: d, When: when(d.Last)}
+		if o := now.Get(state.Ref{Kind: state.Made, Key: state.MadeKey(d.From.Hash, d.To.Hash)}); o != nil {
+			row.Size, row.Saved, row.URL = bytesText(o.Made().Size), less(o.Made().Size, d.To.Size), o.Made().URL
+		}
+		rows = append(rows, row)
+	}
+	s.show(w, http.StatusOK, "demand", "/ui/demand", pageData{Body: rows})
 }
+
+// demandRow is a wanted partial, and what was made for it.
+type demandRow struct {
+	book.Demand
+	When, Size, Saved, URL string
+}
+
+// adoptionRow is one version among the clients of its product and channel.
+type adoptionRow struct {
+	Version string
+	N       int64
+	Share   int // percent
+}
+
+type adoptionGroup struct {
+	Product, Channel string
+	N                int64
+	Rows             []adoptionRow
+}
+
+// adoptionPage says which versions clients have, by their queries alone: those of each product and channel, the newest version first.
+func (s *Server) adoptionPage(w http.ResponseWriter, _ *http.Request, _ *caller) {
+	groups := map[versionKey]*adoptionGroup{}
+	for k, n := range s.counts.versions.snapshot() {
+		of := versionKey{Product: k.Product, Channel: k.Channel}
+		if groups[of] == nil {
+			groups[of] = &adoptionGroup{Product: k.Product, Channel: k.Channel}
+		}
+		g := groups[of]
+		g.N += n
+		g.Rows = append(g.Rows, adoptionRow{Version: k.Version, N: n})
+	}
+	list := slices.SortedFunc(maps.Values(groups), func(a, b *adoptionGroup) int {
+		return cmp.Or(cmp.Compare(b.N, a.N), strings.Compare(a.Product+" "+a.Channel, b.Product+" "+b.Channel))
+	})
+	list = list[:min(len(list), maxGroups)]
+	for _, g := range list {
+		slices.SortFunc(g.Rows, func(a, b adoptionRow) int {
+			return cmp.Or(aus.CompareVersions(b.Version, a.Version), strings.Compare(b.Version, a.Version))
+		})
+		for i := range g.Rows {
+			g.Rows[i].Share = int((100*g.Rows[i].N + g.N/2) / g.N)
+		}
+		g.Rows = g.Rows[:min(len(g.Rows), maxRows)]
+	}
+	s.show(w, http.StatusOK, "adoption", "/ui/adoption", pageData{Body: list})
+}
+
+// maxGroups bounds how many products and channels the page of adoption shows.
+const maxGroups = 50
 
 type shutoffRow struct {
 	ID                  int64

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -65,6 +67,35 @@ func (s *Server) statement(p *published) (replicate.Statement, replicate.Signed,
 	return next, signed, nil
 }
 
+// asked is a replica that has asked, by the name of its token.
+type asked struct {
+	Name string    `json:"name" doc:"of its token"`
+	Seen time.Time `json:"seen" doc:"when it asked last"`
+	Seq  int64     `json:"snapshot" doc:"that it had then; -1 is none"`
+}
+
+// askers are the replicas that have asked since the start.
+type askers struct {
+	mu sync.Mutex
+	m  map[string]asked
+}
+
+// note notes that a replica asks, and what it has. There are as many as tokens.
+func (a *askers) note(name string, seq int64, now time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.m == nil {
+		a.m = map[string]asked{}
+	}
+	a.m[name] = asked{name, now.UTC(), seq}
+}
+
+func (a *askers) list() []asked {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.SortedFunc(maps.Values(a.m), func(x, y asked) int { return strings.Compare(x.Name, y.Name) })
+}
+
 // replicaRoutes adds what replicas ask.
 func (s *Server) replicaRoutes(api huma.API) {
 	huma.Register(api, op("GET", "/admin/v1/replicate/head", "replicateHead", "What is published, signed", "Answers when something else is published than the replica has, when the signature is due to be renewed, or when the wait is over.", RoleReplicate), s.getHead)
@@ -85,6 +116,10 @@ func (s *Server) getHead(ctx context.Context, in *struct {
 	Wait  int       `query:"wait" minimum:"0" maximum:"60" doc:"how many seconds to wait for a later one"`
 },
 ) (*output[headBody], error) {
+	if c := callerFrom(ctx); c != nil {
+		s.replicas.note(c.Name, in.After, s.now())
+		s.log.Debug("a replica asks", "token", c.Name, "snapshot", in.After)
+	}
 	end := time.NewTimer(time.Duration(in.Wait) * time.Second)
 	defer end.Stop()
 	for {

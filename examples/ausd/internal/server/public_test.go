@@ -75,6 +75,20 @@ func TestPartials(t *testing.T) {
 		demand = nil
 		return s.call("GET", "/admin/v1/demand", nil, &demand) == http.StatusOK && len(demand) > 1 && demand[0].State == book.Made
 	})
+	// The pages say what was made, what it saves, and which versions ask.
+	for path, want := range map[string]string{
+		"/ui/demand":   `less than the complete update`,
+		"/ui/releases": ` partial updates are offered. Together they are `,
+		"/ui/adoption": `<h2>Fox, beta</h2>`,
+	} {
+		if status := s.call("GET", path, nil, &body); status != http.StatusOK || !strings.Contains(body, want) {
+			t.Errorf("%s: %d %s, want %s", path, status, body, want)
+		}
+	}
+	s.call("GET", "/ui/adoption", nil, &body)
+	if newest, oldest := strings.Index(body, "<td>92.0</td>"), strings.Index(body, "<td>90.0</td>"); newest < 0 || oldest < newest {
+		t.Errorf("adoption: %s", body)
+	}
 	// The same file again changes nothing; an older one does not move the rule.
 	before := s.current.Load().head.Seq
 	if a := s.add(complete(t, "92.0", "20240103000000", nil), Addition{}); a.Snapshot.Seq != before {

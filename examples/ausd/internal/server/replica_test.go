@@ -162,6 +162,18 @@ func TestReplica(t *testing.T) {
 		return r.call("GET", "/__heartbeat__", nil, &said) == 200 && !strings.Contains(said, "alarm")
 	})
 
+	// The server says who follows it, and with what.
+	var status struct{ Replicas []asked }
+	eventually(t, "asking with the first snapshot", func() bool {
+		return p.call("GET", "/admin/v1/status", nil, &status) == 200 && len(status.Replicas) == 1 && status.Replicas[0].Name == "replica" && status.Replicas[0].Seq == 1
+	})
+	if p.call("GET", "/", nil, &said); !strings.Contains(said, "Replicas that have asked") || strings.Contains(said, "behind") {
+		t.Errorf("the page: %s", said)
+	}
+	if r.call("GET", "/", nil, &said); !strings.Contains(said, "This server is a replica. Alarm: none") {
+		t.Errorf("the page of the replica: %s", said)
+	}
+
 	// What changes is there at once, and so is a shutoff; what is taken away is gone.
 	if status := p.call("POST", "/admin/v1/changes", change("to 90", operation("rule", "1", ruleBody(1, `, "mapping": "Fox-90.0"`))), nil); status != 200 {
 		t.Fatal(status)

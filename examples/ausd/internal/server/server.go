@@ -130,8 +130,9 @@ type Server struct {
 	ordering chan []string // products whose partials are to be ordered
 	counts   counters
 
-	signing signing
-	replica replica
+	signing  signing
+	replica  replica
+	replicas askers
 
 	lifetime context.Context //nolint:containedctx // ends when the server is closed
 	stop     context.CancelFunc

@@ -42,11 +42,7 @@ The exit code is 1 if a partial could not be made, or may not be published.`,
 		Example: `  ausd make --data state --url https://updates.example.org old.complete.mar new.complete.mar
   ausd export --data state --url https://updates.example.org --format plain public`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := f.load()
-			if err != nil {
-				return err
-			}
-			opts, err := c.options(a.Stderr)
+			_, opts, err := f.options(a.Stderr)
 			if err != nil {
 				return err
 			}
@@ -87,16 +83,11 @@ The exit code is 1 if a partial could not be made, or may not be published.`,
 
 // makeAll opens the data directory, adds files and makes what is wanted.
 func (a *app) makeAll(ctx context.Context, opts server.Options, files []string, o server.Addition) (list []book.Demand, err error) {
-	lock, err := lockData(opts.Dir)
+	s, closed, err := openData(ctx, opts)
 	if err != nil {
 		return nil, err
 	}
-	defer lock.Unlock() //nolint:errcheck // it vanishes with the process
-	s, err := server.Open(ctx, opts)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, s.Close()) }()
+	defer func() { err = errors.Join(err, closed()) }()
 	for _, name := range files {
 		if err := addHere(ctx, s, name, o); err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)

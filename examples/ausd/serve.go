@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -75,6 +76,28 @@ func (f *serveFlags) load() (config, error) {
 	return c, nil
 }
 
+// options reads the configuration, and returns what the server is told by it.
+func (f *serveFlags) options(log io.Writer) (config, server.Options, error) {
+	c, err := f.load()
+	if err != nil {
+		return c, server.Options{}, err
+	}
+	o, err := c.options(log)
+	return c, o, err
+}
+
+// openData opens the server of a data directory, from which others are kept until it is closed.
+func openData(ctx context.Context, opts server.Options) (s *server.Server, closed func() error, err error) {
+	lock, err := lockData(opts.Dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	if s, err = server.Open(ctx, opts); err != nil {
+		return nil, nil, errors.Join(err, lock.Unlock())
+	}
+	return s, func() error { return errors.Join(s.Close(), lock.Unlock()) }, nil
+}
+
 // serve runs the server until it is told to stop.
 func (a *app) serve(f *serveFlags) error {
 	c, err := f.load()
@@ -101,12 +124,7 @@ func (a *app) serve(f *serveFlags) error {
 		return err
 	}
 	opts.Purge = purge(c.Purge, c.PurgeURL, opts.Log)
-	lock, err := lockData(opts.Dir)
-	if err != nil {
-		return err
-	}
-	defer lock.Unlock() //nolint:errcheck // it vanishes with the process
-	s, err := server.Open(ctx, opts)
+	s, closed, err := openData(ctx, opts)
 	if err != nil {
 		return err
 	}
@@ -131,7 +149,7 @@ func (a *app) serve(f *serveFlags) error {
 	if errors.Is(err, http.ErrServerClosed) {
 		err = nil
 	}
-	return errors.Join(err, s.Close())
+	return errors.Join(err, closed())
 }
 
 // purge tells who keeps answers of each publication: a command, with the snapshot's number in AUSD_SNAPSHOT, and an address. nil is nobody.
@@ -200,11 +218,7 @@ into an empty data directory as ausd.db, and the files under files. A book in Po
 		Example: "  ausd backup /backup/ausd.db && rsync -a ~/.local/state/ausd/files /backup/",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := f.load()
-			if err != nil {
-				return err
-			}
-			opts, err := c.options(a.Stderr)
+			_, opts, err := f.options(a.Stderr)
 			if err != nil {
 				return err
 			}
@@ -234,11 +248,7 @@ the configuration of a replica. The private key is in the data directory, in rep
 		Example: "  ausd key --data /var/lib/ausd >> replica.toml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := f.load()
-			if err != nil {
-				return err
-			}
-			opts, err := c.options(a.Stderr)
+			_, opts, err := f.options(a.Stderr)
 			if err != nil {
 				return err
 			}

@@ -288,6 +288,37 @@ func (c *call) postRule() (any, error) {
 	return nil, state.ErrConflict // a write that changes nothing is none of a new rule
 }
 
+// modifyRule makes the operation of what the body says of a rule.
+func (c *call) modifyRule(st *state.State, o *state.Object, version int64) ([]state.Operation, error) {
+	r := *o.Rule()
+	if err := fill(c.body, &r); err != nil {
+		return nil, err
+	}
+	if err := c.mayRule("modify", "modify", o.Rule().Product, r.Product); err != nil {
+		return nil, err
+	}
+	_, mapping := c.body["mapping"]
+	if err := checkRule(st, &r, mapping); err != nil {
+		return nil, err
+	}
+	if version != r.DataVersion {
+		return nil, outdated(c.Method)
+	}
+	r.DataVersion++
+	return ruleOperation(o, &r)
+}
+
+// removeRule makes the operation that removes a rule.
+func (c *call) removeRule(o *state.Object, version int64) ([]state.Operation, error) {
+	if err := c.mayRule("delete", "delete", o.Rule().Product); err != nil {
+		return nil, err
+	}
+	if version != o.Rule().DataVersion {
+		return nil, outdated(c.Method)
+	}
+	return []state.Operation{{Ref: o.Ref, Before: o.Hash}}, nil
+}
+
 func (c *call) putRule() (any, error) {
 	version, err := c.required("data_version")
 	if err != nil {
@@ -301,22 +332,7 @@ func (c *call) putRule() (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		r := *o.Rule()
-		if err := fill(c.body, &r); err != nil {
-			return nil, err
-		}
-		if err := c.mayRule("modify", "modify", o.Rule().Product, r.Product); err != nil {
-			return nil, err
-		}
-		_, mapping := c.body["mapping"]
-		if err := checkRule(st, &r, mapping); err != nil {
-			return nil, err
-		}
-		if version != r.DataVersion {
-			return nil, outdated(c.Method)
-		}
-		r.DataVersion++
-		return ruleOperation(o, &r)
+		return c.modifyRule(st, o, version)
 	})
 	if err != nil {
 		return nil, err
@@ -334,13 +350,7 @@ func (c *call) deleteRule() (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := c.mayRule("delete", "delete", o.Rule().Product); err != nil {
-			return nil, err
-		}
-		if version != o.Rule().DataVersion {
-			return nil, outdated(c.Method)
-		}
-		return []state.Operation{{Ref: o.Ref, Before: o.Hash}}, nil
+		return c.removeRule(o, version)
 	})
 	return nil, err
 }

@@ -430,31 +430,10 @@ func (c *call) ruleChange(st *state.State, pending []book.Draft, kind string) ([
 		return nil, err
 	}
 	if kind == "delete" {
-		if err := c.mayRule("delete", "delete", o.Rule().Product); err != nil {
-			return nil, err
-		}
-		if version != o.Rule().DataVersion {
-			return nil, outdated(c.Method)
-		}
-		return []state.Operation{{Ref: o.Ref, Before: o.Hash}}, nil
+		return c.removeRule(o, version)
 	}
-	r = *o.Rule()
-	c.noteLeftOut(&r)
-	if err := fill(c.body, &r); err != nil {
-		return nil, err
-	}
-	if err := c.mayRule("modify", "modify", o.Rule().Product, r.Product); err != nil {
-		return nil, err
-	}
-	_, mapping := c.body["mapping"]
-	if err := checkRule(st, &r, mapping); err != nil {
-		return nil, err
-	}
-	if version != r.DataVersion {
-		return nil, outdated(c.Method)
-	}
-	r.DataVersion++
-	return ruleOperation(o, &r)
+	c.noteLeftOut(o.Rule())
+	return c.modifyRule(st, o, version)
 }
 
 // noteLeftOut notes that a body leaves columns out that the rule has, which Balrog would empty.

@@ -56,13 +56,13 @@ func (l *processLog) wait() <-chan struct{} {
 }
 
 // startProcess starts ausd on a data directory and returns once it answers.
-func startProcess(t *testing.T, dir string) *process {
+func startProcess(t *testing.T, dir string, args ...string) *process {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), exe, "--data", dir, "--listen", "127.0.0.1:0")
+	cmd := exec.CommandContext(t.Context(), exe, append(args, "--data", dir, "--listen", "127.0.0.1:0")...)
 	cmd.Env = append(os.Environ(), "AUSD_TEST_RUN=1")
 	log := &processLog{more: make(chan struct{})}
 	cmd.Stderr = log

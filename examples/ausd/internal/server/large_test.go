@@ -213,7 +213,7 @@ func TestLoad(t *testing.T) {
 		fmt.Fprintf(&script, "%q,\n", largeURL(i, n))
 	}
 	// The requests are made once, so that wrk leaves the time to the server.
-	script.WriteString("}\nlocal requests = {}\ninit = function(args)\n  wrk.init(args)\n  for i, url in ipairs(urls) do requests[i] = wrk.format(\"GET\", url) end\nend\n" +
+	script.WriteString("}\nlocal requests = {}\ninit = function(args)\n  for i, url in ipairs(urls) do requests[i] = wrk.format(\"GET\", url) end\nend\n" +
 		"local i = 0\nrequest = function()\n  i = i % #requests + 1\n  return requests[i]\nend\n")
 	file := filepath.Join(t.TempDir(), "urls.lua")
 	if err := os.WriteFile(file, []byte(script.String()), 0o600); err != nil {

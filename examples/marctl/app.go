@@ -126,7 +126,7 @@ Exit codes: ` + exitText + `.`,
 	root.SetVersionTemplate("marctl {{.Version}}\n")
 	root.SetFlagErrorFunc(flagError)
 	flags := root.PersistentFlags()
-	flags.BoolVar(&a.json, "json", false, "print the result as lines of JSON on standard output, errors too")
+	flags.BoolVar(&a.json, "json", false, "print the result as lines of JSON on standard output, errors too (docs/schemas)")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "no progress, no summary; what fails is said")
 	choice(root, &a.color, "color", "auto", "colours", "auto", "always", "never")
 	flags.IntVar(&a.workers, "workers", 0, "how many files to work on at once (0: one per processor)")

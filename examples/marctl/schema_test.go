@@ -31,6 +31,7 @@ import (
 
 	"github.com/senbonzakura/senbonzakura/cache"
 	"github.com/senbonzakura/senbonzakura/internal/layering"
+	"github.com/senbonzakura/senbonzakura/internal/testkit/schema"
 	"github.com/senbonzakura/senbonzakura/plugins/conformance"
 	"github.com/senbonzakura/senbonzakura/toolchain"
 	"github.com/senbonzakura/senbonzakura/toolchain/tools"
@@ -200,27 +201,12 @@ func fieldComment(t *testing.T, typ reflect.Type, field string) string {
 // open lets a schema take fields that it does not name, which later versions may add.
 func open(s *jsonschema.Schema) *jsonschema.Schema {
 	s = s.CloneSchemas()
-	walkSchema(s, func(s *jsonschema.Schema) {
+	schema.Walk(s, func(s *jsonschema.Schema) {
 		if s.Properties != nil {
 			s.AdditionalProperties = nil
 		}
 	})
 	return s
-}
-
-func walkSchema(s *jsonschema.Schema, visit func(*jsonschema.Schema)) {
-	if s == nil {
-		return
-	}
-	visit(s)
-	for _, p := range s.Properties {
-		walkSchema(p, visit)
-	}
-	walkSchema(s.Items, visit)
-	walkSchema(s.AdditionalProperties, visit)
-	for _, p := range s.OneOf {
-		walkSchema(p, visit)
-	}
 }
 
 // There is a schema for every command, which says what the command prints, in snake_case.
@@ -238,7 +224,7 @@ func TestSchemas(t *testing.T) {
 			continue
 		}
 		made := open(schemaOf(t, name, values))
-		walkSchema(made, func(s *jsonschema.Schema) {
+		schema.Walk(made, func(s *jsonschema.Schema) {
 			for key := range s.Properties {
 				if !regexp.MustCompile(`^[a-z][a-z0-9_]*$`).MatchString(key) {
 					t.Errorf("%s: %q is not in snake_case", name, key)
@@ -281,30 +267,12 @@ func TestSchemas(t *testing.T) {
 // schemaBreaches says which lines of an output are not what the command's schema says; keys that it does not name are
 // wrong, too.
 func schemaBreaches(command string, output []byte) (wrong []string, lines int) {
-	text, err := os.ReadFile(schemaFile(command))
-	if err != nil {
-		return []string{err.Error()}, 0
-	}
-	var s jsonschema.Schema
-	if err := json.Unmarshal(text, &s); err != nil {
-		return []string{err.Error()}, 0
-	}
-	walkSchema(&s, func(s *jsonschema.Schema) {
-		if s.Properties != nil {
-			s.AdditionalProperties = &jsonschema.Schema{Not: &jsonschema.Schema{}}
-		}
-	})
-	resolved, err := s.Resolve(nil)
+	published, err := schema.Read(schemaFile(command), "")
 	if err != nil {
 		return []string{err.Error()}, 0
 	}
 	for line := range bytes.Lines(output) {
-		var v any
-		if err := json.Unmarshal(line, &v); err != nil {
-			wrong = append(wrong, fmt.Sprintf("%v: %s", err, line))
-			continue
-		}
-		if err := resolved.Validate(v); err != nil {
+		if err := published.Check(line); err != nil {
 			wrong = append(wrong, fmt.Sprintf("%v: %s", err, line))
 		}
 		lines++

@@ -46,6 +46,7 @@ var rules = []rule{
 	{"internal/spelling/...", 1, normalizing},
 	{"internal/bzip2/...", 0, []string{"github.com/dsnet/compress"}},
 	{"internal/xz/...", 1, members},
+	{"internal/testkit/schema/...", 0, []string{"github.com/google/jsonschema-go"}},
 	{"internal/...", 0, []string{"golang.org/x/sync", "golang.org/x/sys"}},
 }
 

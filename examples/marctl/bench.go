@@ -237,6 +237,7 @@ with --apply-command they may be of any format. Totals are of the inputs that al
 	choice(cmd, &format, "format", "text", "form of the result", "text", "json", "csv", "benchstat", "html")
 	flags.IntVar(&count, "count", 1, "how often to run each")
 	flags.StringArrayVar(&applies, "apply-command", nil, "what applies the patches of a --command, as NAME=PROGRAM ARG…, with {old} {patch} {out}")
+	freeText(cmd, "command", "apply-command")
 	flags.StringVarP(&out, "out", "o", "", "where to write the result (default: standard output)")
 	takes(cmd, reads, reads)
 	flagTakes(cmd, writes, "out")

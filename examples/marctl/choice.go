@@ -75,6 +75,13 @@ func known(cmd *cobra.Command, name string, values ...string) {
 	must(cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)))
 }
 
+// freeText says of flags that their values are words that nobody can know: shells complete nothing there, also no file.
+func freeText(cmd *cobra.Command, names ...string) {
+	for _, name := range names {
+		known(cmd, name)
+	}
+}
+
 // flagError words what pflag refuses.
 func flagError(cmd *cobra.Command, err error) error {
 	var absent *pflag.NotExistError

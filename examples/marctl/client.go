@@ -21,6 +21,7 @@ func (f *clientFlags) add(cmd *cobra.Command) {
 	choice(cmd, &f.trust, "trust", "", "what counts where FROM's complete and the rules for its version contradict each other", "complete", "version")
 	flags.StringVar(&f.gecko, "gecko", "", "Gecko version of FROM, by which rules go (default: platform.ini's, else the application's)")
 	flags.StringVar(&f.version, "client-version", "", "FROM's own version, below which it takes no update (default: that of its product block, else the application's)")
+	freeText(cmd, "gecko", "client-version")
 	choice(cmd, &f.verifies, "client-verifies", "", "whether FROM's updater verifies signature, channel and version (default: yes where FROM is signed, else not known)", "yes", "no")
 	choices(cmd, &f.skip, "skip", "check to leave out", checkNames()...)
 	known(cmd, "platform", "linux", "windows", "macos")

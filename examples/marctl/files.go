@@ -32,8 +32,13 @@ const (
 	writes  use = "writes"  // a file that is replaced, or "-" for standard output
 	appends use = "appends" // a file to which something is added
 	changes use = "changes" // a directory in which files are made or changed
-	noFile  use = ""        // neither a file nor a directory
+	other   use = "other"   // a file that the command itself keeps apart from what it writes: a program, a name in a directory
+	text    use = "text"    // no file: a name, a number, a digest
+	noFile  use = ""        // not declared
 )
+
+// place says whether a use is of a file or directory that [app.prepare] looks after.
+func (u use) place() bool { return u != noFile && u != text && u != other }
 
 const useAnnotation = "marctl-use"
 
@@ -51,7 +56,7 @@ func takes(cmd *cobra.Command, uses ...use) {
 		switch argumentUse(cmd, len(args)) {
 		case tree, changes:
 			return nil, cobra.ShellCompDirectiveFilterDirs
-		case noFile:
+		case text, noFile:
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		return nil, cobra.ShellCompDirectiveDefault
@@ -107,13 +112,13 @@ func (a *app) prepare(cmd *cobra.Command, args []string) ([]string, error) {
 	var places []place
 	words := argumentWords(cmd)
 	for i, arg := range args {
-		if u := argumentUse(cmd, i); u != noFile {
+		if u := argumentUse(cmd, i); u.place() {
 			places = append(places, place{what: words[min(i, len(words)-1)], name: arg, use: u})
 		}
 	}
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		u := flagUse(f)
-		if u == noFile || !f.Changed {
+		if !u.place() || !f.Changed {
 			return
 		}
 		for _, name := range flagValues(f) {
@@ -165,6 +170,10 @@ func (a *app) prepare(cmd *cobra.Command, args []string) ([]string, error) {
 func argumentWords(cmd *cobra.Command) []string {
 	words := strings.Fields(cmd.Use)[1:]
 	for i := range words {
+		if strings.HasPrefix(words[i], "-") || words[i] == "|" { // flags follow
+			words = words[:i]
+			break
+		}
 		words[i] = strings.Trim(words[i], "[]….")
 	}
 	return append(words, "argument")[:max(len(words), 1)]

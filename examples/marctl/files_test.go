@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"testing"
 
@@ -37,29 +36,18 @@ func commandsOf(t *testing.T) []*cobra.Command {
 	return all
 }
 
-// words that stand for what is no file, in usage lines.
-var noFiles = []string{"INDEX", "NAME", "ARG", "signing|storage", "--path", "PROGRAM", "--sha256", "HEX", "--key", "KEY", "--log", "|"}
-
-// texts are the flags whose value is free text: neither a file nor one of a list.
-var texts = []string{
-	"channel", "product-version", "force", "from-sha512", "to-sha512", "allow-prefix", "gecko", "client-version", "sha256", "plugin-arg", "plugin-env",
-	"key" /* of a plugin */, "aus", "from-server", "to-server", "request" /* of update verify: a form */, "host", "watershed", "chunk", "command",
-	"module" /* of a new plugin */, "apply-command", "from", "to", "locale", "platform", "server", /* of plan: versions, names and an address */
-}
-
-// Every command says what it does with each file of its command line, and shells complete every flag of which the values are
-// known.
+// Every command says what each argument and each flag is: a file and what is done with it, one of values that shells complete,
+// or words that nobody can know.
 func TestEveryFlagAndArgumentIsDeclared(t *testing.T) {
 	t.Parallel()
 	for _, cmd := range commandsOf(t) {
-		for i, word := range strings.Fields(cmd.Use)[1:] {
-			word = strings.Trim(word, "[]….")
-			if !slices.Contains(noFiles, word) && argumentUse(cmd, i) == noFile && cmd.CommandPath() != "marctl create" {
+		for i, word := range argumentWords(cmd) {
+			if word != "argument" && argumentUse(cmd, i) == noFile && len(cmd.ValidArgs) == 0 {
 				t.Errorf("%s: %s is not declared", cmd.CommandPath(), word)
 			}
 		}
 		cmd.Flags().VisitAll(func(f *pflag.Flag) {
-			if !strings.HasPrefix(f.Value.Type(), "string") || flagUse(f) != noFile || slices.Contains(texts, f.Name) {
+			if !strings.HasPrefix(f.Value.Type(), "string") || flagUse(f) != noFile {
 				return
 			}
 			if _, ok := cmd.GetFlagCompletionFunc(f.Name); !ok {
@@ -145,7 +133,7 @@ func slip(t *testing.T, cmd *cobra.Command, out, other, by string) {
 	for i := range words {
 		n := string(rune('0' + i))
 		value := filepath.Join(dir, "file"+n)
-		if argumentUse(cmd, i) == noFile && words[i] == "INDEX" {
+		if argumentUse(cmd, i) == text && words[i] == "INDEX" {
 			value = "0"
 		}
 		if n == out {

@@ -43,6 +43,7 @@ func (f *sourceFlags) add(cmd *cobra.Command) {
 	flags.BoolVar(&f.allowHTTP, "allow-http", false, "fetch by http too")
 	flags.BoolVar(&f.allowPrivate, "allow-private", false, "fetch from private addresses and this machine too")
 	flags.StringArrayVar(&f.prefixes, "allow-prefix", nil, "fetch only what is below this URL (repeatable)")
+	freeText(cmd, "allow-prefix")
 	flags.StringArrayVar(&f.rules, "rules", nil, "TOML file with the rules of a product, beside those built in (repeatable)")
 	flagTakes(cmd, reads, "rules")
 	flagTakes(cmd, changes, "cache")

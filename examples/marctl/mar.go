@@ -190,7 +190,7 @@ those entries are written. With "-" as the directory, one entry goes to standard
 	}
 	cmd.Flags().BoolVar(&raw, "raw", false, "write the stored bytes without decompressing them, with the modes of the file: create gives it back")
 	allowFlag(cmd, &allow)
-	takes(cmd, reads, changes, noFile)
+	takes(cmd, reads, changes, text)
 	return cmd
 }
 
@@ -361,10 +361,11 @@ counterpart of "mar -c". To make a complete update of a tree use pack.`,
 	flags.StringVarP(&dir, "directory", "C", ".", "where the files are; names are relative to it")
 	flags.StringVarP(&channel, "channel", "H", "", "MAR channel of the product block")
 	flags.StringVarP(&productVersion, "product-version", "V", "", "version of the product block")
+	freeText(cmd, "channel", "product-version")
 	flags.BoolVar(&exact, "exact-product", false, "make the product block as short as it can be, not padded to 104 bytes")
 	choice(cmd, &compression, "compression", "none", "of the files", "none", "xz", "bzip2")
 	choice(cmd, &filter, "filter", "none", "branch filter of xz", "none", "x86")
-	takes(cmd, writes, noFile) // names in --directory, which RunE keeps apart
+	takes(cmd, writes, other) // names in --directory, which RunE keeps apart
 	flagTakes(cmd, finds, "directory")
 	return cmd
 }
@@ -496,6 +497,7 @@ refused, since its signatures would not verify any more: strip it first.`,
 	}
 	refresh.Flags().StringVarP(&channel, "channel", "H", "", "MAR channel to write")
 	refresh.Flags().StringVarP(&productVersion, "product-version", "V", "", "version to write")
+	freeText(refresh, "channel", "product-version")
 	takes(refresh, reads, writes)
 	cmd.AddCommand(refresh)
 	return cmd

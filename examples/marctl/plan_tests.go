@@ -38,6 +38,10 @@ func (p *planTests) add(cmd *cobra.Command) {
 	flags.StringVar(&p.o.FTPServerTo, "to-server", "", "server of TO, where it is another")
 	flags.StringVar(&p.o.From, "from", "", "path of FROM's installer or complete update (none: only offers and MARs are tested)")
 	flags.StringVar(&p.o.To, "to", "", "path of TO's")
+	known(cmd, "platform", "Linux_x86_64-gcc3", "Linux_x86-gcc3", "Linux_aarch64-gcc3", "WINNT_x86-msvc", "WINNT_x86_64-msvc", "WINNT_aarch64-msvc-aarch64",
+		"Darwin_x86_64-gcc3-u-i386-x86_64", "Darwin_aarch64-gcc3")
+	freeText(cmd, "locale", "channel", "aus", "from", "to")
+	flagTakes(cmd, other, "server", "from-server", "to-server")
 	flags.IntVar(&p.o.Partials, "partials", 0, "for how many of the newest releases there are partials (0: for all that can be made; -1: none)")
 }
 

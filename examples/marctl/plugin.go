@@ -36,6 +36,7 @@ func (f *pluginFlags) add(cmd *cobra.Command, pathFlag string) {
 	flags.StringVar(&f.sha256, "sha256", "", "SHA-256 that the plugin's program must have, in hexadecimal")
 	flags.StringArrayVar(&f.args, "plugin-arg", nil, "argument for the plugin (repeatable; other users can see it)")
 	flags.StringArrayVar(&f.env, "plugin-env", nil, "NAME=value, or NAME to pass on, for the plugin's environment, which is empty otherwise (repeatable)")
+	freeText(cmd, "sha256", "plugin-arg", "plugin-env")
 	flags.StringArrayVar(&f.secrets, "plugin-secret", nil, "NAME=FILE: the plugin reads the file's content from the descriptor whose number NAME holds (repeatable)")
 	flags.StringVar(&f.attach, "plugin-attach", "", "use a plugin that its author runs in debug mode: the file that it has written")
 	flagTakes(cmd, reads, "plugin-attach")
@@ -96,6 +97,7 @@ func (f *signFlags) add(cmd *cobra.Command) {
 	f.plugin.add(cmd, "plugin")
 	flags := cmd.Flags()
 	flags.StringVarP(&f.key, "key", "k", "", "ID of the plugin's key to sign with")
+	freeText(cmd, "key")
 	flags.StringVar(&f.keys, "keys", "", "TOML file with keys of the plugin that take over from each other, instead of --key")
 	flags.StringVar(&f.public, "public-key", "", "key that signatures must verify with: a file or a built-in name (default: what the plugin names)")
 	flags.StringVar(&f.policy, "policy", "", "JSON file that says which key may sign which MAR channel")
@@ -312,6 +314,7 @@ A plugin runs in a directory of its own: give it absolute paths.`,
 			})
 		},
 	}
+	takes(cmd, other)
 	f.add(cmd, "path")
 	must(cmd.Flags().MarkHidden("path"))
 	return cmd
@@ -414,6 +417,7 @@ check it with --plugin-attach FILE: it has all the time then.`,
 	}
 	f.add(cmd, "path")
 	cmd.Flags().StringVarP(&key, "key", "k", "", "only this key of a signing plugin")
+	freeText(cmd, "key")
 	cmd.Flags().StringVar(&public, "public-key", "", "what that key's signatures must verify with: a file or a built-in name")
 	keyFlag(cmd, "public-key")
 	return cmd

@@ -288,6 +288,7 @@ func (a *app) cachePurge(open func(context.Context) (*cache.Disk, error)) *cobra
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&key, "key", "", "the entry with this key, as partials/0123…")
+	freeText(cmd, "key")
 	choice(cmd, &kind, "kind", "", "entries of this kind", "completes", "patches", "partials", "reports", "tools")
 	flags.DurationVar(&age, "age", 0, "entries that were not used for this long")
 	flags.BoolVar(&all, "all", false, "everything")
@@ -527,7 +528,7 @@ func (a *app) toolsList(read func() ([]tools.Tool, error)) *cobra.Command {
 }
 
 func (a *app) toolsPin() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:     "pin NAME PROGRAM [ARG…]",
 		Short:   "Print the entry for a program as it is now",
 		Example: `  marctl tools pin mbsdiff /usr/bin/mbsdiff '{old}' '{new}' '{patch}' >> tools.toml`,
@@ -551,4 +552,6 @@ func (a *app) toolsPin() *cobra.Command {
 			return a.print(tool, func(w *printer) { w.printf("%s", text) })
 		},
 	}
+	takes(cmd, text, other, text)
+	return cmd
 }

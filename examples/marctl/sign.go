@@ -331,8 +331,8 @@ replaces, since the length is part of what is signed.`,
 	keyFlag(add, "key")
 	takes(add, reads, reads, writes)
 	cmd.AddCommand(add)
-	takes(extract, reads, noFile, writes)
-	takes(imported, reads, noFile, reads, writes)
+	takes(extract, reads, text, writes)
+	takes(imported, reads, text, reads, writes)
 	cmd.AddCommand(extract, imported)
 	return cmd
 }

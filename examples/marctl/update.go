@@ -40,6 +40,7 @@ func (f *recipeFlags) add(cmd *cobra.Command, otherwise string) {
 	choice(cmd, &f.arch, "arch", "x86_64", "architecture of the product", architectures...)
 	flags.StringVarP(&f.channel, "channel", "H", "", "MAR channel of the update ("+otherwise+")")
 	flags.StringVarP(&f.productVersion, "product-version", "V", "", "version of the update ("+otherwise+")")
+	freeText(cmd, "channel", "product-version")
 }
 
 // must is for calls that fail only if this program is wrong.
@@ -161,6 +162,7 @@ kept in a cache. --request makes many updates: a JSON file with an array "partia
 	flags.BoolVar(&allowDowngrade, "allow-downgrade", false, "let TO be older than FROM")
 	flags.StringVar(&p.From.SHA512, "from-sha512", "", "SHA-512 of FROM in hexadecimal")
 	flags.StringVar(&p.To.SHA512, "to-sha512", "", "SHA-512 of TO in hexadecimal")
+	freeText(cmd, "from-sha512", "to-sha512", "force")
 	flags.StringArrayVarP(&p.Keys, "key", "k", nil, "FROM and TO must be signed by this key or another one given (repeatable)")
 	flags.StringVar(&requestName, "request", "", "JSON file that names many partial updates")
 	flags.IntVar(&jobs, "jobs", 2, "how many updates of --request to make at once")

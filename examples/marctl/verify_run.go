@@ -57,6 +57,8 @@ func (f *verifyRunFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.work, "work", "", "directory that keeps downloads and results, so that the same call goes on where it stopped")
 	choice(cmd, &f.again, "again", "", "with --work, run these tests again", ausverify.AgainFailed, ausverify.AgainAll)
 	flags.StringVar(&f.chunk, "chunk", "", "only this part of the tests, cut as the scripts cut them: 3/16")
+	freeText(cmd, "aus", "host", "request", "channel", "to", "watershed", "chunk")
+	flagTakes(cmd, other, "from-server", "to-server")
 	flags.StringVar(&f.updater, "updater", "", "real updater to run beside, on a sample and on every failure")
 	flags.BoolVar(&f.updaterAll, "updater-all", false, "run it in every full test")
 	flags.DurationVar(&f.updaterTimeout, "updater-timeout", 5*time.Minute, "how long it may take")

@@ -28,7 +28,7 @@ releases of Mozilla's Balrog, serves the files, and makes the partial updates th
 
 Without a command it serves: without a configuration for this machine alone, with everything in the user's directories.
 
-Exit codes: 0 done (or the answer is yes), 1 it failed (or the answer is no), 2 called wrongly.`,
+Exit codes: ` + cli.ExitText + `.`,
 		Example: `  ausd                                                                  then open http://127.0.0.1:8090/
   ausd add old.complete.mar new.complete.mar                            offer them to clients
   ausd explain --rules rules.json /update/3/Firefox/90.0/…/update.xml   what does this client get, and why?

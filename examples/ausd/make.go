@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -47,9 +45,11 @@ The exit code is 1 if a partial could not be made, or may not be published.`,
 				return err
 			}
 			opts.PublishMade = time.Millisecond
-			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
-			defer stop()
-			list, err := a.makeAll(ctx, opts, args, o)
+			var list []book.Demand
+			err = cli.Interruptible(cmd.Context(), func(ctx context.Context) error {
+				list, err = a.makeAll(ctx, opts, args, o)
+				return err
+			})
 			if err != nil {
 				return err
 			}

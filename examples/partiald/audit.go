@@ -8,11 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -35,14 +32,12 @@ a scratch directory, and looks whether the history is whole and whether a partia
 Nothing is signed, and nothing of the service is changed. What cannot be checked is said to be not checked.
 
 The exit code is 0 when nothing is wrong, 1 when something is (with --strict also when something should be better),
-and 2 when it was called wrongly.`,
+2 when it was called wrongly, and 130 when it was interrupted.`,
 		Example: `  partiald audit --config /etc/partiald/partiald.toml
   partiald audit --config /etc/partiald/partiald.toml --prometheus http://127.0.0.1:9090 --json audit.json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
-			defer stop()
-			return a.audit(ctx, o)
+			return cli.Interruptible(cmd.Context(), func(ctx context.Context) error { return a.audit(ctx, o) })
 		},
 	}
 	f := cmd.Flags()

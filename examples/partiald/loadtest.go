@@ -7,10 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -117,14 +115,16 @@ func (a *app) loadtest(ctx context.Context, o loadOptions) error {
 		}
 		token = strings.TrimSpace(string(data))
 	}
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	say := func(what string) {
 		if !o.quiet {
 			say(a.stderr, "%s …\n", what)
 		}
 	}
-	report, err := loadtest.Run(ctx, s, loadtest.Options{Target: target, Token: token, Seed: o.seed, Origin: o.origin, Settle: o.settle, Progress: say})
+	var report *loadtest.Report
+	err = cli.Interruptible(ctx, func(ctx context.Context) (err error) {
+		report, err = loadtest.Run(ctx, s, loadtest.Options{Target: target, Token: token, Seed: o.seed, Origin: o.origin, Settle: o.settle, Progress: say})
+		return err
+	})
 	if err != nil {
 		return err
 	}

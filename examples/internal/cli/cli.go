@@ -12,18 +12,39 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"runtime/debug"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 )
 
 // Exit codes of every command.
 const (
-	ExitDone  = 0 // what was asked is done, or the answer is yes
-	ExitNo    = 1 // the answer is no, or it failed
-	ExitUsage = 2 // called wrongly
+	ExitDone        = 0   // what was asked is done, or the answer is yes; for a server: it stopped because it was told to
+	ExitNo          = 1   // the answer is no, or it failed
+	ExitUsage       = 2   // called wrongly
+	ExitInterrupted = 130 // a signal ended it before it was done, as shells count it
 )
+
+// ExitText says it for help texts.
+const ExitText = "0 done (or the answer is yes, or a server was told to stop), 1 it failed (or the answer is no), 2 called wrongly, 130 interrupted"
+
+// ErrInterrupted ends the program with [ExitInterrupted].
+var ErrInterrupted = errors.New("interrupted")
+
+// Interruptible runs what an interrupt or SIGTERM may end before it is done: the context of command ends then, and an error of
+// command is [ErrInterrupted]. A server that stops in good order when it is told to does not need it.
+func Interruptible(ctx context.Context, command func(ctx context.Context) error) error {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := command(ctx)
+	if err != nil && ctx.Err() != nil {
+		return ErrInterrupted
+	}
+	return err
+}
 
 // UsageError marks what the caller can only repair by calling differently.
 type UsageError struct{ Err error }
@@ -73,7 +94,10 @@ func (o *Output) Run(ctx context.Context, root *cobra.Command, args []string) in
 	}
 	code, message := ExitNo, strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
 	var usage UsageError
-	if errors.As(err, &usage) {
+	switch {
+	case errors.Is(err, ErrInterrupted):
+		code = ExitInterrupted
+	case errors.As(err, &usage):
 		code = ExitUsage
 		message += fmt.Sprintf(" (see %q)", cmd.CommandPath()+" --help")
 	}

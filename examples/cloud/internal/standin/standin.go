@@ -128,7 +128,7 @@ func Start(t *testing.T, first bool, env []string, program string, args ...strin
 // Wait waits until a server answers, whatever it says.
 func Wait(t *testing.T, url string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute) // node on a busy machine
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

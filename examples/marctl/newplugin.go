@@ -57,7 +57,15 @@ and says where your keys or your store go. Its README.md has the commands.`,
 	}
 	cmd.Flags().StringVar(&module, "module", "", "path of the new module (default: example.com/ and the directory's name)")
 	cmd.Flags().StringVar(&checkout, "library", "", "directory with the source of "+library+" to build with (default: its newest release)")
-	takes(cmd, noFile, changes)
+	takes(cmd, text, changes)
+	directories := cmd.ValidArgsFunction
+	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+		if len(args) == 0 {
+			return []string{"signing", "storage"}, cobra.ShellCompDirectiveNoFileComp
+		}
+		return directories(cmd, args, begun)
+	}
+	flagTakes(cmd, text, "module")
 	flagTakes(cmd, finds, "library")
 	return cmd
 }

@@ -43,7 +43,7 @@ func (o *origin) slowly(path string, every time.Duration) {
 func TestSlowOrigin(t *testing.T) {
 	t.Parallel()
 	slow, o := newOrigin(t), newOrigin(t)
-	slow.slowly("/slow/", 100*time.Millisecond)
+	slow.slowly("/slow/", time.Second) // a byte a second
 	n := open(t, setting{dir: t.TempDir(), options: func(o *engine.Options) {
 		o.Slots, o.Attempts = 1, 1
 		o.Fetch.Stall, o.Fetch.MinRate, o.Fetch.Attempts = 4*time.Second, 1000, 1

@@ -1,7 +1,10 @@
 package partial
 
 import (
+	"crypto/sha256"
 	"errors"
+	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -131,6 +134,23 @@ func TestReportNormalisation(t *testing.T) {
 	_, rep, err := Build(t.Context(), from, to, DefaultRecipe(), nil)
 	if !errors.Is(err, ErrRefused) || !has(rep.Broken(), KindNormalization, Broken, "Contents/Resources/e\u0301.txt") {
 		t.Errorf("got %v, want it refused for its names", err)
+	}
+}
+
+// An update that is larger than its complete is noted: here it removes many files whose names do not compress.
+func TestLargerThanComplete(t *testing.T) {
+	t.Parallel()
+	to := updatetest.Tree{"precomplete": updatetest.File(pp), "a": updatetest.File("2")}
+	for _, removed := range []int{1, 100} {
+		from := maps.Clone(to)
+		for i := range removed {
+			from[fmt.Sprintf("%x", sha256.Sum256([]byte{byte(i)}))] = updatetest.File("1")
+		}
+		was, is := releases(t, from, to)
+		_, rep, err := Build(t.Context(), was, is, fastRecipe(RulesStrict), nil)
+		if err != nil || rep.Size > rep.Complete != (removed > 1) || has(rep.Findings, KindSize, Note, "") != (removed > 1) {
+			t.Errorf("%d removed: got %v and %+v", removed, err, rep)
+		}
 	}
 }
 

@@ -182,6 +182,14 @@ func TestCopies(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{1, 3} {
 		nodes := queuetest.Cluster(t, n)
+		told, err := nats.Connect(queuetest.URLs(nodes)[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for len(told.Servers()) < n { // the servers tell each other of themselves, and clients after that
+			time.Sleep(10 * time.Millisecond)
+		}
+		told.Close()
 		q := open(t, queue.Options{URLs: queuetest.URLs(nodes)[:1], Timeout: 2 * time.Second})
 		if q.Replicas() != n {
 			t.Errorf("%d servers, of which one was named: %d copies", n, q.Replicas())

@@ -182,12 +182,17 @@ func TestCopies(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{1, 3} {
 		nodes := queuetest.Cluster(t, n)
-		told, err := nats.Connect(queuetest.URLs(nodes)[0])
+		more := make(chan struct{}, 100)
+		told, err := nats.Connect(queuetest.URLs(nodes)[0], nats.DiscoveredServersHandler(func(*nats.Conn) { more <- struct{}{} }))
 		if err != nil {
 			t.Fatal(err)
 		}
 		for len(told.Servers()) < n { // the servers tell each other of themselves, and clients after that
-			time.Sleep(10 * time.Millisecond)
+			select {
+			case <-more:
+			case <-time.After(time.Minute):
+				t.Fatalf("%d servers know of %d", n, len(told.Servers()))
+			}
 		}
 		told.Close()
 		q := open(t, queue.Options{URLs: queuetest.URLs(nodes)[:1], Timeout: 2 * time.Second})

@@ -20,13 +20,13 @@ func TestChaos(t *testing.T) {
 lasts = "5s"
 kill_plugins = "1200ms"
 damage_cache = "100ms"
-drop_connections = 0.1
+drop_connections = 0.3
 origin_fail = 0.5
 origin_delay = "50ms"
 origin_delay_share = 0.9
-store_fail = 0.1
+store_fail = 0.5
 store_delay = "50ms"
-store_delay_share = 0.2
+store_delay_share = 0.6
 `)
 	n.args = []string{"--dev", "--chaos", profile, "--config", write("partiald.toml", withPlugins(t, dir, "sample", "", ""))}
 	n.start()

@@ -30,7 +30,7 @@ type Memory struct {
 // collectAfter is how many bytes may be given back before the garbage collector is run. By itself it waits until as much
 // garbage as data has come together, and the bound would hold for half of the memory only. A run costs
 // milliseconds, because nearly everything here is bytes without pointers.
-const collectAfter = 48 << 20
+const collectAfter = 16 << 20
 
 // collect is told that n bytes were let go. It runs the garbage collector if they, and those before them, are worth it.
 func (m *Memory) collect(n int64) {

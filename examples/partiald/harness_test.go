@@ -121,7 +121,7 @@ type node struct {
 	args []string
 	cmd  *exec.Cmd
 	log  *logs
-	done chan error // receives how it ended
+	done chan struct{} // closed when it has ended
 	addr string
 	http http.Client
 }
@@ -153,11 +153,11 @@ func (n *node) launch() {
 		n.t.Fatal(err)
 	}
 	n.log = &logs{first: map[string]map[string]any{}, more: make(chan struct{})}
-	n.done = make(chan error, 1)
+	n.done = make(chan struct{})
 	cmd, log, done := n.cmd, n.log, n.done
 	go func() {
 		log.follow(stderr)
-		done <- cmd.Wait()
+		_ = cmd.Wait()
 		close(done)
 	}()
 	n.t.Cleanup(func() {
@@ -180,13 +180,11 @@ func (n *node) ready(within time.Duration) {
 	n.t.Helper()
 	ctx, cancel := context.WithTimeout(n.t.Context(), within)
 	defer cancel()
+	done := n.done
 	go func() { // a process that ends does not get ready
 		select {
 		case <-ctx.Done():
-		case err, open := <-n.done:
-			if open {
-				n.done <- err
-			}
+		case <-done:
 			cancel()
 		}
 	}()

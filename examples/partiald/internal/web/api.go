@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -263,7 +264,7 @@ func schemaName(t reflect.Type, hint string) string {
 }
 
 // apiRoutes adds the API and makes its document.
-func (s *server) apiRoutes() error {
+func (s *server) apiRoutes() {
 	schemas := huma.NewMapRegistry("#/components/schemas/", schemaName)
 	problemSchema := schemas.Schema(reflect.TypeFor[Problem](), true, "Problem")
 	api := huma.NewAPI(huma.Config{
@@ -355,7 +356,7 @@ func (s *server) apiRoutes() error {
 	s.byteRoutes(api)
 	illustrate(api.OpenAPI())
 	s.operations = groups(api.OpenAPI())
-	return s.serveDocument(api.OpenAPI())
+	s.serveDocument(api.OpenAPI())
 }
 
 func okResponse(description string, schema *huma.Schema) *huma.Response {
@@ -1033,30 +1034,32 @@ func older(doc *huma.OpenAPI) ([]byte, error) {
 	return json.MarshalIndent(old, "", "  ")
 }
 
-// serveDocument answers with the OpenAPI document, made once.
-func (s *server) serveDocument(doc *huma.OpenAPI) error {
-	js, err := json.MarshalIndent(doc, "", "  ")
-	if err != nil {
-		return fmt.Errorf("web: OpenAPI document: %w", err)
-	}
-	yaml, err := doc.YAML()
-	if err != nil {
-		return fmt.Errorf("web: OpenAPI document: %w", err)
-	}
-	old, err := older(doc)
-	if err != nil {
-		return fmt.Errorf("web: OpenAPI 3.0 document: %w", err)
-	}
-	for path, body := range map[string][]byte{"/openapi.json": js, "/openapi.yaml": yaml, "/openapi-3.0.json": old} {
-		kind := "application/openapi+json"
-		if strings.HasSuffix(path, ".yaml") {
-			kind = "application/openapi+yaml"
+// serveDocument answers with the OpenAPI document, whose forms are made when one is asked for first.
+func (s *server) serveDocument(doc *huma.OpenAPI) {
+	forms := sync.OnceValues(func() (map[string][]byte, error) {
+		js, err := json.MarshalIndent(doc, "", "  ")
+		if err != nil {
+			return nil, err
 		}
-		s.handle("GET "+path, access{}, func(w http.ResponseWriter, _ *http.Request) {
+		yaml, err := doc.YAML()
+		if err != nil {
+			return nil, err
+		}
+		old, err := older(doc)
+		return map[string][]byte{"/openapi.json": js, "/openapi.yaml": yaml, "/openapi-3.0.json": old}, err
+	})
+	for path, kind := range map[string]string{
+		"/openapi.json": "application/openapi+json", "/openapi.yaml": "application/openapi+yaml", "/openapi-3.0.json": "application/openapi+json",
+	} {
+		s.handle("GET "+path, access{}, func(w http.ResponseWriter, r *http.Request) {
+			made, err := forms()
+			if err != nil {
+				writeProblem(w, r, fmt.Errorf("web: OpenAPI document: %w", err))
+				return
+			}
 			w.Header().Set("Content-Type", kind)
 			w.Header().Set("Cache-Control", "no-cache")
-			_, _ = w.Write(body)
+			_, _ = w.Write(made[path])
 		})
 	}
-	return nil
 }

@@ -172,9 +172,7 @@ func (s *server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 // routes adds all routes.
 func (s *server) routes() error {
 	s.opsRoutes()
-	if err := s.apiRoutes(); err != nil {
-		return err
-	}
+	s.apiRoutes()
 	s.funsizeRoutes()
 	return s.pageRoutes()
 }

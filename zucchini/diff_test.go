@@ -86,7 +86,7 @@ func generated(seed uint64) []pairOf {
 func TestDiff(t *testing.T) {
 	t.Parallel()
 	pairs := 0
-	for seed := range uint64(testkit.Count(5, 40, 400)) {
+	for seed := range uint64(testkit.Count(2, 40, 400)) {
 		for _, p := range generated(seed) {
 			pairs++
 			patch := diff(t, Options{Workers: 1}, p.old, p.new)

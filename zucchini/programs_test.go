@@ -182,14 +182,17 @@ func TestPrograms(t *testing.T) {
 	if _, err := exec.LookPath("go"); err != nil {
 		t.Skip("no Go toolchain here")
 	}
-	functions, versions := testkit.Count(60, 200, 300), testkit.Count(2, 12, 32)
+	functions, versions := testkit.Count(0, 200, 300), testkit.Count(0, 12, 32)
+	if versions == 0 {
+		t.Skip("building and comparing hundreds of programs takes an hour: set SENBON_GATE=1")
+	}
 	var sources [][]byte
 	for v := range versions {
 		sources = append(sources, source(functions+v/2, v, 1<<(v%6)))
 	}
 	var count, theirs atomic.Int64
 	t.Cleanup(func() { t.Logf("%d pairs, %d of them also with the reference's program", count.Load(), theirs.Load()) })
-	for _, g := range targets[:testkit.Count(1, len(targets), len(targets))] {
+	for _, g := range targets {
 		t.Run(g.os+" "+g.arch+" "+g.kind, func(t *testing.T) {
 			t.Parallel()
 			programs := g.build(t, sources)

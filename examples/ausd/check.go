@@ -139,6 +139,13 @@ type expectation struct {
 	dice  int
 }
 
+// checkResult is what check found.
+type checkResult struct {
+	Expectations int      `json:"expectations"` // how many there are
+	Broken       []broken `json:"broken"`       // those that do not hold
+	Errors       []string `json:"errors"`       // of the rules
+}
+
 // broken is an expectation that does not hold.
 type broken struct {
 	Line   int    `json:"line"`
@@ -275,11 +282,7 @@ What follows # is for people. FILE may be - for standard input.`,
 			if err != nil {
 				return err
 			}
-			result := struct {
-				Expectations int      `json:"expectations"`
-				Broken       []broken `json:"broken"`
-				Errors       []string `json:"errors"` // of the rules
-			}{len(list), []broken{}, []string{}}
+			result := checkResult{len(list), []broken{}, []string{}}
 			for _, p := range problems {
 				if p.Severity == aus.SeverityError {
 					result.Errors = append(result.Errors, p.String())

@@ -8,6 +8,20 @@ import (
 	"github.com/senbonzakura/senbonzakura/examples/internal/cli"
 )
 
+// gcResult is what gc removed, or would remove.
+type gcResult struct {
+	Files []gcFile `json:"files"`
+	Bytes int64    `json:"bytes"` // of all of them
+	Kept  int      `json:"kept"`  // how many files stay
+}
+
+type gcFile struct {
+	SHA512 string    `json:"sha512"`
+	Name   string    `json:"name"`
+	Size   int64     `json:"size"` // bytes
+	Added  time.Time `json:"added"`
+}
+
 func (a *app) gcCommand() *cobra.Command {
 	var c client
 	var days, newest int
@@ -24,16 +38,7 @@ name (so that going back works), what was added in these days, and the newest fi
 			if days < 0 || newest < 0 {
 				return cli.Usagef("--days and --newest: want 0 or more")
 			}
-			var g struct {
-				Files []struct {
-					SHA512 string    `json:"sha512"`
-					Name   string    `json:"name"`
-					Size   int64     `json:"size"`
-					Added  time.Time `json:"added"`
-				} `json:"files"`
-				Bytes int64 `json:"bytes"`
-				Kept  int   `json:"kept"`
-			}
+			var g gcResult
 			if err := c.post(cmd.Context(), "/admin/v1/gc", map[string]any{"days": days, "newest": newest, "dry_run": dry}, &g); err != nil {
 				return err
 			}

@@ -41,6 +41,12 @@ type replayDifference struct {
 	text     string
 }
 
+// replayResult is what replay found.
+type replayResult struct {
+	Totals      replayTotals       `json:"totals"`
+	Differences []replayDifference `json:"differences"` // those that are not allowed, with --all all of them
+}
+
 func (a *app) replayCommand() *cobra.Command {
 	var strict, all bool
 	cmd := &cobra.Command{
@@ -84,10 +90,7 @@ permissions and required sign-offs, which are configuration, and writing release
 					shown = append(shown, d)
 				}
 			}
-			err := a.Print(struct {
-				Totals      replayTotals       `json:"totals"`
-				Differences []replayDifference `json:"differences"`
-			}{totals, append([]replayDifference{}, shown...)}, func(w *cli.Printer) {
+			err := a.Print(replayResult{totals, append([]replayDifference{}, shown...)}, func(w *cli.Printer) {
 				for _, d := range shown {
 					w.Printf("%s: %s: %s\n", d.File, d.Document, d.text)
 					if d.Allowed != "" {

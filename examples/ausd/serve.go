@@ -207,6 +207,22 @@ func tell(ctx context.Context, address string, head book.Snapshot) error {
 	return err
 }
 
+// What backup, key and token did.
+type (
+	backupResult struct {
+		File string `json:"file"` // the copy
+	}
+	keyResult struct {
+		PublicKey string `json:"public_key"` // as replicas' configuration has it
+		URL       string `json:"url"`        // of the server
+	}
+	tokenResult struct {
+		Name   string `json:"name"`
+		Token  string `json:"token"`  // for who needs it; it stands nowhere else
+		SHA256 string `json:"sha256"` // of it, for the configuration
+	}
+)
+
 func (a *app) backupCommand() *cobra.Command {
 	var f serveFlags
 	cmd := &cobra.Command{
@@ -231,7 +247,7 @@ into an empty data directory as ausd.db, and the files under files. A book in Po
 			if err := database.CopySQLite(cmd.Context(), filepath.Join(opts.Dir, "ausd.db"), args[0]); err != nil {
 				return err
 			}
-			return a.Print(map[string]string{"file": args[0]}, func(w *cli.Printer) { w.Printf("%s written\n", args[0]) })
+			return a.Print(backupResult{args[0]}, func(w *cli.Printer) { w.Printf("%s written\n", args[0]) })
 		},
 	}
 	f.add(cmd)
@@ -260,7 +276,7 @@ the configuration of a replica. The private key is in the data directory, in rep
 				return err
 			}
 			text := replicate.KeyText(key.Public().(ed25519.PublicKey))
-			return a.Print(map[string]string{"public_key": text, "url": opts.URL.String()}, func(w *cli.Printer) {
+			return a.Print(keyResult{text, opts.URL.String()}, func(w *cli.Printer) {
 				w.Printf("url = %q\n\n[replica]\nurl = %q\npublic_key = %q\ntoken_file = \"replica.token\"  # one with the role replicate\n", opts.URL, opts.URL, text)
 			})
 		},
@@ -286,7 +302,7 @@ func (a *app) tokenCommand() *cobra.Command {
 			list := strings.ReplaceAll(fmt.Sprintf("%q", roles), `" "`, `", "`)
 			token := rand.Text()
 			sum := sha256.Sum256([]byte(token))
-			return a.Print(map[string]string{"name": args[0], "token": token, "sha256": hex.EncodeToString(sum[:])}, func(w *cli.Printer) {
+			return a.Print(tokenResult{args[0], token, hex.EncodeToString(sum[:])}, func(w *cli.Printer) {
 				w.Printf("# The token is %s: give it to who needs it, it stands nowhere else.\n[[tokens]]\nname = %q\nsha256 = %q\nroles = %s\n", token, args[0], hex.EncodeToString(sum[:]), list)
 			})
 		},

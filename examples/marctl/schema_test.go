@@ -8,29 +8,21 @@ import (
 	"crypto/rsa"
 	"crypto/sha512"
 	"crypto/x509"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"flag"
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"io"
 	"os"
 	"path/filepath"
-	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/google/jsonschema-go/jsonschema"
 	"github.com/spf13/cobra"
 
 	"github.com/senbonzakura/senbonzakura/cache"
-	"github.com/senbonzakura/senbonzakura/internal/layering"
+	"github.com/senbonzakura/senbonzakura/examples/internal/schematest"
 	"github.com/senbonzakura/senbonzakura/internal/testkit/schema"
 	"github.com/senbonzakura/senbonzakura/plugins/conformance"
 	"github.com/senbonzakura/senbonzakura/toolchain"
@@ -90,125 +82,6 @@ func schemaFile(command string) string {
 // commandName is the name of a command without that of the program.
 func commandName(cmd *cobra.Command) string { return strings.TrimPrefix(cmd.CommandPath(), "marctl ") }
 
-// schemaOf makes the schema of what a command prints: of its types, with what their fields' comments say.
-func schemaOf(t *testing.T, command string, values []any) *jsonschema.Schema {
-	t.Helper()
-	s := &jsonschema.Schema{
-		Schema: "https://json-schema.org/draft/2020-12/schema", Title: "marctl " + command + " --json",
-		Description: "One line of standard output. Fields are only added.",
-	}
-	for _, v := range append(values, failure{}) {
-		typ := reflect.TypeOf(v)
-		one, err := jsonschema.ForType(typ, &jsonschema.ForOptions{TypeSchemas: map[reflect.Type]*jsonschema.Schema{
-			reflect.TypeFor[time.Time](): {Type: "string", Format: "date-time"},
-		}})
-		if err != nil {
-			t.Fatalf("%s: %v", command, err)
-		}
-		inWords(t, one, typ)
-		s.OneOf = append(s.OneOf, one)
-	}
-	return s
-}
-
-// inWords takes out null, which marctl never prints, and puts in what comments say.
-func inWords(t *testing.T, s *jsonschema.Schema, typ reflect.Type) {
-	t.Helper()
-	for typ.Kind() == reflect.Pointer {
-		typ = typ.Elem()
-	}
-	if len(s.Types) > 0 {
-		s.Types = slices.DeleteFunc(s.Types, func(kind string) bool { return kind == "null" })
-		if len(s.Types) == 1 {
-			s.Type, s.Types = s.Types[0], nil
-		}
-	}
-	switch typ.Kind() {
-	case reflect.Slice, reflect.Array:
-		if s.Items != nil {
-			inWords(t, s.Items, typ.Elem())
-		}
-	case reflect.Map:
-		if s.AdditionalProperties != nil {
-			inWords(t, s.AdditionalProperties, typ.Elem())
-		}
-	case reflect.Struct:
-		for _, f := range reflect.VisibleFields(typ) {
-			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-			if p := s.Properties[name]; p != nil {
-				inWords(t, p, f.Type)
-				owner := typ
-				if len(f.Index) > 1 {
-					owner = typ.FieldByIndex(f.Index[:len(f.Index)-1]).Type
-				}
-				if p.Description == "" {
-					p.Description = fieldComment(t, owner, f.Name)
-				}
-			}
-		}
-	}
-}
-
-var comments = map[string]map[string]string{} // by package, then Type.Field
-
-// fieldComment is what the source says of a field.
-func fieldComment(t *testing.T, typ reflect.Type, field string) string {
-	t.Helper()
-	for typ.Kind() == reflect.Pointer {
-		typ = typ.Elem()
-	}
-	path, inside := strings.CutPrefix(typ.PkgPath(), layering.Module+"/")
-	if typ.PkgPath() == "main" || strings.HasSuffix(typ.PkgPath(), "examples/marctl") {
-		path, inside = "examples/marctl", true
-	}
-	if !inside {
-		return ""
-	}
-	if comments[path] == nil {
-		comments[path] = map[string]string{}
-		sources, err := filepath.Glob(filepath.Join("../..", filepath.FromSlash(path), "*.go"))
-		if err != nil || len(sources) == 0 {
-			t.Fatalf("no source of %s: %v", path, err)
-		}
-		for _, name := range sources {
-			file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
-			if err != nil {
-				t.Fatal(err)
-			}
-			ast.Inspect(file, func(n ast.Node) bool {
-				spec, ok := n.(*ast.TypeSpec)
-				if !ok {
-					return true
-				}
-				if body, ok := spec.Type.(*ast.StructType); ok {
-					for _, f := range body.Fields.List {
-						for _, id := range f.Names {
-							text := f.Doc.Text()
-							if text == "" {
-								text = f.Comment.Text()
-							}
-							comments[path][spec.Name.Name+"."+id.Name] = strings.Join(strings.Fields(text), " ")
-						}
-					}
-				}
-				return true
-			})
-		}
-	}
-	return comments[path][typ.Name()+"."+field]
-}
-
-// open lets a schema take fields that it does not name, which later versions may add.
-func open(s *jsonschema.Schema) *jsonschema.Schema {
-	s = s.CloneSchemas()
-	schema.Walk(s, func(s *jsonschema.Schema) {
-		if s.Properties != nil {
-			s.AdditionalProperties = nil
-		}
-	})
-	return s
-}
-
 // There is a schema for every command, which says what the command prints, in snake_case.
 func TestSchemas(t *testing.T) {
 	names := map[string]bool{}
@@ -223,35 +96,10 @@ func TestSchemas(t *testing.T) {
 			t.Errorf("%s has no schema", name)
 			continue
 		}
-		made := open(schemaOf(t, name, values))
-		schema.Walk(made, func(s *jsonschema.Schema) {
-			for key := range s.Properties {
-				if !regexp.MustCompile(`^[a-z][a-z0-9_]*$`).MatchString(key) {
-					t.Errorf("%s: %q is not in snake_case", name, key)
-				}
-			}
-		})
-		text, err := json.MarshalIndent(made, "", " ")
-		if err != nil {
-			t.Fatal(err)
-		}
-		text = append(text, '\n')
-		if *update {
-			if err := os.MkdirAll(schemaDir, 0o755); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(schemaFile(name), text, 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		got, err := os.ReadFile(schemaFile(name))
-		if err != nil {
-			t.Error(err)
-			continue
-		}
-		if !bytes.Equal(got, text) {
-			t.Errorf("%s is not what the command's types say: go test -run TestSchemas -update ./examples/marctl", schemaFile(name))
-		}
+		schematest.Schema{
+			File: schemaFile(name), Title: "marctl " + name + " --json", Description: "One line of standard output. Fields are only added.",
+			Values: append(values, failure{}),
+		}.Check(t, *update)
 	}
 	for name := range printed {
 		if !names[name] {

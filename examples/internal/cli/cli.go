@@ -68,6 +68,12 @@ type Output struct {
 	JSON           bool // results are for programs
 }
 
+// Failure is an error as JSON.
+type Failure struct {
+	Error string `json:"error"` // what went wrong, for people
+	Code  int    `json:"code"`  // exit code
+}
+
 // Run executes one command line with a program's root command and returns the exit code.
 func (o *Output) Run(ctx context.Context, root *cobra.Command, args []string) int {
 	root.SilenceErrors, root.SilenceUsage = true, true
@@ -102,10 +108,7 @@ func (o *Output) Run(ctx context.Context, root *cobra.Command, args []string) in
 		message += fmt.Sprintf(" (see %q)", cmd.CommandPath()+" --help")
 	}
 	if o.JSON {
-		_ = o.Encode(struct { // what cannot be printed cannot be reported either
-			Error string `json:"error"`
-			Code  int    `json:"code"`
-		}{err.Error(), code})
+		_ = o.Encode(Failure{err.Error(), code}) // what cannot be printed cannot be reported either
 	}
 	NewPrinter(o.Stderr).Printf("%s: %s\n", root.Name(), message)
 	return code

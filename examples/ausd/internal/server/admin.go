@@ -231,8 +231,8 @@ func (s *Server) at(ctx context.Context, at string) (*published, error) {
 	return newPublished(head, st, snapshot, problems), nil
 }
 
-// explainBody says what a client gets.
-type explainBody struct {
+// Explanation is what a client gets, and why.
+type Explanation struct {
 	Snapshot int64            `json:"snapshot"`
 	Outcome  aus.Outcome      `json:"outcome"`
 	Status   int              `json:"status"`
@@ -252,9 +252,9 @@ type consideredBody struct {
 	Decides bool   `json:"decides"`
 }
 
-func explain(p *published, q aus.Query, env aus.Env) explainBody {
+func explain(p *published, q aus.Query, env aus.Env) Explanation {
 	x := p.snapshot.Explain(q, env)
-	b := explainBody{
+	b := Explanation{
 		Snapshot: p.head.Seq, Outcome: x.Answer.Outcome, Status: x.Answer.Status, Body: string(x.Answer.Body), Release: x.Answer.Release,
 		Complete: x.Answer.Complete, Partial: x.Answer.Partial, Shutoff: x.Answer.Shutoff, Rules: []consideredBody{},
 	}
@@ -276,7 +276,7 @@ func (s *Server) getExplain(ctx context.Context, in *struct {
 	Dice      int    `query:"dice" minimum:"0" maximum:"99" doc:"what the die of a throttled rule shows"`
 	At        string `query:"at" doc:"number of a snapshot, or a time"`
 },
-) (*output[explainBody], error) {
+) (*output[Explanation], error) {
 	q, ok := aus.ParseURL(in.URL, http.Header{"User-Agent": {in.UserAgent}})
 	if !ok {
 		return nil, huma.Error422UnprocessableEntity("url: this is no address of a client's request")

@@ -81,7 +81,7 @@ func TestChanges(t *testing.T) {
 	}
 
 	// Any time can be looked at, and gone back to.
-	var x explainBody
+	var x Explanation
 	s.call("GET", "/admin/v1/explain?url="+client+"&at=1", nil, &x)
 	if x.Release != "Fox-91.0" || x.Snapshot != 1 {
 		t.Errorf("as of snapshot 1: %+v", x)

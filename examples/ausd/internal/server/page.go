@@ -164,7 +164,7 @@ type clientBody struct {
 	Dice                int
 	Known               []knownClient
 	URL                 string
-	Result              *explainBody
+	Result              *Explanation
 	Problems            []string
 	Outcomes            map[string]int64
 	Partials            int64

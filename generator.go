@@ -66,8 +66,11 @@ type Options struct {
 	MaxMemory int64
 	// Limits bound what compressed members may cost.
 	Limits updater.Limits
-	// Log receives what happens, step by step; nil discards it. No credentials are logged.
+	// Log receives what happens, step by step, and with Fetch nil also the addresses that failed; nil discards it. No
+	// credentials are logged. What failed is logged as an error, what was cancelled as information.
 	Log *slog.Logger
+	// Observe has functions that are told what happens, for metrics.
+	Observe Observer
 }
 
 // ProductSigner is a signer that does not sign everything: a policy decides by the product block, or a journal notes it.
@@ -139,7 +142,7 @@ type made struct {
 const maxRecent = 64
 
 // New returns a generator. Options that contradict themselves are an error: more signers than an update can have, one that is
-// nil, a requirement that there is not, negative numbers.
+// nil, a key that is none, a requirement that there is not, negative numbers.
 func New(opts Options) (*Generator, error) {
 	g := &Generator{opts: opts, store: opts.Cache, jobs: map[cache.Key]*job{}, turns: map[string]*turn{}, origins: map[string]string{}, memo: partial.NewMemo()}
 	if len(opts.Signers) > mar.MaxSignatures {
@@ -150,8 +153,13 @@ func New(opts Options) (*Generator, error) {
 			return nil, fmt.Errorf("signer %d is nil", i)
 		}
 	}
-	if opts.Workers < 0 || opts.MaxMemory < 0 {
-		return nil, fmt.Errorf("negative options: %d workers, %d bytes of memory", opts.Workers, opts.MaxMemory)
+	if opts.Workers < 0 || opts.MaxMemory < 0 || opts.Limits.Member < 0 || opts.Limits.Ratio < 0 {
+		return nil, fmt.Errorf("negative options: %d workers, %d bytes of memory, limits %+v", opts.Workers, opts.MaxMemory, opts.Limits)
+	}
+	for i, k := range opts.ClientKeys {
+		if _, err := mar.Fingerprint(k); err != nil {
+			return nil, fmt.Errorf("client key %d: %w", i, err)
+		}
 	}
 	if g.opts.Require == nil {
 		g.opts.Require = DefaultRequirements()
@@ -174,7 +182,7 @@ func New(opts Options) (*Generator, error) {
 		g.store = cache.NewLayered(nil, nil)
 	}
 	if g.opts.Fetch == nil {
-		client, err := fetch.New(&fetch.Options{Dir: g.store.TempDir()})
+		client, err := fetch.New(&fetch.Options{Dir: g.store.TempDir(), Log: g.opts.Log})
 		if err != nil {
 			return nil, err
 		}
@@ -234,7 +242,8 @@ func (r *Result) Close() error {
 // *partial.VerifyError or a *updater.UpdateError.
 //
 // The report comes with a refusal, and with a proof that failed: the result has nothing else then.
-func (g *Generator) Generate(ctx context.Context, r Request, progress func(Event)) (*Result, error) {
+func (g *Generator) Generate(ctx context.Context, r Request, progress func(Event)) (result *Result, err error) {
+	defer g.observe(time.Now(), &result, &err)
 	if err := g.open(); err != nil {
 		return nil, err
 	}
@@ -246,7 +255,7 @@ func (g *Generator) Generate(ctx context.Context, r Request, progress func(Event
 		return nil, err
 	}
 	defer release()
-	return g.Make(ctx, o, progress)
+	return g.answer(ctx, o, progress)
 }
 
 func (g *Generator) open() error {
@@ -259,10 +268,15 @@ func (g *Generator) open() error {
 }
 
 // Make is [Generator.Generate] for a request that was looked at before.
-func (g *Generator) Make(ctx context.Context, o *Order, progress func(Event)) (*Result, error) {
+func (g *Generator) Make(ctx context.Context, o *Order, progress func(Event)) (result *Result, err error) {
+	defer g.observe(time.Now(), &result, &err)
 	if err := g.open(); err != nil {
 		return nil, err
 	}
+	return g.answer(ctx, o, progress)
+}
+
+func (g *Generator) answer(ctx context.Context, o *Order, progress func(Event)) (*Result, error) {
 	r, key := &o.request, o.key
 	j, leave := g.join(key, progress)
 	defer leave()
@@ -311,7 +325,8 @@ func (g *Generator) Prefetch(ctx context.Context, o *Order, progress func(Event)
 	if entry, err := g.store.Get(ctx, o.key); err == nil {
 		return entry.Close()
 	}
-	j := &job{listeners: map[int]func(Event){0: progress}}
+	j := g.newJob(progress)
+	defer j.steps.end()
 	group, ctx := errgroup.WithContext(ctx)
 	for i, source := range []*Source{&o.request.From, &o.request.To} {
 		group.Go(func() error {
@@ -684,6 +699,15 @@ type job struct {
 	started   bool
 	failure   error       // how making it ended
 	report    *Provenance // what it came to before that
+	steps     *steps
+}
+
+func (g *Generator) newJob(listeners ...func(Event)) *job {
+	j := &job{listeners: map[int]func(Event){}, next: len(listeners), steps: &steps{tell: g.opts.Observe.Step}}
+	for i, l := range listeners {
+		j.listeners[i] = l
+	}
+	return j
 }
 
 // join adds a listener to the job of a key. leave takes it out again.
@@ -692,7 +716,7 @@ func (g *Generator) join(key cache.Key, progress func(Event)) (j *job, leave fun
 	defer g.mu.Unlock()
 	j = g.jobs[key]
 	if j == nil {
-		j = &job{listeners: map[int]func(Event){}}
+		j = g.newJob()
 		g.jobs[key] = j
 	}
 	j.mu.Lock()
@@ -717,6 +741,7 @@ func (g *Generator) join(key cache.Key, progress func(Event)) (j *job, leave fun
 func (j *job) send(e Event) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.steps.at(e.Step)
 	for _, listener := range j.listeners {
 		if listener != nil {
 			listener(e)

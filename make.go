@@ -26,6 +26,7 @@ import (
 // report alone.
 func (g *Generator) make(ctx context.Context, o *Order, j *job, w io.Writer) (*Provenance, error) {
 	j.start()
+	defer j.steps.end()
 	p, err := g.build(ctx, o, j, w)
 	if err != nil && p != nil {
 		j.fail(p, err)

@@ -13,6 +13,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/senbonzakura/senbonzakura/cache"
 	"github.com/senbonzakura/senbonzakura/fetch"
@@ -270,7 +271,8 @@ func (l *local) input(s *Source) Input {
 //
 // There is nothing to open or to close in the result. Where the error is a refusal, or a proof that failed, it has the
 // report and nothing else; with other errors it is nil.
-func (g *Generator) GenerateTo(ctx context.Context, w io.Writer, r Request, progress func(Event)) (*Result, error) {
+func (g *Generator) GenerateTo(ctx context.Context, w io.Writer, r Request, progress func(Event)) (result *Result, err error) {
+	defer g.observe(time.Now(), &result, &err)
 	if err := g.open(); err != nil {
 		return nil, err
 	}
@@ -283,7 +285,7 @@ func (g *Generator) GenerateTo(ctx context.Context, w io.Writer, r Request, prog
 	}
 	defer release()
 	if g.opts.Cache != nil && !r.AllowFindings {
-		result, err := g.Make(ctx, o, progress)
+		result, err := g.answer(ctx, o, progress)
 		if err != nil {
 			return result, err
 		}
@@ -292,11 +294,11 @@ func (g *Generator) GenerateTo(ctx context.Context, w io.Writer, r Request, prog
 		result.entry = nil
 		return result, err
 	}
-	p, err := g.make(ctx, o, &job{listeners: map[int]func(Event){0: progress}}, w)
+	p, err := g.make(ctx, o, g.newJob(progress), w)
 	if p == nil {
 		return nil, err
 	}
-	result := &Result{Key: o.key, Size: p.Output.Size, Report: p.Report, Provenance: p}
+	result = &Result{Key: o.key, Size: p.Output.Size, Report: p.Report, Provenance: p}
 	for text, sum := range map[string][]byte{p.Output.SHA512: result.SHA512[:], p.Output.SHA256: result.SHA256[:]} {
 		if decoded, decodeErr := hex.DecodeString(text); decodeErr == nil {
 			copy(sum, decoded)

@@ -3,6 +3,7 @@ package senbonzakura
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
 	"errors"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/partial"
+	"github.com/senbonzakura/senbonzakura/partial/updater"
 )
 
 func TestRequirements(t *testing.T) {
@@ -145,6 +147,7 @@ func TestNewRefuses(t *testing.T) {
 	t.Parallel()
 	for name, opts := range map[string]Options{
 		"nil signer": {Signers: []mar.Signer{nil}}, "workers": {Workers: -1}, "memory": {MaxMemory: -1}, "signers": {Signers: make([]mar.Signer, mar.MaxSignatures+1)},
+		"no key": {ClientKeys: []crypto.PublicKey{nil}}, "text for a key": {ClientKeys: []crypto.PublicKey{"RSA"}}, "limit": {Limits: updater.Limits{Member: -1}}, "ratio": {Limits: updater.Limits{Ratio: -1}},
 	} {
 		if g, err := New(opts); err == nil {
 			t.Errorf("%s: taken", name)

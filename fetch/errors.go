@@ -248,11 +248,16 @@ func (e *NotAllowedError) Error() string {
 	return string(e.Reason)
 }
 
+// ErrStore says, with errors.Is, that a file could not be stored while it was fetched: this machine's disk is to blame and
+// no server.
+var ErrStore = errors.New("store what was fetched")
+
 // localError is a failure of this machine's disk: no other URL can help.
 type localError struct{ err error }
 
-func (e *localError) Error() string { return "store what was fetched: " + e.err.Error() }
-func (e *localError) Unwrap() error { return e.err }
+func (e *localError) Error() string        { return ErrStore.Error() + ": " + e.err.Error() }
+func (e *localError) Unwrap() error        { return e.err }
+func (e *localError) Is(target error) bool { return target == ErrStore }
 
 // permanentError is one that asking the same URL again will not mend.
 type permanentError struct{ err error }

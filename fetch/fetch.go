@@ -237,7 +237,7 @@ func (c *Client) Fetch(ctx context.Context, r Request) (*File, error) {
 	}
 	f, err := os.CreateTemp(c.o.Dir, "fetch-*.part")
 	if err != nil {
-		return nil, fmt.Errorf("fetch: %w", err)
+		return nil, fmt.Errorf("fetch: %w", &localError{err})
 	}
 	d := &download{c: c, r: r, f: f, digest: newDigester(r.Hashes), buf: make([]byte, 256<<10), left: c.o.Deadline}
 	failure := new(Error)

@@ -51,25 +51,25 @@ func pluginMain(mode string) {
 		fmt.Fprintln(os.Stderr, "cannot open key: no such file")
 		os.Exit(4)
 	case "silent":
-		select {}
+		testkit.Hang()
 	case "garbage":
 		fmt.Println("hello, I am starting")
-		select {}
+		testkit.Hang()
 	case "garbage-long":
 		fmt.Print(strings.Repeat("x", 1<<20))
-		select {}
+		testkit.Hang()
 	case "wrong-protocol":
 		fmt.Println("1|99|unix|/tmp/x|grpc|")
-		select {}
+		testkit.Hang()
 	case "netrpc":
 		fmt.Println("1|1|unix|/tmp/x|netrpc|")
-		select {}
+		testkit.Hang()
 	case "elsewhere":
 		fmt.Println("1|1|tcp|127.0.0.1:22|grpc|")
-		select {}
+		testkit.Hang()
 	case "outside":
 		fmt.Println("1|1|unix|/run/docker.sock|grpc|")
-		select {}
+		testkit.Hang()
 	case "unbounded":
 		plugin.Serve(&plugin.ServeConfig{
 			HandshakeConfig:  plugin.HandshakeConfig{MagicCookieKey: CookieVariable, MagicCookieValue: echoKind.Name},
@@ -129,14 +129,14 @@ func (e *echo) do(ctx context.Context, request string) (string, error) {
 		return rest, nil
 	case "panic":
 		go func() { panic("boom") }()
-		select {}
+		testkit.Hang()
 	case "panic-call":
 		panic("boom in a call")
 	case "hang":
-		select {}
+		testkit.Hang()
 	case "freeze":
 		freeze()
-		select {}
+		testkit.Hang()
 	case "oversize":
 		return strings.Repeat("x", MaxMessage+1), nil
 	case "header":
@@ -325,5 +325,5 @@ func hostMain() {
 		panic(err)
 	}
 	fmt.Println(p.PID())
-	select {}
+	testkit.Hang()
 }

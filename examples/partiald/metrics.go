@@ -42,7 +42,7 @@ func newMetrics(b cli.Build, server string) *metrics {
 			Name: "partiald_job_states_total", Help: "How often a job reached a state on this server.",
 		}, []string{"state"}),
 		steps: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "partiald_step_duration_seconds", Help: "Duration of a step of an attempt.",
+			Name: "partiald_step_duration_seconds", Help: "Duration of a step of making a partial, without waiting for a turn; what was in the cache was not fetched.",
 			Buckets: []float64{.01, .05, .2, 1, 5, 20, 60, 300, 1200},
 		}, []string{"step"}),
 		finished: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -110,7 +110,7 @@ func (m *metrics) observer() engine.Observer {
 	return engine.Observer{
 		State: func(_ string, _, to job.State) { m.states.WithLabelValues(string(to)).Inc() },
 		Began: func(_ string, waited time.Duration) { m.waited.Observe(waited.Seconds()) },
-		Step: func(step job.State, took time.Duration) {
+		Step: func(step senbonzakura.Step, took time.Duration) {
 			m.steps.WithLabelValues(string(step)).Observe(took.Seconds())
 		},
 		Finished: func(s job.Status) {

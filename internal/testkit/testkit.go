@@ -106,6 +106,13 @@ func AtOnce(tests int) {
 	}
 }
 
+// Hang never returns. Unlike an empty select it is no deadlock to the runtime of a program without cgo, which would end.
+func Hang() {
+	for {
+		time.Sleep(time.Hour)
+	}
+}
+
 // Root returns the directory that holds this module's go.mod.
 func Root(tb testing.TB) string {
 	tb.Helper()

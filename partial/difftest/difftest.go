@@ -148,7 +148,7 @@ func Check(ctx context.Context, d partial.Differ, in Input) error {
 		return err
 	}
 	if !bytes.Equal(in.Old, oldCopy) || !bytes.Equal(in.New, newCopy) {
-		return errors.New("Diff changed its input")
+		return errors.New("the differ changed its input")
 	}
 	got, err := updater.PatchBytes(ctx, format, in.Old, bytes.NewReader(first), updater.PatchOptions{Limit: int64(len(in.New))})
 	if err != nil {
@@ -162,7 +162,7 @@ func Check(ctx context.Context, d partial.Differ, in Input) error {
 		return err
 	}
 	if !bytes.Equal(again, first) {
-		return errors.New("a second Diff of the same files gives other bytes")
+		return errors.New("a second diff of the same files gives other bytes")
 	}
 	return nil
 }
@@ -171,7 +171,7 @@ func Check(ctx context.Context, d partial.Differ, in Input) error {
 func checkWriter(ctx context.Context, d partial.Differ) error {
 	in, full := Inputs()[0], errors.New("disk full")
 	if err := d.Diff(ctx, failingWriter{full}, in.Old, in.New); !errors.Is(err, full) {
-		return fmt.Errorf("Diff into a failing writer gives %q, want the writer's error", fmt.Sprint(err))
+		return fmt.Errorf("a diff into a failing writer gives %q, want the writer's error", fmt.Sprint(err))
 	}
 	return nil
 }
@@ -186,10 +186,10 @@ func checkCancel(ctx context.Context, d partial.Differ) error {
 	cancel()
 	start := time.Now()
 	if err := d.Diff(ctx, io.Discard, in.Old, in.New); !errors.Is(err, context.Canceled) {
-		return fmt.Errorf("Diff whose context has ended gives %q, want context.Canceled", fmt.Sprint(err))
+		return fmt.Errorf("a diff whose context has ended gives %q, want context.Canceled", fmt.Sprint(err))
 	}
 	if took := time.Since(start); took > 5*time.Second {
-		return fmt.Errorf("Diff took %v after its context had ended", took)
+		return fmt.Errorf("a diff took %v after its context had ended", took)
 	}
 	return nil
 }

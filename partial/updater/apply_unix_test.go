@@ -32,7 +32,7 @@ func TestApplyKilledAtEveryOperation(t *testing.T) {
 		root := updatetest.OpenRoot(t, os.Getenv(killDir))
 		fsys := &faultFS{filesystem: rootFS{root}, at: n, kill: func() {
 			syscall.Kill(os.Getpid(), syscall.SIGKILL)
-			select {}
+			testkit.Hang()
 		}}
 		if err := apply(t.Context(), fsys, update, nil); err != nil {
 			t.Fatal(err)

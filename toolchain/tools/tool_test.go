@@ -15,6 +15,7 @@ import (
 	"github.com/senbonzakura/senbonzakura/bsdiff"
 	"github.com/senbonzakura/senbonzakura/cache"
 	"github.com/senbonzakura/senbonzakura/fetch"
+	"github.com/senbonzakura/senbonzakura/internal/testkit"
 	"github.com/senbonzakura/senbonzakura/partial"
 )
 
@@ -32,7 +33,7 @@ func actAsTool(mode string, args []string) int {
 		os.Stderr.WriteString("no such luck\n")
 		return 3
 	case "tool-hang":
-		select {}
+		testkit.Hang()
 	case "tool-environment":
 		if len(os.Environ()) > 4 || os.Getenv("SECRET") != "" {
 			return 4

@@ -120,8 +120,8 @@ type Observer struct {
 	State func(id string, from, to job.State)
 	// Began is called when a job that was asked for is begun the first time since; waited is how long it waited.
 	Began func(id string, waited time.Duration)
-	// Step is called when a step of an attempt is over.
-	Step func(step job.State, took time.Duration)
+	// Step is that of [senbonzakura.Observer]; steps are named like the states.
+	Step func(step senbonzakura.Step, took time.Duration)
 	// Finished is called for every job that ended on this server; the status has the result or the error.
 	Finished func(status job.Status)
 	// Requeued is called for every job that the queue had lost.

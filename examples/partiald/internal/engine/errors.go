@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -35,6 +36,9 @@ func judge(err error, attempts int) verdict {
 	v := judgeWhole(err, attempts)
 	v.err.Message = cut(v.err.Message, maxMessage)
 	v.err.Fault = v.err.Whose()
+	if v.err.Code == job.CodeFetch || v.err.Code == job.CodeDigest { // which can be the caller's or the origin's
+		v.err.Fault = cmp.Or(senbonzakura.FaultOf(err), v.err.Fault)
+	}
 	if v.err.Field == "" {
 		v.err.Field = fieldOf(v.err.Code, err)
 	}
@@ -122,6 +126,8 @@ func judgeWhole(err error, attempts int) verdict {
 	case errors.As(err, &refused), errors.Is(err, toolchain.ErrProduct), errors.Is(err, toolchain.ErrContradiction),
 		errors.Is(err, toolchain.ErrWatershed), errors.Is(err, toolchain.ErrDowngrade):
 		return once(job.CodeRefused, err)
+	case errors.Is(err, fetch.ErrStore):
+		return again(job.CodeStore)
 	case errors.As(err, &fetched):
 		return judgeFetch(err, fetched, attempts)
 	case errors.As(err, &panicky):
@@ -129,9 +135,7 @@ func judgeWhole(err error, attempts int) verdict {
 		return verdict{job.Errorf(job.CodeInternal, "a fault in the program: see the job's log"), 2}
 	case errors.As(err, &digest), errors.As(err, &size):
 		// What is here already by one of its hashes has not the others, or another size: the request contradicts itself.
-		v := once(job.CodeDigest, err)
-		v.err.Fault = job.FaultCaller
-		return v
+		return once(job.CodeDigest, err)
 	case errors.Is(err, cache.ErrCorrupt) && !errors.As(err, &storing):
 		// A file of the cache was damaged after it was compared with its hash: that is nobody's fault but our disk's.
 		v := again(job.CodeUnavailable)
@@ -179,7 +183,7 @@ func isContent(err error) bool {
 
 // judgeFetch maps the error of a download by how each URL ended: what is worth trying again decides first.
 func judgeFetch(err error, fetched *fetch.Error, attempts int) verdict {
-	code, tries, key, ours := job.CodeFetch, 1, "", true
+	code, tries, key := job.CodeFetch, 1, ""
 	for _, t := range fetched.Tries {
 		var (
 			status  *fetch.StatusError
@@ -192,31 +196,22 @@ func judgeFetch(err error, fetched *fetch.Error, attempts int) verdict {
 		case strings.HasPrefix(t.URL, uploadScheme+":") && errors.Is(t.Err, fs.ErrNotExist):
 			return verdict{job.Errorf(job.CodeConflict, "the upload that is to be used is gone: upload it again, or give URLs"), 1}
 		case errors.As(t.Err, &size) && size.Limit:
-			key, ours = "fetch.max_size", false
+			key = "fetch.max_size"
 		case errors.As(t.Err, &digest), errors.As(t.Err, &size):
-			code, tries, ours = job.CodeDigest, max(tries, 2), false // it may have been a cache on the way
+			code, tries = job.CodeDigest, max(tries, 2) // it may have been a cache on the way
 		case errors.As(t.Err, &address):
 			if key = "fetch.private_networks"; address.Port {
 				key = "fetch.ports"
 			}
-		case errors.As(t.Err, &refused):
-		case errors.Is(t.Err, fs.ErrNotExist), errors.Is(t.Err, fs.ErrPermission):
-			ours = false
+		case errors.As(t.Err, &refused), errors.Is(t.Err, fs.ErrNotExist), errors.Is(t.Err, fs.ErrPermission):
 		case errors.As(t.Err, &status) && status.Code < 500 && status.Code != http.StatusRequestTimeout &&
 			status.Code != http.StatusTooManyRequests && status.Code != http.StatusTooEarly:
-			ours = false
-		case errors.Is(t.Err, syscall.ENOSPC):
-			code, tries = job.CodeStore, attempts
 		case t.Permanent(): // an encoding that was not asked for, a certificate that is none, a name that nobody has
-			ours = false
 		default:
-			tries, ours = attempts, false
+			tries = attempts
 		}
 	}
 	v := verdict{told(code, err), tries}
-	if ours && code == job.CodeFetch { // nobody was asked: the addresses are none that may be fetched from
-		v.err.Fault = job.FaultCaller
-	}
 	if key != "" {
 		v.err.Message += " (" + key + " in the service's configuration says what else is allowed)"
 	}

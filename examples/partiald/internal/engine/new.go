@@ -184,6 +184,7 @@ func (e *Engine) openGenerator() error {
 	e.gen, err = senbonzakura.New(senbonzakura.Options{
 		Fetch: e.fetch, Cache: e.cache, Toolchain: e.o.Toolchain, Signers: signers, ClientKeys: e.o.ClientKeys, Require: e.o.Require,
 		Workers: e.o.Workers, MaxMemory: e.o.MaxMemory, Log: slog.New(quieter{e.log.Handler()}),
+		Observe: senbonzakura.Observer{Step: e.o.Observer.Step},
 	})
 	return err
 }

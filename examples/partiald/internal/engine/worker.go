@@ -62,7 +62,6 @@ type attempt struct {
 	over     bool           // m has its answer, or is not ours
 	steps    []step         // not yet told
 	state    job.State      // of the last step
-	stepped  time.Time      // monotonic: when it began
 	progress job.Progress
 	about    *job.About              // what the completes say of themselves
 	sides    map[string]job.Progress // of the two downloads
@@ -292,7 +291,7 @@ func (a *attempt) claimed(r *record, revision uint64, before job.State) {
 	if o := a.e.o.Observer.State; o != nil {
 		o(a.id, before, job.Fetching)
 	}
-	a.record, a.revision, a.number, a.spec, a.state, a.stepped = *r, revision, r.Attempt, r.spec(), job.Fetching, time.Now()
+	a.record, a.revision, a.number, a.spec, a.state = *r, revision, r.Attempt, r.spec(), job.Fetching
 	a.by = r.account()
 	if o := a.e.o.Observer.Began; o != nil && r.Deaths == 0 && r.Failures == 0 {
 		if round, ok := r.round(); ok {
@@ -348,7 +347,6 @@ func (a *attempt) run(ctx context.Context) {
 
 	endTelling()
 	teller.Wait()
-	a.observeStep(time.Now())
 	if cause := context.Cause(ctx); cause != nil && ctx.Err() != nil {
 		err = cause
 	}
@@ -482,13 +480,11 @@ func (a *attempt) event(ev senbonzakura.Event) {
 	state := states[ev.Step]
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	now := time.Now()
 	switch order := slices.Index(job.States(), state) - slices.Index(job.States(), a.state); {
 	case order < 0:
 		return // steps overlap; the latest one counts
 	case order > 0:
-		a.observeStepLocked(now)
-		a.state, a.stepped = state, now
+		a.state = state
 		a.steps = append(a.steps, step{state, a.e.now()})
 	}
 	if ev.From != nil && ev.To != nil {
@@ -518,19 +514,6 @@ func about(from, to *updater.Identity) *job.About {
 		Product: brief(to.Product, from.Product), FromVersion: brief(from.Version), ToVersion: brief(to.Version),
 		FromBuild: brief(from.BuildID), ToBuild: brief(to.BuildID),
 		Platform: brief(to.Platform, from.Platform), Locale: brief(to.Locale, from.Locale),
-	}
-}
-
-// observeStep tells the metrics that the present step is over.
-func (a *attempt) observeStep(now time.Time) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.observeStepLocked(now)
-}
-
-func (a *attempt) observeStepLocked(now time.Time) {
-	if o := a.e.o.Observer.Step; o != nil {
-		o(a.state, now.Sub(a.stepped))
 	}
 }
 

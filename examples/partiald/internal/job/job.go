@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/senbonzakura/senbonzakura"
 )
 
 // State is where a job stands.
@@ -238,18 +240,15 @@ const (
 	CodeInternal    Code = "internal"          // 500
 )
 
-// A Fault says whose a failure is.
-type Fault string
+// A Fault says whose a failure is: see [senbonzakura.FaultOf].
+type Fault = senbonzakura.Fault
 
 // The faults.
 const (
-	FaultCaller  Fault = "caller"  // the request cannot be met as it is
-	FaultOrigin  Fault = "origin"  // the server that has the complete updates, or what it has
-	FaultService Fault = "service" // this service, or what it needs
+	FaultCaller  = senbonzakura.FaultCaller
+	FaultOrigin  = senbonzakura.FaultOrigin
+	FaultService = senbonzakura.FaultService
 )
-
-// Faults returns all faults.
-func Faults() []Fault { return []Fault{FaultCaller, FaultOrigin, FaultService} }
 
 // Codes returns all codes that a job or a request to the [Service] can fail with.
 func Codes() []Code {
@@ -293,7 +292,7 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s: %s", e.Code, e.Message)
 }
 
-// Whose says whose the failure is.
+// Whose says whose the failure is, also to [senbonzakura.FaultOf].
 func (e *Error) Whose() Fault {
 	if e.Fault != "" {
 		return e.Fault

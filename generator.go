@@ -207,11 +207,11 @@ type Result struct {
 	Key cache.Key
 	// Size is in bytes.
 	Size   int64
-	SHA512 [sha512.Size]byte
-	SHA256 [sha256.Size]byte
+	SHA512 [sha512.Size]byte // of the update, signatures included
+	SHA256 [sha256.Size]byte // likewise
 	// Report has the decision about every file; it is part of the provenance.
 	Report     *partial.Report
-	Provenance *Provenance
+	Provenance *Provenance // where the update comes from
 	// Cached says that the update was there already.
 	Cached bool
 

@@ -15,8 +15,8 @@ import (
 // Provenance says where an update comes from: what went in, how it was made, what was checked, and what came out. It
 // is stored beside the update and is the same, but for the times in the report, whenever the update is made again.
 type Provenance struct {
-	From Input `json:"from"`
-	To   Input `json:"to"`
+	From Input `json:"from"` // the complete update of the old version
+	To   Input `json:"to"`   // that of the new one
 	// Recipe is the ID of the recipe: it names every program and setting that decides about the bytes, external
 	// tools with the digest of the program.
 	Recipe string `json:"recipe"`
@@ -31,7 +31,7 @@ type Provenance struct {
 	Checks updater.Verdicts `json:"checks,omitempty"`
 	// Required are the requirements that held when it was signed; none where it is not signed.
 	Required []Requirement `json:"required,omitempty"`
-	Output   Output        `json:"output"`
+	Output   Output        `json:"output"` // what came out
 	// Report has the decision about every file and the result of the proof.
 	Report *partial.Report `json:"report"`
 	// Labels are those of the request.
@@ -45,24 +45,24 @@ type Input struct {
 	// URL is that of the source's which gave the bytes, without credentials, as far as this process knows; else the first
 	// of them; a file's name for a local file.
 	URL    string `json:"url,omitempty"`
-	Size   int64  `json:"size"`
-	SHA512 string `json:"sha512"`
+	Size   int64  `json:"size"`   // bytes
+	SHA512 string `json:"sha512"` // in hexadecimal, as all hashes here
 	// SHA256 is there where the request gives it.
 	SHA256 string `json:"sha256,omitempty"`
 	// Weak says that the only hash that was asked for is SHA-1.
 	Weak bool `json:"weak,omitempty"`
 	// SignedBy is the fingerprint (SHA-256 of the public key) of the key that its signature was verified with.
 	SignedBy string          `json:"signed_by,omitempty"`
-	Build    toolchain.Build `json:"build"`
+	Build    toolchain.Build `json:"build"` // what it says of itself, and the request of it
 }
 
 // Output is the update that was made.
 type Output struct {
-	Size    int64  `json:"size"`
-	SHA512  string `json:"sha512"`
-	SHA256  string `json:"sha256"`
-	Channel string `json:"channel,omitempty"`
-	Version string `json:"version,omitempty"`
+	Size    int64  `json:"size"`              // bytes, signatures included
+	SHA512  string `json:"sha512"`            // in hexadecimal, signatures included
+	SHA256  string `json:"sha256"`            // likewise
+	Channel string `json:"channel,omitempty"` // of its product block
+	Version string `json:"version,omitempty"` // of its product block
 	// SignedBy are the fingerprints of the keys that signed it, in the order of the signatures.
 	SignedBy []string `json:"signed_by,omitempty"`
 }
@@ -71,30 +71,30 @@ type Output struct {
 // for each update, which existing submitters read. All values are strings but the sizes. The last five are copies of
 // what the task was given and stand there only if it was; here they are labels, which are strings.
 type Submission struct {
-	Channel             string `json:"MAR_CHANNEL_ID"`
-	Version             string `json:"version"`
-	AppName             string `json:"appName"`
-	Repository          string `json:"repo"`
-	Revision            string `json:"revision"`
-	Platform            string `json:"platform"`
-	Locale              string `json:"locale"`
-	FromMAR             string `json:"from_mar"`
-	FromSize            int64  `json:"from_size"`
-	FromHash            string `json:"from_hash"`
-	FromBuildID         string `json:"from_buildid"`
-	ToMAR               string `json:"to_mar"`
-	ToSize              int64  `json:"to_size"`
-	ToHash              string `json:"to_hash"`
-	ToBuildID           string `json:"to_buildid"`
-	MAR                 string `json:"mar"`
-	Branch              string `json:"branch"`
-	Size                int64  `json:"size"`
-	Hash                string `json:"hash"`
-	UpdateNumber        string `json:"update_number,omitempty"`
-	PreviousVersion     string `json:"previousVersion,omitempty"`
-	PreviousBuildNumber string `json:"previousBuildNumber,omitempty"`
-	ToVersion           string `json:"toVersion,omitempty"`
-	ToBuildNumber       string `json:"toBuildNumber,omitempty"`
+	Channel             string `json:"MAR_CHANNEL_ID"`                // MAR channel of the update
+	Version             string `json:"version"`                       // of TO
+	AppName             string `json:"appName"`                       // name of the application
+	Repository          string `json:"repo"`                          // where TO's source is
+	Revision            string `json:"revision"`                      // of TO's source
+	Platform            string `json:"platform"`                      // label "platform", else that of TO
+	Locale              string `json:"locale"`                        // label "locale", else that of the request
+	FromMAR             string `json:"from_mar"`                      // address or file of FROM
+	FromSize            int64  `json:"from_size"`                     // bytes
+	FromHash            string `json:"from_hash"`                     // SHA-512 in hexadecimal, as all hashes here
+	FromBuildID         string `json:"from_buildid"`                  // 14 digits
+	ToMAR               string `json:"to_mar"`                        // address or file of TO
+	ToSize              int64  `json:"to_size"`                       // bytes
+	ToHash              string `json:"to_hash"`                       // of TO
+	ToBuildID           string `json:"to_buildid"`                    // 14 digits
+	MAR                 string `json:"mar"`                           // name of the update: label "mar"
+	Branch              string `json:"branch"`                        // label "branch", else the last part of Repository
+	Size                int64  `json:"size"`                          // bytes of the update
+	Hash                string `json:"hash"`                          // of the update
+	UpdateNumber        string `json:"update_number,omitempty"`       // label "update_number"
+	PreviousVersion     string `json:"previousVersion,omitempty"`     // label of the JSON name, as those that follow
+	PreviousBuildNumber string `json:"previousBuildNumber,omitempty"` // from 1
+	ToVersion           string `json:"toVersion,omitempty"`           // as the release calls it
+	ToBuildNumber       string `json:"toBuildNumber,omitempty"`       // from 1
 }
 
 // note adds what checks come to, in the place of what was said of them before.

@@ -102,7 +102,7 @@ type Request struct {
 // RequestError says which field of a request cannot be used. It matches [ErrRequest].
 type RequestError struct {
 	Field  string // as in "From.Hashes"
-	Reason string
+	Reason string // for people
 }
 
 func (e *RequestError) Error() string { return fmt.Sprintf("request: %s: %s", e.Field, e.Reason) }
@@ -123,8 +123,8 @@ var (
 
 // CheckError says which check failed and why. It matches [ErrCheck] and unwraps to the reason.
 type CheckError struct {
-	Check Check
-	Err   error
+	Check Check // which one failed
+	Err   error // why
 }
 
 func (e *CheckError) Error() string {

@@ -72,10 +72,10 @@ var ErrRequirement = errors.New("senbonzakura: may not be signed")
 // RequirementError says which requirement does not hold for an update that was to be signed. It matches
 // [ErrRequirement].
 type RequirementError struct {
-	Requirement Requirement
+	Requirement Requirement // which one does not hold
 	// Field is that of the request that stands in the way, as in "ProductVersion"; "" where there is none.
 	Field  string
-	Reason string
+	Reason string // for people
 }
 
 func (e *RequirementError) Error() string {

@@ -14,14 +14,14 @@ type AllowList []AllowedHost
 type AllowedHost struct {
 	// Host is the authority as it stands in addresses: with the port where they have one.
 	Host     string
-	Products []string
-	Paths    []AllowedPath
+	Products []string      // that may come from it, at any path; with Paths empty
+	Paths    []AllowedPath // where the host has rules by path, in their order
 }
 
 // AllowedPath allows the addresses of a host whose whole path matches an expression. The first that matches decides.
 type AllowedPath struct {
-	Pattern  string
-	Products []string
+	Pattern  string   // regular expression that has to match the whole path
+	Products []string // that may come from such paths
 }
 
 // MarshalJSON writes the form that Balrog's configuration has.

@@ -45,15 +45,15 @@ const (
 
 // Answer is what a client gets, and why.
 type Answer struct {
-	Status      int
-	ContentType string
-	Body        []byte
+	Status      int    // of HTTP: 200, 400, or 500 of a Strict snapshot
+	ContentType string // header Content-Type
+	Body        []byte // XML or JSON, in UTF-8
 
 	// Rule is the rule that decided, or nil.
 	Rule *Rule
 	// Release names the release that was served, or the one that decided that there is no update; "" is none.
 	Release string
-	Outcome Outcome
+	Outcome Outcome // why the answer is what it is
 	// Quirks are those of Balrog's that the query met: if there are none, it answers the same.
 	Quirks Quirks
 	// Complete and Partial say what the answer offers.

@@ -9,16 +9,16 @@ import (
 // Build is one build of a product that a snapshot knows: a platform and locale of a release whose complete update has an
 // address, a size and a hash.
 type Build struct {
-	Release      string `json:"release"`
-	Product      string `json:"product"`
-	Version      string `json:"version"`
-	BuildID      string `json:"build_id"`
-	Target       string `json:"target"`
-	Locale       string `json:"locale"`
-	HashFunction string `json:"hash_function"`
-	Hash         string `json:"hash"` // of the complete update
-	Size         int64  `json:"size"` // bytes
-	URL          string `json:"url"`
+	Release      string `json:"release"`       // name of the release
+	Product      string `json:"product"`       // name, as queries spell it
+	Version      string `json:"version"`       // of the application, as the release says
+	BuildID      string `json:"build_id"`      // 14 digits
+	Target       string `json:"target"`        // build target of the platform, aliases included
+	Locale       string `json:"locale"`        // "en-US"
+	HashFunction string `json:"hash_function"` // that of Hash: "sha512"
+	Hash         string `json:"hash"`          // of the complete update
+	Size         int64  `json:"size"`          // bytes
+	URL          string `json:"url"`           // of the complete update
 }
 
 // build returns the build of a locale, if its complete update is known. Addresses that depend on the channel do not count.

@@ -117,12 +117,12 @@ func (s *Severity) UnmarshalText(text []byte) error {
 
 // Problem is one thing that is wrong with rules or releases.
 type Problem struct {
-	Severity Severity `json:"severity"`
+	Severity Severity `json:"severity"`          // how bad it is
 	Rule     int64    `json:"rule,omitempty"`    // the rule that it is about, or 0
 	Release  string   `json:"release,omitempty"` // the release that it is about
 	Path     string   `json:"path,omitempty"`    // where in it: a column, or the keys of the document
 	Quirk    Quirk    `json:"quirk,omitempty"`   // what Balrog makes of it, if that is one of its quirks
-	Message  string   `json:"message"`
+	Message  string   `json:"message"`           // what is wrong, for people
 }
 
 func (p Problem) String() string {

@@ -2,14 +2,14 @@ package aus
 
 // Explanation says how a query is answered, rule by rule.
 type Explanation struct {
-	Query  Query        `json:"query"`
-	Answer Answer       `json:"-"`
+	Query  Query        `json:"query"` // what was asked, as it was understood
+	Answer Answer       `json:"-"`     // what is answered
 	Rules  []Considered `json:"rules"` // those of the query's product and of every product, by ID
 }
 
 // Considered is one rule as a query met it.
 type Considered struct {
-	Rule *Rule `json:"rule"`
+	Rule *Rule `json:"rule"` // the rule that was looked at
 	// Column is the first column that does not match, or "" where all match.
 	Column Column `json:"column,omitempty"`
 	// Decides says that this is the rule that decides: of those that match, the one of the highest priority.

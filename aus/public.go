@@ -11,20 +11,20 @@ import (
 
 // Request is one request to the public side of an update server.
 type Request struct {
-	Method string
+	Method string // GET, HEAD, …
 	// URL is path and query as they came, percent-encoded.
 	URL string
 	// Base is scheme and host of the server, "https://aus.example"; redirects need it.
 	Base   string
-	Header http.Header
+	Header http.Header // of the request; User-Agent counts
 	// Into is where the headers of the answer go; nil is a new map.
 	Into http.Header
 }
 
 // Response is the answer to a request. Body is empty for HEAD, where Content-Length says how long it would be.
 type Response struct {
-	Status int
-	Header http.Header
+	Status int         // of HTTP
+	Header http.Header // Into, or a new map
 	Body   []byte
 	// Query and Answer are there where the request was one for updates.
 	Query  *Query

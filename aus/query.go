@@ -61,13 +61,13 @@ func flagOf(b bool) Flag {
 // which says which fields count.
 type Query struct {
 	Form        Form
-	Product     string
-	Version     string
-	BuildID     string
-	BuildTarget string
-	Locale      string
-	Channel     string
-	OSVersion   string
+	Product     string // name, as all up to OSVersion are spelled by the client
+	Version     string // of the application
+	BuildID     string // usually 14 digits
+	BuildTarget string // "Linux_x86_64-gcc3"
+	Locale      string // "en-US"
+	Channel     string // update channel: "release"
+	OSVersion   string // "Windows_NT 10.0.0.0"
 
 	// InstructionSet, Memory and JAWS come from the system capabilities of Form6. InstructionSetUnknown says
 	// that the client sent capabilities that do not tell it.
@@ -77,13 +77,13 @@ type Query struct {
 	MemoryKnown           bool
 	JAWS                  Flag
 
-	Distribution string
-	DistVersion  string
+	Distribution string // name of a partner's build; "default" is none
+	DistVersion  string // its version
 	// HeaderArchitecture is "PPC" or "Intel", from the User-Agent; no part of JSON queries.
 	HeaderArchitecture string
 
-	Force  Force
-	Mig64  Flag
+	Force  Force  // whether the user asked by hand, and what that leaves out
+	Mig64  Flag   // whether a 32-bit client may go over to 64 bits
 	Pin    string // counts with HasPin
 	HasPin bool
 }

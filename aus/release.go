@@ -42,9 +42,9 @@ type Release struct {
 
 // ReleaseOptions say what Balrog keeps beside a release's document.
 type ReleaseOptions struct {
-	DataVersion int64 // default 1
-	ReadOnly    bool
-	Limits      Limits
+	DataVersion int64  // default 1
+	ReadOnly    bool   // whether Balrog's API refuses changes; answers do not depend on it
+	Limits      Limits // that the document must keep to
 }
 
 // NewRelease reads the document of a release. Only what is not JSON, or over the limits, is an error ([ErrFormat],

@@ -10,31 +10,31 @@ import (
 // Rule says which release the clients get that it matches. A nil column matches every client. The JSON form is
 // that of Balrog's API, column by column.
 type Rule struct {
-	ID              int64   `json:"rule_id"`
-	Alias           *string `json:"alias"`
+	ID              int64   `json:"rule_id"`         // 1 or more
+	Alias           *string `json:"alias"`           // another name for people and tools; nil is none
 	Priority        *int64  `json:"priority"`        // the highest of the matching rules decides
 	Mapping         *string `json:"mapping"`         // name of the release; nil is no update
 	FallbackMapping *string `json:"fallbackMapping"` // for whom the background rate leaves out; nil is no update
 	BackgroundRate  *int64  `json:"backgroundRate"`  // percent of the clients that get the mapping
 	UpdateType      *string `json:"update_type"`     // minor or major
 
-	Product            *string `json:"product"`
-	Version            *string `json:"version"` // "<90.0", "100.*", "90.0,91.0": any of the list
-	Channel            *string `json:"channel"` // "release", "nightly*"
-	BuildTarget        *string `json:"buildTarget"`
-	BuildID            *string `json:"buildID"` // one, with an operator or without
-	Locale             *string `json:"locale"`  // a list
-	OSVersion          *string `json:"osVersion"`
-	Memory             *string `json:"memory"`
-	InstructionSet     *string `json:"instructionSet"` // a list
-	JAWS               *bool   `json:"jaws"`
-	Mig64              *bool   `json:"mig64"`
-	Distribution       *string `json:"distribution"` // a list
-	DistVersion        *string `json:"distVersion"`
-	HeaderArchitecture *string `json:"headerArchitecture"`
+	Product            *string `json:"product"`            // name; nil is every product, as nil is anything in each column below
+	Version            *string `json:"version"`            // "<90.0", "100.*", "90.0,91.0": any of the list
+	Channel            *string `json:"channel"`            // "release", "nightly*"
+	BuildTarget        *string `json:"buildTarget"`        // the whole of it
+	BuildID            *string `json:"buildID"`            // one, with an operator or without
+	Locale             *string `json:"locale"`             // a list
+	OSVersion          *string `json:"osVersion"`          // a list of parts of the client's
+	Memory             *string `json:"memory"`             // megabytes, with an operator or without
+	InstructionSet     *string `json:"instructionSet"`     // a list
+	JAWS               *bool   `json:"jaws"`               // whether the client runs this screen reader in a version that is incompatible
+	Mig64              *bool   `json:"mig64"`              // whether the client may go over to 64 bits
+	Distribution       *string `json:"distribution"`       // a list
+	DistVersion        *string `json:"distVersion"`        // the whole of it
+	HeaderArchitecture *string `json:"headerArchitecture"` // "PPC" or "Intel"
 
-	Comment     *string `json:"comment"`
-	DataVersion int64   `json:"data_version"`
+	Comment     *string `json:"comment"`      // for people
+	DataVersion int64   `json:"data_version"` // counts the changes of the rule, from 1
 
 	// Rollout changes the background rate with time: from each stage's time on its rate holds in place of
 	// BackgroundRate. Balrog has nothing like it.
@@ -43,7 +43,7 @@ type Rule struct {
 
 // Stage is one step of a rollout.
 type Stage struct {
-	At   time.Time `json:"at"`
+	At   time.Time `json:"at"`   // from when on the rate holds
 	Rate int64     `json:"rate"` // percent
 }
 

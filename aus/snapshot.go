@@ -10,10 +10,10 @@ import (
 
 // Config is everything that decides which update a client gets.
 type Config struct {
-	Rules    []Rule
-	Releases []*Release
-	Pins     []Pin
-	Shutoffs []Shutoff
+	Rules    []Rule     // in any order
+	Releases []*Release // those that rules, pins and shutoffs name
+	Pins     []Pin      // versions that clients may stay at
+	Shutoffs []Shutoff  // that are on
 	// AllowList says from which hosts updates may come; nothing is served from others.
 	AllowList AllowList
 	// SpecialForceHosts are beginnings of addresses to which "?force=1" or "?force=-1" is appended for clients that
@@ -25,21 +25,21 @@ type Config struct {
 
 // Pin says which release clients of one product and channel get that pinned themselves to a version.
 type Pin struct {
-	Product     string `json:"product"`
-	Channel     string `json:"channel"`
-	Version     string `json:"version"` // "102." or "102.3."
-	Mapping     string `json:"mapping"`
-	DataVersion int64  `json:"data_version"`
+	Product     string `json:"product"`      // name
+	Channel     string `json:"channel"`      // update channel
+	Version     string `json:"version"`      // "102." or "102.3."
+	Mapping     string `json:"mapping"`      // name of the release that clients with this pin get
+	DataVersion int64  `json:"data_version"` // counts the changes of the pin, from 1
 }
 
 // Shutoff stops updates at once, before any rule is looked at. Balrog's have product, channel and comment; both must
 // equal the client's, the channel also without what customised builds append.
 type Shutoff struct {
-	ID          int64  `json:"id,omitempty"`
-	Product     string `json:"product"` // "" is every product
-	Channel     string `json:"channel"` // "" is every channel
-	Comment     string `json:"comment"`
-	DataVersion int64  `json:"data_version"`
+	ID          int64  `json:"id,omitempty"` // tells shutoffs of one product and channel apart; 0 is the only one
+	Product     string `json:"product"`      // "" is every product
+	Channel     string `json:"channel"`      // "" is every channel
+	Comment     string `json:"comment"`      // why, for people
+	DataVersion int64  `json:"data_version"` // counts the changes of the shutoff, from 1
 
 	// Only narrows the shutoff to the clients that these columns match, of which product and channel need not be set.
 	Only *Rule `json:"only,omitempty"`
@@ -53,11 +53,11 @@ type Shutoff struct {
 // those of the release's document, to clients of every build whose complete has the first hash, where the
 // release that they get has the second.
 type MadePartial struct {
-	From         string `json:"from"` // hash of the complete update that the client has, as releases write it
-	To           string `json:"to"`
-	URL          string `json:"url"`
-	Size         int64  `json:"size"` // bytes
-	Hash         string `json:"hash"`
+	From         string `json:"from"`          // hash of the complete update that the client has, as releases write it
+	To           string `json:"to"`            // hash of the complete update that the client gets to
+	URL          string `json:"url"`           // of the partial update
+	Size         int64  `json:"size"`          // bytes
+	Hash         string `json:"hash"`          // of the partial update
 	HashFunction string `json:"hash_function"` // that of all three hashes
 }
 

@@ -24,7 +24,7 @@ const (
 
 // ValidationError says what is wrong with a release's document: everything that the first step found that found something.
 type ValidationError struct {
-	Check    Check
+	Check    Check    // the first check that failed
 	Messages []string // each with the path of the value
 	// Balrog are the messages in its words, where they are known, else as in Messages.
 	Balrog []string
@@ -39,14 +39,14 @@ func (e *ValidationError) Is(target error) bool { return target == ErrInvalid }
 
 // ValidateOptions say what a document is validated for.
 type ValidateOptions struct {
-	Product   string // which the release is saved for
-	AllowList AllowList
+	Product   string    // which the release is saved for
+	AllowList AllowList // hosts that the document may name
 	// Strict imitates Balrog: it looks at the length of hashes in gmp releases only, refuses some groups of
 	// updateLine that cannot both apply, and takes others that can.
 	Strict bool
 	// AnyHash looks at the length of hashes in gmp releases only, as Balrog does, and is else not strict.
 	AnyHash bool
-	Limits  Limits
+	Limits  Limits // that the document must keep to
 }
 
 // Validate says whether a document may be saved as a release. The error is a [*ValidationError], or matches [ErrFormat] or

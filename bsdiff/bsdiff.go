@@ -44,8 +44,8 @@ func (m Match) String() string {
 
 // Options for [New]. The zero value makes the smallest patch that Mozilla's updater applies.
 type Options struct {
-	Match  Match
-	Format Format
+	Match  Match  // how matches are looked for
+	Format Format // of the patch
 	// Workers is how many goroutines look for matches, zero means one for each CPU. The patch is the same
 	// for any number.
 	Workers int

@@ -55,7 +55,7 @@ type Triple = match.Triple
 // Header is what stands at the start of a patch. The numbers are as the patch declares them: nothing says
 // that they are true.
 type Header struct {
-	Format Format `json:"-"`
+	Format Format `json:"-"` // of the patch
 	// OldSize and OldCRC ([Checksum]) are those of the old file. BSDIFF40 does not have them: both are 0.
 	OldSize int64  `json:"old_size"`
 	OldCRC  uint32 `json:"old_crc"`

@@ -50,9 +50,9 @@ func (i *Info) ZeroShare() float64 {
 
 // Part is a block of a patch, described for people.
 type Part struct {
-	Name  string
-	Bytes int64 // that it takes in the patch
-	Text  string
+	Name  string // "control", "difference" or "extra"
+	Bytes int64  // that it takes in the patch
+	Text  string // what is in it, for people
 }
 
 // Parts describes the three blocks, in their order.

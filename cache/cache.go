@@ -37,7 +37,7 @@ func (k Kind) Valid() bool {
 // Key names a value by what made it. Two equal keys must always mean the same bytes. Keys are comparable. The
 // zero Key is not valid.
 type Key struct {
-	Kind Kind
+	Kind Kind     // what the value is
 	Sum  [32]byte // SHA-256 over kind and parts, see NewKey
 }
 
@@ -102,7 +102,7 @@ var (
 
 // NegativeError is a remembered failure: the value could not be made, and until Until nobody need try again.
 type NegativeError struct {
-	Key    Key
+	Key    Key       // whose fill failed
 	Reason string    // why, in words
 	Until  time.Time // when it is forgotten
 }
@@ -113,7 +113,7 @@ func (e *NegativeError) Error() string {
 
 // Info describes a stored value. One of the hashes is there; the other is zero.
 type Info struct {
-	Key    Key
+	Key    Key      // by which the value is found
 	Size   int64    // bytes
 	SHA256 [32]byte // of all bytes
 	// SHA512 is of all bytes of a value that was adopted by it (see [HashedAdopter]) and that the tier which has it was

@@ -85,13 +85,13 @@ func (d *Disk) purgeKind(ctx context.Context, kind Kind, f Filter, u usage, remo
 
 // Damage is an entry that [Disk.Verify] found damaged.
 type Damage struct {
-	Key Key
+	Key Key   // of the entry
 	Err error // matches ErrCorrupt
 }
 
 // VerifyReport is what [Disk.Verify] found.
 type VerifyReport struct {
-	Checked   Usage
+	Checked   Usage    // what was read and hashed
 	Damaged   []Damage // moved away
 	Strangers []string // files that are no entries, left alone
 }

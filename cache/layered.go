@@ -35,12 +35,12 @@ type LayeredOptions struct {
 
 // Event is something that happened in a [Layered].
 type Event struct {
-	Op   Op
-	Key  Key
-	Tier string // its String method's answer, or its number; "" for Fill and Join
-	Size int64  // bytes of the value, where there is one
-	Took time.Duration
-	Err  error // what the tier or the fill said; nil for success and ErrMiss
+	Op   Op            // what happened
+	Key  Key           // of which value
+	Tier string        // its String method's answer, or its number; "" for Fill and Join
+	Size int64         // bytes of the value, where there is one
+	Took time.Duration // on the clock; of a hit without reading the value
+	Err  error         // what the tier or the fill said; nil for success and ErrMiss
 }
 
 // Op says what an [Event] is about.
@@ -263,8 +263,8 @@ func (l *Layered) Purge(ctx context.Context, f Filter) (Usage, error) {
 
 // PanicError is what [Layered.GetOrFill] returns when fill panicked.
 type PanicError struct {
-	Value any
-	Stack []byte
+	Value any    // what panic was called with
+	Stack []byte // where, as runtime/debug.Stack has it
 }
 
 func (e *PanicError) Error() string { return fmt.Sprintf("fill panicked: %v\n%s", e.Value, e.Stack) }

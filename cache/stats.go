@@ -7,13 +7,13 @@ import (
 
 // Usage counts entries and the bytes of their values.
 type Usage struct {
-	Entries int64 `json:"entries"`
-	Bytes   int64 `json:"bytes"`
+	Entries int64 `json:"entries"` // how many
+	Bytes   int64 `json:"bytes"`   // what their values have together
 }
 
 // Stats says what a tier did since it was opened, and what it holds now.
 type Stats struct {
-	Hits      int64 `json:"hits"`
+	Hits      int64 `json:"hits"`      // values handed out
 	Misses    int64 `json:"misses"`    // including damage and expired failures
 	Negatives int64 `json:"negatives"` // remembered failures handed out
 	Puts      int64 `json:"puts"`      // values taken in

@@ -104,8 +104,8 @@ func (e *SizeError) Error() string {
 
 // DigestError is a file that is not the one that was asked for.
 type DigestError struct {
-	Algorithm Algorithm
-	Want, Got []byte
+	Algorithm Algorithm // of both sums
+	Want, Got []byte    // the sums
 }
 
 func (e *DigestError) Error() string {
@@ -140,8 +140,8 @@ type AddressError struct {
 	Host    string // as the URL says
 	Address string // what it resolved to, with the port
 	Hop     int    // how many redirects led to it
-	Reason  string
-	Port    bool // it is the port alone that is not allowed
+	Reason  string // for people
+	Port    bool   // it is the port alone that is not allowed
 }
 
 func (e *AddressError) Error() string {
@@ -223,7 +223,7 @@ func private(err error, tell func(found, instead string)) {
 type NotAllowedError struct {
 	URL    string // without credentials
 	Hop    int    // how many redirects led to it
-	Reason Reason
+	Reason Reason // one of the Reason constants
 }
 
 // Reason says why a URL is not allowed.

@@ -44,8 +44,8 @@ func (a Algorithm) Weak() bool { return a == SHA1 }
 
 // Hash is what the bytes of a download must hash to.
 type Hash struct {
-	Algorithm Algorithm
-	Sum       []byte
+	Algorithm Algorithm // which hash function
+	Sum       []byte    // what it must give, as bytes
 }
 
 // ParseHash parses "algorithm:hex", such as "sha256:9f86…", or a hexadecimal sum alone, whose length then says

@@ -60,7 +60,7 @@ const (
 // A Problem is something about an archive that somebody may stumble over. Where none of Refused, Updater and
 // Others is set, it is only unusual.
 type Problem struct {
-	Code    Code   `json:"code"`
+	Code    Code   `json:"code"`           // what kind of problem it is
 	Offset  int64  `json:"offset"`         // where in the file, in bytes
 	Name    string `json:"name,omitempty"` // entry concerned, "" where none is
 	Detail  string `json:"detail"`         // what is wrong, for people

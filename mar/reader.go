@@ -33,7 +33,7 @@ type Product struct {
 
 // A Signature is one signature as it stands in an archive. Nothing is said about whether it verifies.
 type Signature struct {
-	Algorithm Algorithm
+	Algorithm Algorithm // as the archive names it
 	Bytes     []byte
 	Offset    int64 // of Bytes in the file
 }
@@ -41,9 +41,9 @@ type Signature struct {
 // A Section is one additional section of the header. The only one in use, id 1, is the product information
 // block.
 type Section struct {
-	ID     uint32
-	Offset int64 // of the section's body in the file
-	Size   int64 // of the body in bytes, without the eight bytes in front of it
+	ID     uint32 // number of the kind; 1 is the product block
+	Offset int64  // of the section's body in the file
+	Size   int64  // of the body in bytes, without the eight bytes in front of it
 }
 
 // A File is one entry of an archive that was read. It is safe for concurrent use.

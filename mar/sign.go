@@ -58,7 +58,7 @@ const minKeySize = 256
 // SignerInfo is what has to be known about a signature before it is made, as its place and length are part of
 // what is signed.
 type SignerInfo struct {
-	Algorithm Algorithm
+	Algorithm Algorithm // of the signature
 	// PublicKey is an *rsa.PublicKey; the signature is verified with it before anything is written.
 	PublicKey crypto.PublicKey
 	// SignatureSize is the length in bytes that the signature will have: 512 for RSA-4096.
@@ -87,8 +87,8 @@ type Signer interface {
 
 // A SignError says which of an archive's signers failed. It unwraps to the signer's error.
 type SignError struct {
-	Signer int // its place among those given, from 0
-	Err    error
+	Signer int   // its place among those given, from 0
+	Err    error // what the signer said
 }
 
 // Error names the signer and what it said.

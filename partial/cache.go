@@ -62,8 +62,8 @@ type DigestCache interface {
 
 // CacheStats says how the caches served a build.
 type CacheStats struct {
-	Hits   int64  `json:"hits"`
-	Misses int64  `json:"misses"`
+	Hits   int64  `json:"hits"`            // patches that were taken from the cache
+	Misses int64  `json:"misses"`          // patches that it was asked for and did not have
 	Errors int64  `json:"errors"`          // answers that were errors or did not match their key
 	Error  string `json:"error,omitempty"` // the first of them
 }

@@ -297,7 +297,7 @@ type Candidate struct {
 	// Strategy is mbdiff10, zucchini (which corrects the references of executables) or zucchini-plain (which takes
 	// everything for bytes).
 	Strategy string `json:"strategy"`
-	Format   string `json:"format"`
+	Format   string `json:"format"` // of the patch
 	// Size is what the patch takes in the update, in bytes; 0 where there is none.
 	Size int64 `json:"size,omitempty"`
 	// Why says why there is none, "" where there is one.

@@ -13,9 +13,9 @@ import (
 
 // Content says what a Compressor is given.
 type Content struct {
-	Kind ContentKind
-	Size int64  // in bytes, or -1 where it is not known beforehand; of a patch, the size of the new file
-	Arch string // of the recipe: decides which filter suits executables
+	Kind ContentKind // whole file, patch or manifest
+	Size int64       // in bytes, or -1 where it is not known beforehand; of a patch, the size of the new file
+	Arch string      // of the recipe: decides which filter suits executables
 }
 
 // A ContentKind is a sort of content.

@@ -18,7 +18,7 @@ var ErrInput = errors.New("not a complete update that can be used")
 // InputError says which of the two cannot be used, and why. It matches [ErrInput] and unwraps to the reason.
 type InputError struct {
 	Input string // "FROM" or "TO"
-	Err   error
+	Err   error  // why
 }
 
 func (e *InputError) Error() string { return e.Input + ": " + e.Err.Error() }

@@ -53,9 +53,9 @@ const (
 // A Finding is something in the inputs that Mozilla's packaging scripts pass over in silence. With the default
 // rules one of severity Broken makes Build refuse; with those of the scripts it is only reported.
 type Finding struct {
-	Kind     Kind         `json:"kind"`
-	Severity Severity     `json:"severity"`
-	Path     string       `json:"path,omitempty"`
+	Kind     Kind         `json:"kind"`              // what it is; stable, for programs
+	Severity Severity     `json:"severity"`          // what comes of it
+	Path     string       `json:"path,omitempty"`    // of the file in question; "" where none is
 	Other    string       `json:"other,omitempty"`   // the second path, where two are involved
 	Message  string       `json:"message"`           // what is wrong, and what comes of it
 	WayOut   string       `json:"way_out,omitempty"` // what to do about it

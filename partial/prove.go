@@ -32,9 +32,9 @@ const (
 // A Difference is one file in which an updated tree differs from TO.
 type Difference struct {
 	Manifest string         `json:"manifest"` // by which the tree was updated
-	Path     string         `json:"path"`
-	Kind     DifferenceKind `json:"kind"`
-	// Offset is that of the first differing byte, and the sizes are those of the two files, where the content
+	Path     string         `json:"path"`     // of the file or directory
+	Kind     DifferenceKind `json:"kind"`     // in what it differs
+	// Offset is that of the first differing byte, GotSize and WantSize are the bytes of the file and of TO's, where the content
 	// differs. A file that is a prefix of the other differs at its own end.
 	Offset   int64 `json:"offset,omitempty"`
 	GotSize  int64 `json:"got_size,omitempty"`
@@ -72,9 +72,9 @@ type Proof struct {
 	Manifests []string `json:"manifests"` // that were followed, the newest first
 	Files     int      `json:"files"`     // of TO
 	Same      int      `json:"same"`      // files left as they were
-	Patched   int      `json:"patched"`
-	Added     int      `json:"added"`
-	Removed   int      `json:"removed"`
+	Patched   int      `json:"patched"`   // files that got a patch
+	Added     int      `json:"added"`     // files that were written whole
+	Removed   int      `json:"removed"`   // files that are gone
 	// Skipped counts instructions whose condition does not hold in FROM.
 	Skipped int `json:"skipped"`
 	// Expected are differences that the packaging rules make on purpose: the user's own channel settings stay, and
@@ -91,7 +91,7 @@ type Proof struct {
 
 // A VerifyError says that a partial update does not turn FROM into TO.
 type VerifyError struct {
-	Differences []Difference
+	Differences []Difference // all that are not meant to be
 }
 
 // Error describes every difference, up to ten.

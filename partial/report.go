@@ -14,7 +14,7 @@ type ReleaseInfo struct {
 	BuildID string `json:"build_id,omitempty"` // from application.ini
 	Channel string `json:"channel,omitempty"`  // from the MAR
 	Size    int64  `json:"size"`               // bytes of the MAR
-	Files   int    `json:"files"`
+	Files   int    `json:"files"`              // how many, without manifests
 }
 
 // An Action says what was done with a file.
@@ -32,9 +32,9 @@ const (
 
 // A FileReport says what was done with one file and why.
 type FileReport struct {
-	Path   string `json:"path"`
-	Action Action `json:"action"`
-	Why    string `json:"why"`
+	Path   string `json:"path"`   // in the installation, with slashes
+	Action Action `json:"action"` // what was done with it
+	Why    string `json:"why"`    // for people
 	// Instruction is the line of the manifest, "" where there is none.
 	Instruction string `json:"instruction,omitempty"`
 	// OldSize and NewSize are the file's bytes in FROM and TO, decompressed; -1 where it is not there, 0 also where
@@ -62,21 +62,21 @@ type FileReport struct {
 // A Report says what Build or Pack did. Everything but the times is the same for the same inputs, recipe and
 // options.
 type Report struct {
-	Recipe   string `json:"recipe"`
-	RecipeID string `json:"recipe_id"`
+	Recipe   string `json:"recipe"`    // its name
+	RecipeID string `json:"recipe_id"` // everything of it that decides about bytes
 	// Rules are those of the recipe.
 	Rules Rules       `json:"rules,omitempty"`
-	From  ReleaseInfo `json:"from"`
-	To    ReleaseInfo `json:"to"`
+	From  ReleaseInfo `json:"from"` // the complete update of the old version
+	To    ReleaseInfo `json:"to"`   // that of the new one
 	// Files has one entry for each file of FROM and TO and for each manifest, in the order of the manifest, and
 	// then those that take no instruction.
 	Files    []FileReport `json:"files"`
-	Findings []Finding    `json:"findings,omitempty"`
+	Findings []Finding    `json:"findings,omitempty"` // what is wrong with the inputs, or must be known of them
 	// EmptyDirectories are those of the tree that Pack left out, each with those in it.
 	EmptyDirectories []string `json:"empty_directories,omitempty"`
 	// Verified says that the update was proved to turn FROM into TO, but for what Proof.Expected lists.
 	Verified bool   `json:"verified"`
-	Proof    *Proof `json:"proof,omitempty"`
+	Proof    *Proof `json:"proof,omitempty"` // how the update was proved; nil where it was not
 	// Client is FROM's updater as the update was made for it, each fact with its source; of Pack there is none.
 	Client *updater.Client `json:"client,omitempty"`
 	// Checks are what the client's checks, and the proof, come to.
@@ -88,8 +88,8 @@ type Report struct {
 	Size     int64         `json:"size"`
 	Complete int64         `json:"complete"`
 	Saved    float64       `json:"saved"`
-	Cache    CacheStats    `json:"cache"`
-	Elapsed  time.Duration `json:"elapsed_ns"`
+	Cache    CacheStats    `json:"cache"`      // how often patches were found
+	Elapsed  time.Duration `json:"elapsed_ns"` // time on the clock, as nanoseconds
 }
 
 // Broken returns the findings because of which the update should not be shipped.

@@ -60,7 +60,7 @@ type Era struct {
 
 // Watershed is a release that a build older than it may not jump over.
 type Watershed struct {
-	Version string `toml:"version"`
+	Version string `toml:"version"` // of the release
 	// Platforms limits it to these ("win", "linux", "mac", in any spelling that updater.ParsePlatform reads); empty
 	// means all.
 	Platforms []string `toml:"platforms"`

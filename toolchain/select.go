@@ -64,7 +64,9 @@ func (e *WatershedError) Error() string {
 func (e *WatershedError) Is(target error) bool { return target == ErrWatershed }
 
 // DowngradeError is the refusal of a pair whose TO is older than FROM. It matches [ErrDowngrade].
-type DowngradeError struct{ From, To string }
+type DowngradeError struct {
+	From, To string // versions
+}
 
 func (e *DowngradeError) Error() string {
 	return fmt.Sprintf("version %s is older than %s: updaters refuse a downgrade (swap FROM and TO, or leave out the check downgrade)", e.To, e.From)
@@ -346,8 +348,8 @@ func (s *Set) compose(sel *Selection, from, to Build, rules *Rules) {
 
 // Pair is one possible update of a plan.
 type Pair struct {
-	From Build `json:"from"`
-	To   Build `json:"to"`
+	From Build `json:"from"` // the old build
+	To   Build `json:"to"`   // the new one
 	// Recipe is the ID of the recipe that makes it; empty where it is refused.
 	Recipe string `json:"recipe,omitempty"`
 	// Client is FROM's updater, with the source of each fact; Checks and Reasons are those of the selection.

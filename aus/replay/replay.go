@@ -37,21 +37,21 @@ const Base = "http://aus.example"
 
 // Document is one state of a server with what was asked of it, or one blob with a verdict.
 type Document struct {
-	Title   string
-	Config  aus.Config
-	Queries []Query
-	Answers []Answer
+	Title   string     // for people
+	Config  aus.Config // what the server had
+	Queries []Query    // what it was asked
+	Answers []Answer   // what it answered, one for each query
 
 	// Blob is there in documents with a verdict, which have no queries.
 	Blob    json.RawMessage
-	Product string
-	Verdict Verdict
+	Product string  // that the blob was to be saved for
+	Verdict Verdict // what the server said of the blob
 }
 
 // Query is one recorded request.
 type Query struct {
-	Path      string
-	UserAgent string
+	Path      string   // with the query behind "?"
+	UserAgent string   // header User-Agent
 	Dice      int      // what every roll of this request shows
 	Method    string   // default GET
 	Headers   []string // headers that were recorded
@@ -78,24 +78,24 @@ func (q *Query) UnmarshalJSON(data []byte) error {
 
 // Answer is one recorded answer.
 type Answer struct {
-	Status          int                `json:"status"`
-	ContentType     string             `json:"content_type"`
-	Body            string             `json:"body"`
-	RuleID          *string            `json:"rule_id"`
-	RuleDataVersion *string            `json:"rule_data_version"`
-	Location        *string            `json:"location"`
-	Headers         map[string]*string `json:"headers"`
-	Error           string             `json:"error"`  // of status 500: the exception
-	Detail          string             `json:"detail"` // and its text
-	Unstable        bool               `json:"unstable"`
+	Status          int                `json:"status"`            // of HTTP
+	ContentType     string             `json:"content_type"`      // header Content-Type
+	Body            string             `json:"body"`              // as text
+	RuleID          *string            `json:"rule_id"`           // header Rule-ID; nil is none
+	RuleDataVersion *string            `json:"rule_data_version"` // header Rule-Data-Version; nil is none
+	Location        *string            `json:"location"`          // of a redirect; nil is none
+	Headers         map[string]*string `json:"headers"`           // those that the query names; nil is one that was not there
+	Error           string             `json:"error"`             // of status 500: the exception
+	Detail          string             `json:"detail"`            // and its text
+	Unstable        bool               `json:"unstable"`          // the server answers now this, now that
 }
 
 // Verdict is what a server said when a blob was saved.
 type Verdict struct {
-	Valid     bool            `json:"valid"`
-	Message   string          `json:"message"`
-	Exception string          `json:"exception"`
-	Errors    json.RawMessage `json:"errors"`
+	Valid     bool            `json:"valid"`     // the blob was taken
+	Message   string          `json:"message"`   // why not
+	Exception string          `json:"exception"` // name of the exception, where there was one
+	Errors    json.RawMessage `json:"errors"`    // a list of texts, or a text
 }
 
 type rawDocument struct {
@@ -193,9 +193,9 @@ func (d *rawDocument) document() (Document, error) {
 
 // Result is what one query's answer was compared to.
 type Result struct {
-	Query    Query
-	Recorded Answer
-	Got      aus.Response
+	Query    Query        // what was asked
+	Recorded Answer       // what the server answered then
+	Got      aus.Response // what is answered here
 	// Differences says in what the answers differ; there are none in answers that the recording server itself gives now this
 	// way, now that.
 	Differences []string

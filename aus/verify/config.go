@@ -15,8 +15,8 @@ var ErrConfig = errors.New("bad configuration")
 
 // ConfigError says which line of a configuration cannot be taken, and why.
 type ConfigError struct {
-	Line int // from 1
-	Text string
+	Line int    // from 1
+	Text string // what is wrong, for people
 }
 
 // Error says the line and the trouble.
@@ -27,25 +27,25 @@ func (e *ConfigError) Is(target error) bool { return target == ErrConfig }
 
 // Line is one line of a configuration of update verify: builds of one release that are tested alike.
 type Line struct {
-	Number           int      `json:"-"`
-	Release          string   `json:"release"` // version of FROM as its request names it
-	Product          string   `json:"product"`
-	Platform         string   `json:"platform"` // build target of the request
-	BuildID          string   `json:"build_id"` // of FROM
-	Locales          []string `json:"locales"`
-	Channel          string   `json:"channel"`
-	PatchTypes       []string `json:"patch_types"`    // default: complete
-	From             string   `json:"from,omitempty"` // path of FROM behind FTPServerFrom; empty: a quick test
-	To               string   `json:"to,omitempty"`   // path of TO behind FTPServerTo
-	AUSServer        string   `json:"aus_server,omitempty"`
+	Number           int      `json:"-"`                    // in the file, from 1
+	Release          string   `json:"release"`              // version of FROM as its request names it
+	Product          string   `json:"product"`              // name, as the request spells it
+	Platform         string   `json:"platform"`             // build target of the request
+	BuildID          string   `json:"build_id"`             // of FROM
+	Locales          []string `json:"locales"`              // that are tested; one test for each and each of PatchTypes
+	Channel          string   `json:"channel"`              // update channel of the request
+	PatchTypes       []string `json:"patch_types"`          // default: complete
+	From             string   `json:"from,omitempty"`       // path of FROM behind FTPServerFrom; empty: a quick test
+	To               string   `json:"to,omitempty"`         // path of TO behind FTPServerTo
+	AUSServer        string   `json:"aus_server,omitempty"` // scheme and host of the update server
 	FTPServerFrom    string   `json:"ftp_server_from,omitempty"`
 	FTPServerTo      string   `json:"ftp_server_to,omitempty"`
-	MARChannelIDs    string   `json:"mar_channel_IDs,omitempty"` // what FROM is made to accept before the update, with commas between
-	ToBuildID        string   `json:"to_build_id,omitempty"`
-	ToAppVersion     string   `json:"to_app_version,omitempty"`
-	ToDisplayVersion string   `json:"to_display_version,omitempty"`
-	UpdaterPackage   string   `json:"updater_package,omitempty"` // installer that holds the updater to run
-	OverrideCerts    string   `json:"override_certs,omitempty"`  // "dep", "nightly" or "release": certificates to put into that updater
+	MARChannelIDs    string   `json:"mar_channel_IDs,omitempty"`    // what FROM is made to accept before the update, with commas between
+	ToBuildID        string   `json:"to_build_id,omitempty"`        // that update.xml has to offer
+	ToAppVersion     string   `json:"to_app_version,omitempty"`     // that update.xml has to offer
+	ToDisplayVersion string   `json:"to_display_version,omitempty"` // that update.xml has to offer
+	UpdaterPackage   string   `json:"updater_package,omitempty"`    // installer that holds the updater to run
+	OverrideCerts    string   `json:"override_certs,omitempty"`     // "dep", "nightly" or "release": certificates to put into that updater
 }
 
 // Limits of a configuration: those of Mozilla have at most 3,057 lines of about 1,500 bytes.

@@ -86,13 +86,13 @@ const (
 
 // Identity is what tells tests apart.
 type Identity struct {
-	Product   string `json:"product,omitempty"`
-	Release   string `json:"release"`  // version of FROM as its request names it
-	BuildID   string `json:"build_id"` // of FROM
-	Platform  string `json:"platform"` // build target
-	Locale    string `json:"locale"`
-	Channel   string `json:"channel,omitempty"`
-	PatchType string `json:"patch_type"` // "complete" or "partial"
+	Product   string `json:"product,omitempty"` // name, as the request spells it
+	Release   string `json:"release"`           // version of FROM as its request names it
+	BuildID   string `json:"build_id"`          // of FROM
+	Platform  string `json:"platform"`          // build target
+	Locale    string `json:"locale"`            // "en-US"
+	Channel   string `json:"channel,omitempty"` // update channel
+	PatchType string `json:"patch_type"`        // "complete" or "partial"
 }
 
 // String is the identity in one line.
@@ -109,10 +109,10 @@ func (id Identity) pair() Identity {
 // Test is one test and what became of it.
 type Test struct {
 	Identity
-	Kind      string           `json:"kind"`
-	Result    Result           `json:"result"`
-	Group     int              `json:"group,omitempty"` // the Group with this ID says why; 0: none
-	Reasons   []Reason         `json:"reasons"`
+	Kind      string           `json:"kind"`                // one of the Kind constants
+	Result    Result           `json:"result"`              // how it ended
+	Group     int              `json:"group,omitempty"`     // the Group with this ID says why; 0: none
+	Reasons   []Reason         `json:"reasons"`             // why, or what there is to say beside a pass
 	Known     string           `json:"known,omitempty"`     // why a Known failure is expected
 	MAR       string           `json:"mar,omitempty"`       // address of the MAR, where the test did not simply pass
 	Request   string           `json:"request,omitempty"`   // address of update.xml, likewise
@@ -131,69 +131,69 @@ func (t *Test) remark() bool {
 
 // Reason is why a test is not a plain pass.
 type Reason struct {
-	Code          Code       `json:"code"`
+	Code          Code       `json:"code"`                     // what kind of failure it is
 	Detail        string     `json:"detail,omitempty"`         // in words
 	UpdaterStatus string     `json:"updater_status,omitempty"` // what the updater wrote: "failed: 4"
-	HTTPStatus    int        `json:"http_status,omitempty"`
-	At            string     `json:"at,omitempty"` // file of the update that was worked on
-	Files         []FileDiff `json:"files,omitempty"`
-	Evidence      *Evidence  `json:"evidence,omitempty"`
+	HTTPStatus    int        `json:"http_status,omitempty"`    // what a server answered; 0 where that is not it
+	At            string     `json:"at,omitempty"`             // file of the update that was worked on
+	Files         []FileDiff `json:"files,omitempty"`          // that differ
+	Evidence      *Evidence  `json:"evidence,omitempty"`       // where the log shows it
 }
 
 // FileDiff is one difference between the updated tree and TO's.
 type FileDiff struct {
-	Path   string `json:"path"`
+	Path   string `json:"path"`             // below the installation, with slashes
 	Kind   string `json:"kind"`             // "content", "missing", "extra", "missing directory", "extra directory", "mode"
 	Offset *int64 `json:"offset,omitempty"` // first byte that differs
 }
 
 // Evidence is where it stands, and the lines that say it.
 type Evidence struct {
-	File  string   `json:"file,omitempty"`
-	Line  int      `json:"line,omitempty"`
-	Lines int      `json:"lines,omitempty"`
-	Text  []string `json:"text,omitempty"` // at most 40 lines of at most 300 bytes
+	File  string   `json:"file,omitempty"`  // name of the log
+	Line  int      `json:"line,omitempty"`  // first line, from 1
+	Lines int      `json:"lines,omitempty"` // how many lines
+	Text  []string `json:"text,omitempty"`  // at most 40 lines of at most 300 bytes
 }
 
 // Build is the release that updates lead to.
 type Build struct {
-	Version string `json:"version,omitempty"`
-	BuildID string `json:"build_id,omitempty"`
+	Version string `json:"version,omitempty"`  // of the application
+	BuildID string `json:"build_id,omitempty"` // 14 digits
 }
 
 // Group is what tests with one cause have in common.
 type Group struct {
-	ID      int    `json:"id"`
-	Code    Code   `json:"code"`
-	Result  Result `json:"result"`
+	ID      int    `json:"id"`               // from 1
+	Code    Code   `json:"code"`             // that all its tests have
+	Result  Result `json:"result"`           // that all its tests have
 	Title   string `json:"title"`            // what happened
 	What    string `json:"what,omitempty"`   // the difference, the status or the address that all share
 	Members string `json:"members"`          // the smallest description of the tests
 	Beside  string `json:"beside,omitempty"` // what passes beside them
 	Cause   string `json:"cause,omitempty"`  // what is likely behind it
 	Next    string `json:"next,omitempty"`   // what to do now
-	Tests   int    `json:"tests"`
+	Tests   int    `json:"tests"`            // how many
 	first   int    // index of a test that stands for all
 	indices []int  // of all its tests
 }
 
 // Totals counts tests by their result.
 type Totals struct {
-	Tests       int `json:"tests"`
-	Pass        int `json:"pass"`
-	Fail        int `json:"fail"`
-	Warn        int `json:"warn"`
-	Error       int `json:"error"`
-	Interrupted int `json:"interrupted"`
-	NotRun      int `json:"not_run"`
-	Known       int `json:"known"`
-	Remarks     int `json:"remarks"` // passes that have something to say
+	Tests       int `json:"tests"`       // all; the others but Remarks add up to it
+	Pass        int `json:"pass"`        // that passed
+	Fail        int `json:"fail"`        // that failed
+	Warn        int `json:"warn"`        // that the scripts only warn of
+	Error       int `json:"error"`       // that could not be made
+	Interrupted int `json:"interrupted"` // that have no end
+	NotRun      int `json:"not_run"`     // that were planned and have no beginning
+	Known       int `json:"known"`       // failures that were expected
+	Remarks     int `json:"remarks"`     // passes that have something to say
 }
 
 // File is a log that was read.
 type File struct {
-	Name     string `json:"name"`
-	Lines    int    `json:"lines"`
+	Name     string `json:"name"`              // as it was given
+	Lines    int    `json:"lines"`             // how many were read
 	Format   string `json:"format"`            // "update verify", "final verification", "update-verify tests in Rust", "summary of differences", "unknown"
 	Complete bool   `json:"complete"`          // the log has its end
 	Trouble  string `json:"trouble,omitempty"` // why not, or what else is wrong with it
@@ -201,25 +201,25 @@ type File struct {
 
 // Report is the outcome of reading logs, or of a run. It is safe for concurrent use as long as nobody changes it.
 type Report struct {
-	Product   string
-	To        Build
-	Platforms []string
-	Channels  []string
-	Source    string // "log" or "run"
-	Files     []File
-	Tests     []Test
-	Groups    []Group
-	Notes     []string // what a reader must know beside the tests
-	Rules     []RuleUse
-	Complete  bool // nothing is missing that should be there
+	Product   string    // name
+	To        Build     // the build that was tested
+	Platforms []string  // build targets, sorted
+	Channels  []string  // update channels, sorted
+	Source    string    // "log" or "run"
+	Files     []File    // logs that were read
+	Tests     []Test    // in the order in which they stand
+	Groups    []Group   // tests with one cause, by result, the largest first
+	Notes     []string  // what a reader must know beside the tests
+	Rules     []RuleUse // rules about expected differences, and what became of each
+	Complete  bool      // nothing is missing that should be there
 }
 
 // RuleUse counts how often a rule explained a difference.
 type RuleUse struct {
-	Rule    string `json:"rule"`
-	Reason  string `json:"reason,omitempty"`
-	Used    int    `json:"used"`
-	Expired string `json:"expired,omitempty"`
+	Rule    string `json:"rule"`              // name of the rule
+	Reason  string `json:"reason,omitempty"`  // why the difference is expected
+	Used    int    `json:"used"`              // how many differences it explained
+	Expired string `json:"expired,omitempty"` // the day on which it ended; "" where it holds
 }
 
 // Totals counts the tests.

@@ -17,7 +17,7 @@ import (
 
 // Log is one log to read. Open is called once; what it gives is closed. A log that is packed with gzip is unpacked.
 type Log struct {
-	Name string
+	Name string // for people: a file's name
 	Open func() (io.ReadCloser, error)
 }
 

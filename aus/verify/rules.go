@@ -12,8 +12,8 @@ import (
 // Rule is a difference between the updated tree and TO that is expected. Exactly one of Ignore, KeepExtra, Drop
 // and Replace says what is done about it; a difference counts as explained only if nothing of it is left then.
 type Rule struct {
-	Name     string
-	Reason   string
+	Name     string // by which the report calls it
+	Reason   string // why the difference is no fault
 	Path     string // path of the file, with * and ? as in path.Match
 	Channels string // front of the update channel, in which alone the rule holds; several between commas; "" all
 

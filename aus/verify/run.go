@@ -81,9 +81,9 @@ type RunOptions struct {
 
 // Progress says how far a run is.
 type Progress struct {
-	Done, Total, Failed int
-	Test                Identity
-	Result              Result
+	Done, Total, Failed int      // numbers of tests
+	Test                Identity // the one that is finished
+	Result              Result   // how it ended
 }
 
 // Again asks for everything or for what did not pass.

@@ -35,8 +35,8 @@ import (
 
 // Input is one pair of files to diff.
 type Input struct {
-	Name     string
-	Old, New []byte
+	Name     string // for people and subtests
+	Old, New []byte // the two files
 }
 
 // Inputs returns pairs of files of the sorts that updates consist of, some hundred kilobytes each and the same in

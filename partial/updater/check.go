@@ -55,8 +55,8 @@ const (
 
 // A Verdict is what one check says about one update.
 type Verdict struct {
-	Check  Check  `json:"check"`
-	Answer Answer `json:"answer"`
+	Check  Check  `json:"check"`  // which one
+	Answer Answer `json:"answer"` // what it comes to
 	// Reason says why it fails or was not checked.
 	Reason string `json:"reason,omitempty"`
 	// Code is the number with which the updater fails.
@@ -126,7 +126,9 @@ func (l Verdicts) Err() error {
 var ErrClient = errors.New("the installed updater refuses it")
 
 // A ClientError says why the client does not take an update.
-type ClientError struct{ Verdicts Verdicts }
+type ClientError struct {
+	Verdicts Verdicts // those that fail
+}
 
 // Error lists all reasons.
 func (e *ClientError) Error() string {

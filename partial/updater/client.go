@@ -27,8 +27,8 @@ const (
 
 // A Fact is one thing that matters about a client.
 type Fact[T any] struct {
-	Value  T      `json:"value"`
-	Source Source `json:"source"`
+	Value  T      `json:"value"`  // what is so
+	Source Source `json:"source"` // who says it
 	// Known is false where the value is only what is assumed of a current updater, or nothing at all.
 	Known bool `json:"known"`
 	// Note says more exactly where the value stands, or why there is none.
@@ -46,7 +46,7 @@ type Client struct {
 	Version Fact[string] `json:"version"`
 	// Gecko is the version of the Gecko that it was built from, by which rules go.
 	Gecko    Fact[string]   `json:"gecko"`
-	Platform Fact[Platform] `json:"platform"`
+	Platform Fact[Platform] `json:"platform"` // the operating system; "" where it is not known
 	// Bundle says that files stand as in a macOS application, with Contents/ at the root.
 	Bundle Fact[bool] `json:"bundle"`
 	// Members are the formats of compressed members that it unpacks, the usual one first.
@@ -81,21 +81,21 @@ const lastUndrafted = "141.0a1"
 
 // Claims are what one source says about a client. A zero field says nothing.
 type Claims struct {
-	Product  string   `json:"product,omitempty"`
-	Version  string   `json:"version,omitempty"`
-	Gecko    string   `json:"gecko,omitempty"`
-	Platform Platform `json:"platform,omitempty"`
-	Bundle   *bool    `json:"bundle,omitempty"`
+	Product  string   `json:"product,omitempty"`  // as [Client] has it, as all that follow
+	Version  string   `json:"version,omitempty"`  // its own version
+	Gecko    string   `json:"gecko,omitempty"`    // version of its Gecko
+	Platform Platform `json:"platform,omitempty"` // the operating system
+	Bundle   *bool    `json:"bundle,omitempty"`   // whether it is a macOS application
 	// Members are formats of members. A complete update that has several claims several.
 	Members   []MemberFormat    `json:"members,omitempty"`
-	Manifests []ManifestVersion `json:"manifests,omitempty"`
-	Patches   []string          `json:"patches,omitempty"`
-	Signature mar.Algorithm     `json:"signature,omitempty"`
-	Verifies  *bool             `json:"verifies,omitempty"`
+	Manifests []ManifestVersion `json:"manifests,omitempty"` // versions that it looks for
+	Patches   []string          `json:"patches,omitempty"`   // names of formats that it applies
+	Signature mar.Algorithm     `json:"signature,omitempty"` // algorithm that it accepts
+	Verifies  *bool             `json:"verifies,omitempty"`  // whether it verifies updates at all
 	// Channels that it accepts: nil says nothing, empty says any.
 	Channels []string `json:"channels"`
-	Settings string   `json:"settings,omitempty"`
-	Drafts   *bool    `json:"drafts,omitempty"`
+	Settings string   `json:"settings,omitempty"` // path of its update-settings.ini
+	Drafts   *bool    `json:"drafts,omitempty"`   // whether it writes all files before it replaces any
 	// Notes say, by the JSON name of a fact, where exactly a claim stands, or why there is none.
 	Notes map[string]string `json:"notes,omitempty"`
 }

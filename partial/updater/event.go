@@ -14,7 +14,7 @@ const (
 // An Event says how far a job has come. Done and Total count bytes of the files concerned, but for StepCommitting, where they
 // count files; in StepStaging as they are stored, which is compressed.
 type Event struct {
-	Step  Step   `json:"step"`
+	Step  Step   `json:"step"`           // what is being done
 	File  string `json:"file,omitempty"` // the file that was just worked on
 	Done  int64  `json:"done"`
 	Total int64  `json:"total"`

@@ -54,7 +54,7 @@ const (
 
 // An Instruction is one line of a manifest.
 type Instruction struct {
-	Op   Op     `json:"op"`
+	Op   Op     `json:"op"`             // what is done
 	Test string `json:"test,omitempty"` // add-if, add-if-not, patch-if: the path whose existence decides
 	Item string `json:"item,omitempty"` // patch, patch-if: name of the MAR entry with the patch
 	Path string `json:"path"`           // what is changed; rmdir and rmrfdir: with its trailing slash
@@ -101,7 +101,7 @@ type Manifest struct {
 	// Type is "complete" (the installed version's precomplete runs first) or anything else, which the updater
 	// takes for a partial update. Empty means that the manifest does not say.
 	Type         string        `json:"type,omitempty"`
-	Instructions []Instruction `json:"instructions"`
+	Instructions []Instruction `json:"instructions"` // in the order in which they are carried out
 }
 
 // String returns the manifest's text as the packaging scripts write it: one instruction per line, every argument

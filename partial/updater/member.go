@@ -64,11 +64,11 @@ const ManifestLimit = 16 << 20
 
 // A Member is one compressed file: an entry of a MAR, or one to be. It must not be changed; then it is safe for concurrent use.
 type Member struct {
-	Name string
-	Mode fs.FileMode
-	Size int64     // in bytes, compressed
-	data []byte    // the compressed bytes, where they are in memory
-	file *mar.File // where they are otherwise
+	Name string      // of the entry
+	Mode fs.FileMode // permission bits
+	Size int64       // in bytes, compressed
+	data []byte      // the compressed bytes, where they are in memory
+	file *mar.File   // where they are otherwise
 }
 
 // MemberOf returns an entry of an archive, which must stay open.

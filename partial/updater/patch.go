@@ -48,19 +48,19 @@ type PatchOptions struct {
 
 // PatchInfo says what a patch consists of.
 type PatchInfo struct {
-	Format  string // the format's name
-	OldSize int64  // in bytes, as the patch says, as all numbers here
-	NewSize int64
-	Parts   []PatchPart
+	Format  string      // the format's name
+	OldSize int64       // in bytes, as the patch says, as all numbers here
+	NewSize int64       // of the file that it makes
+	Parts   []PatchPart // in the order in which they stand
 	// Detail is the format's own description, such as a *bsdiff.Info.
 	Detail any
 }
 
 // PatchPart is a part of a patch, for people.
 type PatchPart struct {
-	Name  string
-	Bytes int64 // that it takes in the patch
-	Text  string
+	Name  string // what the format calls it
+	Bytes int64  // that it takes in the patch
+	Text  string // what is in it, for people
 }
 
 // PatchHeadSize is how many bytes of a patch decide about its format.

@@ -33,16 +33,16 @@ type Result struct {
 	Rule    string `json:"rule"`
 	Section string `json:"section"`
 	What    string `json:"what"`
-	Status  Status `json:"status"`
+	Status  Status `json:"status"` // what came of it
 	// Detail says what was seen where the rule is broken, or why it was skipped or not tried.
 	Detail string        `json:"detail,omitempty"`
-	Took   time.Duration `json:"took_ns"`
+	Took   time.Duration `json:"took_ns"` // time on the clock, as nanoseconds
 }
 
 // Report is the outcome of a kit. It is not safe for concurrent use.
 type Report struct {
-	Kind    string   `json:"kind"`
-	Results []Result `json:"results"`
+	Kind    string   `json:"kind"`    // of the plugin: "signing" or "storage"
+	Results []Result `json:"results"` // in the order of the rules
 	// Limit is the longest time of a rule that is tried from now on; zero means a minute.
 	Limit time.Duration `json:"-"`
 

@@ -25,23 +25,23 @@ const (
 
 // Record is one line of a journal.
 type Record struct {
-	Time    time.Time `json:"time"`
-	Request string    `json:"request"`
-	Outcome Outcome   `json:"outcome"`
+	Time    time.Time `json:"time"`    // when the line was written, in UTC
+	Request string    `json:"request"` // its ID, the same in all lines about it
+	Outcome Outcome   `json:"outcome"` // what became of it
 	// Plugin, Key and KeyID say who was asked: the plugin's name, the KeyRef's and the plugin's own for it.
 	Plugin string `json:"plugin"`
 	Key    string `json:"key"`
 	KeyID  string `json:"key_id"`
 	// Fingerprint of the configured public key.
 	Fingerprint string `json:"fingerprint"`
-	Algorithm   string `json:"algorithm"`
+	Algorithm   string `json:"algorithm"` // of the signature
 	// Channel and Version are the archive's product information.
 	Channel string `json:"channel,omitempty"`
 	Version string `json:"version,omitempty"`
 	// Digest that was to be signed, and SHA-256 of the signature, in hexadecimal.
 	Digest    string `json:"digest,omitempty"`
-	Signature string `json:"signature_sha256,omitempty"`
-	Error     string `json:"error,omitempty"`
+	Signature string `json:"signature_sha256,omitempty"` // SHA-256 of it
+	Error     string `json:"error,omitempty"`            // why there is no signature
 }
 
 // Journal keeps a record of all signing.

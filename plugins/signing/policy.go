@@ -27,7 +27,7 @@ var ErrPolicy = errors.New("refused by signing policy")
 //	  {"key": "dep",      "channels": ["*"], "no_product": true}
 //	]}
 type Policy struct {
-	Rules []Rule `json:"rules"`
+	Rules []Rule `json:"rules"` // of which one has to allow what is asked for
 }
 
 // Rule allows one key some channels.

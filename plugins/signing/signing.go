@@ -30,7 +30,7 @@ func Kind() plugins.Kind { return plugins.Kind{Name: "signing", Versions: []int{
 
 // Info is what a plugin says about itself, for people.
 type Info struct {
-	Name, Version string
+	Name, Version string // for people
 	// Capabilities names optional abilities; version 1 of the protocol defines none.
 	Capabilities []string
 }

@@ -35,14 +35,14 @@ func Kind() plugins.Kind { return plugins.Kind{Name: "storage", Versions: []int{
 
 // Info is what a plugin says about itself, for people.
 type Info struct {
-	Name, Version string
+	Name, Version string // for people
 	// Capabilities names optional abilities. Serve adds CapabilityPresign for a Presigner.
 	Capabilities []string
 }
 
 // Object describes a stored object.
 type Object struct {
-	Name   string
+	Name   string   // by which it is found
 	Size   int64    // bytes
 	SHA256 [32]byte // of all bytes
 }

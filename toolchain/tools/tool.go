@@ -216,7 +216,7 @@ func (t *tail) String() string { return strings.Join(strings.Fields(string(t.b))
 // partial.Differ. Every patch is applied and compared with the new file before it is handed on. Safe for concurrent
 // use.
 type Differ struct {
-	Tool Tool
+	Tool Tool // the program that makes patches
 	// Patches names the format of the patches, one of updater.PatchFormats; "" means updater.PatchMBDIFF10.
 	Patches string
 }
@@ -304,7 +304,7 @@ func mismatch(a, b []byte) int {
 // argument, the result on standard output. It is a partial.Compressor. Every result is decompressed and compared with
 // what went in before it is handed on. Safe for concurrent use.
 type Compressor struct {
-	Tool Tool
+	Tool Tool // the program that compresses
 	// Files are the arguments for whole files and manifests, Patches those for patches, both for the architecture
 	// in question; nil means the tool's Args.
 	Files, Patches func(arch string) []string

@@ -115,10 +115,10 @@ A file may be "-" everywhere: standard input, or standard output, to which nothi
 input, by whatever name.
 
 Exit codes: ` + exitText + `.`,
-		Example: `  marctl partial from.mar to.mar out.mar      make a partial update, proved
-  marctl prove from.mar out.mar to.mar        prove somebody's partial update
-  marctl verify out.mar --key release-primary is it signed by this key?
-  marctl lint out.mar                         what would updaters and other readers refuse?`,
+		Example: `  marctl partial from.mar to.mar out.mar        make a partial update, proved
+  marctl prove from.mar out.mar to.mar          prove somebody's partial update
+  marctl verify out.mar --key release-primary   is it signed by this key?
+  marctl lint out.mar                           what would updaters and other readers refuse?`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Version:       version(),

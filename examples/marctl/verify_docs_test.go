@@ -10,10 +10,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/senbonzakura/senbonzakura/examples/internal/doctest"
 	"github.com/senbonzakura/senbonzakura/internal/testkit"
 )
 
-// The commands in docs/verify.md are run as they stand there, in a directory that has what they name and against a server that
+// The commands in docs/verify.md, and the examples of verify-updates, are run as they stand there, in a directory that has what they name and against a server that
 // offers nothing; its configurations are read.
 func TestVerifyDocs(t *testing.T) {
 	text, err := os.ReadFile("../../docs/verify.md")
@@ -46,6 +47,7 @@ func TestVerifyDocs(t *testing.T) {
 			t.Fatal(err)
 		}
 		write("logs/"+name+".log", string(part))
+		write("new/"+name+".log", string(part))
 	}
 	const line = `release="153.5.1" product="Firefox" platform="Linux_x86_64-gcc3" build_id="20261019143936" locales="de hr" channel="esr-localtest"`
 	write("update-verify.cfg", line+` aus_server="`+server.URL+`"`)
@@ -53,13 +55,17 @@ func TestVerifyDocs(t *testing.T) {
 		{"product": "Firefox", "version": "153.6.0", "build_id": "20261123143936", "platform": "Linux_x86_64-gcc3", "locale": "de"}]`)
 	write("release_history.json", `{"Linux_x86_64-gcc3": {"de": {"target.partial-1.mar": {"buildid": "20261019143936", "previousVersion": "153.5.1", "previousBuildNumber": 1,
 		"product": "firefox", "mar_url": "`+server.URL+`/from.mar"}}}}`)
+	write("firefox/updater", "#!/bin/sh\n")
+	if err := os.Chmod("firefox/updater", 0o755); err != nil {
+		t.Fatal(err)
+	}
 	write("known.toml", "[[known]]\nreason = \"bug 1\"\ncode = \"tree-differs\"\nexpires = 2099-01-31\n")
 	call := func(args ...string) (int, string) {
 		var out strings.Builder
 		code := run(t.Context(), args, strings.NewReader(string(log)), &out, &out)
 		return code, out.String()
 	}
-	for _, results := range []string{"results.jsonl", "yesterday.jsonl"} {
+	for _, results := range []string{"results.jsonl", "yesterday.jsonl", "old.jsonl"} {
 		if code, said := call("verify-updates", "--log", "live_backing.log", "--jsonl", results); code != exitNo {
 			t.Fatalf("%d: %s", code, said)
 		}
@@ -81,15 +87,28 @@ func TestVerifyDocs(t *testing.T) {
 			t.Errorf("%v: %s", err, b[1])
 		}
 	}
-	commands := regexp.MustCompile(`(?m)^    (?:.*\| )?marctl ((?:verify-updates|plan) (?:[^|\n\\]|\\\n)*)`).FindAllSubmatch(text, -1)
-	if len(commands) < 12 || len(blocks) < 2 {
-		t.Fatalf("%d commands and %d configurations found", len(commands), len(blocks))
+	lines := doctest.Lines(string(text), "marctl")
+	for _, line := range doctest.Examples((&app{color: "auto"}).root()) {
+		if strings.Contains(line, "marctl verify-updates") {
+			lines = append(lines, line)
+		}
 	}
-	for _, c := range commands {
-		args := strings.Fields(strings.NewReplacer("\\\n", " ", "'", "", "https://aus.example.org", server.URL).Replace(string(c[1])))
-		code, said := call(args...)
-		if code != exitDone && code != exitNo || !strings.Contains(said, "update verify") && !strings.Contains(said, `"schema"`) && !strings.Contains(said, "FROM") {
-			t.Errorf("%s: exit code %d: %s", c[1], code, said)
+	if len(lines) < 20 || len(blocks) < 2 {
+		t.Fatalf("%d commands and %d configurations found", len(lines), len(blocks))
+	}
+	for _, line := range lines {
+		commands, err := doctest.Parse(strings.ReplaceAll(line, "https://aus.example.org", server.URL))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range commands {
+			if c.Words[0] != "marctl" {
+				continue
+			}
+			code, said := call(c.Words[1:]...)
+			if code != exitDone && code != exitNo || !strings.Contains(said, "update verify") && !strings.Contains(said, `"schema"`) && !strings.Contains(said, "FROM") {
+				t.Errorf("%s: exit code %d: %s", line, code, said)
+			}
 		}
 	}
 	for _, flag := range regexp.MustCompile("`--[a-z-]+").FindAllString(string(text), -1) {

@@ -467,7 +467,7 @@ func TestSlowHeaders(t *testing.T) {
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	certFile, keyFile := certificate(t, t.TempDir(), "partials.example")
-	n := newNode(t, "PARTIALD_SERVER_LISTEN=127.0.0.1:"+freePort(t), "PARTIALD_SERVER_TLS_CERTIFICATE="+certFile, "PARTIALD_SERVER_TLS_KEY="+keyFile)
+	n := newNode(t, "PARTIALD_SERVER_TLS_CERTIFICATE="+certFile, "PARTIALD_SERVER_TLS_KEY="+keyFile)
 	n.start()
 	pem, err := os.ReadFile(certFile)
 	if err != nil {
@@ -491,7 +491,7 @@ func TestTLS(t *testing.T) {
 		t.Error("TLS 1.1 is taken")
 	}
 	cmd := exec.CommandContext(t.Context(), "partiald", "healthcheck", "--deep")
-	cmd.Env = n.env
+	cmd.Env = append(n.env, "PARTIALD_SERVER_LISTEN="+n.addr)
 	if said, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(said, []byte(`"queue"`)) {
 		t.Errorf("healthcheck: %v: %s", err, said)
 	}

@@ -29,7 +29,8 @@ import (
 	"github.com/senbonzakura/senbonzakura/internal/atomicfile"
 )
 
-// Profile says how often what fails. Zero values are none of that kind. Shares are from 0 to 0.9.
+// Profile says how often what fails. Zero values are none of that kind. Shares are from 0 to 0.9. What happens in a share of
+// cases begins with the first request, so that the service starts.
 type Profile struct {
 	Name  string `toml:"-"`
 	About string `toml:"about"`
@@ -159,9 +160,9 @@ func New(p Profile, log *slog.Logger, registry prometheus.Registerer) (*Monkey, 
 
 func (m *Monkey) count(fault string) { m.faults.WithLabelValues(fault).Inc() }
 
-// chance says whether something that happens in a share of cases happens now.
+// chance says whether something that happens in a share of cases happens now. A server starts without faults.
 func (m *Monkey) chance(share float64) bool {
-	return share > 0 && rand.Float64() < share && !m.over()
+	return share > 0 && rand.Float64() < share && m.at()
 }
 
 // request notes the first request.
@@ -172,12 +173,12 @@ func (m *Monkey) request() {
 	})
 }
 
-// over says whether faults are not injected any more.
-func (m *Monkey) over() bool {
+// at says whether faults are injected at this time: from the first request on, for as long as the profile says.
+func (m *Monkey) at() bool {
 	select {
 	case <-m.begun:
 		d := m.p.Lasts.Duration
-		return d > 0 && time.Since(m.begin) > d
+		return d <= 0 || time.Since(m.begin) <= d
 	default:
 		return false
 	}

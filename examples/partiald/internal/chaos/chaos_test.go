@@ -113,9 +113,15 @@ func TestHandler(t *testing.T) {
 	}
 }
 
+// ask makes the first request.
+func ask(m *chaos.Monkey) {
+	m.Handler(http.NotFoundHandler()).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
+}
+
 func TestConn(t *testing.T) {
 	t.Parallel()
 	m, count := monkey(t, "origin_fail = 0.2")
+	ask(m)
 	whole, broken := 0, 0
 	for range 60 {
 		a, b := net.Pipe()
@@ -183,6 +189,12 @@ func TestStore(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
+	for range 50 { // a server starts without faults: nobody has asked for anything
+		if _, _, err := bad.List(ctx, "", "", 10); err != nil || count("store failed") != 0 {
+			t.Fatal(err)
+		}
+	}
+	ask(m)
 	try("put", func() error {
 		_, _, err := bad.PutIfAbsent(ctx, o, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil })
 		return err

@@ -2,7 +2,6 @@ package senbonzakura
 
 import (
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -63,19 +62,7 @@ func TestReadmePromises(t *testing.T) {
 			t.Errorf("the README does not say %q", p.sentence)
 		}
 		for dir, name := range p.tests {
-			files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			found := false
-			for _, f := range files {
-				code, err := os.ReadFile(f)
-				if err != nil {
-					t.Fatal(err)
-				}
-				found = found || strings.Contains(string(code), "func "+name+"(t *testing.T)")
-			}
-			if !found {
+			if !hasTest(t, dir, name) {
 				t.Errorf("%q: there is no test %s in %s", p.sentence, name, dir)
 			}
 		}

@@ -13,6 +13,7 @@ import (
 // A Command is one program of a line, as a shell would call it.
 type Command struct {
 	Line  string   // that it stands in
+	Env   []string // variables that are set for it: "NAME=value"
 	Words []string // the program and its arguments, without quotes
 	// Out is the file that its standard output goes to, "" is none; Append says that it is added to what is there.
 	Out    string
@@ -21,14 +22,15 @@ type Command struct {
 	Piped, Fed bool
 }
 
-// What stands behind a command: a comment in documents, in help also words that are set off by blanks.
+// What stands before and behind a command: variables, a comment in documents, in help also words that are set off by blanks.
 var (
 	comment     = regexp.MustCompile(`\s+# .*$`)
+	variable    = regexp.MustCompile(`^[A-Z_]+=\S* `)
 	explanation = regexp.MustCompile(`\s\s+[^-\s'"{\\$|&>./].*$`)
 )
 
 // Lines returns the commands that a document shows and that call one of the programs, one a line. They are set in by four
-// blanks; a line that ends with a backslash goes on; "$ " in front and comments behind are dropped.
+// blanks; a line that ends with a backslash, or within quotes, goes on; "$ " in front and comments behind are dropped.
 func Lines(document string, programs ...string) []string {
 	return find(document, "    ", comment, programs)
 }
@@ -47,7 +49,7 @@ func find(text, front string, behind *regexp.Regexp, programs []string) (lines [
 		}
 		line, goesOn := strings.CutSuffix(line, `\`)
 		open += behind.ReplaceAllString(strings.TrimSpace(line), "")
-		if goesOn {
+		if goesOn || strings.Count(open, "'")%2 == 1 {
 			open += " "
 			continue
 		}
@@ -58,6 +60,9 @@ func find(text, front string, behind *regexp.Regexp, programs []string) (lines [
 
 // starts says whether a line calls one of the programs, at its beginning or behind a pipe.
 func starts(line string, programs []string) bool {
+	for variable.MatchString(line) {
+		_, line, _ = strings.Cut(line, " ")
+	}
 	for _, p := range programs {
 		if line == p || strings.HasPrefix(line, p+" ") || strings.Contains(line, "| "+p+" ") {
 			return true
@@ -94,6 +99,8 @@ func Parse(line string) ([]Command, error) {
 			*into, into = text, nil
 		case pattern && err == nil && len(found) > 0:
 			c.Words = append(c.Words, found...)
+		case len(c.Words) == 0 && variable.MatchString(text+" "):
+			c.Env = append(c.Env, text)
 		default:
 			c.Words = append(c.Words, text)
 		}

@@ -8,32 +8,25 @@ package main
 
 import (
 	"crypto"
-	"crypto/rand"
 	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"log/slog"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"time"
+
+	"github.com/senbonzakura/senbonzakura/examples/cloud/internal/fake"
 )
 
 const token = "token-of-the-fake"
 
-func main() {
-	slog.Error("it ended", "error", run())
-	os.Exit(1)
-}
+func main() { fake.Main(serve) }
 
-func run() error {
-	key, err := rsa.GenerateKey(rand.Reader, 4096)
-	if err != nil {
-		return err
-	}
+func serve(key *rsa.PrivateKey) error {
 	mux := http.NewServeMux()
 	server := httptest.NewTLSServer(mux)
 	text := base64.RawURLEncoding.EncodeToString
@@ -49,10 +42,10 @@ func run() error {
 		}
 	}
 	mux.HandleFunc("GET /token", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, map[string]any{"access_token": token, "expires_on": fmt.Sprint(time.Now().Add(time.Hour).Unix()), "token_type": "Bearer", "resource": "https://vault.azure.net"})
+		fake.Answer(w, map[string]any{"access_token": token, "expires_on": fmt.Sprint(time.Now().Add(time.Hour).Unix()), "token_type": "Bearer", "resource": "https://vault.azure.net"})
 	})
 	mux.HandleFunc("GET /keys/release/{version...}", guarded(func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, map[string]any{"key": map[string]any{
+		fake.Answer(w, map[string]any{"key": map[string]any{
 			"kid": server.URL + "/keys/release/v1", "kty": "RSA", "n": text(key.N.Bytes()), "e": text(big.NewInt(int64(key.E)).Bytes()),
 		}})
 	}))
@@ -72,7 +65,7 @@ func run() error {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		answer(w, map[string]any{"kid": server.URL + "/keys/release/v1", "value": text(signature)})
+		fake.Answer(w, map[string]any{"kid": server.URL + "/keys/release/v1", "value": text(signature)})
 	}))
 	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
 	if err := os.WriteFile(os.Args[1], certificate, 0o600); err != nil {
@@ -80,11 +73,4 @@ func run() error {
 	}
 	fmt.Println(server.URL)
 	select {}
-}
-
-func answer(w http.ResponseWriter, value any) {
-	w.Header().Set("Content-Type", "application/json")
-	if err := json.NewEncoder(w).Encode(value); err != nil {
-		slog.Error("answer", "error", err)
-	}
 }

@@ -3,39 +3,32 @@
 package main
 
 import (
+	"context"
 	"crypto"
-	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
-	"os"
+
+	"github.com/senbonzakura/senbonzakura/examples/cloud/internal/fake"
 )
 
 // keyVersion is the only key.
 const keyVersion = "projects/p/locations/l/keyRings/r/cryptoKeys/k/cryptoKeyVersions/1"
 
-func main() {
-	slog.Error("it ended", "error", run())
-	os.Exit(1)
-}
+func main() { fake.Main(serve) }
 
-func run() error {
-	key, err := rsa.GenerateKey(rand.Reader, 4096)
-	if err != nil {
-		return err
-	}
+func serve(key *rsa.PrivateKey) error {
 	der, err := x509.MarshalPKIXPublicKey(key.Public())
 	if err != nil {
 		return err
 	}
 	public := string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
 	http.HandleFunc("GET /v1/"+keyVersion+"/publicKey", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, map[string]any{"pem": public, "algorithm": "RSA_SIGN_RAW_PKCS1_4096", "name": keyVersion})
+		fake.Answer(w, map[string]any{"pem": public, "algorithm": "RSA_SIGN_RAW_PKCS1_4096", "name": keyVersion})
 	})
 	http.HandleFunc("POST /v1/{call...}", func(w http.ResponseWriter, r *http.Request) {
 		var request struct{ Data []byte }
@@ -49,19 +42,12 @@ func run() error {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		answer(w, map[string]any{"signature": signature, "name": keyVersion})
+		fake.Answer(w, map[string]any{"signature": signature, "name": keyVersion})
 	})
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
 	fmt.Printf("http://%s\n", listener.Addr())
 	return http.Serve(listener, nil) //nolint:gosec // it lives as long as one test
-}
-
-func answer(w http.ResponseWriter, value any) {
-	w.Header().Set("Content-Type", "application/json")
-	if err := json.NewEncoder(w).Encode(value); err != nil {
-		slog.Error("answer", "error", err)
-	}
 }

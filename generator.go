@@ -238,7 +238,7 @@ func (r *Result) Close() error {
 // visible of an update before it is proved, signed and stored.
 //
 // The errors are those of this package (see [ErrRequest], [ErrCheck], [ErrRequirement], [InputError]) and of the packages that do the work,
-// wrapped: *fetch.Error, *mar.FormatError, *partial.RefusedError, *toolchain.WatershedError. What the proof finds is a
+// wrapped: *fetch.Error, *mar.FormatError, *partial.RefusedError, *toolchain.WatershedError. [FaultOf] says whose they are. What the proof finds is a
 // *partial.VerifyError or a *updater.UpdateError.
 //
 // The report comes with a refusal, and with a proof that failed: the result has nothing else then.

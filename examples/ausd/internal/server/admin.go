@@ -17,12 +17,12 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"github.com/senbonzakura/senbonzakura"
 	"github.com/senbonzakura/senbonzakura/aus"
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/book"
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/inspect"
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/replicate"
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/state"
-	"github.com/senbonzakura/senbonzakura/mar"
 )
 
 type callerKey struct{}
@@ -144,10 +144,12 @@ func (s *Server) problemOf(err error) error {
 		return huma.Error422UnprocessableEntity("this cannot be served", details...)
 	case errors.Is(err, errProducts):
 		return huma.Error403Forbidden(err.Error())
-	case errors.Is(err, state.ErrObject), errors.Is(err, ErrNothing), errors.Is(err, book.ErrEarly), errors.Is(err, ErrInput), errors.Is(err, ErrFile), errors.Is(err, inspect.ErrIncomplete), errors.Is(err, mar.ErrFormat):
+	case errors.Is(err, state.ErrObject), errors.Is(err, ErrNothing), errors.Is(err, book.ErrEarly), errors.Is(err, ErrInput), errors.Is(err, ErrFile), errors.Is(err, inspect.ErrIncomplete):
 		return huma.Error422UnprocessableEntity(err.Error())
 	case errors.Is(err, context.Canceled):
 		return huma.Error503ServiceUnavailable("the client has gone away")
+	case senbonzakura.FaultOf(err) == senbonzakura.FaultCaller:
+		return huma.Error422UnprocessableEntity(err.Error())
 	}
 	s.log.Error("answer a request", "error", err)
 	return huma.Error503ServiceUnavailable("this failed; the log of the server says why")

@@ -93,7 +93,7 @@ func flagError(cmd *cobra.Command, err error) error {
 		cmd.Flags().VisitAll(add)
 		cmd.InheritedFlags().VisitAll(add)
 		name := absent.GetSpecifiedName()
-		return usagef("unknown flag: --%s%s", name, didYouMean(name, names))
+		return usagef("unknown flag: --%s%s", name, strings.Replace(didYouMean(name, names), `"`, `"--`, 1))
 	case errors.As(err, &invalid):
 		return usagef("--%s %q: %w", invalid.GetFlag().Name, invalid.GetValue(), invalid.Unwrap())
 	}

@@ -95,6 +95,6 @@ func (p *printer) findings(list []partial.Finding) {
 		if f.Severity == partial.Broken {
 			severity = p.bad(severity)
 		}
-		p.printf("%s: %s\n", severity, f)
+		p.printf("%s: %s\n", severity, waysOut.Replace(f.String()))
 	}
 }

@@ -189,7 +189,9 @@ func readRequests(name string) ([]pair, error) {
 	var file requestFile
 	dec := json.NewDecoder(strings.NewReader(string(data)))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(&file); err != nil {
+	if err := dec.Decode(&file); errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%s: it ends before the request does", name)
+	} else if err != nil {
 		return nil, fmt.Errorf("%s: offset %d: %w", name, dec.InputOffset(), err)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {

@@ -131,7 +131,7 @@ kept in a cache. --request makes many updates: a JSON file with an array "partia
 			}
 			for _, name := range f.formats {
 				if !slices.Contains(partial.PatchFormats(), name) {
-					return usagef("--formats %q: want some of %s", name, strings.Join(partial.PatchFormats(), ", "))
+					return usagef("--formats %q: want some of %s%s", name, strings.Join(partial.PatchFormats(), ", "), didYouMean(name, partial.PatchFormats()))
 				}
 			}
 			p.Client, p.Trust, p.Skip, p.Formats = opts.Client, opts.Trust, client.skip, f.formats

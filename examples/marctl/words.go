@@ -32,8 +32,19 @@ func plainWords(err error, message string) string {
 		}
 		message = strings.Replace(message, unread.Error(), fmt.Sprintf("line %d: %s", line, said), 1)
 	}
-	return message
+	return waysOut.Replace(message)
 }
+
+// waysOut say with flags what the library says with its own words.
+var waysOut = strings.NewReplacer(
+	"or leave such files out)", "or leave such files out with --skip-links)",
+	"or leave out the check downgrade)", "or allow it with --allow-downgrade)",
+	"or allow the downgrade)", "or allow it with --allow-downgrade)",
+	"(let Pack make ", "(let marctl pack make ",
+	"(set the channel of the update)", "(give it with --channel)",
+	"(name the client's version of Gecko, or its patch formats)", "(give its version of Gecko with --gecko, or say with --formats what it applies)",
+	"use the strict rules", "take another --recipe than mozilla",
+)
 
 // goTypes are the words in which a reader of TOML names its own types.
 var goTypes = regexp.MustCompile(`cannot (?:decode|store|convert) (?:TOML |a )?([a-z0-9-]+).* (?:into|in|to) .*`)

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,13 +19,14 @@ import (
 func TestDidYouMean(t *testing.T) {
 	t.Parallel()
 	for args, want := range map[string]string{
-		"partail a b c":              `did you mean "partial"?`,
-		"signature ad x":             `did you mean "add"?`,
-		"list --alow size x":         `did you mean "allow"?`,
-		"pack --level besst x y":     `did you mean "best"?`,
-		"partial --skip verfy a b c": `did you mean "verify"?`,
-		"pack --platform window x y": `did you mean "windows"?`,
-		"qqqqqq":                     "",
+		"partail a b c":                 `did you mean "partial"?`,
+		"signature ad x":                `did you mean "add"?`,
+		"list --alow size x":            `did you mean "--allow"?`,
+		"partial --formats mbdif a b c": `did you mean "mbdiff10"?`,
+		"pack --level besst x y":        `did you mean "best"?`,
+		"partial --skip verfy a b c":    `did you mean "verify"?`,
+		"pack --platform window x y":    `did you mean "windows"?`,
+		"qqqqqq":                        "",
 	} {
 		var out, errs bytes.Buffer
 		code := run(t.Context(), strings.Fields(args), strings.NewReader(""), &out, &errs)
@@ -148,6 +151,35 @@ func TestColors(t *testing.T) {
 		run(t.Context(), []string{"list", "nosuch.mar", flag}, strings.NewReader(""), &out, &errs)
 		if got := strings.Contains(errs.String(), "\x1b["); got != want {
 			t.Errorf("%s: %q", flag, errs.String())
+		}
+	}
+}
+
+// Ways out are flags where there is one for it.
+func TestWaysOut(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := func(name string) string { return filepath.Join(dir, name) }
+	for name, version := range map[string]string{"old": "140.0", "older": "139.0", "new": "140.1"} {
+		if err := errors.Join(os.Mkdir(file(name), 0o755),
+			os.WriteFile(file(name+"/application.ini"), []byte("[App]\nName=Firefox\nVersion="+version+"\nBuildID=20260101000000\n"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.Symlink("application.ini", file("old/link")), os.WriteFile(file("cut.json"), []byte(`{"partials": [`), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		want  string
+		words []string
+	}{
+		{"leave such files out with --skip-links", []string{"pack", file("old"), file("x.mar"), "--channel", "c", "--product-version", "1"}},
+		{"or allow it with --allow-downgrade", []string{"partial", file("new"), file("older"), file("x.mar"), "--channel", "c", "--product-version", "1"}},
+		{"cut.json: it ends before the request", []string{"partial", "--request", file("cut.json")}},
+	} {
+		var said strings.Builder
+		if code := run(t.Context(), tt.words, strings.NewReader(""), io.Discard, &said); code == exitDone || !strings.Contains(said.String(), tt.want) {
+			t.Errorf("%q: exit code %d: %s, want %q", tt.words, code, said.String(), tt.want)
 		}
 	}
 }

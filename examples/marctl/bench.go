@@ -318,8 +318,19 @@ func namedCommand(flag, text string) (string, []string, error) {
 // benchInputs finds the pairs to run on. Members of updates are unpacked below dir.
 func benchInputs(ctx context.Context, dir, corpus string, args []string) ([]benchInput, error) {
 	if corpus == "" {
+		for _, name := range args {
+			if info, err := os.Stat(name); err != nil {
+				return nil, err
+			} else if !info.Mode().IsRegular() {
+				return nil, fmt.Errorf("%s: no regular file (a directory of pairs is for --corpus)", name)
+			}
+		}
 		if isMAR(args[0]) && isMAR(args[1]) {
-			return unpackChanged(ctx, filepath.Join(dir, "in"), "", args[0], args[1])
+			inputs, err := unpackChanged(ctx, filepath.Join(dir, "in"), "", args[0], args[1])
+			if err == nil && len(inputs) == 0 {
+				err = fmt.Errorf("%s and %s: no file that both have differs", args[0], args[1])
+			}
+			return inputs, err
 		}
 		return []benchInput{{filepath.Base(args[1]), args[0], args[1]}}, nil
 	}

@@ -56,8 +56,10 @@ func TestDocumentsAreRun(t *testing.T) {
 				continue
 			}
 			i := 0
-			for i < len(ranBy) && !(regexp.MustCompile(ranBy[i].document).MatchString(name) && regexp.MustCompile(ranBy[i].command).MatchString(m[1])) {
-				i++
+			for ; i < len(ranBy); i++ {
+				if regexp.MustCompile(ranBy[i].document).MatchString(name) && regexp.MustCompile(ranBy[i].command).MatchString(m[1]) {
+					break
+				}
 			}
 			switch {
 			case i == len(ranBy):

@@ -92,6 +92,9 @@ func (l *Layered) newFillWriter(ctx context.Context, k Key) *fillWriter {
 }
 
 func (w *fillWriter) complain(tier int, err error) {
+	if w.ctx.Err() != nil { // which says nothing about the tier
+		return
+	}
 	w.l.o.Log.Warn("cache tier failed", "tier", w.l.names[tier], "op", "put", "key", w.key.String(), "err", err)
 }
 

@@ -93,7 +93,7 @@ type Options struct {
 	// UserAgent is sent with every request; empty means "senbonzakura".
 	UserAgent string
 	// Log receives a line for every attempt that failed and will be followed by another, and one for every URL that was
-	// given up; nil discards them.
+	// given up; nil discards them. That a fetch was cancelled is information, no warning.
 	Log *slog.Logger
 	// Conn, if not nil, is given every connection that was made, and what it returns takes its place: for programs
 	// that measure, or that try how they stand a bad network. It must be safe for concurrent use.
@@ -255,7 +255,11 @@ func (c *Client) Fetch(ctx context.Context, r Request) (*File, error) {
 			return file, nil
 		}
 		failure.Tries = append(failure.Tries, try)
-		c.o.Log.WarnContext(ctx, "fetch: address failed", "url", try.URL, "attempts", try.Attempts, "bytes", try.Bytes,
+		level, what := slog.LevelWarn, "fetch: address failed"
+		if ctx.Err() != nil { // nobody waits for it any more, which says nothing about the address
+			level, what = slog.LevelInfo, "fetch: cancelled"
+		}
+		c.o.Log.Log(ctx, level, what, "url", try.URL, "attempts", try.Attempts, "bytes", try.Bytes,
 			"permanent", try.Permanent(), "err", try.Err)
 		var local *localError
 		var deadline *DeadlineError

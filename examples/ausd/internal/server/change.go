@@ -246,7 +246,9 @@ func (s *Server) publishScheduled(ctx context.Context) {
 func (s *Server) PublishDue(ctx context.Context) {
 	drafts, err := s.book.Drafts(ctx)
 	if err != nil {
-		s.log.Error("read drafts", "error", err)
+		if ctx.Err() == nil {
+			s.log.Error("read drafts", "error", err)
+		}
 		return
 	}
 	slices.SortStableFunc(drafts, func(a, b book.Draft) int { return a.Scheduled.Compare(b.Scheduled) })

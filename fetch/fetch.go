@@ -93,7 +93,7 @@ type Options struct {
 	// UserAgent is sent with every request; empty means "senbonzakura".
 	UserAgent string
 	// Log receives a line for every attempt that failed and will be followed by another, and one for every URL that was
-	// given up; nil discards them. That a fetch was cancelled is information, no warning.
+	// given up; nil discards them.
 	Log *slog.Logger
 	// Conn, if not nil, is given every connection that was made, and what it returns takes its place: for programs
 	// that measure, or that try how they stand a bad network. It must be safe for concurrent use.
@@ -221,62 +221,83 @@ type Request struct {
 // Fetch returns the file, verified. The caller closes it. The error is the context's, matched by errors.Is, when ctx
 // has ended; otherwise an *Error which tells how each URL failed, or one about the request itself.
 func (c *Client) Fetch(ctx context.Context, r Request) (*File, error) {
-	if len(r.URLs) == 0 {
-		return nil, errors.New("fetch: no URL is given")
-	}
-	if len(r.Hashes) == 0 {
-		return nil, fmt.Errorf("fetch: %w", errNoHash)
-	}
-	if r.Size < 0 {
-		return nil, errors.New("fetch: size is negative")
-	}
-	for _, h := range r.Hashes {
-		if err := h.check(); err != nil {
-			return nil, fmt.Errorf("fetch: %w", err)
-		}
+	if err := r.check(); err != nil {
+		return nil, err
 	}
 	f, err := os.CreateTemp(c.o.Dir, "fetch-*.part")
 	if err != nil {
 		return nil, fmt.Errorf("fetch: %w", &localError{err})
 	}
-	d := &download{c: c, r: r, f: f, digest: newDigester(r.Hashes), buf: make([]byte, 256<<10), left: c.o.Deadline}
-	failure := new(Error)
-	for _, raw := range r.URLs {
-		try := d.url(ctx, raw)
-		if try.Err == nil {
-			file := &File{f: f, size: d.off, url: try.URL}
-			copy(file.sha512[:], d.digest.of(SHA512).Sum(nil))
-			for _, h := range r.Hashes {
-				file.verified = append(file.verified, h.Algorithm)
-			}
-			if file.Weak() {
-				c.o.Log.WarnContext(ctx, "verified by a weak hash only", "url", try.URL)
-			}
-			return file, nil
-		}
-		failure.Tries = append(failure.Tries, try)
-		level, what := slog.LevelWarn, "fetch: address failed"
-		if ctx.Err() != nil { // nobody waits for it any more, which says nothing about the address
-			level, what = slog.LevelInfo, "fetch: cancelled"
-		}
-		c.o.Log.Log(ctx, level, what, "url", try.URL, "attempts", try.Attempts, "bytes", try.Bytes,
-			"permanent", try.Permanent(), "err", try.Err)
-		var local *localError
-		var deadline *DeadlineError
-		if ctx.Err() != nil || errors.As(try.Err, &local) || errors.As(try.Err, &deadline) {
-			break
+	d := c.download(r, f)
+	url, err := d.fetch(ctx)
+	if err != nil {
+		f.Close()
+		os.Remove(f.Name())
+		return nil, err
+	}
+	file := &File{f: f, size: d.off, url: url, verified: r.algorithms()}
+	copy(file.sha512[:], d.digest.of(SHA512).Sum(nil))
+	return file, nil
+}
+
+// FetchInto is [Client.Fetch] into memory: buf must have room for r.Size bytes, which must be known. Its first r.Size bytes
+// are the file, verified, when FetchInto returns nil; until then, and after an error, they are anything.
+func (c *Client) FetchInto(ctx context.Context, r Request, buf []byte) error {
+	if err := r.check(); err != nil {
+		return err
+	}
+	if r.Size == 0 || int64(len(buf)) < r.Size {
+		return fmt.Errorf("fetch: %d bytes into a buffer of %d", r.Size, len(buf))
+	}
+	_, err := c.download(r, memory(buf[:r.Size])).fetch(ctx)
+	return err
+}
+
+// check says what is wrong with a request.
+func (r *Request) check() error {
+	if len(r.URLs) == 0 {
+		return errors.New("fetch: no URL is given")
+	}
+	if len(r.Hashes) == 0 {
+		return fmt.Errorf("fetch: %w", errNoHash)
+	}
+	if r.Size < 0 {
+		return errors.New("fetch: size is negative")
+	}
+	for _, h := range r.Hashes {
+		if err := h.check(); err != nil {
+			return fmt.Errorf("fetch: %w", err)
 		}
 	}
-	f.Close()
-	os.Remove(f.Name())
-	return nil, failure
+	return nil
 }
+
+func (r *Request) algorithms() []Algorithm {
+	list := make([]Algorithm, len(r.Hashes))
+	for i, h := range r.Hashes {
+		list[i] = h.Algorithm
+	}
+	return list
+}
+
+// sink takes what is fetched: a file, or memory.
+type sink interface {
+	io.WriterAt
+	Truncate(size int64) error
+}
+
+// memory is a sink of a fixed size, beyond which nothing is written: a download has that limit.
+type memory []byte
+
+func (m memory) WriteAt(p []byte, off int64) (int, error) { return copy(m[off:], p), nil }
+
+func (m memory) Truncate(int64) error { return nil }
 
 // download is one Fetch under way.
 type download struct {
 	c      *Client
 	r      Request
-	f      *os.File
+	f      sink
 	digest *digester
 	buf    []byte
 
@@ -286,6 +307,37 @@ type download struct {
 	validator string // of the object they are from
 	parts     int    // answers they are from
 	total     int64  // size of the object, or -1
+}
+
+func (c *Client) download(r Request, f sink) *download {
+	return &download{c: c, r: r, f: f, digest: newDigester(r.Hashes), buf: make([]byte, 256<<10), left: c.o.Deadline}
+}
+
+// fetch tries the URLs in turn, and returns the one that had the file.
+func (d *download) fetch(ctx context.Context) (string, error) {
+	failure := new(Error)
+	for _, raw := range d.r.URLs {
+		try := d.url(ctx, raw)
+		if try.Err == nil {
+			if allWeak(d.r.algorithms()) {
+				d.c.o.Log.WarnContext(ctx, "verified by a weak hash only", "url", try.URL)
+			}
+			return try.URL, nil
+		}
+		failure.Tries = append(failure.Tries, try)
+		level, what := slog.LevelWarn, "fetch: address failed"
+		if ctx.Err() != nil { // nobody waits for it any more, which says nothing about the address
+			level, what = slog.LevelInfo, "fetch: cancelled"
+		}
+		d.c.o.Log.Log(ctx, level, what, "url", try.URL, "attempts", try.Attempts, "bytes", try.Bytes,
+			"permanent", try.Permanent(), "err", try.Err)
+		var local *localError
+		var deadline *DeadlineError
+		if ctx.Err() != nil || errors.As(try.Err, &local) || errors.As(try.Err, &deadline) {
+			break
+		}
+	}
+	return "", failure
 }
 
 // restart throws away what there is.

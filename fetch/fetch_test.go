@@ -177,6 +177,45 @@ func TestFetch(t *testing.T) {
 	}
 }
 
+// Into memory as onto a disk: broken downloads go on, and what is wrong is an error.
+func TestFetchInto(t *testing.T) {
+	data := content(1, 300_000)
+	broken := newOrigin(t, data)
+	broken.cut = func(n int) int { return []int{-1, 100_000, -1}[n] }
+	longer := newOrigin(t, append(bytes.Clone(data), 'x'))
+	other := newOrigin(t, content(2, len(data)))
+	right := fetch.Request{Size: int64(len(data)), Hashes: []fetch.Hash{sum512(data)}}
+	unknown := right
+	unknown.Size = 0
+	for _, tt := range []struct {
+		name   string
+		origin *origin
+		r      fetch.Request
+		room   int
+		ok     bool
+	}{
+		{"broken once", broken, right, len(data) + 10, true},
+		{"longer than it should be", longer, right, len(data) + 10, false},
+		{"other bytes", other, right, len(data), false},
+		{"no room", broken, right, len(data) - 1, false},
+		{"unknown size", broken, unknown, len(data), false},
+	} {
+		c := client(t, nil)
+		tt.r.URLs = []string{tt.origin.URL}
+		buf := make([]byte, tt.room)
+		err := c.FetchInto(t.Context(), tt.r, buf)
+		if (err == nil) != tt.ok {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		if tt.ok && !bytes.Equal(buf, append(bytes.Clone(data), make([]byte, tt.room-len(data))...)) {
+			t.Errorf("%s: other bytes than those that were sent", tt.name)
+		}
+	}
+	if broken.requests.Load() != 2 || broken.sent.Load() != int64(len(data)) {
+		t.Errorf("%d requests brought %d bytes, want 2 with each byte once", broken.requests.Load(), broken.sent.Load())
+	}
+}
+
 func TestKeep(t *testing.T) {
 	data := content(2, 1000)
 	o := newOrigin(t, data)

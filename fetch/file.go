@@ -38,14 +38,7 @@ func (f *File) SHA512() [64]byte { return f.sha512 }
 func (f *File) Verified() []Algorithm { return append([]Algorithm(nil), f.verified...) }
 
 // Weak says whether only weak hashes were compared.
-func (f *File) Weak() bool {
-	for _, a := range f.verified {
-		if !a.Weak() {
-			return false
-		}
-	}
-	return true
-}
+func (f *File) Weak() bool { return allWeak(f.verified) }
 
 // URL returns where the bytes came from, without credentials.
 func (f *File) URL() string { return f.url }

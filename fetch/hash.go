@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"slices"
 	"strings"
 )
 
@@ -41,6 +42,10 @@ func (a Algorithm) New() hash.Hash {
 
 // Weak says whether files with equal hashes can be made on purpose.
 func (a Algorithm) Weak() bool { return a == SHA1 }
+
+func allWeak(list []Algorithm) bool {
+	return !slices.ContainsFunc(list, func(a Algorithm) bool { return !a.Weak() })
+}
 
 // Hash is what the bytes of a download must hash to.
 type Hash struct {

@@ -69,11 +69,14 @@ func (f lazyFile) ReadAt(p []byte, off int64) (int, error) {
 	for {
 		file, err := f.open.get(f.name)
 		if err != nil {
-			return 0, err
+			return 0, fmt.Errorf("%w: %w", errSetup, err)
 		}
 		n, err := file.ReadAt(p, off)
-		if errors.Is(err, os.ErrClosed) {
+		switch {
+		case errors.Is(err, os.ErrClosed):
 			continue // others needed its place
+		case err != nil && !errors.Is(err, io.EOF):
+			err = fmt.Errorf("%w: %w", errSetup, err)
 		}
 		return n, err
 	}
@@ -82,35 +85,33 @@ func (f lazyFile) ReadAt(p []byte, off int64) (int, error) {
 // archive is a MAR that is here.
 type archive struct {
 	*mar.Reader
-	file    lazyFile
-	bytes   int64
+	name    string
+	src     marBytes
 	entries map[string]*entry
 }
 
 // entry is a member of an archive.
 type entry struct {
 	*updater.Member
-	raw *io.SectionReader
+	raw   *io.SectionReader
+	place place // of raw
 
 	mu      sync.Mutex
 	content *content // once it is known
 }
 
-// openArchive opens a MAR for as long as the file is there.
-func openArchive(name string, files *openFiles) (*archive, error) {
-	info, err := os.Stat(name)
-	if err != nil {
-		return nil, err
-	}
-	a := &archive{file: lazyFile{name, files}, bytes: info.Size()}
-	if a.Reader, err = mar.NewReader(a.file, info.Size(), nil); err != nil {
+// newArchive opens a MAR for as long as its bytes are there.
+func newArchive(name string, src marBytes) (*archive, error) {
+	a := &archive{name: name, src: src}
+	var err error
+	if a.Reader, err = mar.NewReader(src, src.Size(), nil); err != nil {
 		return nil, err
 	}
 	list := a.Files()
 	a.entries = make(map[string]*entry, len(list))
 	for _, f := range list {
 		if a.entries[f.Name] == nil { // as the updater, which takes the first
-			a.entries[f.Name] = &entry{Member: updater.MemberOf(f), raw: io.NewSectionReader(a.file, f.Offset, f.Size)}
+			a.entries[f.Name] = &entry{Member: updater.MemberOf(f), raw: io.NewSectionReader(src, f.Offset, f.Size), place: src.place(f.Offset, f.Size)}
 		}
 	}
 	return a, nil
@@ -125,12 +126,14 @@ type contents struct {
 	known map[contentKey]*alike
 }
 
+// contentKey tells most members apart without reading them through: what is compressed ends with a check sum of what it
+// holds.
 type contentKey struct {
-	name string
 	size int64
+	tail [64]byte
 }
 
-// alike are the contents of members of one name and size.
+// alike are the contents of members of one size and end.
 type alike struct {
 	mu   sync.Mutex
 	list []*content
@@ -141,13 +144,14 @@ type content struct {
 	raw *io.SectionReader // their bytes, which are in a file
 
 	mu   sync.Mutex
+	kept place // of raw, or of the same bytes elsewhere
 	done bool
 	sum  digest
 	size int64
 	fine string // formats in which an updater takes it
 }
 
-// maxKnown is how many different contents are kept of one name and size.
+// maxKnown is how many different contents are kept that look alike.
 const maxKnown = 64
 
 func newContents() *contents { return &contents{known: map[contentKey]*alike{}} }
@@ -159,31 +163,95 @@ func (c *contents) recognise(ctx context.Context, e *entry) (*content, error) {
 	if e.content != nil {
 		return e.content, nil
 	}
-	key := contentKey{e.Name, e.Size}
+	others, err := c.alike(e.Size, onDisk(e.raw))
+	if err != nil {
+		return nil, err
+	}
+	others.mu.Lock()
+	defer others.mu.Unlock()
+	if e.content, err = others.find(ctx, onDisk(e.raw)); err != nil {
+		return nil, err
+	}
+	if e.content == nil {
+		e.content = &content{raw: e.raw}
+		if len(others.list) < maxKnown {
+			others.list = append(others.list, e.content)
+		}
+	}
+	e.content.mu.Lock()
+	defer e.content.mu.Unlock()
+	if e.content.kept == (place{}) {
+		e.content.kept = e.place
+	}
+	return e.content, nil
+}
+
+// kept finds the content of a member that was seen before and whose bytes the work directory has, and where; or nil.
+func (c *contents) kept(ctx context.Context, raw []byte) (*content, place, error) {
+	others, err := c.alike(int64(len(raw)), inBuffer(raw))
+	if err != nil {
+		return nil, place{}, err
+	}
+	others.mu.Lock()
+	defer others.mu.Unlock()
+	k, err := others.find(ctx, inBuffer(raw))
+	if k == nil {
+		return nil, place{}, err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.kept == (place{}) {
+		return nil, place{}, nil
+	}
+	return k, k.kept, nil
+}
+
+// alike gives those that a member may be the same as.
+func (c *contents) alike(size int64, raw stretch) (*alike, error) {
+	key := contentKey{size: size}
+	buf := make([]byte, min(size, int64(len(key.tail))))
+	tail, err := raw(buf, size-int64(len(buf)))
+	if err != nil {
+		return nil, err
+	}
+	copy(key.tail[:], tail)
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	others := c.known[key]
 	if others == nil {
 		others = &alike{}
 		c.known[key] = others
 	}
-	c.mu.Unlock()
-	others.mu.Lock()
-	defer others.mu.Unlock()
-	for _, k := range others.list {
-		same, err := sameBytes(ctx, k.raw, e.raw)
+	return others, nil
+}
+
+func (a *alike) find(ctx context.Context, raw stretch) (*content, error) {
+	for _, k := range a.list {
+		same, err := sameBytes(ctx, k.raw, raw)
 		if err != nil {
 			return nil, err
 		}
 		if same {
-			e.content = k
 			return k, nil
 		}
 	}
-	e.content = &content{raw: e.raw}
-	if len(others.list) < maxKnown {
-		others.list = append(others.list, e.content)
+	return nil, nil
+}
+
+// stretch gives as many bytes of a member as buf has, from an offset on, in buf or where they are.
+type stretch func(buf []byte, off int64) ([]byte, error)
+
+func onDisk(raw *io.SectionReader) stretch {
+	return func(buf []byte, off int64) ([]byte, error) {
+		if n, err := raw.ReadAt(buf, off); n < len(buf) {
+			return nil, fmt.Errorf("read again what was fetched: %w", err)
+		}
+		return buf, nil
 	}
-	return e.content, nil
+}
+
+func inBuffer(raw []byte) stretch {
+	return func(buf []byte, off int64) ([]byte, error) { return raw[off:][:len(buf)], nil }
 }
 
 // of returns the digest and size of what a member holds. Of members with the same bytes one is unpacked.
@@ -231,39 +299,38 @@ func (c *contents) usable(ctx context.Context, e *entry, ins updater.Instruction
 	return nil
 }
 
-// buffers are of 256 KiB.
-var buffers = sync.Pool{New: func() any {
+// steps are buffers of 256 KiB.
+var steps = sync.Pool{New: func() any {
 	b := make([]byte, 256<<10)
 	return &b
 }}
 
 // copyAll copies in large steps.
 func copyAll(w io.Writer, r io.Reader) (int64, error) {
-	buf := buffers.Get().(*[]byte)
-	defer buffers.Put(buf)
+	buf := steps.Get().(*[]byte)
+	defer steps.Put(buf)
 	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, *buf)
 }
 
-// sameBytes compares two members of one size.
-func sameBytes(ctx context.Context, a, b *io.SectionReader) (bool, error) {
+// sameBytes compares a member with another of its size.
+func sameBytes(ctx context.Context, a *io.SectionReader, b stretch) (bool, error) {
 	const chunk = 128 << 10
-	both := buffers.Get().(*[]byte)
-	defer buffers.Put(both)
-	bufA, bufB := (*both)[:chunk], (*both)[chunk:]
+	both := steps.Get().(*[]byte)
+	defer steps.Put(both)
 	for off := int64(0); off < a.Size(); off += chunk {
 		if err := ctx.Err(); err != nil {
 			return false, err
 		}
 		n := min(a.Size()-off, chunk)
-		for _, side := range []struct {
-			r   *io.SectionReader
-			buf []byte
-		}{{a, bufA}, {b, bufB}} {
-			if got, err := side.r.ReadAt(side.buf[:n], off); int64(got) < n {
-				return false, fmt.Errorf("read again what was fetched: %w", err)
-			}
+		x, err := onDisk(a)((*both)[:n], off)
+		if err != nil {
+			return false, err
 		}
-		if !bytes.Equal(bufA[:n], bufB[:n]) {
+		y, err := b((*both)[chunk:][:n], off)
+		if err != nil {
+			return false, err
+		}
+		if !bytes.Equal(x, y) {
 			return false, nil
 		}
 	}

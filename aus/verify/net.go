@@ -1,10 +1,11 @@
 package verify
 
 import (
+	"bytes"
 	"context"
-	"crypto/sha512"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -82,8 +83,9 @@ func (g *getter) enter(ctx context.Context, host string) (leave func(), err erro
 	}
 }
 
-// get asks for an address, until it answers or there is no sense in it, and hands the body over, maybe several times.
-func (g *getter) get(ctx context.Context, address string, take func(io.Reader) error) error {
+// get asks for an address, until it answers or there is no sense in it, and hands the body over, with its size or -1, maybe
+// several times.
+func (g *getter) get(ctx context.Context, address string, take func(body io.Reader, size int64) error) error {
 	var last error
 	for attempt := range g.attempts {
 		if attempt > 0 {
@@ -116,7 +118,7 @@ type finalError struct{ error }
 
 func (e *finalError) Unwrap() error { return e.error }
 
-func (g *getter) once(ctx context.Context, address string, take func(io.Reader) error) (err error) {
+func (g *getter) once(ctx context.Context, address string, take func(body io.Reader, size int64) error) (err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return &finalError{err}
@@ -149,7 +151,7 @@ func (g *getter) once(ctx context.Context, address string, take func(io.Reader) 
 		}
 		return failed
 	}
-	return take(&patientReader{resp.Body, timer, g.patience, 0})
+	return take(&patientReader{resp.Body, timer, g.patience, 0}, resp.ContentLength)
 }
 
 // patientBytes must come in the time of patience.
@@ -183,7 +185,7 @@ func (g *getter) text(ctx context.Context, address string) ([]byte, error) {
 		return io.ReadAll(io.LimitReader(f, maxAnswer+1))
 	}
 	var text []byte
-	err := g.get(ctx, address, func(body io.Reader) error {
+	err := g.get(ctx, address, func(body io.Reader, _ int64) error {
 		var err error
 		text, err = io.ReadAll(io.LimitReader(body, maxAnswer+1))
 		return err
@@ -202,42 +204,68 @@ func localName(address string) (string, bool) {
 // maxInstaller is how large an installer may be.
 const maxInstaller int64 = 2 << 30
 
-// file fetches an installer into dir, or takes the local file as it is. A file that is there already from an earlier run
-// is taken.
-func (g *getter) file(ctx context.Context, address, dir string) (string, error) {
-	if name, ok := localName(address); ok {
-		_, err := os.Stat(name)
-		return name, err
-	}
-	sum := sha512.Sum512_256([]byte(address))
-	name := filepath.Join(dir, fmt.Sprintf("%x", sum[:16]))
-	if _, err := os.Stat(name); err == nil {
-		return name, nil
-	}
-	part, err := os.CreateTemp(dir, "part-*")
+// file fetches an installer: into memory if it begins with front, for which there are buffers, else into a file of dir.
+func (g *getter) file(ctx context.Context, address, dir, front string, memory *buffers) (got received, err error) {
+	setup := func(err error) error { return &finalError{fmt.Errorf("%w: %w", errSetup, err)} }
+	f, err := os.CreateTemp(dir, "own-*")
 	if err != nil {
-		return "", &finalError{err}
+		return received{}, setup(err)
 	}
-	defer os.Remove(part.Name())
-	defer part.Close()
-	err = g.get(ctx, address, func(body io.Reader) error {
-		if err := part.Truncate(0); err != nil {
-			return &finalError{err}
+	defer func() {
+		f.Close()
+		if got.file == "" {
+			os.Remove(f.Name())
 		}
-		if _, err := part.Seek(0, io.SeekStart); err != nil {
-			return &finalError{err}
+	}()
+	err = g.get(ctx, address, func(body io.Reader, size int64) error {
+		memory.put(got.data)
+		got = received{}
+		head := make([]byte, len(front))
+		n, err := io.ReadFull(body, head)
+		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			return err
 		}
-		n, err := copyAll(part, io.LimitReader(body, maxInstaller+1))
-		if n > maxInstaller {
+		if string(head[:n]) == front {
+			if got.data = memory.get(size); got.data != nil {
+				_, err = io.ReadFull(body, got.data[copy(got.data, head):])
+				return err
+			}
+		}
+		if err := f.Truncate(0); err != nil {
+			return setup(err)
+		}
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			return setup(err)
+		}
+		h := crc32.New(castagnoli)
+		got.size, err = copyAll(io.MultiWriter(f, h), io.MultiReader(bytes.NewReader(head[:n]), io.LimitReader(body, maxInstaller)))
+		got.sum = h.Sum32()
+		switch {
+		case got.size > maxInstaller:
 			return &finalError{fmt.Errorf("%s has more than %d bytes", address, maxInstaller)}
+		case localTrouble(err):
+			return setup(err)
 		}
 		return err
 	})
 	if err != nil {
-		return "", err
+		memory.put(got.data)
+		return received{}, err
 	}
-	if err := part.Close(); err != nil {
-		return "", &finalError{err}
+	if got.data != nil {
+		return got, nil
 	}
-	return name, os.Rename(part.Name(), name)
+	if err := f.Close(); err != nil {
+		return received{}, setup(err)
+	}
+	got.file = filepath.Base(f.Name())
+	return got, nil
+}
+
+// received is an installer that was fetched: in memory, or a file.
+type received struct {
+	data []byte
+	file string // its name in the directory
+	size int64
+	sum  uint32
 }

@@ -2,10 +2,12 @@ package verify
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"crypto"
 	"crypto/sha256"
+	"crypto/sha512"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -103,7 +105,7 @@ type runner struct {
 	fetch  *fetch.Client
 	prover *prover
 	store  store
-	open   openFiles
+	keeper keeper
 
 	offers memo[string, offerResult]
 	mars   memo[marKey, *fetchedMAR]
@@ -241,6 +243,7 @@ func Run(ctx context.Context, lines []Line, opts *RunOptions) (*Report, error) {
 		}
 	}
 	r.store = store{filepath.Join(r.dir, "files")}
+	r.keeper.dir, r.keeper.known, r.keeper.buffers.limit = r.dir, known, o.Memory/4
 	jobs := r.plan(lines, report)
 	r.needed = map[string]int{}
 	for i := range jobs {
@@ -252,7 +255,7 @@ func Run(ctx context.Context, lines []Line, opts *RunOptions) (*Report, error) {
 		return nil, err
 	}
 	defer r.file.Close()
-	defer r.open.close() // before the directory is removed
+	defer r.keeper.open.close() // before the directory is removed
 	r.sample(report, jobs)
 	work, stop := errgroup.WithContext(ctx)
 	work.SetLimit(o.Workers)
@@ -657,7 +660,7 @@ type finding struct {
 // packed. That it is not signed, or has no manifest that a client looks for, is said by others.
 func (m *fetchedMAR) look(ctx context.Context, known *contents) ([]finding, error) {
 	m.lint.Do(func() {
-		for _, p := range mar.Lint(m.file, m.bytes, &mar.LintOptions{Ignore: []mar.Code{mar.CodeUnsigned, mar.CodeNoManifest}, Max: 20}) {
+		for _, p := range mar.Lint(m.src, m.src.Size(), &mar.LintOptions{Ignore: []mar.Code{mar.CodeUnsigned, mar.CodeNoManifest}, Max: 20}) {
 			if p.Refused || p.Updater || p.Others {
 				m.findings = append(m.findings, finding{p.Refused || p.Updater, p.String(), p.Name})
 			}
@@ -850,30 +853,72 @@ func (r *runner) fetchMAR(ctx context.Context, p offeredPatch) (*fetchedMAR, err
 	if p.Size <= 0 || p.Size > maxInstaller {
 		return &fetchedMAR{reason: &Reason{Code: WrongMetadata, Detail: fmt.Sprintf("update.xml gives the size %d", p.Size)}}, nil
 	}
-	m := &fetchedMAR{}
 	// Not named by the hash alone: that equal bytes are elsewhere does not prove that they are at this address.
-	name := filepath.Join(r.dir, "mars", fmt.Sprintf("%x", sha256.Sum256(fmt.Appendf(nil, "%s %s %x", p.URL, hash.Algorithm, hash.Sum))))
-	if !intact(name, hash, p.Size) {
-		file, err := r.fetch.Fetch(ctx, fetch.Request{URLs: []string{p.URL}, Size: p.Size, Hashes: []fetch.Hash{hash}})
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil, ctx.Err()
+	name := fmt.Sprintf("mars/%x", sha256.Sum256(fmt.Appendf(nil, "%s %s %x", p.URL, hash.Algorithm, hash.Sum)))
+	m := &fetchedMAR{}
+	src, err := r.keeper.source(name)
+	if err != nil || !intact(src, hash, p.Size) {
+		request := fetch.Request{URLs: []string{p.URL}, Size: p.Size, Hashes: []fetch.Hash{hash}}
+		if buf := r.keeper.buffers.get(p.Size); buf != nil {
+			defer r.keeper.buffers.put(buf)
+			if err = r.fetch.FetchInto(ctx, request, buf); err == nil {
+				m.archive, err = r.received(ctx, m, name, buf)
 			}
-			m.reason = fetchReason(err, p.URL)
-			return m, nil
+		} else if src, err = r.fetchFile(ctx, request, name); err == nil {
+			m.archive, err = newArchive(filepath.Base(name), src)
 		}
-		defer file.Close()
-		if err := keep(file, name); err != nil {
-			return nil, err
-		}
+	} else {
+		m.archive, err = newArchive(filepath.Base(name), src)
 	}
-	if m.archive, err = openArchive(name, &r.open); err != nil {
-		if !errors.Is(err, mar.ErrFormat) {
-			return nil, err
-		}
+	var failed *fetch.Error
+	switch {
+	case err == nil:
+		return m, nil
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case localTrouble(err):
+		return nil, err
+	case errors.As(err, &failed):
+		m.reason = fetchReason(err, p.URL)
+	case errors.Is(err, mar.ErrFormat):
 		m.reason = &Reason{Code: DamagedMAR, Detail: err.Error()}
+	default:
+		return nil, err
 	}
 	return m, nil
+}
+
+// localTrouble says whether an error is that of a file of this machine, as that of a full disk.
+func localTrouble(err error) bool {
+	var file *fs.PathError
+	return errors.As(err, &file) && !errors.Is(err, fs.ErrNotExist)
+}
+
+// received keeps a MAR that is in memory, where its signature is quickly verified.
+func (r *runner) received(ctx context.Context, m *fetchedMAR, name string, data []byte) (*archive, error) {
+	a, err := r.keeper.keep(ctx, name, filepath.Base(name), data)
+	if err != nil || len(r.o.Keys) == 0 {
+		return a, err
+	}
+	whole, err := mar.NewReader(bytes.NewReader(data), int64(len(data)), nil)
+	if err != nil {
+		return nil, err
+	}
+	m.once.Do(func() { _, m.signed = whole.VerifyAny(ctx, r.o.Keys...) })
+	return a, ctx.Err()
+}
+
+// fetchFile fetches a MAR for which there is no room in memory.
+func (r *runner) fetchFile(ctx context.Context, request fetch.Request, name string) (marBytes, error) {
+	file, err := r.fetch.Fetch(ctx, request)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	if err := keep(file, r.keeper.file(name).name); err != nil {
+		return nil, err
+	}
+	return r.keeper.source(name)
 }
 
 // keep moves what was fetched into the work directory, which may be on another file system. It need not last through a
@@ -898,19 +943,14 @@ func keep(file *fetch.File, name string) error {
 	return os.Rename(tmp.Name(), name)
 }
 
-// intact says whether a file is there and is what it should be.
-func intact(name string, hash fetch.Hash, size int64) bool {
-	f, err := os.Open(name)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
+// intact says whether a MAR is what it should be.
+func intact(src marBytes, hash fetch.Hash, size int64) bool {
 	h := hash.Algorithm.New()
-	if h == nil {
+	if h == nil || src.Size() != size {
 		return false
 	}
-	n, err := io.Copy(h, f)
-	return err == nil && n == size && string(h.Sum(nil)) == string(hash.Sum)
+	_, err := copyAll(h, io.NewSectionReader(src, 0, size))
+	return err == nil && string(h.Sum(nil)) == string(hash.Sum)
 }
 
 // fetchReason tells what a server says about a MAR from what the network does.
@@ -953,11 +993,37 @@ func (r *runner) tree(ctx context.Context, o *offer, locale, name, server string
 				return unpacked(treeOfMAR(ctx, m.archive, r.prover.known))
 			}
 		}
-		file, err := r.get.file(ctx, address, filepath.Join(r.dir, "installers"))
+		if file, ok := localName(address); ok {
+			if _, err := os.Stat(file); err != nil {
+				return nil, err
+			}
+			return unpacked(r.treeOf(ctx, file, "", name))
+		}
+		sum := sha512.Sum512_256([]byte(address))
+		kept := fmt.Sprintf("installers/%x", sum[:16])
+		if p, err := r.keeper.parts(kept); err == nil && p.intact() { // of installers no hash is known
+			return unpacked(r.treeKept(ctx, p, name))
+		}
+		got, err := r.get.file(ctx, address, r.keeper.file("installers").name, "MAR1", &r.keeper.buffers)
 		if err != nil {
 			return nil, err
 		}
-		return unpacked(treeOf(ctx, file, name, r.prover.known, r.store, &r.open))
+		if got.data != nil {
+			defer r.keeper.buffers.put(got.data)
+			a, err := r.keeper.keep(ctx, kept, name, got.data)
+			if err != nil {
+				return unpacked(nil, err)
+			}
+			return unpacked(treeOfMAR(ctx, a, r.prover.known))
+		}
+		p, err := newParts(partsList{got.sum, []part{{got.size, "installers/" + got.file, 0}}}, r.keeper.file)
+		if err != nil {
+			return unpacked(nil, err)
+		}
+		if err := r.keeper.list(kept, p.partsList); err != nil {
+			return nil, err
+		}
+		return unpacked(r.treeKept(ctx, p, name))
 	})
 	var bad *unpackError
 	switch {
@@ -971,6 +1037,18 @@ func (r *runner) tree(ctx context.Context, o *offer, locale, name, server string
 		reason = netReason(err, InstallerMissing, "an installer")
 	}
 	return nil, reason
+}
+
+// treeKept opens an installer or a complete update that the work directory has.
+func (r *runner) treeKept(ctx context.Context, p *parts, name string) (*tree, error) {
+	if whole := p.Parts[0]; len(p.Parts) == 1 {
+		return r.treeOf(ctx, r.keeper.file(whole.File).name, whole.File, name)
+	}
+	a, err := newArchive(name, p)
+	if err != nil {
+		return nil, err
+	}
+	return treeOfMAR(ctx, a, r.prover.known)
 }
 
 // unpackError is an installer that cannot be unpacked.
@@ -1076,6 +1154,8 @@ func (r *runner) full(ctx context.Context, line *Line, t *Test, m *fetchedMAR, f
 	switch {
 	case errors.Is(err, updater.ErrContradiction):
 		return &Reason{Code: SetupTrouble, Detail: "what FROM shows of its updater, the plan and the rules of its version exclude each other: " + err.Error()}
+	case errors.Is(err, errSetup):
+		return &Reason{Code: SetupTrouble, Detail: err.Error()}
 	case err != nil:
 		return &Reason{Code: UnpackFailed, Detail: "what FROM says of its updater cannot be read: " + err.Error()}
 	}
@@ -1156,6 +1236,9 @@ func applyReason(err error) *Reason {
 		return &Reason{Code: refused.code, UpdaterStatus: refused.status, Detail: refused.detail}
 	}
 	var failed *updater.UpdateError
+	if errors.Is(err, errSetup) || localTrouble(err) {
+		return &Reason{Code: SetupTrouble, Detail: err.Error()}
+	}
 	if !errors.As(err, &failed) {
 		return &Reason{Code: ApplyFailed, Detail: err.Error()}
 	}

@@ -114,7 +114,7 @@ func (t *tree) Read(p string) ([]byte, error) {
 // treeOfMAR is the installation that a complete update makes.
 func treeOfMAR(ctx context.Context, a *archive, known *contents) (*tree, error) {
 	t := &tree{
-		name: filepath.Base(a.file.name), files: map[string]treeFile{}, dirs: map[string]bool{}, mar: a, adding: map[string]updater.Instruction{},
+		name: a.name, files: map[string]treeFile{}, dirs: map[string]bool{}, mar: a, adding: map[string]updater.Instruction{},
 		build: func() (toolchain.Build, error) { return toolchain.ReadBuild(a.Reader) },
 	}
 	var text []byte
@@ -172,14 +172,18 @@ func (s store) name(sum digest) string {
 
 // put keeps what r holds.
 func (s store) put(r io.Reader) (digest, int64, error) {
+	setup := func(err error) error { return fmt.Errorf("%w: %w", errSetup, err) }
 	tmp, err := os.CreateTemp(s.dir, "part-*")
 	if err != nil {
-		return digest{}, 0, err
+		return digest{}, 0, setup(err)
 	}
 	defer os.Remove(tmp.Name())
 	defer tmp.Close()
 	h := sha256.New()
 	size, err := copyAll(io.MultiWriter(tmp, h), io.LimitReader(r, maxTreeFile+1))
+	if localTrouble(err) {
+		return digest{}, 0, setup(err)
+	}
 	if err != nil {
 		return digest{}, 0, err
 	}
@@ -187,15 +191,15 @@ func (s store) put(r io.Reader) (digest, int64, error) {
 		return digest{}, 0, fmt.Errorf("a file has more than %d bytes", maxTreeFile)
 	}
 	if err := tmp.Close(); err != nil {
-		return digest{}, 0, err
+		return digest{}, 0, setup(err)
 	}
 	var sum digest
 	h.Sum(sum[:0])
 	name := s.name(sum)
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-		return digest{}, 0, err
+	if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.Rename(tmp.Name(), name)); err != nil {
+		return digest{}, 0, setup(err)
 	}
-	return sum, size, os.Rename(tmp.Name(), name)
+	return sum, size, nil
 }
 
 func (s store) get(sum digest) ([]byte, error) {
@@ -203,11 +207,14 @@ func (s store) get(sum digest) ([]byte, error) {
 	if err == nil && sha256.Sum256(data) != [sha256.Size]byte(sum) {
 		err = errors.New("a file of the work directory was changed")
 	}
-	return data, err
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errSetup, err)
+	}
+	return data, nil
 }
 
-// treeOf opens an installer or a complete update.
-func treeOf(ctx context.Context, file, name string, known *contents, s store, files *openFiles) (*tree, error) {
+// treeOf opens an installer or a complete update that is a file, which the work directory has as kept, or has not.
+func (r *runner) treeOf(ctx context.Context, file, kept, name string) (*tree, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, err
@@ -222,11 +229,15 @@ func treeOf(ctx context.Context, file, name string, known *contents, s store, fi
 	limits := &xz.Limits{Output: maxTreeBytes, Ratio: -1}
 	switch {
 	case bytes.HasPrefix(head, []byte("MAR1")):
-		a, err := openArchive(file, files)
+		info, err := f.Stat()
 		if err != nil {
 			return nil, err
 		}
-		return treeOfMAR(ctx, a, known)
+		a, err := newArchive(name, &wholeFile{lazyFile{file, &r.keeper.open}, info.Size(), kept})
+		if err != nil {
+			return nil, err
+		}
+		return treeOfMAR(ctx, a, r.prover.known)
 	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
 		zr, err := gzip.NewReader(in)
 		if err != nil {
@@ -240,12 +251,12 @@ func treeOf(ctx context.Context, file, name string, known *contents, s store, fi
 			return nil, err
 		}
 	case bytes.HasPrefix(head, []byte("MZ")), bytes.HasPrefix(head, []byte("7z\xbc\xaf\x27\x1c")), strings.HasSuffix(name, ".dmg"), strings.HasSuffix(name, ".exe"):
-		return treeBy7z(ctx, file, name, s)
+		return treeBy7z(ctx, file, name, r.store)
 	default:
 		return nil, fmt.Errorf("%s is no complete update and no installer of a kind that is known", name)
 	}
 	defer unpacked.Close()
-	return treeOfTar(ctx, unpacked, name, s)
+	return treeOfTar(ctx, unpacked, name, r.store)
 }
 
 // newTree begins a tree whose files are in the store.

@@ -42,7 +42,7 @@ type updaterEnd struct {
 // real runs the real updater and files a disagreement with ours.
 func (r *runner) real(ctx context.Context, line *Line, t *Test, m *fetchedMAR, from *tree, got *outcome, ours *Reason) {
 	start := time.Now()
-	end, after, err := r.o.Updater.run(ctx, r.dir, line, m.file.name, from)
+	end, after, err := r.o.Updater.run(ctx, r.dir, line, m.src, from)
 	t.Steps["updater_ms"] = time.Since(start).Milliseconds()
 	if ctx.Err() != nil {
 		return
@@ -142,7 +142,7 @@ func sortedNames(trees ...map[string]treeFile) []string {
 var acceptedChannels = regexp.MustCompile(`(?m)^ACCEPTED_MAR_CHANNEL_IDS=.*$`)
 
 // run lays out FROM and the MAR as the client does, runs the program, and reads the tree that it leaves.
-func (u *RealUpdater) run(ctx context.Context, work string, line *Line, marFile string, from *tree) (end updaterEnd, after map[string]treeFile, err error) {
+func (u *RealUpdater) run(ctx context.Context, work string, line *Line, update marBytes, from *tree) (end updaterEnd, after map[string]treeFile, err error) {
 	program, err := filepath.Abs(u.Path)
 	if err != nil {
 		return end, nil, err
@@ -164,7 +164,7 @@ func (u *RealUpdater) run(ctx context.Context, work string, line *Line, marFile 
 	if err := lay(ctx, from, install, line); err != nil {
 		return end, nil, err
 	}
-	if err := copyFile(marFile, filepath.Join(patches, "update.mar")); err != nil {
+	if err := writeSource(filepath.Join(patches, "update.mar"), update); err != nil {
 		return end, nil, err
 	}
 	args := []string{patches, install, install, "0"}
@@ -233,17 +233,12 @@ func lastLines(text []byte, n int) []string {
 	return list
 }
 
-func copyFile(from, to string) error {
-	in, err := os.Open(from)
+func writeSource(name string, src marBytes) error {
+	out, err := os.Create(name)
 	if err != nil {
 		return err
 	}
-	defer in.Close()
-	out, err := os.Create(to)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(out, in)
+	_, err = copyAll(out, io.NewSectionReader(src, 0, src.Size()))
 	return errors.Join(err, out.Close())
 }
 

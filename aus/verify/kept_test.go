@@ -52,7 +52,7 @@ func TestRecognise(t *testing.T) {
 		{"first", base, "first", 64},
 		{"another end", changed(len(base) - 1), "another end", 64},
 		{"another middle", changed(150_000), "another middle", len(base) + 64},
-		{"another front", changed(0), "another front", 128<<10 + 64},
+		{"another front", changed(0), "another front", 2*(128<<10) + 64},
 		{"the same", base, "first", len(base) + 64},
 		{"the same middle", changed(150_000), "another middle", 3*len(base) + 64},
 		{"shorter", base[1:], "shorter", 64},

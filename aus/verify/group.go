@@ -58,6 +58,9 @@ func (r *Report) group() {
 		g.Members = u.describe(r.Tests, g.indices)
 		g.Beside = u.beside(r.Tests, g)
 		g.Cause, g.Next = u.explain(r, g)
+		if address := r.Tests[g.first].MAR; strings.Contains(address, "://") && strings.Contains(g.Next, marName(address)) && !strings.Contains(g.Next, address) {
+			g.MAR = address
+		}
 	}
 }
 
@@ -509,6 +512,9 @@ func (u *universe) beside(tests []Test, g *Group) string {
 	return strings.Join(said, ", ")
 }
 
+// marName is the name of a MAR's file.
+func marName(address string) string { return path.Base(strings.SplitN(address, "?", 2)[0]) }
+
 // explain says what is likely behind a group and what to do now.
 func (u *universe) explain(r *Report, g *Group) (cause, next string) {
 	t := &r.Tests[g.first]
@@ -525,7 +531,7 @@ func (u *universe) explain(r *Report, g *Group) (cause, next string) {
 	oneLocale := len(s.locales) == 1 && len(around) > 1
 	name := "MAR"
 	if t.MAR != "" {
-		name = shellWord(path.Base(strings.SplitN(t.MAR, "?", 2)[0]))
+		name = shellWord(marName(t.MAR))
 	}
 	prove := fmt.Sprintf("marctl prove FROM.mar %s TO.mar", name)
 	look := ""

@@ -48,6 +48,9 @@ func (r *Report) WriteMarkdown(w io.Writer) error {
 		if g.Beside != "" {
 			fmt.Fprintf(&d, "%s.\n\n", md(g.Beside))
 		}
+		if g.MAR != "" {
+			fmt.Fprintf(&d, "The MAR: %s\n\n", fence(g.MAR, ""))
+		}
 		if g.Next != "" {
 			fmt.Fprintf(&d, "Next: %s\n\n", fence(g.Next, ""))
 		}

@@ -172,6 +172,7 @@ type Group struct {
 	Beside  string `json:"beside,omitempty"` // what passes beside them
 	Cause   string `json:"cause,omitempty"`  // what is likely behind it
 	Next    string `json:"next,omitempty"`   // what to do now
+	MAR     string `json:"mar,omitempty"`    // address of the MAR of which Next has the name only
 	Tests   int    `json:"tests"`            // how many
 	first   int    // index of a test that stands for all
 	indices []int  // of all its tests

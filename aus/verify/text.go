@@ -216,6 +216,9 @@ func (t *text) group(g *Group) {
 	case g.Beside != "":
 		t.wrap("     ", "     ", g.Beside)
 	}
+	if g.MAR != "" {
+		t.printf("     the MAR: %s\n", printable(g.MAR))
+	}
 	if g.Next != "" {
 		t.printf("     next: %s\n", printable(g.Next))
 	}

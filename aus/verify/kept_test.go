@@ -350,3 +350,88 @@ func TestRecogniseEnds(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// What was missing and came is found when what failed is run again, and nothing else is asked for.
+func TestAgainFailed(t *testing.T) {
+	t.Parallel()
+	r := smallRelease(t, 1, 3, 1)
+	r.gone = fmt.Sprintf("/partial/%s/%s/%s.mar", r.platforms[0], r.releases[0], r.locales[1])
+	o := r.options(t)
+	o.Work = t.TempDir()
+	report, err := Run(t.Context(), r.config(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	missing := Identity{"Firefox", r.releases[0], buildID(0), r.platforms[0], r.locales[1], "esr-localtest", "partial"}
+	checkPlanted(t, report, map[Identity]Code{missing: MARMissing})
+	r.gone = ""
+	if report, err = Run(t.Context(), r.config(), o); err != nil {
+		t.Fatal(err)
+	}
+	checkPlanted(t, report, map[Identity]Code{missing: MARMissing}) // nobody asked for it to be run again
+	clear(r.asked)
+	o.Again = AgainFailed
+	if report, err = Run(t.Context(), r.config(), o); err != nil || !report.Passed(true) {
+		t.Errorf("%v: %+v", err, report.Groups)
+	}
+	for path := range r.asked {
+		if !strings.Contains(path, r.locales[1]) || strings.HasPrefix(path, "/from/") || strings.HasPrefix(path, "/to/") {
+			t.Errorf("%s is asked for, which the work directory has", path)
+		}
+	}
+}
+
+// A work directory of an earlier version has MARs as whole files: they serve. Whole installers, of which nothing says what they
+// should be, do not.
+func TestOlderWork(t *testing.T) {
+	t.Parallel()
+	r := smallRelease(t, 1, 2, 1)
+	o := r.options(t)
+	o.Work = t.TempDir()
+	if report, err := Run(t.Context(), r.config(), o); err != nil || !report.Passed(true) {
+		t.Fatalf("%v: %+v", err, report.Groups)
+	}
+	k := newKeeper(t, o.Work)
+	for _, sub := range []string{"mars", "installers"} {
+		lists, err := filepath.Glob(filepath.Join(o.Work, sub, "*"+partsEnding))
+		if err != nil || len(lists) == 0 {
+			t.Fatalf("%d, %v", len(lists), err)
+		}
+		whole := map[string][]byte{}
+		for _, list := range lists {
+			name := strings.TrimSuffix(list, partsEnding)
+			src, err := k.source(sub + "/" + filepath.Base(name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if whole[name], err = io.ReadAll(io.NewSectionReader(src, 0, src.Size())); err != nil {
+				t.Fatal(err)
+			}
+		}
+		k.open.close()
+		if err := os.RemoveAll(filepath.Join(o.Work, sub)); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Mkdir(filepath.Join(o.Work, sub), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for name, data := range whole {
+			if sub == "installers" {
+				data = data[:len(data)/2] // by a power cut
+			}
+			if err := os.WriteFile(name, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	clear(r.asked)
+	o.Again = AgainAll
+	if report, err := Run(t.Context(), r.config(), o); err != nil || !report.Passed(true) {
+		t.Errorf("%v: %+v", err, report.Groups)
+	}
+	for path := range r.asked {
+		if strings.HasPrefix(path, "/partial/") || strings.HasPrefix(path, "/to/") {
+			t.Errorf("%s is asked for, which the work directory has", path)
+		}
+	}
+}

@@ -400,8 +400,12 @@ func (r *runner) treesOf(report *Report, j *job) []string {
 	return list
 }
 
-// treeAddress says where an installer or a complete update is.
+// treeAddress says where an installer or a complete update is. The Japanese of macOS is a locale of its own, whose installers
+// for other systems are those of "ja".
 func treeAddress(locale, name, server string) string {
+	if locale == "ja-JP-mac" && (strings.HasSuffix(name, ".exe") || strings.Contains(filepath.Base(name), ".tar.")) {
+		locale = "ja"
+	}
 	address := strings.TrimSuffix(server, "/") + "/" + strings.TrimPrefix(strings.Replace(name, "%locale%", locale, 1), "/")
 	if strings.Contains(address, "://") {
 		address = strings.ReplaceAll(address, " ", "%20")

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -315,6 +316,47 @@ func TestRequestURL(t *testing.T) {
 	} {
 		if got := requestURL("https://h/", form, test); got != want {
 			t.Errorf("%s: got %s, want %s", form, got, want)
+		}
+	}
+}
+
+func TestTreeAddress(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ locale, name, server, want string }{
+		{"de", "/a/%locale%/x.tar.xz", "https://h/pub/", "https://h/pub/a/de/x.tar.xz"},
+		{"de", "a/%locale%/Firefox Setup 1.exe", "https://h", "https://h/a/de/Firefox%20Setup%201.exe"},
+		{"de", "a b.mar", "/some where", "/some where/a b.mar"},
+		{"ja-JP-mac", "/%locale%/Firefox 1.dmg", "https://h", "https://h/ja-JP-mac/Firefox%201.dmg"},
+		{"ja-JP-mac", "/%locale%/firefox-1.tar.xz", "https://h", "https://h/ja/firefox-1.tar.xz"},
+		{"ja-JP-mac", "/%locale%/Firefox Setup 1.exe", "https://h", "https://h/ja/Firefox%20Setup%201.exe"},
+		{"ja-JP-mac", "/%locale%/1.complete.mar", "https://h", "https://h/ja-JP-mac/1.complete.mar"},
+	} {
+		if got := treeAddress(tt.locale, tt.name, tt.server); got != tt.want {
+			t.Errorf("%+v: got %s", tt, got)
+		}
+	}
+}
+
+// Redirects end after five, and never lead from https to http.
+func TestRedirects(t *testing.T) {
+	t.Parallel()
+	follow := newGetter(nil).client.CheckRedirect
+	ask := func(address string) *http.Request {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return req
+	}
+	safe, plain := ask("https://h/"), ask("http://h/")
+	for _, tt := range []struct {
+		from, to *http.Request
+		before   int
+		ok       bool
+	}{{safe, safe, 1, true}, {safe, safe, 5, true}, {safe, safe, 6, false}, {safe, plain, 1, false}, {plain, plain, 1, true}, {plain, safe, 1, true}} {
+		via := slices.Repeat([]*http.Request{tt.from}, tt.before)
+		if err := follow(tt.to, via); (err == nil) != tt.ok {
+			t.Errorf("from %s to %s after %d: %v", tt.from.URL, tt.to.URL, tt.before, err)
 		}
 	}
 }

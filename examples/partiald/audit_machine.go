@@ -20,6 +20,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/senbonzakura/senbonzakura/examples/internal/signers"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/config"
 )
 
@@ -92,7 +93,7 @@ func (u *auditor) keys(context.Context) {
 	for i := range c.Auth.Tokens {
 		secrets[fmt.Sprintf("auth.tokens[%d].token_file", i)] = c.Auth.Tokens[i].TokenFile
 	}
-	for _, list := range slices.Concat([]config.Plugin{c.Storage.Plugin}, pluginsOf(c)) {
+	for _, list := range slices.Concat([]signers.Plugin{c.Storage.Plugin}, pluginsOf(c)) {
 		for _, s := range list.Secrets {
 			if name, file, ok := strings.Cut(s, "="); ok {
 				secrets["secret "+name] = file
@@ -114,8 +115,8 @@ func (u *auditor) keys(context.Context) {
 	}
 }
 
-func pluginsOf(c *config.Config) []config.Plugin {
-	var out []config.Plugin
+func pluginsOf(c *config.Config) []signers.Plugin {
+	var out []signers.Plugin
 	for i := range c.Signing.Plugins {
 		out = append(out, c.Signing.Plugins[i].Plugin)
 	}
@@ -124,7 +125,7 @@ func pluginsOf(c *config.Config) []config.Plugin {
 
 // publicKey looks at the size of a key and the age of its file.
 func (u *auditor) publicKey(what, name string) {
-	key, err := config.PublicKey(name)
+	key, err := signers.PublicKey(name)
 	if u.errorOf(what, "put the public key there, as PEM", err) {
 		return
 	}

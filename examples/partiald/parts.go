@@ -9,13 +9,13 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/senbonzakura/senbonzakura"
 	"github.com/senbonzakura/senbonzakura/cache"
 	"github.com/senbonzakura/senbonzakura/examples/internal/cli"
+	"github.com/senbonzakura/senbonzakura/examples/internal/signers"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/chaos"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/config"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/engine"
@@ -251,14 +251,14 @@ func (p *parts) openStorage(ctx context.Context, c *config.Config, log *slog.Log
 
 func (p *parts) openSigning(ctx context.Context, c *config.Config, log *slog.Logger, m *metrics) (string, error) {
 	for _, name := range c.Signing.Trust {
-		key, err := config.PublicKey(name)
+		key, err := signers.PublicKey(name)
 		if err != nil {
 			return "signing.trust", err
 		}
 		p.keys = append(p.keys, key)
 	}
 	for _, name := range c.Signing.ClientKeys {
-		key, err := config.PublicKey(name)
+		key, err := signers.PublicKey(name)
 		if err != nil {
 			return "signing.client_keys", err
 		}
@@ -267,85 +267,20 @@ func (p *parts) openSigning(ctx context.Context, c *config.Config, log *slog.Log
 	if len(c.Signing.Keys) == 0 {
 		return "", nil
 	}
-	policy, err := c.SigningPolicy()
+	opened, err := c.Signing.Open(ctx, signers.Options{
+		Log: log, Opened: p.opened, Plugin: func(name string, process *plugins.Process) error { return p.plugin(m, "signing", name, process) },
+	})
 	if err != nil {
-		return "signing.policy", err
-	}
-	journal, err := signing.OpenJournal(c.Signing.Journal)
-	if err != nil {
-		return "signing.journal", err
-	}
-	p.opened(journal.Close)
-	clients := map[string]*signing.Client{}
-	for i := range c.Signing.Plugins {
-		sp := &c.Signing.Plugins[i]
-		client, err := signing.Start(ctx, sp.Start(log.With("part", "signer "+sp.Name)))
-		if err != nil {
-			return fmt.Sprintf("signing.plugins[%d].command", i), err
+		var at *signers.KeyError
+		if errors.As(err, &at) {
+			return at.Key, at.Err
 		}
-		p.opened(client.Close)
-		clients[sp.Name] = client
-		if err := p.plugin(m, "signing", sp.Name, client.Process()); err != nil {
-			return fmt.Sprintf("signing.plugins[%d].name", i), err
-		}
-	}
-	places, problem, err := signingPlaces(ctx, &c.Signing, clients)
-	if err != nil {
-		return problem, err
-	}
-	authority, err := signing.NewAuthority(ctx, places, *policy, &signing.AuthorityOptions{Journal: journal})
-	if err != nil {
 		return "signing.keys", err
 	}
-	for i, signer := range authority.Places() {
-		var names []string
-		for _, ref := range places[i] {
-			names = append(names, ref.Name)
-		}
-		p.signers = append(p.signers, engine.Signer{Name: strings.Join(names, " or "), Signer: signer, Check: pingAll(places[i])})
+	for _, s := range opened.Signers {
+		p.signers = append(p.signers, engine.Signer{Name: s.Name, Signer: s.Signer, Check: s.Check})
 	}
 	return "", nil
-}
-
-// signingPlaces finds the configured keys and puts them into their places.
-func signingPlaces(ctx context.Context, c *config.Signing, clients map[string]*signing.Client) (places []signing.Place, problem string, err error) {
-	number := map[*config.Key]int{}
-	for i := range c.Keys {
-		number[&c.Keys[i]] = i
-	}
-	for _, keys := range c.Places() {
-		var place signing.Place
-		for _, k := range keys {
-			public, err := config.PublicKey(k.PublicKey)
-			if err != nil {
-				return nil, fmt.Sprintf("signing.keys[%d].public_key", number[k]), err
-			}
-			from, until, err := k.Window()
-			if err != nil {
-				return nil, fmt.Sprintf("signing.keys[%d].not_before", number[k]), err
-			}
-			if _, err := clients[k.Plugin].Signer(ctx, k.ID, public); err != nil {
-				return nil, fmt.Sprintf("signing.keys[%d].id", number[k]), err
-			}
-			place = append(place, signing.KeyRef{
-				Name: k.Called(), Client: clients[k.Plugin], ID: k.ID, PublicKey: public, NotBefore: from, NotAfter: until,
-			})
-		}
-		places = append(places, place)
-	}
-	return places, "", nil
-}
-
-// pingAll asks the plugins of all keys of a place.
-func pingAll(place signing.Place) func(context.Context) error {
-	return func(ctx context.Context) error {
-		for _, ref := range place {
-			if err := ref.Client.Process().Ping(ctx); err != nil {
-				return fmt.Errorf("key %s: %w", ref.Name, err)
-			}
-		}
-		return nil
-	}
 }
 
 // layer puts the tiers of the cache together.

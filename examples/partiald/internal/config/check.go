@@ -1,14 +1,12 @@
 package config
 
 import (
-	"crypto"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"maps"
 	"net"
@@ -20,53 +18,33 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/senbonzakura/senbonzakura"
 	"github.com/senbonzakura/senbonzakura/examples/internal/database"
+	"github.com/senbonzakura/senbonzakura/examples/internal/settings"
+	"github.com/senbonzakura/senbonzakura/examples/internal/signers"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 	"github.com/senbonzakura/senbonzakura/fetch"
-	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/partial"
-	"github.com/senbonzakura/senbonzakura/plugins"
-	"github.com/senbonzakura/senbonzakura/plugins/signing"
 	"github.com/senbonzakura/senbonzakura/toolchain"
 )
 
 // checker collects problems.
 type checker struct {
-	c        *Config
-	problems []Problem
-	below    bool // directories can be made below that of the data
+	settings.Checker
+	c     *Config
+	below bool // directories can be made below that of the data
 }
 
-// add notes a problem, unless it only follows from a value that could not be read.
-func (k *checker) add(key, format string, args ...any) {
-	if !k.c.known(key) {
-		return
-	}
-	k.problems = append(k.problems, Problem{Key: key, Message: fmt.Sprintf(format, args...)})
-}
-
-// known says whether all of some keys have the values that they were meant to have, and with them what follows.
-func (k *checker) known(keys ...string) bool {
-	return !slices.ContainsFunc(keys, func(key string) bool { return !k.c.known(key) })
-}
-
-// try notes an error under a key.
-func (k *checker) try(key string, err error) {
-	if err != nil {
-		k.add(key, "%s", err)
-	}
-}
+func (c *Config) checker() *checker { return &checker{Checker: settings.Checker{Reader: c.read}, c: c} }
 
 // check says what is wrong, without changing anything and without asking the network. Files that are named are read.
 func (k *checker) check() {
 	c := k.c
 	if strings.ContainsFunc(c.Name, func(r rune) bool { return r <= ' ' || r > '~' || r == '*' || r == '>' }) || len(c.Name) > 128 {
-		k.add("name", "%q is not 1 to 128 characters of printable ASCII without spaces, * and >", c.Name)
+		k.Add("name", "%q is not 1 to 128 characters of printable ASCII without spaces, * and >", c.Name)
 	}
-	k.below = k.known("data") && k.directory("data", c.Data)
+	k.below = k.Known("data") && k.Directory("data", c.Data)
 	k.own("cache.dir", c.Cache.Dir)
 	k.cache()
 	k.server()
@@ -76,13 +54,13 @@ func (k *checker) check() {
 	k.fetch()
 	_, err := c.RuleSet()
 	if wrong := (*trustError)(nil); errors.As(err, &wrong) {
-		k.add("toolchain.trust", "%q is neither complete nor version", c.Toolchain.Trust)
+		k.Add("toolchain.trust", "%q is neither complete nor version", c.Toolchain.Trust)
 	} else {
-		k.try("toolchain.rules", err)
+		k.Try("toolchain.rules", err)
 	}
 	for _, f := range c.Toolchain.Formats {
 		if !slices.Contains(partial.PatchFormats(), f) {
-			k.add("toolchain.formats", "%q is no patch format: want some of %q", f, partial.PatchFormats())
+			k.Add("toolchain.formats", "%q is no patch format: want some of %q", f, partial.PatchFormats())
 		}
 	}
 	k.storage()
@@ -90,10 +68,10 @@ func (k *checker) check() {
 	k.auth()
 	k.limits()
 	if !slices.Contains([]string{"auto", "text", "json", "mozlog"}, c.Log.Format) {
-		k.add("log.format", "%q is none of auto, text, json, mozlog", c.Log.Format)
+		k.Add("log.format", "%q is none of auto, text, json, mozlog", c.Log.Format)
 	}
 	_, err = c.LogLevel()
-	k.try("log.level", err)
+	k.Try("log.level", err)
 }
 
 func (k *checker) cache() {
@@ -110,7 +88,7 @@ func (k *checker) cache() {
 // large says whether a size is at least 1 MB: less is a slip.
 func (k *checker) large(key string, size Size) {
 	if size < 1<<20 {
-		k.add(key, "%s is too little: at least 1MB", size)
+		k.Add(key, "%s is too little: at least 1MB", size)
 	}
 }
 
@@ -118,46 +96,9 @@ func (k *checker) large(key string, size Size) {
 // be made where that cannot be.
 func (k *checker) own(key, dir string) {
 	inData := strings.HasPrefix(dir+string(filepath.Separator), filepath.Clean(k.c.Data)+string(filepath.Separator))
-	if k.below || !inData || k.c.read.origins[key] != "" {
-		k.directory(key, dir)
+	if k.below || !inData || k.c.Origin(key) != "" {
+		k.Directory(key, dir)
 	}
-}
-
-// directory says whether a directory can be written to or, where it is not there yet, be made. It makes none.
-func (k *checker) directory(key, dir string) (ok bool) {
-	if dir == "" {
-		return false // said already
-	}
-	if abs, err := filepath.Abs(dir); err == nil {
-		dir = abs
-	}
-	missing := false
-	for {
-		info, err := os.Stat(dir)
-		if errors.Is(err, fs.ErrNotExist) && filepath.Dir(dir) != dir {
-			dir, missing = filepath.Dir(dir), true
-			continue
-		}
-		if err == nil && !info.IsDir() {
-			err = fmt.Errorf("%s is not a directory", dir)
-		}
-		if err != nil {
-			k.add(key, "cannot be made: %s", err)
-			return false
-		}
-		break
-	}
-	f, err := os.CreateTemp(dir, ".writable-*")
-	switch {
-	case err == nil:
-		f.Close()
-		os.Remove(f.Name())
-	case missing:
-		k.add(key, "cannot be made: %s", reason(err))
-	default:
-		k.add(key, "cannot be written to: %s", reason(err))
-	}
-	return err == nil
 }
 
 // MakeDirectories makes those that are not there yet, for their owner alone.
@@ -180,45 +121,36 @@ func (c *Config) MakeDirectories() error {
 	return nil
 }
 
-// reason is an error without the name of a temporary file.
-func reason(err error) string {
-	var path *fs.PathError
-	if errors.As(err, &path) {
-		return filepath.Dir(path.Path) + ": " + path.Err.Error()
-	}
-	return err.Error()
-}
-
 func (k *checker) server() {
 	s := &k.c.Server
 	if err := hostPort(s.Listen); err != nil {
-		k.try("server.listen", err)
+		k.Try("server.listen", err)
 	}
 	if s.PublicURL != "" {
 		u, err := url.Parse(s.PublicURL)
 		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil || strings.Trim(u.Path, "/") != "" {
-			k.add("server.public_url", "%q is not an address such as \"https://updates.example.com\"", s.PublicURL)
+			k.Add("server.public_url", "%q is not an address such as \"https://updates.example.com\"", s.PublicURL)
 		}
 	}
 	proxies, err := prefixes(s.TrustedProxies)
-	k.try("server.trusted_proxies", err)
+	k.Try("server.trusted_proxies", err)
 	for _, p := range proxies {
 		if p.Bits() == 0 {
-			k.add("server.trusted_proxies", "%s is everybody: then anyone could say who asks, and nobody is banned", p)
+			k.Add("server.trusted_proxies", "%s is everybody: then anyone could say who asks, and nobody is banned", p)
 		}
 	}
 	if s.ProxyHeader != "X-Forwarded-For" && s.ProxyHeader != "Forwarded" {
-		k.add("server.proxy_header", "%q is neither X-Forwarded-For nor Forwarded", s.ProxyHeader)
+		k.Add("server.proxy_header", "%q is neither X-Forwarded-For nor Forwarded", s.ProxyHeader)
 	}
 	switch {
 	case s.TLSCertificate == "" && s.TLSKey == "":
 	case s.TLSCertificate == "":
-		k.add("server.tls_certificate", "is missing, but server.tls_key is there")
+		k.Add("server.tls_certificate", "is missing, but server.tls_key is there")
 	case s.TLSKey == "":
-		k.add("server.tls_key", "is missing, but server.tls_certificate is there")
+		k.Add("server.tls_key", "is missing, but server.tls_certificate is there")
 	default:
 		if _, err := tls.LoadX509KeyPair(s.TLSCertificate, s.TLSKey); err != nil {
-			k.add("server.tls_certificate", "cannot be used with server.tls_key: %s", err)
+			k.Add("server.tls_certificate", "cannot be used with server.tls_key: %s", err)
 		}
 	}
 }
@@ -238,29 +170,16 @@ func hostPort(s string) error {
 
 func (k *checker) workers() {
 	w := &k.c.Workers
-	k.between("workers.slots", w.Slots, -1, 1024)
-	k.between("workers.downloads", w.Downloads, 1, 10_000)
-	k.between("workers.per_caller", w.PerCaller, 0, 20_000)
-	k.between("workers.files", w.Files, 0, 1024)
-	k.between("workers.attempts", w.Attempts, 1, 100)
+	k.Between("workers.slots", w.Slots, -1, 1024)
+	k.Between("workers.downloads", w.Downloads, 1, 10_000)
+	k.Between("workers.per_caller", w.PerCaller, 0, 20_000)
+	k.Between("workers.files", w.Files, 0, 1024)
+	k.Between("workers.attempts", w.Attempts, 1, 100)
 	if w.MaxMemory < 64<<20 {
-		k.add("workers.max_memory", "%s is too little: at least 64MB", w.MaxMemory)
+		k.Add("workers.max_memory", "%s is too little: at least 64MB", w.MaxMemory)
 	}
-	k.atLeast("workers.retry_delay", w.RetryDelay, "10ms")
-	k.atLeast("workers.job_timeout", w.JobTimeout, "1m")
-}
-
-func (k *checker) between(key string, n, low, high int) {
-	if n < low || n > high {
-		k.add(key, "%d is not between %d and %d", n, low, high)
-	}
-}
-
-func (k *checker) atLeast(key string, d Duration, least string) {
-	var want Duration
-	if err := want.UnmarshalText([]byte(least)); err != nil || d.Duration < want.Duration {
-		k.add(key, "%s is too short: at least %s", d, least)
-	}
+	k.AtLeast("workers.retry_delay", w.RetryDelay, "10ms")
+	k.AtLeast("workers.job_timeout", w.JobTimeout, "1m")
 }
 
 func (k *checker) queue() {
@@ -268,11 +187,11 @@ func (k *checker) queue() {
 	for _, raw := range q.URLs {
 		u, err := url.Parse(raw)
 		if err != nil || u.Host == "" || !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme) {
-			k.add("queue.urls", "%q is not an address such as \"nats://queue-1:4222\"", redacted(raw))
+			k.Add("queue.urls", "%q is not an address such as \"nats://queue-1:4222\"", redacted(raw))
 		}
 	}
 	switch {
-	case !k.known("queue.urls"): // so it is not known which queue the other keys are about
+	case !k.Known("queue.urls"): // so it is not known which queue the other keys are about
 	case k.c.Embedded():
 		k.embedded()
 	default:
@@ -286,86 +205,86 @@ func (k *checker) queue() {
 			{"queue.lazy", q.Lazy},
 		} {
 			if other.set {
-				k.add(other.key, "is about the embedded queue, but queue.urls names another")
+				k.Add(other.key, "is about the embedded queue, but queue.urls names another")
 			}
 		}
 		if q.Credentials != "" {
-			_, err := readSmall(q.Credentials, 1<<20)
-			k.try("queue.credentials", err)
+			_, err := settings.ReadSmall(q.Credentials, 1<<20)
+			k.Try("queue.credentials", err)
 		}
 	}
-	if k.c.Shared() && k.c.Storage.Command == "" && !q.Objects && k.known("queue.objects") {
-		k.add("storage.command", "is missing: servers that share a queue need a store that they share, too (or set queue.objects = true)")
+	if k.c.Shared() && k.c.Storage.Command == "" && !q.Objects && k.Known("queue.objects") {
+		k.Add("storage.command", "is missing: servers that share a queue need a store that they share, too (or set queue.objects = true)")
 	}
-	if k.known("queue.urls", "queue.tls_ca", "queue.tls_certificate", "queue.tls_key") {
+	if k.Known("queue.urls", "queue.tls_ca", "queue.tls_certificate", "queue.tls_key") {
 		_, err := k.c.QueueTLS()
-		k.try("queue.tls_certificate", err)
+		k.Try("queue.tls_certificate", err)
 	}
 	if !slices.Contains([]int{0, 1, 3, 5}, q.Replicas) {
-		k.add("queue.replicas", "%d is none of 0 (automatic), 1, 3 and 5", q.Replicas)
+		k.Add("queue.replicas", "%d is none of 0 (automatic), 1, 3 and 5", q.Replicas)
 	}
 	if q.Prefix == "" || strings.ContainsFunc(q.Prefix, func(r rune) bool {
 		return r != '-' && r != '_' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
 	}) {
-		k.add("queue.prefix", "%q is not made of letters, digits, - and _", q.Prefix)
+		k.Add("queue.prefix", "%q is not made of letters, digits, - and _", q.Prefix)
 	}
-	k.between("queue.limit", q.Limit, 1, 1_000_000)
-	k.between("queue.per_caller", q.PerCaller, 0, 1_000_000)
-	k.atLeast("queue.ack_wait", q.AckWait, "1s")
-	k.atLeast("queue.timeout", q.Timeout, "100ms")
-	k.atLeast("queue.requeue", q.Requeue, "1s")
+	k.Between("queue.limit", q.Limit, 1, 1_000_000)
+	k.Between("queue.per_caller", q.PerCaller, 0, 1_000_000)
+	k.AtLeast("queue.ack_wait", q.AckWait, "1s")
+	k.AtLeast("queue.timeout", q.Timeout, "100ms")
+	k.AtLeast("queue.requeue", q.Requeue, "1s")
 }
 
 // embedded checks what is about the queue in this process.
 func (k *checker) embedded() {
 	q := &k.c.Queue
 	if q.Credentials != "" {
-		k.add("queue.credentials", "is for the queue that queue.urls names, and there is none")
+		k.Add("queue.credentials", "is for the queue that queue.urls names, and there is none")
 	}
 	k.own("queue.dir", q.Dir)
 	if q.Listen != "" {
-		k.try("queue.listen", hostPort(q.Listen))
+		k.Try("queue.listen", hostPort(q.Listen))
 		if hostPort(q.Listen) == nil && !loopback(q.Listen) {
-			k.add("queue.listen", "%s is reached by others, and whoever reaches it can do everything: only 127.0.0.1 and ::1", q.Listen)
+			k.Add("queue.listen", "%s is reached by others, and whoever reaches it can do everything: only 127.0.0.1 and ::1", q.Listen)
 		}
 	}
 	if q.ClusterListen == "" {
-		if !k.known("queue.cluster_listen") {
+		if !k.Known("queue.cluster_listen") {
 			return
 		}
 		if len(q.ClusterRoutes) > 0 {
-			k.add("queue.cluster_routes", "needs queue.cluster_listen")
+			k.Add("queue.cluster_routes", "needs queue.cluster_listen")
 		}
 		if q.Replicas > 1 {
-			k.add("queue.replicas", "%d copies need a cluster (queue.cluster_listen or queue.urls)", q.Replicas)
+			k.Add("queue.replicas", "%d copies need a cluster (queue.cluster_listen or queue.urls)", q.Replicas)
 		}
 		return
 	}
-	k.try("queue.cluster_listen", hostPort(q.ClusterListen))
+	k.Try("queue.cluster_listen", hostPort(q.ClusterListen))
 	if !slices.ContainsFunc(q.ClusterRoutes, func(route string) bool { return route != q.ClusterListen }) {
-		k.add("queue.cluster_routes", "is missing: where are the other servers?")
+		k.Add("queue.cluster_routes", "is missing: where are the other servers?")
 	}
 	for _, route := range q.ClusterRoutes {
 		if err := hostPort(route); err != nil {
-			k.add("queue.cluster_routes", "%q is not HOST:PORT, such as \"queue-2:6222\"", route)
+			k.Add("queue.cluster_routes", "%q is not HOST:PORT, such as \"queue-2:6222\"", route)
 		}
 	}
 	if q.ClusterSecret != "" && q.ClusterSecretFile != "" {
-		k.add("queue.cluster_secret_file", "and queue.cluster_secret exclude each other")
+		k.Add("queue.cluster_secret_file", "and queue.cluster_secret exclude each other")
 	}
 	value, err := k.c.ClusterSecret()
 	switch {
 	case err != nil:
-		k.try("queue.cluster_secret_file", err)
-	case !k.known("queue.cluster_secret_file"):
+		k.Try("queue.cluster_secret_file", err)
+	case !k.Known("queue.cluster_secret_file"):
 	case value == "" && !loopback(q.ClusterListen):
-		k.add("queue.cluster_secret", "is missing: without one whoever reaches %s can join the cluster", q.ClusterListen)
+		k.Add("queue.cluster_secret", "is missing: without one whoever reaches %s can join the cluster", q.ClusterListen)
 	}
 }
 
 // ClusterSecret is what servers with an embedded queue know each other by.
 func (c *Config) ClusterSecret() (string, error) {
-	return secret(c.Queue.ClusterSecret, c.Queue.ClusterSecretFile)
+	return settings.SecretOf(c.Queue.ClusterSecret, c.Queue.ClusterSecretFile)
 }
 
 // QueueTLS is for the connections to the queue, or among the servers of the embedded one; nil where there is none.
@@ -376,7 +295,7 @@ func (c *Config) QueueTLS() (*tls.Config, error) {
 	}
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
 	if q.TLSCA != "" {
-		data, err := readSmall(q.TLSCA, 1<<20)
+		data, err := settings.ReadSmall(q.TLSCA, 1<<20)
 		if err != nil {
 			return nil, err
 		}
@@ -409,46 +328,31 @@ func redacted(raw string) string {
 
 // PostgresDSN returns how to connect to PostgreSQL; "" means SQLite.
 func (c *Config) PostgresDSN() (string, error) {
-	return secret(c.Ledger.Postgres, c.Ledger.PostgresFile)
-}
-
-func secret(value Secret, file string) (string, error) {
-	if file == "" {
-		return value.Reveal(), nil
-	}
-	data, err := readSmall(file, 64<<10)
-	if err != nil {
-		return "", err
-	}
-	s := strings.TrimRight(string(data), "\r\n")
-	if s == "" {
-		return "", fmt.Errorf("%s is empty", file)
-	}
-	return s, nil
+	return settings.SecretOf(c.Ledger.Postgres, c.Ledger.PostgresFile)
 }
 
 func (k *checker) ledger() {
 	l := &k.c.Ledger
-	if !k.known("ledger.postgres", "ledger.postgres_file") {
+	if !k.Known("ledger.postgres", "ledger.postgres_file") {
 		return // so it is not known whether it is a file
 	}
 	if l.Postgres != "" && l.PostgresFile != "" {
-		k.add("ledger.postgres_file", "and ledger.postgres exclude each other")
+		k.Add("ledger.postgres_file", "and ledger.postgres exclude each other")
 	}
 	dsn, err := k.c.PostgresDSN()
 	if err != nil {
-		k.try("ledger.postgres_file", err)
+		k.Try("ledger.postgres_file", err)
 		return
 	}
 	if dsn != "" {
-		if k.c.read.origins["ledger.sqlite"] != "" {
-			k.add("ledger.sqlite", "and %s exclude each other", k.c.PostgresKey())
+		if k.c.Origin("ledger.sqlite") != "" {
+			k.Add("ledger.sqlite", "and %s exclude each other", k.c.PostgresKey())
 		}
-		k.try(k.c.PostgresKey(), database.CheckDSN(dsn))
+		k.Try(k.c.PostgresKey(), database.CheckDSN(dsn))
 		return
 	}
 	if info, err := os.Stat(l.SQLite); err == nil && !info.Mode().IsRegular() {
-		k.add("ledger.sqlite", "%s is not a file", l.SQLite)
+		k.Add("ledger.sqlite", "%s is not a file", l.SQLite)
 		return
 	}
 	k.own("ledger.sqlite", filepath.Dir(l.SQLite))
@@ -468,33 +372,33 @@ func (k *checker) fetch() {
 		u, err := url.Parse(prefix)
 		switch {
 		case err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
-			k.add("fetch.allow", "%q is not the beginning of an address, such as \"https://archive.mozilla.org/pub/\"", redacted(prefix))
-		case u.Scheme == "http" && !f.Insecure && k.known("fetch.insecure"):
-			k.add("fetch.allow", "%q needs fetch.insecure = true", prefix)
+			k.Add("fetch.allow", "%q is not the beginning of an address, such as \"https://archive.mozilla.org/pub/\"", redacted(prefix))
+		case u.Scheme == "http" && !f.Insecure && k.Known("fetch.insecure"):
+			k.Add("fetch.allow", "%q needs fetch.insecure = true", prefix)
 		default:
 			_, err := fetch.New(&fetch.Options{Prefixes: []string{prefix}, Insecure: true})
-			k.try("fetch.allow", err)
+			k.Try("fetch.allow", err)
 		}
 	}
 	_, err := prefixes(f.PrivateNetworks)
-	k.try("fetch.private_networks", err)
+	k.Try("fetch.private_networks", err)
 	for _, port := range f.Ports {
-		k.between("fetch.ports", port, 1, 65535)
+		k.Between("fetch.ports", port, 1, 65535)
 	}
 	if f.Proxy != "" {
 		u, err := url.Parse(f.Proxy)
 		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "socks5" {
-			k.add("fetch.proxy", "%q is not an address such as \"http://proxy:3128\"", redacted(f.Proxy))
-		} else if len(f.Allow) == 0 && k.known("fetch.allow") {
-			k.add("fetch.proxy", "needs fetch.allow: behind a proxy addresses cannot be checked")
+			k.Add("fetch.proxy", "%q is not an address such as \"http://proxy:3128\"", redacted(f.Proxy))
+		} else if len(f.Allow) == 0 && k.Known("fetch.allow") {
+			k.Add("fetch.proxy", "needs fetch.allow: behind a proxy addresses cannot be checked")
 		}
 	}
-	k.between("fetch.attempts", f.Attempts, 1, 100)
-	k.between("fetch.per_host", f.PerHost, 1, 1000)
-	k.atLeast("fetch.stall", f.Stall, "1s")
-	k.atLeast("fetch.deadline", f.Deadline, "10s")
+	k.Between("fetch.attempts", f.Attempts, 1, 100)
+	k.Between("fetch.per_host", f.PerHost, 1, 1000)
+	k.AtLeast("fetch.stall", f.Stall, "1s")
+	k.AtLeast("fetch.deadline", f.Deadline, "10s")
 	if f.MinRate > 1<<30 {
-		k.add("fetch.min_rate", "%s in a second is more than any server sends", f.MinRate)
+		k.Add("fetch.min_rate", "%s in a second is more than any server sends", f.MinRate)
 	}
 	k.large("fetch.max_size", f.MaxSize)
 }
@@ -526,7 +430,7 @@ func (c *Config) Seal() ([]byte, error) {
 	if c.Storage.SealFile == "" {
 		return nil, nil
 	}
-	s, err := secret("", c.Storage.SealFile)
+	s, err := settings.SecretOf("", c.Storage.SealFile)
 	if err == nil && len(s) < minSeal {
 		err = fmt.Errorf("%s has %d characters, at least %d are needed", c.Storage.SealFile, len(s), minSeal)
 	}
@@ -543,7 +447,7 @@ type trustError struct{ error }
 func (c *Config) RuleSet() (*toolchain.Set, error) {
 	rules := toolchain.BuiltinRules()
 	for _, name := range c.Toolchain.Rules {
-		data, err := readSmall(name, 1<<20)
+		data, err := settings.ReadSmall(name, 1<<20)
 		if err != nil {
 			return nil, err
 		}
@@ -560,220 +464,49 @@ func (c *Config) RuleSet() (*toolchain.Set, error) {
 	return toolchain.NewSet(rules, opts)
 }
 
-// Start returns how to start the plugin. key is that of its table, for errors.
-func (p *Plugin) Start(log *slog.Logger) plugins.Config {
-	cfg := plugins.Config{Path: p.Command, SHA256: p.SHA256, Args: p.Args, CallTimeout: p.Timeout.Duration, Logger: log}
-	for _, e := range p.Env {
-		if _, _, given := strings.Cut(e, "="); !given {
-			e += "=" + os.Getenv(e)
-		}
-		cfg.Env = append(cfg.Env, e)
-	}
-	for _, s := range p.Secrets {
-		name, file, _ := strings.Cut(s, "=")
-		cfg.Secrets = append(cfg.Secrets, plugins.Secret{Env: name, Value: func() ([]byte, error) { return readSmall(file, 16<<10) }})
-	}
-	return cfg
-}
-
-func (k *checker) plugin(prefix string, p *Plugin) {
-	if p.Command == "" {
-		k.add(prefix+"command", "is missing")
-		return
-	}
-	sum, err := plugins.Sum(p.Command)
-	switch {
-	case err != nil:
-		k.add(prefix+"command", "%s", err)
-	case p.SHA256 == "":
-		k.add(prefix+"sha256", "is missing: if you trust %s as it is now, it is %s", p.Command, sum)
-	case !strings.EqualFold(sum, p.SHA256):
-		k.add(prefix+"sha256", "%s has another checksum: %s", p.Command, sum)
-	}
-	for _, e := range p.Env {
-		name, _, given := strings.Cut(e, "=")
-		if _, ok := os.LookupEnv(name); !given && !ok {
-			k.add(prefix+"env", "%s is not set here", name)
-		}
-	}
-	for _, s := range p.Secrets {
-		name, file, ok := strings.Cut(s, "=")
-		if !ok || name == "" {
-			k.add(prefix+"secrets", "%q is not NAME=FILE", s)
-			continue
-		}
-		_, err := readSmall(file, 16<<10)
-		k.try(prefix+"secrets", err)
-	}
-}
-
 func (k *checker) storage() {
 	s := &k.c.Storage
 	switch {
 	case s.Command != "":
-		k.plugin("storage.", &s.Plugin)
-	case k.known("storage.command"):
+		s.Plugin.Check(&k.Checker, "storage.")
+	case k.Known("storage.command"):
 		if s.Presign.Duration > 0 && s.Presign != Default().Storage.Presign {
-			k.add("storage.presign", "needs a plugin (storage.command)")
+			k.Add("storage.presign", "needs a plugin (storage.command)")
 		}
 		if s.SHA256 != "" {
-			k.add("storage.command", "is missing, but storage.sha256 is there")
+			k.Add("storage.command", "is missing, but storage.sha256 is there")
 		}
 		return
 	}
 	_, err := k.c.Seal()
-	k.try("storage.seal_file", err)
+	k.Try("storage.seal_file", err)
 	if s.Prefix != "" && (!strings.HasSuffix(s.Prefix, "/") || strings.HasPrefix(s.Prefix, "/") || strings.Contains(s.Prefix, "//")) {
-		k.add("storage.prefix", "%q is not \"\" or names that each end with a slash, such as \"partiald/\"", s.Prefix)
+		k.Add("storage.prefix", "%q is not \"\" or names that each end with a slash, such as \"partiald/\"", s.Prefix)
 	}
 }
 
 func (k *checker) signing() {
 	s := &k.c.Signing
-	names, named := map[string]bool{}, true
-	for i := range s.Plugins {
-		p := &s.Plugins[i]
-		at := number("signing.plugins", i, "")
-		named = named && k.known(at+"name")
-		switch {
-		case p.Name == "":
-			k.add(at+"name", "is missing")
-		case names[p.Name]:
-			k.add(at+"name", "%q stands there twice", p.Name)
-		}
-		names[p.Name] = true
-		k.plugin(at, &p.Plugin)
-	}
-	for i := range s.Keys {
-		key := &s.Keys[i]
-		at := number("signing.keys", i, "")
-		if key.ID == "" {
-			k.add(at+"id", "is missing")
-		}
-		if !names[key.Plugin] && k.known("signing.plugins") && named {
-			k.add(at+"plugin", "%q is not the name of one of signing.plugins", key.Plugin)
-		}
-		if key.PublicKey == "" {
-			k.add(at+"public_key", "is missing: what signatures must verify with is not taken from the plugin")
-		} else {
-			_, err := PublicKey(key.PublicKey)
-			k.try(at+"public_key", err)
-		}
-		from, err := signing.ParseTime(key.NotBefore)
-		k.try(at+"not_before", err)
-		until, err2 := signing.ParseTime(key.NotAfter)
-		k.try(at+"not_after", err2)
-		if err == nil && err2 == nil && !until.IsZero() && !from.Before(until) {
-			k.add(at+"not_after", "%s is not after not_before", key.NotAfter)
-		}
-	}
-	if n := len(s.Places()); n > mar.MaxSignatures {
-		k.add("signing.keys", "%d places: an update has at most %d signatures", n, mar.MaxSignatures)
-	}
+	s.Check(&k.Checker)
 	if len(s.Plugins) > 0 && len(s.Keys) == 0 {
-		k.add("signing.keys", "is missing: plugins alone sign nothing")
-	}
-	if len(s.Keys) > 0 && s.Policy == "" {
-		k.add("signing.policy", "is missing: it says which key may sign which channel")
-	}
-	called := k.known("signing.keys")
-	for i := range s.Keys {
-		at := number("signing.keys", i, "")
-		called = called && k.known(at+"name", at+"id")
-	}
-	if called {
-		_, err := k.c.SigningPolicy()
-		k.try("signing.policy", err)
+		k.Add("signing.keys", "is missing: plugins alone sign nothing")
 	}
 	for _, name := range s.Trust {
-		_, err := PublicKey(name)
-		k.try("signing.trust", err)
+		_, err := signers.PublicKey(name)
+		k.Try("signing.trust", err)
 	}
 	for _, name := range s.ClientKeys {
-		_, err := PublicKey(name)
-		k.try("signing.client_keys", err)
+		_, err := signers.PublicKey(name)
+		k.Try("signing.client_keys", err)
 	}
 	for _, r := range k.c.Requirements() {
 		switch {
 		case !slices.Contains(senbonzakura.Requirements(), r):
-			k.add("signing.require", "%q is none of %q", string(r), senbonzakura.Requirements())
-		case r.Needs(senbonzakura.CheckSignatures) && len(s.Trust) == 0 && k.known("signing.trust"):
-			k.add("signing.require", "%q needs keys to check signatures with (signing.trust)", string(r))
+			k.Add("signing.require", "%q is none of %q", string(r), senbonzakura.Requirements())
+		case r.Needs(senbonzakura.CheckSignatures) && len(s.Trust) == 0 && k.Known("signing.trust"):
+			k.Add("signing.require", "%q needs keys to check signatures with (signing.trust)", string(r))
 		}
 	}
-}
-
-// SigningPolicy reads the policy; nil where there is none.
-func (c *Config) SigningPolicy() (*signing.Policy, error) {
-	if c.Signing.Policy == "" {
-		return nil, nil
-	}
-	data, err := readSmall(c.Signing.Policy, 1<<20)
-	if err != nil {
-		return nil, err
-	}
-	policy, err := signing.ParsePolicy(data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", c.Signing.Policy, err)
-	}
-	for i := range c.Signing.Keys {
-		key := c.Signing.Keys[i].Called()
-		if !slices.ContainsFunc(policy.Rules, func(r signing.Rule) bool { return r.Key == key }) {
-			return nil, fmt.Errorf("%s: no rule lets key %q sign anything", c.Signing.Policy, key)
-		}
-	}
-	return &policy, nil
-}
-
-// Places groups the keys by the signature that they make: those with the same place that is not "" make one, by the key that
-// is valid then; every other makes its own. The places stand in the order of their first keys.
-func (s *Signing) Places() [][]*Key {
-	var places [][]*Key
-	at := map[string]int{}
-	for i := range s.Keys {
-		key := &s.Keys[i]
-		if n, ok := at[key.Place]; ok && key.Place != "" {
-			places[n] = append(places[n], key)
-			continue
-		}
-		at[key.Place] = len(places)
-		places = append(places, []*Key{key})
-	}
-	return places
-}
-
-// Window returns from when on the key is used, and until when; zero times for no limit.
-func (k *Key) Window() (from, until time.Time, err error) {
-	from, err = signing.ParseTime(k.NotBefore)
-	if err != nil {
-		return from, until, err
-	}
-	until, err = signing.ParseTime(k.NotAfter)
-	return from, until, err
-}
-
-// Called is what policy and journal call the key.
-func (k *Key) Called() string {
-	if k.Name != "" {
-		return k.Name
-	}
-	return k.ID
-}
-
-// PublicKey reads a file with a certificate or public key, or finds one of the built-in keys by name.
-func PublicKey(name string) (crypto.PublicKey, error) {
-	if slices.Contains(mar.BuiltinKeys(), name) {
-		return mar.BuiltinKey(name)
-	}
-	data, err := readSmall(name, 1<<20)
-	if err != nil {
-		return nil, err
-	}
-	key, err := mar.ParsePublicKey(data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return key, nil
 }
 
 var tokenName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
@@ -782,29 +515,29 @@ func (k *checker) auth() {
 	a := &k.c.Auth
 	roles := []string{RoleRead, RoleSubmit, RoleOperate}
 	if !slices.Contains(roles, a.Anonymous) && a.Anonymous != RoleNone {
-		k.add("auth.anonymous", "%q is none of none, read, submit, operate", a.Anonymous)
+		k.Add("auth.anonymous", "%q is none of none, read, submit, operate", a.Anonymous)
 	}
 	names, sums := map[string]bool{"anonymous": true}, map[[sha256.Size]byte]int{}
 	for i := range a.Tokens {
 		t := &a.Tokens[i]
-		at := number("auth.tokens", i, "")
+		at := settings.Number("auth.tokens", i, "")
 		switch {
 		case t.Name == "":
-			k.add(at+"name", "is missing: it says in the history who asked")
+			k.Add(at+"name", "is missing: it says in the history who asked")
 		case !tokenName.MatchString(t.Name):
-			k.add(at+"name", "%q is not 1 to 64 letters, digits, \".\", \"_\" and \"-\"", t.Name)
+			k.Add(at+"name", "%q is not 1 to 64 letters, digits, \".\", \"_\" and \"-\"", t.Name)
 		case names[t.Name]:
-			k.add(at+"name", "%q is taken", t.Name)
+			k.Add(at+"name", "%q is taken", t.Name)
 		}
 		names[t.Name] = true
 		switch {
 		case t.Role == "":
-			k.add(at+"role", "is missing: read, submit or operate")
+			k.Add(at+"role", "is missing: read, submit or operate")
 		case !slices.Contains(roles, t.Role):
-			k.add(at+"role", "%q is none of read, submit, operate", t.Role)
+			k.Add(at+"role", "%q is none of read, submit, operate", t.Role)
 		}
 		if t.Quota < 0 {
-			k.add(at+"quota", "%d is less than 0", t.Quota)
+			k.Add(at+"quota", "%d is less than 0", t.Quota)
 		}
 		key := at + "hash"
 		if t.TokenFile != "" {
@@ -813,34 +546,34 @@ func (k *checker) auth() {
 		sum, err := t.Sum()
 		other, twice := sums[sum]
 		switch {
-		case err != nil && !k.known(at+"hash", at+"token_file"):
+		case err != nil && !k.Known(at+"hash", at+"token_file"):
 		case err != nil:
-			k.try(key, err)
+			k.Try(key, err)
 		case twice:
-			k.add(key, "is that of %s, too", number("auth.tokens", other, "name"))
+			k.Add(key, "is that of %s, too", settings.Number("auth.tokens", other, "name"))
 		default:
 			sums[sum] = i
 		}
 	}
-	if !k.c.Loopback() && a.Anonymous == RoleNone && len(a.Tokens) == 0 && k.known("auth.anonymous") && hostPort(k.c.Server.Listen) == nil {
+	if !k.c.Loopback() && a.Anonymous == RoleNone && len(a.Tokens) == 0 && k.Known("auth.anonymous") && hostPort(k.c.Server.Listen) == nil {
 		by := k.c.Server.Listen
 		if loopback(by) {
 			by += " through a proxy (server.public_url, server.trusted_proxies)"
 		}
-		k.add("auth.tokens", "is missing: others can reach %s, so say who may do what (\"partiald token\" makes one), or set auth.anonymous", by)
+		k.Add("auth.tokens", "is missing: others can reach %s, so say who may do what (\"partiald token\" makes one), or set auth.anonymous", by)
 	}
-	if k.known("signing.require", "signing.keys") {
+	if k.Known("signing.require", "signing.keys") {
 		for _, c := range k.c.Skippable() {
 			if why := job.SkipForbidden(c, k.c.Requirements(), len(k.c.Signing.Keys) > 0); why != "" {
-				k.add("auth.skip", "%s", why)
+				k.Add("auth.skip", "%s", why)
 			}
 		}
 	}
-	k.between("auth.quota", a.Quota, 0, 1_000_000_000)
-	k.between("auth.rate", a.Rate, 0, 1_000_000_000)
-	k.between("auth.failures", a.Failures, 0, 1_000_000)
+	k.Between("auth.quota", a.Quota, 0, 1_000_000_000)
+	k.Between("auth.rate", a.Rate, 0, 1_000_000_000)
+	k.Between("auth.failures", a.Failures, 0, 1_000_000)
 	if a.Failures > 0 {
-		k.atLeast("auth.ban", a.Ban, "1s")
+		k.AtLeast("auth.ban", a.Ban, "1s")
 	}
 }
 
@@ -864,7 +597,7 @@ func (t *Token) Sum() ([sha256.Size]byte, error) {
 	case t.Hash != "" && t.TokenFile != "":
 		return sum, errors.New("and hash exclude each other")
 	case t.TokenFile != "":
-		token, err := secret("", t.TokenFile)
+		token, err := settings.SecretOf("", t.TokenFile)
 		if err != nil {
 			return sum, err
 		}
@@ -884,14 +617,14 @@ func (t *Token) Sum() ([sha256.Size]byte, error) {
 func (k *checker) limits() {
 	l := &k.c.Limits
 	k.large("limits.upload", l.Upload)
-	k.between("limits.uploads", l.Uploads, 1, 10_000)
-	k.between("limits.uploads_each", l.UploadsEach, 1, 10_000)
+	k.Between("limits.uploads", l.Uploads, 1, 10_000)
+	k.Between("limits.uploads_each", l.UploadsEach, 1, 10_000)
 	if l.UploadRate > 1<<30 {
-		k.add("limits.upload_rate", "%s in a second is more than any client sends", l.UploadRate)
+		k.Add("limits.upload_rate", "%s in a second is more than any client sends", l.UploadRate)
 	}
-	k.between("limits.batch", l.Batch, 1, 10_000)
-	k.atLeast("limits.wait", l.Wait, "1s")
-	k.atLeast("server.stop_timeout", k.c.Server.StopTimeout, "1s")
+	k.Between("limits.batch", l.Batch, 1, 10_000)
+	k.AtLeast("limits.wait", l.Wait, "1s")
+	k.AtLeast("server.stop_timeout", k.c.Server.StopTimeout, "1s")
 }
 
 // LogLevel returns from which level on lines are logged.

@@ -8,17 +8,32 @@
 package config
 
 import (
-	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"time"
 
 	"github.com/senbonzakura/senbonzakura"
+	"github.com/senbonzakura/senbonzakura/examples/internal/settings"
+	"github.com/senbonzakura/senbonzakura/examples/internal/signers"
+)
+
+// What keys hold, and what may be wrong with them.
+type (
+	// Duration is a time span.
+	Duration = settings.Duration
+	// Size is a number of bytes.
+	Size = settings.Size
+	// Secret is a value that is never printed.
+	Secret = settings.Secret
+	// Problem is something that is wrong.
+	Problem = settings.Problem
+	// Error is all that is wrong.
+	Error = settings.Error
 )
 
 // Config is the whole configuration. The zero value is not usable: begin with [Default] or [Load].
@@ -38,7 +53,7 @@ type Config struct {
 	Limits    Limits    `toml:"limits"`
 	Log       Log       `toml:"log"`
 
-	read reading
+	read *settings.Reader
 }
 
 // Server is how the service is reached.
@@ -129,19 +144,9 @@ type Toolchain struct {
 	Formats []string `toml:"formats"`
 }
 
-// Plugin is a program to start as a plugin.
-type Plugin struct {
-	Command string   `toml:"command"`
-	SHA256  string   `toml:"sha256"`
-	Args    []string `toml:"args"`
-	Env     []string `toml:"env"`
-	Secrets []string `toml:"secrets"`
-	Timeout Duration `toml:"timeout"`
-}
-
 // Storage is where artifacts are kept beside the cache.
 type Storage struct {
-	Plugin
+	signers.Plugin
 	Prefix   string   `toml:"prefix"`
 	Presign  Duration `toml:"presign"`
 	SealFile string   `toml:"seal_file"`
@@ -149,31 +154,11 @@ type Storage struct {
 
 // Signing is who signs what.
 type Signing struct {
-	Policy  string       `toml:"policy"`
-	Journal string       `toml:"journal"`
-	Plugins []SignPlugin `toml:"plugins"`
-	Keys    []Key        `toml:"keys"`
-	Trust   []string     `toml:"trust"`
+	signers.Config
+	Trust []string `toml:"trust"`
 	// ClientKeys are built into the installed clients.
 	ClientKeys []string `toml:"client_keys"`
 	Require    []string `toml:"require"`
-}
-
-// SignPlugin is a signing plugin.
-type SignPlugin struct {
-	Name string `toml:"name"`
-	Plugin
-}
-
-// Key is a key of a signing plugin.
-type Key struct {
-	Name      string `toml:"name"`
-	Plugin    string `toml:"plugin"`
-	ID        string `toml:"id"`
-	PublicKey string `toml:"public_key"`
-	Place     string `toml:"place"`
-	NotBefore string `toml:"not_before"`
-	NotAfter  string `toml:"not_after"`
 }
 
 // Auth is who may do what, and how often.
@@ -223,22 +208,66 @@ const (
 // Default returns what holds without a file: loopback only, everything else on this machine. Values that depend on the
 // machine are empty; [Load] fills them in.
 func Default() *Config {
-	return &Config{
-		Server:  Server{Listen: "127.0.0.1:8080", ProxyHeader: "X-Forwarded-For", StopTimeout: Duration{10 * time.Second}},
-		Workers: Workers{Downloads: 128, MaxMemory: 1 << 30, Attempts: 5, RetryDelay: Duration{15 * time.Second}, JobTimeout: Duration{2 * time.Hour}},
+	c := &Config{
+		Server:  Server{Listen: "127.0.0.1:8080", ProxyHeader: "X-Forwarded-For", StopTimeout: Duration{Duration: 10 * time.Second}},
+		Workers: Workers{Downloads: 128, MaxMemory: 1 << 30, Attempts: 5, RetryDelay: Duration{Duration: 15 * time.Second}, JobTimeout: Duration{Duration: 2 * time.Hour}},
 		Queue: Queue{
 			Prefix: "partiald", Limit: 10000,
-			AckWait: Duration{30 * time.Second}, Timeout: Duration{5 * time.Second}, Requeue: Duration{30 * time.Second},
+			AckWait: Duration{Duration: 30 * time.Second}, Timeout: Duration{Duration: 5 * time.Second}, Requeue: Duration{Duration: 30 * time.Second},
 		},
 		Cache:   Cache{Memory: 64 << 20, Completes: 20 << 30, Patches: 10 << 30, Partials: 20 << 30, Reports: 1 << 30},
-		Fetch:   Fetch{MaxSize: 2 << 30, Attempts: 6, Stall: Duration{30 * time.Second}, MinRate: 32 << 10, Deadline: Duration{time.Hour}, PerHost: 4},
-		Storage: Storage{Plugin: Plugin{Timeout: Duration{30 * time.Second}}, Prefix: "partiald/", Presign: Duration{15 * time.Minute}},
+		Fetch:   Fetch{MaxSize: 2 << 30, Attempts: 6, Stall: Duration{Duration: 30 * time.Second}, MinRate: 32 << 10, Deadline: Duration{Duration: time.Hour}, PerHost: 4},
+		Storage: Storage{Plugin: signers.Plugin{Timeout: Duration{Duration: 30 * time.Second}}, Prefix: "partiald/", Presign: Duration{Duration: 15 * time.Minute}},
 		Signing: Signing{Require: require()},
-		Auth:    Auth{Rate: 1200, Failures: 20, Ban: Duration{15 * time.Minute}},
-		Limits:  Limits{Upload: 500 << 20, UploadRate: 4 << 10, Uploads: 64, UploadsEach: 8, Batch: 1000, Wait: Duration{5 * time.Minute}},
+		Auth:    Auth{Rate: 1200, Failures: 20, Ban: Duration{Duration: 15 * time.Minute}},
+		Limits:  Limits{Upload: 500 << 20, UploadRate: 4 << 10, Uploads: 64, UploadsEach: 8, Batch: 1000, Wait: Duration{Duration: 5 * time.Minute}},
 		Log:     Log{Format: "auto", Level: "info"},
 	}
+	c.read = settings.New(c, func() any { return Default() }, settings.Options{Prefix: "PARTIALD_"})
+	return c
 }
+
+// Load reads a file ("" for none) and variables, as os.Environ has them, over the defaults. What flags change comes
+// after it, and then [Config.Finish], which says everything that is wrong.
+func Load(file string, environ []string) *Config {
+	c := Default()
+	c.read.Load(file, environ)
+	return c
+}
+
+// Unreadable says what of file and environment cannot be read, in an [*Error], for those who do not care whether the
+// rest can be used. [Config.Finish] says it as well.
+func (c *Config) Unreadable() error { return c.read.Unreadable() }
+
+// Fill fills in what depends on the machine, for those who do not care whether everything can be used. The error, an
+// [*Error], says what cannot be read, and which directories there are not.
+func (c *Config) Fill() error {
+	k := c.checker()
+	k.fill()
+	return c.read.All(k.Problems)
+}
+
+// Finish fills in what depends on the machine and says everything that is wrong, in an [*Error]: what cannot be read and
+// what cannot be used, in the order of the file. What only follows from a value that could not be read is left out.
+func (c *Config) Finish() error {
+	k := c.checker()
+	k.fill()
+	k.check()
+	return c.read.All(k.Problems)
+}
+
+// At names the place of a key in a problem that is found later, such as a server that does not answer.
+func (c *Config) At(key string, err error) error { return c.read.At(key, err) }
+
+// Set replaces a key by what a flag says.
+func (c *Config) Set(key, value, flag string) error { return c.read.Set(key, value, flag) }
+
+// Origin says where a key was set: a line of the file, a variable, a flag; "" for the default.
+func (c *Config) Origin(key string) string { return c.read.Origin(key) }
+
+// Print writes the configuration that holds as TOML. Secrets are masked, and where a value is not the default a comment
+// says where it was set.
+func (c *Config) Print(w io.Writer) error { return c.read.Print(w) }
 
 // require is what must hold before something is signed, by default.
 func require() []string {
@@ -273,32 +302,9 @@ func (c *Config) Dev() {
 	c.Fetch.PrivateNetworks = append(c.Fetch.PrivateNetworks, "127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
 	c.Log.Level = "debug"
 	for _, key := range []string{"fetch.insecure", "fetch.private_networks", "log.level"} {
-		c.note(key, "--dev")
+		c.read.Note(key, "--dev")
 	}
 }
-
-func (c *Config) note(key, origin string) {
-	if c.read.origins == nil {
-		c.read.origins = map[string]string{}
-	}
-	c.read.origins[key] = origin
-}
-
-// Set replaces a key by what a flag says.
-func (c *Config) Set(key, value, flag string) error {
-	l, ok := c.leaves()[key]
-	if !ok {
-		return fmt.Errorf("there is no key %s", key)
-	}
-	if err := l.set(value); err != nil {
-		return &Error{Problems: []Problem{{Key: key, Origin: flag, Message: err.Error()}}}
-	}
-	c.note(key, flag)
-	return nil
-}
-
-// Origin says where a key was set: a line of the file, a variable, a flag; "" for the default.
-func (c *Config) Origin(key string) string { return c.read.origins[key] }
 
 // fill gives keys their values that depend on this machine.
 func (k *checker) fill() {
@@ -306,21 +312,21 @@ func (k *checker) fill() {
 	if c.Name == "" {
 		name, err := os.Hostname()
 		if err != nil {
-			k.add("name", "this machine has no name (%s): set one", err)
+			k.Add("name", "this machine has no name (%s): set one", err)
 		}
 		c.Name = name
 	}
 	if c.Data == "" {
-		dir, err := userDir("STATE_DIRECTORY", "XDG_STATE_HOME", ".local/state")
+		dir, err := settings.UserDir("partiald", "STATE_DIRECTORY", "XDG_STATE_HOME", ".local/state")
 		if err != nil {
-			k.add("data", "no directory by default (%s): set one", err)
+			k.Add("data", "no directory by default (%s): set one", err)
 		}
 		c.Data = dir
 	}
 	if c.Cache.Dir == "" {
-		if c.read.origins["data"] != "" {
+		if c.Origin("data") != "" {
 			c.Cache.Dir = filepath.Join(c.Data, "cache")
-		} else if dir, err := userDir("CACHE_DIRECTORY", "XDG_CACHE_HOME", ".cache"); err == nil {
+		} else if dir, err := settings.UserDir("partiald", "CACHE_DIRECTORY", "XDG_CACHE_HOME", ".cache"); err == nil {
 			c.Cache.Dir = dir
 		} else if c.Data != "" {
 			c.Cache.Dir = filepath.Join(c.Data, "cache")
@@ -344,21 +350,6 @@ func (k *checker) fill() {
 			c.Auth.Anonymous = RoleOperate
 		}
 	}
-}
-
-// userDir returns the directory that systemd names, else one below the user's.
-func userDir(systemd, xdg, below string) (string, error) {
-	if dir, _, _ := strings.Cut(os.Getenv(systemd), ":"); filepath.IsAbs(dir) { // the first, where the unit names several
-		return dir, nil
-	}
-	if dir := os.Getenv(xdg); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "partiald"), nil
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return "", err
-	}
-	return filepath.Join(home, below, "partiald"), nil
 }
 
 // Loopback says whether only this machine can reach the service: it listens to nobody else, and is not said to be behind

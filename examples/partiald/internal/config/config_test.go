@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/pelletier/go-toml/v2"
 
+	"github.com/senbonzakura/senbonzakura/examples/internal/settings"
 	"github.com/senbonzakura/senbonzakura/internal/testkit"
 )
 
@@ -69,14 +70,14 @@ func TestDocumentedFile(t *testing.T) {
 	if err := full.Unreadable(); err != nil {
 		t.Fatalf("with the examples: %v", err)
 	}
-	eachLeaf(reflect.ValueOf(full).Elem(), "", func(key string, v reflect.Value) {
+	settings.EachLeaf(reflect.ValueOf(full).Elem(), "", func(key string, v reflect.Value) {
 		if full.Origin(key) == "" {
 			t.Errorf("docs/partiald.toml does not have %s", key)
 		}
-		if isTables(v) {
+		if settings.IsTables(v) {
 			for i := range v.Len() {
-				eachLeaf(v.Index(i), "", func(k string, _ reflect.Value) {
-					if at := number(key, i, k); full.Origin(at) == "" {
+				settings.EachLeaf(v.Index(i), "", func(k string, _ reflect.Value) {
+					if at := settings.Number(key, i, k); full.Origin(at) == "" {
 						t.Errorf("docs/partiald.toml does not have %s", at)
 					}
 				})
@@ -87,7 +88,7 @@ func TestDocumentedFile(t *testing.T) {
 
 // emptyLists makes nil of lists without elements.
 func emptyLists(v reflect.Value) {
-	eachLeaf(v, "", func(_ string, v reflect.Value) {
+	settings.EachLeaf(v, "", func(_ string, v reflect.Value) {
 		if v.Kind() == reflect.Slice && v.Len() == 0 {
 			v.SetZero()
 		}
@@ -479,12 +480,12 @@ func FuzzFile(f *testing.F) {
 			t.Skip() // it takes as many rounds as there are faults
 		}
 		c := Default()
-		c.readData("f.toml", data)
+		c.read.Data("f.toml", data)
 		_ = c.Finish()
 		if err := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields().Decode(Default()); err != nil && c.Unreadable() == nil {
 			t.Errorf("the decoder says %v, and no problem is found", err)
 		}
-		for _, p := range c.read.problems {
+		for _, p := range c.read.Problems() {
 			if lines := bytes.Count(data, []byte("\n")) + 1; p.Line < 0 || p.Line > lines || (p.Line > 0) != (p.Snippet != "") {
 				t.Errorf("line %d of %d, %q", p.Line, lines, p.Snippet)
 			}
@@ -499,7 +500,7 @@ func TestUnreadableFile(t *testing.T) {
 	if err := os.WriteFile(big, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Truncate(big, maxFile+1); err != nil {
+	if err := os.Truncate(big, settings.MaxFile+1); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{filepath.Join(dir, "none"): "no such file", dir: "is not a file", big: "at most 4194304"} {
@@ -640,26 +641,6 @@ func TestDeployed(t *testing.T) {
 				t.Errorf("%s: %q is not the unit's %s", name, dir, line)
 			}
 		}
-	}
-}
-
-// Keys of one place make one signature together.
-func TestPlaces(t *testing.T) {
-	s := &Signing{Keys: []Key{{ID: "a"}, {ID: "b", Place: "x", NotAfter: "2026-02-01"}, {ID: "c"}, {ID: "d", Place: "x", NotBefore: "2026-01-01"}}}
-	var got []string
-	for _, place := range s.Places() {
-		names := ""
-		for _, k := range place {
-			names += k.ID
-		}
-		got = append(got, names)
-	}
-	if want := []string{"a", "bd", "c"}; !slices.Equal(got, want) {
-		t.Errorf("got %q, want %q", got, want)
-	}
-	from, until, err := s.Keys[1].Window()
-	if err != nil || !from.IsZero() || until.Month() != 2 {
-		t.Errorf("got %v, %v, %v", from, until, err)
 	}
 }
 

@@ -8,7 +8,7 @@ func (c *Config) Warnings() []Problem {
 	var out []Problem
 	warn := func(key, format string, args ...any) {
 		p := Problem{Key: key, Message: fmt.Sprintf(format, args...)}
-		c.place(&p)
+		c.read.Place(&p)
 		out = append(out, p)
 	}
 	const lost = "a server that is lost takes along what it has of the queue, and jobs come back only from the ledger"

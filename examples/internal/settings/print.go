@@ -1,9 +1,10 @@
-package config
+package settings
 
 import (
 	"encoding"
 	"fmt"
 	"io"
+	"maps"
 	"net/url"
 	"reflect"
 	"slices"
@@ -13,11 +14,11 @@ import (
 
 // Print writes the configuration that holds as TOML. Secrets are masked, and where a value is not the default a comment
 // says where it was set.
-func (c *Config) Print(w io.Writer) error {
+func (c *Reader) Print(w io.Writer) error {
 	var b strings.Builder
 	section := ""
 	var tables strings.Builder
-	eachLeaf(reflect.ValueOf(c).Elem(), "", func(key string, v reflect.Value) {
+	EachLeaf(reflect.ValueOf(c.target).Elem(), "", func(key string, v reflect.Value) {
 		at, name, _ := cutLast(key)
 		if at != section {
 			b.WriteString(tables.String())
@@ -25,16 +26,16 @@ func (c *Config) Print(w io.Writer) error {
 			section = at
 			fmt.Fprintf(&b, "\n[%s]\n", at)
 		}
-		if isTables(v) {
+		if IsTables(v) {
 			for i := range v.Len() {
 				fmt.Fprintf(&tables, "\n[[%s]]\n", key)
-				eachLeaf(v.Index(i), "", func(k string, v reflect.Value) {
-					tables.WriteString(line(k, v, c.read.origins[fmt.Sprintf("%s[%d].%s", key, i, k)]))
+				EachLeaf(v.Index(i), "", func(k string, v reflect.Value) {
+					tables.WriteString(line(k, v, c.origins[fmt.Sprintf("%s[%d].%s", key, i, k)]))
 				})
 			}
 			return
 		}
-		b.WriteString(line(name, v, c.read.origins[key]))
+		b.WriteString(line(name, v, c.origins[key]))
 	})
 	b.WriteString(tables.String())
 	_, err := io.WriteString(w, strings.TrimPrefix(b.String(), "\n"))
@@ -69,9 +70,32 @@ func literal(v reflect.Value) string {
 			items[i] = literal(v.Index(i))
 		}
 		return "[" + strings.Join(items, ", ") + "]"
+	case reflect.Map:
+		var items []string
+		entries := mapOf(v)
+		for _, k := range slices.Sorted(maps.Keys(entries)) {
+			items = append(items, quote(k)+" = "+literal(entries[k]))
+		}
+		return "{" + strings.Join(items, ", ") + "}"
+	case reflect.Struct:
+		var items []string
+		EachLeaf(v, "", func(key string, v reflect.Value) {
+			if !v.IsZero() {
+				items = append(items, key+" = "+literal(v))
+			}
+		})
+		return "{" + strings.Join(items, ", ") + "}"
 	default:
 		return fmt.Sprint(v.Interface())
 	}
+}
+
+func mapOf(v reflect.Value) map[string]reflect.Value {
+	m := map[string]reflect.Value{}
+	for it := v.MapRange(); it.Next(); {
+		m[it.Key().String()] = it.Value()
+	}
+	return m
 }
 
 func quoteAll(list []string) []string {
@@ -127,11 +151,11 @@ func isSecret(name string) bool {
 }
 
 // Env is the name of a key's variable.
-func Env(key string) string {
-	return EnvPrefix + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
+func (c *Reader) Env(key string) string {
+	return c.opts.Prefix + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
 }
 
-// number is a key within a list table, as problems and positions name it.
-func number(key string, i int, name string) string {
+// Number is a key within a list table, as problems and positions name it.
+func Number(key string, i int, name string) string {
 	return key + "[" + strconv.Itoa(i) + "]." + name
 }

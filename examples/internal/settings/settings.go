@@ -1,4 +1,12 @@
-package config
+// Package settings reads the configuration of a service into a struct: one TOML file, the environment over it, flags over
+// that, and under all of it the defaults. What is wrong is reported together, each problem with its key and the place it
+// comes from, and a line that looks like a known key is told which.
+//
+//	defaults  <  file (--config)  <  environment (PREFIX_SECTION_KEY)  <  flags
+//
+// The struct has a field with the tag `toml` for each key; sections are structs in it, lists of tables slices of structs.
+// A field whose type reads text ([Duration], [Size], [Secret]) is one value.
+package settings
 
 import (
 	"bytes"
@@ -19,9 +27,6 @@ import (
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
 )
-
-// EnvPrefix begins the names of all variables that are read: PARTIALD_SERVER_LISTEN is server.listen.
-const EnvPrefix = "PARTIALD_"
 
 // Problem is something that is wrong with the configuration.
 type Problem struct {
@@ -60,8 +65,20 @@ func (e *Error) Lines() []string {
 	return lines
 }
 
-// reading is what reading a configuration leaves behind.
-type reading struct {
+// Options say how a service is configured.
+type Options struct {
+	// Prefix begins the names of all variables that are read: with "PARTIALD_", PARTIALD_SERVER_LISTEN is server.listen.
+	Prefix string
+	// Ignore are variables with the prefix that are no keys, without it, besides CONFIG and TOKEN.
+	Ignore []string
+}
+
+// Reader reads a configuration, and knows of each key where it was set. It is not safe for concurrent use.
+type Reader struct {
+	target   any // pointer to the struct
+	defaults func() any
+	opts     Options
+
 	origins  map[string]string // where a key that is not the default was set
 	file     *source
 	problems []Problem       // all that could not be read
@@ -69,51 +86,64 @@ type reading struct {
 	torn     bool            // the file could not be read to its end: nobody knows what else it would have set
 }
 
+// New returns a reader into target, a pointer to a struct that has the defaults. defaults returns another one.
+func New(target any, defaults func() any, opts Options) *Reader {
+	return &Reader{target: target, defaults: defaults, opts: opts}
+}
+
 // Load reads a file ("" for none) and variables, as os.Environ has them, over the defaults. What flags change comes
-// after it, and then [Config.Finish], which says everything that is wrong.
-func Load(file string, environ []string) *Config {
-	c := Default()
+// after it ([Reader.Set]), and then [Reader.All], which says everything that is wrong.
+func (c *Reader) Load(file string, environ []string) {
 	if file != "" {
 		c.readFile(file)
 	}
 	c.overlay(environ)
-	return c
 }
+
+// Note notes where a key was set by other means.
+func (c *Reader) Note(key, origin string) {
+	if c.origins == nil {
+		c.origins = map[string]string{}
+	}
+	c.origins[key] = origin
+}
+
+// Set replaces a key by what a flag says.
+func (c *Reader) Set(key, value, flag string) error {
+	l, ok := c.leaves()[key]
+	if !ok {
+		return fmt.Errorf("there is no key %s", key)
+	}
+	if err := l.set(value); err != nil {
+		return &Error{Problems: []Problem{{Key: key, Origin: flag, Message: err.Error()}}}
+	}
+	c.Note(key, flag)
+	return nil
+}
+
+// Origin says where a key was set: a line of the file, a variable, a flag; "" for the default.
+func (c *Reader) Origin(key string) string { return c.origins[key] }
+
+// Problems are all that could not be read.
+func (c *Reader) Problems() []Problem { return c.problems }
 
 // Unreadable says what of file and environment cannot be read, in an [*Error], for those who do not care whether the
-// rest can be used. [Config.Finish] says it as well.
-func (c *Config) Unreadable() error {
-	if len(c.read.problems) == 0 {
+// rest can be used.
+func (c *Reader) Unreadable() error {
+	if len(c.problems) == 0 {
 		return nil
 	}
-	return &Error{c.read.problems}
+	return &Error{c.problems}
 }
 
-// Fill fills in what depends on the machine, for those who do not care whether everything can be used. The error, an
-// [*Error], says what cannot be read, and which directories there are not.
-func (c *Config) Fill() error {
-	k := &checker{c: c}
-	k.fill()
-	return c.all(k)
-}
-
-// Finish fills in what depends on the machine and says everything that is wrong, in an [*Error]: what cannot be read and
-// what cannot be used, in the order of the file. What only follows from a value that could not be read is left out.
-func (c *Config) Finish() error {
-	k := &checker{c: c}
-	k.fill()
-	k.check()
-	return c.all(k)
-}
-
-// all returns what could not be read and what was found, in the order of the file.
-func (c *Config) all(k *checker) error {
-	problems := slices.Concat(c.read.problems, k.problems)
+// All returns what could not be read and what was found to be wrong, in the order of the file; nil where that is nothing.
+func (c *Reader) All(found []Problem) error {
+	problems := slices.Concat(c.problems, found)
 	if len(problems) == 0 {
 		return nil
 	}
 	for i := range problems {
-		c.place(&problems[i])
+		c.Place(&problems[i])
 	}
 	line := func(p Problem) int { return cmp.Or(p.Line, math.MaxInt) }
 	slices.SortStableFunc(problems, func(a, b Problem) int { return cmp.Compare(line(a), line(b)) })
@@ -121,36 +151,36 @@ func (c *Config) all(k *checker) error {
 }
 
 // At names the place of a key in a problem that is found later, such as a server that does not answer.
-func (c *Config) At(key string, err error) error {
+func (c *Reader) At(key string, err error) error {
 	p := Problem{Key: key, Message: err.Error()}
-	c.place(&p)
+	c.Place(&p)
 	return &Error{[]Problem{p}}
 }
 
-// place says where the key of a problem was set: for one that is missing in a list table, where that begins.
-func (c *Config) place(p *Problem) {
+// Place says where the key of a problem was set: for one that is missing in a list table, where that begins.
+func (c *Reader) Place(p *Problem) {
 	if p.Origin != "" {
 		return
 	}
 	key := p.Key
-	if i := strings.LastIndexByte(key, ']'); c.read.origins[key] == "" && i >= 0 {
+	if i := strings.LastIndexByte(key, ']'); c.origins[key] == "" && i >= 0 {
 		key = key[:i+1]
 	}
-	p.Origin = c.read.origins[key]
-	if f := c.read.file; f != nil {
+	p.Origin = c.origins[key]
+	if f := c.file; f != nil {
 		if at, ok := f.at[key]; ok && p.Origin == f.origin(at.row) {
 			p.Line, p.Snippet = at.row, f.show(at.row, at.column)
 		}
 	}
 }
 
-// known says whether a key has the value that it was meant to have: where that could not be read, what would follow
+// Known says whether a key has the value that it was meant to have: where that could not be read, what would follow
 // from the default is not worth saying.
-func (c *Config) known(key string) bool {
-	r := &c.read
+func (c *Reader) Known(key string) bool {
+	r := c
 	if r.origins[key] != "" {
-		t := typeOf(key)
-		return !r.torn || t == nil || !isTables(reflect.New(t).Elem()) // of which there may have been more
+		t := c.typeOf(key)
+		return !r.torn || t == nil || !IsTables(reflect.New(t).Elem()) // of which there may have been more
 	}
 	for at := key; at != ""; at = parent(at) {
 		if r.unread[at] {
@@ -169,26 +199,27 @@ func parent(key string) string {
 }
 
 // wrong notes something that cannot be read.
-func (c *Config) wrong(p Problem) {
-	c.read.problems = append(c.read.problems, p)
+func (c *Reader) wrong(p Problem) {
+	c.problems = append(c.problems, p)
 	if p.Key != "" {
 		c.unknown(p.Key)
 	}
 }
 
 // unknown notes that somebody meant to set a key.
-func (c *Config) unknown(key string) {
-	if c.read.unread == nil {
-		c.read.unread = map[string]bool{}
+func (c *Reader) unknown(key string) {
+	if c.unread == nil {
+		c.unread = map[string]bool{}
 	}
-	c.read.unread[key] = true
+	c.unread[key] = true
 }
 
 // source is a configuration file.
 type source struct {
-	name string
-	data []byte
-	at   map[string]place // of what it sets
+	name    string
+	data    []byte
+	at      map[string]place // of what it sets
+	secrets []string         // names of keys whose values are not shown
 }
 
 type place struct{ row, column int }
@@ -206,7 +237,7 @@ func (f *source) show(row, column int) string {
 	if row < 1 || row > len(lines) {
 		return ""
 	}
-	line := concealed(strings.TrimRight(lines[row-1], "\r"))
+	line := f.concealed(strings.TrimRight(lines[row-1], "\r"))
 	indent := strings.Map(func(r rune) rune {
 		if r == '\t' {
 			return r
@@ -220,40 +251,41 @@ func (f *source) show(row, column int) string {
 var userInfo = regexp.MustCompile(`://[^\s"']*@`)
 
 // concealed is a line of the file without what must stay in it: problems end up in logs and tickets.
-func concealed(line string) string {
+func (f *source) concealed(line string) string {
 	before, value, ok := strings.Cut(line, "=")
 	_, name, _ := cutLast(strings.ToLower(strings.TrimSpace(before)))
 	switch {
 	case !ok || strings.HasSuffix(name, "_file") || slices.Contains([]string{"tls_key", "public_key"}, name):
-	case isSecret(name) || nearest(name, []string{"cluster_secret", "postgres", "env"}) != "":
+	case isSecret(name) || nearest(name, f.secrets) != "":
 		gap := value[:len(value)-len(strings.TrimLeft(value, " \t"))]
 		return before + "=" + gap + "…"
 	}
 	return userInfo.ReplaceAllString(line, "://…@")
 }
 
-const maxFile = 4 << 20
+// MaxFile is how large a file may be, in bytes.
+const MaxFile = 4 << 20
 
-func (c *Config) readFile(file string) {
-	data, err := readSmall(file, maxFile)
+func (c *Reader) readFile(file string) {
+	data, err := ReadSmall(file, MaxFile)
 	if err != nil {
-		c.read.torn = true
+		c.torn = true
 		c.wrong(Problem{Origin: "--config", Message: err.Error()})
 		return
 	}
-	c.readData(filepath.Base(file), data)
+	c.Data(filepath.Base(file), data)
 }
 
-// readData reads all of a file that can be read. What cannot is taken out, and the rest read again, to its end.
-func (c *Config) readData(name string, data []byte) {
-	f := &source{name: name, data: data, at: map[string]place{}}
-	c.read.file = f
+// Data reads all that can be read of a file that is called name. What cannot is taken out, and the rest read again, to its end.
+func (c *Reader) Data(name string, data []byte) {
+	f := &source{name: name, data: data, at: map[string]place{}, secrets: c.secrets()}
+	c.file = f
 	rest := bytes.Clone(data)
 	for {
-		list, torn := assignments(rest)
+		list, torn := c.assignments(rest)
 		if torn != nil {
-			if !c.read.torn { // else it is about what was cut off
-				c.read.torn = true
+			if !c.torn { // else it is about what was cut off
+				c.torn = true
 				c.wrong(f.problem("", torn.message, torn.row, torn.column))
 			}
 			rest = upTo(rest, torn.row)
@@ -262,7 +294,7 @@ func (c *Config) readData(name string, data []byte) {
 		if c.bare(rest, list) {
 			continue
 		}
-		next := Default()
+		next := c.defaults()
 		err := toml.NewDecoder(bytes.NewReader(rest)).DisallowUnknownFields().Decode(next)
 		var extra *toml.StrictMissingError
 		var wrong *toml.DecodeError
@@ -271,20 +303,19 @@ func (c *Config) readData(name string, data []byte) {
 		case errors.As(err, &wrong):
 			row, column := wrong.Position()
 			if i := atRow(list, row); i >= 0 {
-				c.wrong(f.problem(list[i].key, explain(wrong, list[i]), row, column))
+				c.wrong(f.problem(list[i].key, c.explain(wrong, list[i]), row, column))
 				erase(rest, list, i)
 				continue
 			}
 			fallthrough
 		case err != nil: // of which it is not known where it is
-			c.read.torn = true
+			c.torn = true
 			c.wrong(Problem{Origin: f.name, Message: err.Error()})
 			return
 		}
-		next.read = c.read
-		*c = *next
+		take(reflect.ValueOf(c.target).Elem(), reflect.ValueOf(next).Elem())
 		for _, a := range list {
-			c.note(a.key, f.origin(a.row))
+			c.Note(a.key, f.origin(a.row))
 			f.at[a.key] = place{a.row, a.column}
 		}
 		if extra != nil {
@@ -294,23 +325,43 @@ func (c *Config) readData(name string, data []byte) {
 	}
 }
 
+// secrets are the names of keys that hold secrets, and of those that have environments.
+func (c *Reader) secrets() []string {
+	names := []string{"env"}
+	EachLeaf(reflect.ValueOf(c.defaults()).Elem(), "", func(key string, v reflect.Value) {
+		if _, name, _ := cutLast(key); v.Type() == reflect.TypeFor[Secret]() {
+			names = append(names, name)
+		}
+	})
+	return names
+}
+
+// take copies what can be configured.
+func take(to, from reflect.Value) {
+	for i := range to.NumField() {
+		if to.Type().Field(i).IsExported() {
+			to.Field(i).Set(from.Field(i))
+		}
+	}
+}
+
 // bare takes out values that ought to be in quotes and are not, and says whether there were any: the decoder takes numbers
 // for sizes, and does not say where a time span is.
-func (c *Config) bare(data []byte, list []assignment) (found bool) {
+func (c *Reader) bare(data []byte, list []assignment) (found bool) {
 	for i, a := range list {
-		t := typeOf(a.key)
+		t := c.typeOf(a.key)
 		if a.table || a.value == unstable.String || t == nil || !isText(reflect.New(t).Elem()) {
 			continue
 		}
 		found = true
-		c.wrong(c.read.file.problem(a.key, "is "+article(a.value.String())+", want "+want(t), a.row, a.column))
+		c.wrong(c.file.problem(a.key, "is "+article(a.value.String())+", want "+want(t), a.row, a.column))
 		erase(data, list, i)
 	}
 	return found
 }
 
 // extras notes the keys of a file that there are not.
-func (c *Config) extras(extra *toml.StrictMissingError, list []assignment) {
+func (c *Reader) extras(extra *toml.StrictMissingError, list []assignment) {
 	for i := range extra.Errors {
 		e := &extra.Errors[i]
 		row, column := e.Position()
@@ -318,9 +369,9 @@ func (c *Config) extras(extra *toml.StrictMissingError, list []assignment) {
 		if at := atRow(list, row); at >= 0 && listNumber.ReplaceAllString(list[at].key, "") == key {
 			key = list[at].key
 		}
-		meant, hint := suggest(key)
-		p := c.read.file.problem(key, "unknown key"+hint, row, column)
-		if slices.Contains(c.read.problems, p) { // the library names some twice
+		meant, hint := c.suggest(key)
+		p := c.file.problem(key, "unknown key"+hint, row, column)
+		if slices.Contains(c.problems, p) { // the library names some twice
 			continue
 		}
 		c.wrong(p)
@@ -374,7 +425,7 @@ var (
 )
 
 // explain says in words of the file, not of the program, what is wrong with what stands at a place.
-func explain(e *toml.DecodeError, at assignment) string {
+func (c *Reader) explain(e *toml.DecodeError, at assignment) string {
 	message := strings.TrimPrefix(e.Error(), "toml: ")
 	var is string
 	switch m := decodeInto.FindStringSubmatch(message); {
@@ -387,11 +438,11 @@ func explain(e *toml.DecodeError, at assignment) string {
 	default:
 		return message
 	}
-	t := typeOf(at.key)
+	t := c.typeOf(at.key)
 	switch {
 	case t == nil:
 		return "is " + is + ", which cannot stand here"
-	case at.value == unstable.Array && t.Kind() == reflect.Slice && !isTables(reflect.New(t).Elem()):
+	case at.value == unstable.Array && t.Kind() == reflect.Slice && !IsTables(reflect.New(t).Elem()):
 		return "has " + is + " in it, want " + want(t.Elem())
 	case at.value == unstable.Array && t.Kind() == reflect.Slice, at.value == unstable.InlineTable && t.Kind() == reflect.Struct:
 		return "has " + is + " in it, which cannot stand here"
@@ -408,11 +459,11 @@ func article(noun string) string {
 }
 
 // suggest names the known keys that an unknown one looks like, and says that.
-func suggest(key string) (meant []string, hint string) {
+func (c *Reader) suggest(key string) (meant []string, hint string) {
 	section, last, _ := cutLast(key)
 	plain := listNumber.ReplaceAllString(section, "")
 	var like, places []string
-	eachKey(func(other string, inTables bool) {
+	c.eachKey(func(other string, inTables bool) {
 		in, name, _ := cutLast(other)
 		if inTables && in != plain {
 			return
@@ -454,11 +505,11 @@ func nearest(name string, known []string) string {
 }
 
 // eachKey calls visit for every key, in the order of the file, and says which are those of list tables.
-func eachKey(visit func(key string, inTables bool)) {
-	eachLeaf(reflect.ValueOf(Default()).Elem(), "", func(key string, v reflect.Value) {
+func (c *Reader) eachKey(visit func(key string, inTables bool)) {
+	EachLeaf(reflect.ValueOf(c.defaults()).Elem(), "", func(key string, v reflect.Value) {
 		visit(key, false)
-		if isTables(v) {
-			eachLeaf(reflect.New(v.Type().Elem()).Elem(), key+".", func(key string, _ reflect.Value) { visit(key, true) })
+		if IsTables(v) {
+			EachLeaf(reflect.New(v.Type().Elem()).Elem(), key+".", func(key string, _ reflect.Value) { visit(key, true) })
 		}
 	})
 }
@@ -508,7 +559,7 @@ type tear struct {
 }
 
 // assignments lists what a file sets, as far as it can be parsed.
-func assignments(data []byte) ([]assignment, *tear) {
+func (c *Reader) assignments(data []byte) ([]assignment, *tear) {
 	var list []assignment
 	var p unstable.Parser
 	p.Reset(data)
@@ -536,7 +587,7 @@ func assignments(data []byte) ([]assignment, *tear) {
 			start = len(data) - len(bytes.TrimLeft(data[start:], " \t"))
 		}
 		a.column = start - bytes.LastIndexByte(data[:start], '\n')
-		if t := typeOf(a.key); a.table && (t == nil && e.Kind == unstable.ArrayTable || t != nil && t.Kind() == reflect.Slice) {
+		if t := c.typeOf(a.key); a.table && (t == nil && e.Kind == unstable.ArrayTable || t != nil && t.Kind() == reflect.Slice) {
 			if counts[a.key] == 0 {
 				list = append(list, a)
 			}
@@ -575,11 +626,15 @@ func atRow(list []assignment, row int) int {
 var listNumber = regexp.MustCompile(`\[\d+\]`)
 
 // typeOf returns the type of a key, also of those within list tables; nil where there is no such key.
-func typeOf(key string) reflect.Type {
-	t := reflect.TypeFor[Config]()
+func (c *Reader) typeOf(key string) reflect.Type {
+	t := reflect.TypeOf(c.target).Elem()
 	for _, name := range strings.Split(listNumber.ReplaceAllString(key, ""), ".") {
 		if t.Kind() == reflect.Slice {
 			t = t.Elem()
+		}
+		if t.Kind() == reflect.Map { // whose keys can be called anything
+			t = t.Elem()
+			continue
 		}
 		if t.Kind() != reflect.Struct || isText(reflect.New(t).Elem()) {
 			return nil
@@ -602,23 +657,23 @@ func typeOf(key string) reflect.Type {
 type leaf struct{ v reflect.Value }
 
 // leaves returns all keys but those within list tables.
-func (c *Config) leaves() map[string]leaf {
+func (c *Reader) leaves() map[string]leaf {
 	all := map[string]leaf{}
-	eachLeaf(reflect.ValueOf(c).Elem(), "", func(key string, v reflect.Value) { all[key] = leaf{v} })
+	EachLeaf(reflect.ValueOf(c.target).Elem(), "", func(key string, v reflect.Value) { all[key] = leaf{v} })
 	return all
 }
 
-// eachLeaf calls visit for every field that has a value of its own, in the order of the file.
-func eachLeaf(v reflect.Value, prefix string, visit func(key string, v reflect.Value)) {
+// EachLeaf calls visit for every field that has a value of its own, in the order of the file.
+func EachLeaf(v reflect.Value, prefix string, visit func(key string, v reflect.Value)) {
 	for i := range v.NumField() {
 		field := v.Type().Field(i)
 		name := field.Tag.Get("toml")
 		switch {
 		case field.Anonymous:
-			eachLeaf(v.Field(i), prefix, visit)
+			EachLeaf(v.Field(i), prefix, visit)
 		case name == "":
 		case field.Type.Kind() == reflect.Struct && !isText(v.Field(i)):
-			eachLeaf(v.Field(i), prefix+name+".", visit)
+			EachLeaf(v.Field(i), prefix+name+".", visit)
 		default:
 			visit(prefix+name, v.Field(i))
 		}
@@ -630,8 +685,8 @@ func isText(v reflect.Value) bool {
 	return ok
 }
 
-// isTables says whether a key is a list of tables.
-func isTables(v reflect.Value) bool {
+// IsTables says whether a key is a list of tables.
+func IsTables(v reflect.Value) bool {
 	return v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.Struct
 }
 
@@ -646,7 +701,7 @@ func want(t reflect.Type) string {
 		return wanted[reflect.String]
 	}
 	switch {
-	case t.Kind() == reflect.Struct:
+	case t.Kind() == reflect.Struct, t.Kind() == reflect.Map:
 		return "a table"
 	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct:
 		return "tables in double brackets"
@@ -678,7 +733,7 @@ func (l leaf) set(s string) error {
 		}
 		l.v.SetInt(int64(n))
 	case reflect.Slice:
-		if isTables(l.v) {
+		if IsTables(l.v) {
 			return errors.New("can only be set in a file")
 		}
 		list := reflect.MakeSlice(l.v.Type(), 0, 0)
@@ -700,11 +755,11 @@ func (l leaf) set(s string) error {
 }
 
 // overlay takes variables over what the file says.
-func (c *Config) overlay(environ []string) {
+func (c *Reader) overlay(environ []string) {
 	byName := map[string]string{}
 	leaves := c.leaves()
 	for key := range leaves {
-		byName[Env(key)] = key
+		byName[c.Env(key)] = key
 	}
 	values := map[string]string{} // of names that stand there twice, the last, as everywhere
 	for _, entry := range environ {
@@ -713,7 +768,8 @@ func (c *Config) overlay(environ []string) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		value := values[name]
-		if !strings.HasPrefix(name, EnvPrefix) || name == EnvPrefix+"CONFIG" || name == EnvPrefix+"TOKEN" {
+		rest, ours := strings.CutPrefix(name, c.opts.Prefix)
+		if !ours || rest == "CONFIG" || rest == "TOKEN" || slices.Contains(c.opts.Ignore, rest) {
 			continue
 		}
 		key, ok := byName[name]
@@ -728,15 +784,15 @@ func (c *Config) overlay(environ []string) {
 		}
 		if err := leaves[key].set(value); err != nil {
 			c.wrong(Problem{Key: key, Origin: name, Message: err.Error()})
-			delete(c.read.origins, key)
+			delete(c.origins, key)
 			continue
 		}
-		c.note(key, name)
+		c.Note(key, name)
 	}
 }
 
-// readSmall reads a file that must not be larger than limit bytes.
-func readSmall(name string, limit int64) ([]byte, error) {
+// ReadSmall reads a file that must not be larger than limit bytes.
+func ReadSmall(name string, limit int64) ([]byte, error) {
 	info, err := os.Stat(name)
 	if err != nil {
 		return nil, err

@@ -349,7 +349,7 @@ func askPlugin(ctx context.Context, cfg plugins.Config) (*pluginAnswer, error) {
 			return nil, err
 		}
 		answer.Keys = append(answer.Keys, pluginKey{
-			k.ID, k.Algorithm.String(), k.SignatureSize, fingerprint, date(k.NotBefore), date(k.NotAfter), k.Channels,
+			k.ID, k.AlgorithmName(), k.SignatureSize, fingerprint, date(k.NotBefore), date(k.NotAfter), k.Channels,
 		})
 	}
 	return answer, nil

@@ -1,10 +1,11 @@
-// Command signer-pem is a signing plugin that holds RSA keys in PEM files.
+// Command signer-pem is a signing plugin that holds keys in PEM files.
 //
 //	signer-pem ID=FILE...
 //
-// Each file is a private key in PKCS #8 or PKCS #1, encrypted or not. The passphrase, one for all keys, is read
+// Each file is a private key in PKCS #8, PKCS #1 or SEC 1, encrypted or not. The passphrase, one for all keys, is read
 // from the file descriptor whose number the environment variable PASSPHRASE_FD holds: the host fills it with
-// plugins.Config.Secrets. Keys sign with SHA-384, as today's updaters want it.
+// plugins.Config.Secrets. RSA keys sign updates with SHA-384, as today's updaters want it; keys on the curve P-384 sign
+// what an update server answers (Content-Signature).
 //
 // It is meant for tests, for releases of your own and as a model: who can read the process's memory or the
 // files has the keys.
@@ -16,7 +17,6 @@ import (
 	"os"
 	"strings"
 
-	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/plugins"
 	"github.com/senbonzakura/senbonzakura/plugins/signing"
 )
@@ -38,11 +38,15 @@ func open(context.Context) (signing.Backend, error) {
 		if err != nil {
 			return nil, err
 		}
-		key, err := signing.ParsePrivateKey(data, passphrase)
+		key, err := signing.ParseKey(data, passphrase)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
-		keys = append(keys, signing.HeldKey{Key: signing.Key{ID: id, Algorithm: mar.RSAPKCS1SHA384}, Signer: key})
+		algorithm, err := signing.AlgorithmOf(key.Public())
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		keys = append(keys, signing.HeldKey{Key: signing.Key{ID: id, Algorithm: algorithm}, Signer: key})
 	}
 	return signing.NewKeyring(signing.Info{Name: "signer-pem", Version: "1.0"}, keys...)
 }

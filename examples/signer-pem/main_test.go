@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -66,9 +68,22 @@ func writeKey(t *testing.T, pkcs1 bool) (string, *rsa.PrivateKey) {
 func TestConformance(t *testing.T) {
 	first, key := writeKey(t, false)
 	second, _ := writeKey(t, true)
-	cfg := config(t, "release="+first, "nightly="+second)
+	ec, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalECPrivateKey(ec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers := filepath.Join(t.TempDir(), "answers.pem")
+	if err := os.WriteFile(answers, pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg := config(t, "release="+first, "nightly="+second, "answers="+answers)
 	signingtest.CheckBinary(t.Context(), cfg, nil).Apply(t)
 	signingtest.CheckBinary(t.Context(), cfg, &signingtest.Options{Key: "release", PublicKey: key.Public()}).Apply(t)
+	signingtest.CheckBinary(t.Context(), cfg, &signingtest.Options{Key: "answers", PublicKey: ec.Public()}).Apply(t)
 }
 
 func TestPassphrase(t *testing.T) {

@@ -94,7 +94,7 @@ func (c *Client) Info(ctx context.Context) (Info, error) {
 func (c *Client) Keys(ctx context.Context) ([]Key, error) {
 	var reply *signingpb.KeysResponse
 	err := c.again(ctx, func(w signingpb.SigningClient) (err error) {
-		reply, err = w.Keys(ctx, &signingpb.KeysRequest{})
+		reply, err = w.Keys(ctx, &signingpb.KeysRequest{Algorithms: []signingpb.Algorithm{signingpb.Algorithm(ECDSAP384SHA384)}})
 		return err
 	})
 	if err != nil {
@@ -135,55 +135,84 @@ func (c *Client) Sign(ctx context.Context, r Request) ([]byte, error) {
 	return reply.GetSignature(), nil
 }
 
-// Signer returns a signer for one key of the plugin. public is the key that the result must verify with, from
+// Signer returns a signer of archives for one key of the plugin. public is the key that the result must verify with, from
 // the configuration and not from the plugin. It fails when the plugin has no such key, or names another public
 // key for it.
 func (c *Client) Signer(ctx context.Context, keyID string, public crypto.PublicKey) (*Signer, error) {
-	pub, ok := public.(*rsa.PublicKey)
-	if !ok {
+	if _, ok := public.(*rsa.PublicKey); !ok {
 		return nil, fmt.Errorf("key %q: the configured public key is %T, want RSA", keyID, public)
 	}
-	keys, err := c.Keys(ctx)
+	key, err := c.key(ctx, keyID, public)
 	if err != nil {
 		return nil, err
+	}
+	return &Signer{digestSigner{c: c, key: key}}, nil
+}
+
+// ContentSigner returns a signer of what update servers answer ([ECDSAP384SHA384]) for one key of the plugin. public is the
+// key that the result must verify with, from the configuration. It fails as Signer does; a plugin from before there was
+// this algorithm has no such key.
+func (c *Client) ContentSigner(ctx context.Context, keyID string, public crypto.PublicKey) (*ContentSigner, error) {
+	if _, err := signatureSize(ECDSAP384SHA384, public); err != nil {
+		return nil, fmt.Errorf("key %q: the configured public key %w", keyID, err)
+	}
+	key, err := c.key(ctx, keyID, public)
+	if err != nil {
+		return nil, err
+	}
+	return &ContentSigner{digestSigner{c: c, key: key}}, nil
+}
+
+// key finds a key of the plugin.
+func (c *Client) key(ctx context.Context, keyID string, public crypto.PublicKey) (Key, error) {
+	keys, err := c.Keys(ctx)
+	if err != nil {
+		return Key{}, err
 	}
 	for _, k := range keys {
 		if k.ID != keyID {
 			continue
 		}
-		if !pub.Equal(k.PublicKey) {
-			return nil, fmt.Errorf("key %q: the plugin has another public key than configured: %w", keyID, plugins.ErrAnswer)
+		if same, ok := public.(interface{ Equal(x crypto.PublicKey) bool }); !ok || !same.Equal(k.PublicKey) {
+			return Key{}, fmt.Errorf("key %q: the plugin has another public key than configured: %w", keyID, plugins.ErrAnswer)
 		}
-		return &Signer{c: c, key: k, public: pub}, nil
+		k.PublicKey = public
+		return k, nil
 	}
-	return nil, fmt.Errorf("key %q of plugin %s: %w", keyID, c.process.Name(), plugins.ErrNotFound)
+	return Key{}, fmt.Errorf("key %q of plugin %s: %w", keyID, c.process.Name(), plugins.ErrNotFound)
 }
 
 // Signer signs with one key of a plugin and is a mar.Signer. A request is repeated up to three times where the
 // plugin died, was throttled, unavailable or out of time, as long as the context allows; never after a refusal
 // or a bad answer. Every signature is verified with the configured public key. Safe for concurrent use.
-type Signer struct {
-	c      *Client
-	key    Key
-	public *rsa.PublicKey
-}
+type Signer struct{ digestSigner }
 
 var _ mar.Signer = (*Signer)(nil)
 
-// Key returns what the plugin said about the key when the Signer was made.
-func (s *Signer) Key() Key { return s.key }
-
 // Info implements mar.Signer.
 func (s *Signer) Info() mar.SignerInfo {
-	return mar.SignerInfo{Algorithm: s.key.Algorithm, PublicKey: s.public, SignatureSize: s.public.Size()}
+	return mar.SignerInfo{Algorithm: s.key.Algorithm, PublicKey: s.key.PublicKey, SignatureSize: s.key.SignatureSize}
 }
 
-// Sign implements mar.Signer.
-func (s *Signer) Sign(ctx context.Context, digest []byte) ([]byte, error) {
+// ContentSigner signs with one key of a plugin by [ECDSAP384SHA384]: its Sign returns r and s, 48 bytes each. It repeats
+// requests and verifies signatures as Signer does. Safe for concurrent use.
+type ContentSigner struct{ digestSigner }
+
+// digestSigner signs digests with one key of a plugin, whose public key is the configured one.
+type digestSigner struct {
+	c   *Client
+	key Key
+}
+
+// Key returns what the plugin said about the key when the signer was made.
+func (s *digestSigner) Key() Key { return s.key }
+
+// Sign signs a digest of the key's algorithm.
+func (s *digestSigner) Sign(ctx context.Context, digest []byte) ([]byte, error) {
 	return s.sign(ctx, digest, rand.Text())
 }
 
-func (s *Signer) sign(ctx context.Context, digest []byte, id string) ([]byte, error) {
+func (s *digestSigner) sign(ctx context.Context, digest []byte, id string) ([]byte, error) {
 	r := Request{KeyID: s.key.ID, Algorithm: s.key.Algorithm, Digest: digest, ID: id}
 	if err := r.check(); err != nil {
 		return nil, fmt.Errorf("sign with key %q: %w", s.key.ID, err)
@@ -192,7 +221,7 @@ func (s *Signer) sign(ctx context.Context, digest []byte, id string) ([]byte, er
 	err := plugins.Retry(ctx, func() error {
 		var err error
 		if sig, err = s.c.Sign(ctx, r); err == nil {
-			err = verify(s.public, s.key.Algorithm, digest, sig)
+			err = verify(s.key.PublicKey, s.key.Algorithm, digest, sig)
 		}
 		return err
 	})

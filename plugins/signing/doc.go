@@ -18,6 +18,7 @@
 //	            journal: what came of it
 //	            write; before the first byte all signatures hold
 //
-// Only RSA with PKCS #1 v1.5 is supported, as archives know nothing else. Its signatures are a function of the
-// digest, which is why a request may be repeated after a failure.
+// Archives know only RSA with PKCS #1 v1.5. Its signatures are a function of the digest, which is why a request may be
+// repeated after a failure. Beside it there is ECDSA on P-384, for the header Content-Signature of update servers
+// (Client.ContentSigner); its signatures may be others each time, and none of them does harm.
 package signing

@@ -4,14 +4,14 @@ import (
 	"context"
 	"crypto"
 	"crypto/rand"
-	"crypto/rsa"
 	"errors"
 	"fmt"
+	"math/big"
 
 	"github.com/senbonzakura/senbonzakura/plugins"
 )
 
-// Keyring is a Backend over keys that are crypto.Signers, as crypto/rsa, PKCS #11 libraries and most clients
+// Keyring is a Backend over keys that are crypto.Signers, as crypto/rsa, crypto/ecdsa, PKCS #11 libraries and most clients
 // of key services provide. Safe for concurrent use if the signers are.
 type Keyring struct {
 	info  Info
@@ -26,11 +26,12 @@ type HeldKey struct {
 	// Signer signs digests of the key's algorithm.
 	Signer crypto.Signer
 	// Remote signs in place of a Signer, for keys of a service: it gets the call's context, and returns the signature
-	// of a digest by PublicKey, which has to be set. It must return soon after ctx ends.
+	// of a digest by PublicKey, which has to be set, in the protocol's form: of ECDSA r and s, 48 bytes each. It must
+	// return soon after ctx ends.
 	Remote func(ctx context.Context, digest []byte) ([]byte, error)
 }
 
-// NewKeyring returns a Backend with these keys. It refuses keys that are not RSA, two keys with one ID, and a
+// NewKeyring returns a Backend with these keys. It refuses keys that are not of their algorithm's kind, two keys with one ID, and a
 // keyring without keys.
 func NewKeyring(info Info, keys ...HeldKey) (*Keyring, error) {
 	k := &Keyring{info: info, keys: make(map[string]HeldKey)}
@@ -41,19 +42,17 @@ func NewKeyring(info Info, keys ...HeldKey) (*Keyring, error) {
 		if key.Signer != nil {
 			key.PublicKey = key.Signer.Public()
 		}
-		pub, ok := key.PublicKey.(*rsa.PublicKey)
+		size, err := signatureSize(key.Algorithm, key.PublicKey)
 		switch {
-		case !ok:
-			return nil, fmt.Errorf("key %q is %T, want RSA", key.ID, key.PublicKey)
+		case err != nil:
+			return nil, fmt.Errorf("key %q %w", key.ID, err)
 		case !goodID(key.ID):
 			return nil, fmt.Errorf("key ID %q is not 1 to %d printable ASCII characters", key.ID, maxKeyID)
-		case key.Algorithm.Hash() == 0:
-			return nil, fmt.Errorf("key %q: %v is not supported", key.ID, key.Algorithm)
 		}
 		if _, ok := k.keys[key.ID]; ok {
 			return nil, fmt.Errorf("two keys have the ID %q", key.ID)
 		}
-		key.SignatureSize = pub.Size()
+		key.SignatureSize = size
 		k.keys[key.ID] = key
 		k.order = append(k.order, key.ID)
 	}
@@ -82,17 +81,36 @@ func (k *Keyring) Sign(ctx context.Context, r Request) ([]byte, error) {
 		return nil, fmt.Errorf("key %q: %w", r.KeyID, plugins.ErrNotFound)
 	}
 	if r.Algorithm != key.Algorithm {
-		return nil, fmt.Errorf("key %q signs with %v, not %v: %w", r.KeyID, key.Algorithm, r.Algorithm, plugins.ErrUnsupported)
+		return nil, fmt.Errorf("key %q signs with %s, not %s: %w", r.KeyID, nameOf(key.Algorithm), nameOf(r.Algorithm), plugins.ErrUnsupported)
 	}
 	var sig []byte
 	var err error
 	if key.Remote != nil {
 		sig, err = key.Remote(ctx, r.Digest)
 	} else {
-		sig, err = key.Signer.Sign(rand.Reader, r.Digest, r.Algorithm.Hash())
+		sig, err = key.Signer.Sign(rand.Reader, r.Digest, hashOf(r.Algorithm))
+		if err == nil && r.Algorithm == ECDSAP384SHA384 {
+			sig, err = rawECDSA(sig)
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("key %q: %w", r.KeyID, err)
 	}
 	return sig, ctx.Err()
+}
+
+// rawECDSA returns r and s of a signature in ASN.1, which is how crypto.Signers give it.
+func rawECDSA(der []byte) ([]byte, error) {
+	var sig struct{ R, S *big.Int }
+	if err := unmarshal(der, &sig); err != nil {
+		return nil, err
+	}
+	const half = ecdsaSize / 2
+	if sig.R.Sign() < 0 || sig.S.Sign() < 0 || sig.R.BitLen() > 8*half || sig.S.BitLen() > 8*half {
+		return nil, errors.New("the signature is not of P-384")
+	}
+	raw := make([]byte, ecdsaSize)
+	sig.R.FillBytes(raw[:half])
+	sig.S.FillBytes(raw[half:])
+	return raw, nil
 }

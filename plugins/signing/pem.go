@@ -1,8 +1,10 @@
 package signing
 
 import (
+	"crypto"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/ecdsa"
 	"crypto/pbkdf2"
 	"crypto/rsa"
 	"crypto/sha1"
@@ -15,6 +17,8 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+
+	"github.com/senbonzakura/senbonzakura/mar"
 )
 
 // Bounds for encrypted keys: what OpenSSL and others write is far below, and a file must not keep us busy.
@@ -36,12 +40,40 @@ var (
 	oidAES256CBC  = asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 1, 42}
 )
 
-// ParsePrivateKey reads an RSA private key from PEM: PKCS #8 ("PRIVATE KEY"), PKCS #1 ("RSA PRIVATE KEY"), or
-// PKCS #8 encrypted with a passphrase ("ENCRYPTED PRIVATE KEY") by PBKDF2 and AES-CBC, which is what
+// ParsePrivateKey reads an RSA private key from PEM, as [ParseKey] does.
+func ParsePrivateKey(data, passphrase []byte) (*rsa.PrivateKey, error) {
+	key, err := ParseKey(data, passphrase)
+	if err != nil {
+		return nil, err
+	}
+	r, ok := key.(*rsa.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("private key is %T, want RSA", key)
+	}
+	return r, nil
+}
+
+// AlgorithmOf returns the algorithm that keys of a kind sign with: RSA with SHA-384, for archives, and P-384 with SHA-384, for
+// what update servers answer.
+func AlgorithmOf(public crypto.PublicKey) (mar.Algorithm, error) {
+	if _, err := signatureSize(ECDSAP384SHA384, public); err == nil {
+		return ECDSAP384SHA384, nil
+	}
+	if _, ok := public.(*rsa.PublicKey); ok {
+		return mar.RSAPKCS1SHA384, nil
+	}
+	return 0, fmt.Errorf("the key is %T, want RSA, or ECDSA on P-384", public)
+}
+
+// ParseKey reads an RSA or ECDSA private key from PEM: PKCS #8 ("PRIVATE KEY"), PKCS #1 ("RSA PRIVATE KEY"), SEC 1 ("EC
+// PRIVATE KEY"), or PKCS #8 encrypted with a passphrase ("ENCRYPTED PRIVATE KEY") by PBKDF2 and AES-CBC, which is what
 // "openssl pkcs8 -topk8" and "openssl genpkey" write. The older encryption inside of "RSA PRIVATE KEY" is not
 // supported, as it protects badly. The passphrase is not used where the key is not encrypted.
-func ParsePrivateKey(data, passphrase []byte) (*rsa.PrivateKey, error) {
-	block, _ := pem.Decode(data)
+func ParseKey(data, passphrase []byte) (crypto.Signer, error) {
+	block, rest := pem.Decode(data)
+	if block != nil && block.Type == "EC PARAMETERS" { // which "openssl ecparam -genkey" writes before the key
+		block, _ = pem.Decode(rest)
+	}
 	if block == nil {
 		return nil, errors.New("private key: no PEM found")
 	}
@@ -55,6 +87,11 @@ func ParsePrivateKey(data, passphrase []byte) (*rsa.PrivateKey, error) {
 			return nil, errors.New("private key: old PEM encryption; convert the key with \"openssl pkcs8 -topk8\"")
 		}
 		key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+	case "EC PRIVATE KEY":
+		if block.Headers["DEK-Info"] != "" {
+			return nil, errors.New("private key: old PEM encryption; convert the key with \"openssl pkcs8 -topk8\"")
+		}
+		key, err = x509.ParseECPrivateKey(block.Bytes)
 	case "ENCRYPTED PRIVATE KEY":
 		if len(passphrase) == 0 {
 			return nil, errors.New("private key is encrypted, and there is no passphrase")
@@ -71,11 +108,13 @@ func ParsePrivateKey(data, passphrase []byte) (*rsa.PrivateKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("private key: %w", err)
 	}
-	r, ok := key.(*rsa.PrivateKey)
-	if !ok {
-		return nil, fmt.Errorf("private key is %T, want RSA", key)
+	switch key := key.(type) {
+	case *rsa.PrivateKey:
+		return key, nil
+	case *ecdsa.PrivateKey:
+		return key, nil
 	}
-	return r, nil
+	return nil, fmt.Errorf("private key is %T, want RSA or ECDSA", key)
 }
 
 // errPassphrase is all that can be said when what was decrypted is no key.

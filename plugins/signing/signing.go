@@ -3,10 +3,14 @@ package signing
 import (
 	"context"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/x509"
 	"fmt"
+	"math/big"
 	"path"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -25,6 +29,47 @@ const (
 	maxChannels = 100
 )
 
+// ECDSAP384SHA384 is ECDSA on the curve P-384 with SHA-384, by which update servers sign their answers in the header
+// Content-Signature. No archive has such a signature. The number is the protocol's.
+const ECDSAP384SHA384 mar.Algorithm = 1000
+
+// ecdsaSize is the length of its signatures: r and s, 48 bytes each.
+const ecdsaSize = 2 * 48
+
+// hashOf returns the hash function of an algorithm, or 0 where the algorithm is unknown.
+func hashOf(a mar.Algorithm) crypto.Hash {
+	if a == ECDSAP384SHA384 {
+		return crypto.SHA384
+	}
+	return a.Hash()
+}
+
+// nameOf is what messages call an algorithm.
+func nameOf(a mar.Algorithm) string {
+	if a == ECDSAP384SHA384 {
+		return "ecdsa-p384-sha384"
+	}
+	return a.String()
+}
+
+// signatureSize returns how long the signatures of a key are; the error says why the key cannot be used with the algorithm.
+func signatureSize(a mar.Algorithm, public crypto.PublicKey) (int, error) {
+	if a == ECDSAP384SHA384 {
+		if key, ok := public.(*ecdsa.PublicKey); ok && key.Curve == elliptic.P384() {
+			return ecdsaSize, nil
+		}
+		return 0, fmt.Errorf("is %T, want ECDSA on P-384", public)
+	}
+	key, ok := public.(*rsa.PublicKey)
+	switch {
+	case !ok:
+		return 0, fmt.Errorf("is %T, want RSA", public)
+	case a.Hash() == 0:
+		return 0, fmt.Errorf("is for %v, which is not supported", a)
+	}
+	return key.Size(), nil
+}
+
 // Kind is what plugins.Start and plugins.Serve need to know about signing plugins.
 func Kind() plugins.Kind { return plugins.Kind{Name: "signing", Versions: []int{1}} }
 
@@ -41,7 +86,7 @@ type Key struct {
 	ID string
 	// Algorithm is the one algorithm that the key is used with.
 	Algorithm mar.Algorithm
-	// PublicKey is an *rsa.PublicKey.
+	// PublicKey is an *rsa.PublicKey, or for ECDSAP384SHA384 an *ecdsa.PublicKey.
 	PublicKey crypto.PublicKey
 	// SignatureSize is the length of every signature in bytes. Serve fills it in when it is 0.
 	SignatureSize int
@@ -52,6 +97,9 @@ type Key struct {
 	// nothing is said. The host's Policy decides; these can only narrow it.
 	Channels []string
 }
+
+// AlgorithmName returns what the key's algorithm is called.
+func (k Key) AlgorithmName() string { return nameOf(k.Algorithm) }
 
 // ValidAt says whether the key may be used at a time.
 func (k Key) ValidAt(t time.Time) bool {
@@ -86,12 +134,12 @@ type Request struct {
 }
 
 func (r Request) check() error {
-	hash := r.Algorithm.Hash()
+	hash := hashOf(r.Algorithm)
 	switch {
 	case r.KeyID == "":
 		return fmt.Errorf("no key: %w", plugins.ErrInvalid)
 	case hash == 0:
-		return fmt.Errorf("%v: %w", r.Algorithm, plugins.ErrUnsupported)
+		return fmt.Errorf("%s: %w", nameOf(r.Algorithm), plugins.ErrUnsupported)
 	case len(r.Digest) != hash.Size():
 		return fmt.Errorf("digest has %d bytes, %v has %d: %w", len(r.Digest), hash, hash.Size(), plugins.ErrInvalid)
 	}
@@ -108,7 +156,8 @@ type Backend interface {
 	// Keys lists the keys. It should answer from memory: hosts call it whenever they start.
 	Keys(ctx context.Context) ([]Key, error)
 	// Sign signs r.Digest with the key r.KeyID. The digest's length has been checked. It must return exactly
-	// the key's SignatureSize bytes, the same ones for the same request; plugins.ErrNotFound for a key that
+	// the key's SignatureSize bytes, the same ones for the same request (of ECDSA r and s one after the other, which may
+	// be others each time); plugins.ErrNotFound for a key that
 	// is not there, plugins.ErrUnsupported for an algorithm that is not the key's; and it must return soon
 	// after ctx ends.
 	Sign(ctx context.Context, r Request) ([]byte, error)
@@ -122,7 +171,7 @@ func FindKey(keys []Key, r Request) (Key, error) {
 			continue
 		}
 		if k.Algorithm != r.Algorithm {
-			return Key{}, fmt.Errorf("key %q signs with %v, not %v: %w", r.KeyID, k.Algorithm, r.Algorithm, plugins.ErrUnsupported)
+			return Key{}, fmt.Errorf("key %q signs with %s, not %s: %w", r.KeyID, nameOf(k.Algorithm), nameOf(r.Algorithm), plugins.ErrUnsupported)
 		}
 		return k, nil
 	}
@@ -154,13 +203,16 @@ func (s *server) Info(ctx context.Context, _ *signingpb.InfoRequest) (*signingpb
 	return &signingpb.InfoResponse{Name: info.Name, Version: info.Version, Capabilities: info.Capabilities}, nil
 }
 
-func (s *server) Keys(ctx context.Context, _ *signingpb.KeysRequest) (*signingpb.KeysResponse, error) {
+func (s *server) Keys(ctx context.Context, in *signingpb.KeysRequest) (*signingpb.KeysResponse, error) {
 	keys, err := s.backend.Keys(ctx)
 	if err != nil {
 		return nil, err
 	}
 	reply := &signingpb.KeysResponse{}
 	for _, k := range keys {
+		if a := signingpb.Algorithm(k.Algorithm); k.Algorithm.Hash() == 0 && !slices.Contains(in.GetAlgorithms(), a) {
+			continue // the host would not know what to make of it
+		}
 		pk, err := keyToWire(k)
 		if err != nil {
 			return nil, fmt.Errorf("key %q: %w", k.ID, err)
@@ -187,8 +239,8 @@ func keyToWire(k Key) (*signingpb.Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	if pub, ok := k.PublicKey.(*rsa.PublicKey); ok && k.SignatureSize == 0 {
-		k.SignatureSize = pub.Size()
+	if size, err := signatureSize(k.Algorithm, k.PublicKey); err == nil && k.SignatureSize == 0 {
+		k.SignatureSize = size
 	}
 	out := &signingpb.Key{
 		Id: k.ID, Algorithm: signingpb.Algorithm(k.Algorithm), SignatureSize: uint32(k.SignatureSize),
@@ -212,7 +264,7 @@ func keyFromWire(in *signingpb.Key) (Key, error) {
 	if !goodID(k.ID) {
 		return k, plugins.BadAnswer("key with ID %.220q", k.ID)
 	}
-	if k.Algorithm.Hash() == 0 {
+	if hashOf(k.Algorithm) == 0 {
 		return k, plugins.BadAnswer("key %s: unknown %v", k.ID, k.Algorithm)
 	}
 	if len(in.GetPublicKey()) > maxKeyBytes {
@@ -222,13 +274,13 @@ func keyFromWire(in *signingpb.Key) (Key, error) {
 	if err != nil {
 		return k, plugins.BadAnswer("key %s: public key: %v", k.ID, err)
 	}
-	rsaKey, ok := pub.(*rsa.PublicKey)
-	if !ok {
-		return k, plugins.BadAnswer("key %s: public key is %T, not RSA", k.ID, pub)
+	size, err := signatureSize(k.Algorithm, pub)
+	if err != nil {
+		return k, plugins.BadAnswer("key %s: public key %v", k.ID, err)
 	}
-	k.PublicKey = rsaKey
-	if k.SignatureSize != rsaKey.Size() {
-		return k, plugins.BadAnswer("key %s: signature size %d, but the key's modulus has %d bytes", k.ID, k.SignatureSize, rsaKey.Size())
+	k.PublicKey = pub
+	if k.SignatureSize != size {
+		return k, plugins.BadAnswer("key %s: signature size %d, but the key's signatures have %d bytes", k.ID, k.SignatureSize, size)
 	}
 	if n := in.GetNotBefore(); n != 0 {
 		k.NotBefore = time.Unix(n, 0).UTC()
@@ -260,11 +312,22 @@ func goodID(id string) bool {
 }
 
 // verify checks a signature of a digest.
-func verify(key *rsa.PublicKey, alg mar.Algorithm, digest, sig []byte) error {
-	if len(sig) != key.Size() {
-		return plugins.BadAnswer("signature has %d bytes, want %d", len(sig), key.Size())
+func verify(public crypto.PublicKey, alg mar.Algorithm, digest, sig []byte) error {
+	size, err := signatureSize(alg, public)
+	switch {
+	case err != nil:
+		return fmt.Errorf("public key %w", err)
+	case len(sig) != size:
+		return plugins.BadAnswer("signature has %d bytes, want %d", len(sig), size)
 	}
-	if err := rsa.VerifyPKCS1v15(key, alg.Hash(), digest, sig); err != nil {
+	good := false
+	switch key := public.(type) {
+	case *ecdsa.PublicKey:
+		good = ecdsa.Verify(key, digest, new(big.Int).SetBytes(sig[:size/2]), new(big.Int).SetBytes(sig[size/2:]))
+	case *rsa.PublicKey:
+		good = rsa.VerifyPKCS1v15(key, alg.Hash(), digest, sig) == nil
+	}
+	if !good {
 		return plugins.BadAnswer("signature does not verify with the configured key")
 	}
 	return nil

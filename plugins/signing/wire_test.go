@@ -75,6 +75,8 @@ func TestLies(t *testing.T) {
 		{"no public key", change(func(k *signingpb.Key) { k.PublicKey = nil })},
 		{"huge public key", change(func(k *signingpb.Key) { k.PublicKey = make([]byte, 9<<10) })},
 		{"not RSA", change(func(k *signingpb.Key) { k.PublicKey = ecDER })},
+		{"RSA for ECDSA", change(func(k *signingpb.Key) { k.Algorithm, k.SignatureSize = 1000, 96 })},
+		{"wrong size of ECDSA", change(func(k *signingpb.Key) { k.Algorithm, k.SignatureSize, k.PublicKey = 1000, 104, ecDER })},
 		{"wrong size", change(func(k *signingpb.Key) { k.SignatureSize = 512 })},
 		{"huge size", change(func(k *signingpb.Key) { k.SignatureSize = 1 << 31 })},
 		{"bad channel", change(func(k *signingpb.Key) { k.MarChannels = []string{"["} })},
@@ -102,7 +104,9 @@ func TestLies(t *testing.T) {
 	}
 }
 
-func lie(t *testing.T, l *liar) *Client {
+func lie(t *testing.T, l *liar) *Client { return lieBy(t, l) }
+
+func lieBy(t *testing.T, l signingpb.SigningServer) *Client {
 	t.Helper()
 	p, err := plugins.Local("liar", func(r grpc.ServiceRegistrar) { signingpb.RegisterSigningServer(r, l) })
 	if err != nil {

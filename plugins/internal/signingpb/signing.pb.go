@@ -23,26 +23,30 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Algorithm is a signature algorithm, numbered as in a MAR file.
+// Algorithm is a signature algorithm, numbered as in a MAR file; those from 1000 on are not for MAR files.
 type Algorithm int32
 
 const (
 	Algorithm_ALGORITHM_UNSPECIFIED      Algorithm = 0
 	Algorithm_ALGORITHM_RSA_PKCS1_SHA1   Algorithm = 1
 	Algorithm_ALGORITHM_RSA_PKCS1_SHA384 Algorithm = 2
+	// For the header Content-Signature of update servers. Listed only for hosts that say that they know it.
+	Algorithm_ALGORITHM_ECDSA_P384_SHA384 Algorithm = 1000
 )
 
 // Enum value maps for Algorithm.
 var (
 	Algorithm_name = map[int32]string{
-		0: "ALGORITHM_UNSPECIFIED",
-		1: "ALGORITHM_RSA_PKCS1_SHA1",
-		2: "ALGORITHM_RSA_PKCS1_SHA384",
+		0:    "ALGORITHM_UNSPECIFIED",
+		1:    "ALGORITHM_RSA_PKCS1_SHA1",
+		2:    "ALGORITHM_RSA_PKCS1_SHA384",
+		1000: "ALGORITHM_ECDSA_P384_SHA384",
 	}
 	Algorithm_value = map[string]int32{
-		"ALGORITHM_UNSPECIFIED":      0,
-		"ALGORITHM_RSA_PKCS1_SHA1":   1,
-		"ALGORITHM_RSA_PKCS1_SHA384": 2,
+		"ALGORITHM_UNSPECIFIED":       0,
+		"ALGORITHM_RSA_PKCS1_SHA1":    1,
+		"ALGORITHM_RSA_PKCS1_SHA384":  2,
+		"ALGORITHM_ECDSA_P384_SHA384": 1000,
 	}
 )
 
@@ -172,7 +176,10 @@ func (x *InfoResponse) GetCapabilities() []string {
 }
 
 type KeysRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The algorithms besides 1 and 2 that the host knows. Keys with others must not be listed: a host from before there were
+	// any refuses a list that has one.
+	Algorithms    []Algorithm `protobuf:"varint,1,rep,packed,name=algorithms,proto3,enum=senbonzakura.signing.v1.Algorithm" json:"algorithms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -205,6 +212,13 @@ func (x *KeysRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use KeysRequest.ProtoReflect.Descriptor instead.
 func (*KeysRequest) Descriptor() ([]byte, []int) {
 	return file_signingpb_signing_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *KeysRequest) GetAlgorithms() []Algorithm {
+	if x != nil {
+		return x.Algorithms
+	}
+	return nil
 }
 
 type KeysResponse struct {
@@ -257,7 +271,7 @@ type Key struct {
 	// 1 to 200 bytes of printable ASCII.
 	Id        string    `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Algorithm Algorithm `protobuf:"varint,2,opt,name=algorithm,proto3,enum=senbonzakura.signing.v1.Algorithm" json:"algorithm,omitempty"`
-	// The length of every signature made with the key, in bytes.
+	// The length of every signature made with the key, in bytes: 96 for P-384.
 	SignatureSize uint32 `protobuf:"varint,3,opt,name=signature_size,json=signatureSize,proto3" json:"signature_size,omitempty"`
 	// The public key as a DER SubjectPublicKeyInfo (PKIX).
 	PublicKey []byte `protobuf:"bytes,4,opt,name=public_key,json=publicKey,proto3" json:"public_key,omitempty"`
@@ -425,7 +439,7 @@ func (x *SignRequest) GetRequestId() string {
 
 type SignResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Exactly signature_size bytes.
+	// Exactly signature_size bytes. Of ECDSA, r and s one after the other, each big-endian in half of them.
 	Signature     []byte `protobuf:"bytes,1,opt,name=signature,proto3" json:"signature,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -477,8 +491,11 @@ const file_signingpb_signing_proto_rawDesc = "" +
 	"\fInfoResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\"\n" +
-	"\fcapabilities\x18\x03 \x03(\tR\fcapabilities\"\r\n" +
-	"\vKeysRequest\"@\n" +
+	"\fcapabilities\x18\x03 \x03(\tR\fcapabilities\"Q\n" +
+	"\vKeysRequest\x12B\n" +
+	"\n" +
+	"algorithms\x18\x01 \x03(\x0e2\".senbonzakura.signing.v1.AlgorithmR\n" +
+	"algorithms\"@\n" +
 	"\fKeysResponse\x120\n" +
 	"\x04keys\x18\x01 \x03(\v2\x1c.senbonzakura.signing.v1.KeyR\x04keys\"\xfc\x01\n" +
 	"\x03Key\x12\x0e\n" +
@@ -498,11 +515,12 @@ const file_signingpb_signing_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x04 \x01(\tR\trequestId\",\n" +
 	"\fSignResponse\x12\x1c\n" +
-	"\tsignature\x18\x01 \x01(\fR\tsignature*d\n" +
+	"\tsignature\x18\x01 \x01(\fR\tsignature*\x86\x01\n" +
 	"\tAlgorithm\x12\x19\n" +
 	"\x15ALGORITHM_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18ALGORITHM_RSA_PKCS1_SHA1\x10\x01\x12\x1e\n" +
-	"\x1aALGORITHM_RSA_PKCS1_SHA384\x10\x022\x88\x02\n" +
+	"\x1aALGORITHM_RSA_PKCS1_SHA384\x10\x02\x12 \n" +
+	"\x1bALGORITHM_ECDSA_P384_SHA384\x10\xe8\a2\x88\x02\n" +
 	"\aSigning\x12S\n" +
 	"\x04Info\x12$.senbonzakura.signing.v1.InfoRequest\x1a%.senbonzakura.signing.v1.InfoResponse\x12S\n" +
 	"\x04Keys\x12$.senbonzakura.signing.v1.KeysRequest\x1a%.senbonzakura.signing.v1.KeysResponse\x12S\n" +
@@ -533,20 +551,21 @@ var file_signingpb_signing_proto_goTypes = []any{
 	(*SignResponse)(nil), // 7: senbonzakura.signing.v1.SignResponse
 }
 var file_signingpb_signing_proto_depIdxs = []int32{
-	5, // 0: senbonzakura.signing.v1.KeysResponse.keys:type_name -> senbonzakura.signing.v1.Key
-	0, // 1: senbonzakura.signing.v1.Key.algorithm:type_name -> senbonzakura.signing.v1.Algorithm
-	0, // 2: senbonzakura.signing.v1.SignRequest.algorithm:type_name -> senbonzakura.signing.v1.Algorithm
-	1, // 3: senbonzakura.signing.v1.Signing.Info:input_type -> senbonzakura.signing.v1.InfoRequest
-	3, // 4: senbonzakura.signing.v1.Signing.Keys:input_type -> senbonzakura.signing.v1.KeysRequest
-	6, // 5: senbonzakura.signing.v1.Signing.Sign:input_type -> senbonzakura.signing.v1.SignRequest
-	2, // 6: senbonzakura.signing.v1.Signing.Info:output_type -> senbonzakura.signing.v1.InfoResponse
-	4, // 7: senbonzakura.signing.v1.Signing.Keys:output_type -> senbonzakura.signing.v1.KeysResponse
-	7, // 8: senbonzakura.signing.v1.Signing.Sign:output_type -> senbonzakura.signing.v1.SignResponse
-	6, // [6:9] is the sub-list for method output_type
-	3, // [3:6] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	0, // 0: senbonzakura.signing.v1.KeysRequest.algorithms:type_name -> senbonzakura.signing.v1.Algorithm
+	5, // 1: senbonzakura.signing.v1.KeysResponse.keys:type_name -> senbonzakura.signing.v1.Key
+	0, // 2: senbonzakura.signing.v1.Key.algorithm:type_name -> senbonzakura.signing.v1.Algorithm
+	0, // 3: senbonzakura.signing.v1.SignRequest.algorithm:type_name -> senbonzakura.signing.v1.Algorithm
+	1, // 4: senbonzakura.signing.v1.Signing.Info:input_type -> senbonzakura.signing.v1.InfoRequest
+	3, // 5: senbonzakura.signing.v1.Signing.Keys:input_type -> senbonzakura.signing.v1.KeysRequest
+	6, // 6: senbonzakura.signing.v1.Signing.Sign:input_type -> senbonzakura.signing.v1.SignRequest
+	2, // 7: senbonzakura.signing.v1.Signing.Info:output_type -> senbonzakura.signing.v1.InfoResponse
+	4, // 8: senbonzakura.signing.v1.Signing.Keys:output_type -> senbonzakura.signing.v1.KeysResponse
+	7, // 9: senbonzakura.signing.v1.Signing.Sign:output_type -> senbonzakura.signing.v1.SignResponse
+	7, // [7:10] is the sub-list for method output_type
+	4, // [4:7] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_signingpb_signing_proto_init() }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -16,8 +17,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/pelletier/go-toml/v2"
-
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/balrogapi"
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/book"
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/replicate"
@@ -26,12 +25,18 @@ import (
 	"github.com/senbonzakura/senbonzakura/examples/internal/cli"
 	"github.com/senbonzakura/senbonzakura/examples/internal/database"
 	"github.com/senbonzakura/senbonzakura/examples/internal/servicelog"
+	"github.com/senbonzakura/senbonzakura/examples/internal/settings"
+	"github.com/senbonzakura/senbonzakura/examples/internal/signers"
 	"github.com/senbonzakura/senbonzakura/mar"
+	"github.com/senbonzakura/senbonzakura/plugins"
 	"github.com/senbonzakura/senbonzakura/plugins/signing"
 )
 
-// config is the whole configuration: a TOML file, and flags over it. Nothing has to be configured for a server of this machine alone.
+// config is the whole configuration: a TOML file, the environment over it (AUSD_SECTION_KEY), and flags over that. Nothing has to be
+// configured for a server of this machine alone.
 type config struct {
+	read *settings.Reader
+
 	// Listen is the address and port to listen on.
 	Listen string `toml:"listen"`
 	// URL is the scheme and host under which clients reach the server; files are offered under it.
@@ -40,8 +45,8 @@ type config struct {
 	Data string `toml:"data"`
 	// Postgres is the address of a PostgreSQL database in which the book is kept instead of the data directory; PostgresFile is a file
 	// with that address.
-	Postgres     string `toml:"postgres"`
-	PostgresFile string `toml:"postgres_file"`
+	Postgres     settings.Secret `toml:"postgres"`
+	PostgresFile string          `toml:"postgres_file"`
 	// TrustedProxies are addresses or networks whose X-Forwarded-For is believed.
 	TrustedProxies []string `toml:"trusted_proxies"`
 	// ClientParameter names the query parameter that tells clients apart in a throttled rule.
@@ -66,25 +71,38 @@ type config struct {
 
 	// Partiald is a service that makes the partials in place of this server.
 	Partiald struct {
-		URL       string `toml:"url"`
-		Token     string `toml:"token"`
-		TokenFile string `toml:"token_file"` // has the token instead
+		URL       string          `toml:"url"`
+		Token     settings.Secret `toml:"token"`
+		TokenFile string          `toml:"token_file"` // has the token instead
 	} `toml:"partiald"`
 
 	// Replica says of which server this one is a replica.
 	Replica struct {
-		URL       string `toml:"url"`
-		PublicKey string `toml:"public_key"` // ausd key prints it
-		Token     string `toml:"token"`
-		TokenFile string `toml:"token_file"` // has the token instead
+		URL       string          `toml:"url"`
+		PublicKey string          `toml:"public_key"` // ausd key prints it
+		Token     settings.Secret `toml:"token"`
+		TokenFile string          `toml:"token_file"` // has the token instead
 	} `toml:"replica"`
 
+	// Signing says by which keys made partials are signed whose complete is signed: those of plugins, or of files.
 	Signing struct {
-		// Keys are PEM files with RSA keys that sign the partials of products whose completes are signed.
-		Keys []string `toml:"keys"`
+		signers.Config
+		// Files are PEM files with RSA keys, without a policy around them.
+		Files []string `toml:"files"`
 		// Passphrase is a file with the passphrase of keys that are encrypted.
 		Passphrase string `toml:"passphrase"`
 	} `toml:"signing"`
+
+	// ContentSignature says by which key of a signing plugin answers are signed, in the header Content-Signature.
+	ContentSignature struct {
+		Plugin    string `toml:"plugin"` // by its name in signing.plugins
+		ID        string `toml:"id"`
+		PublicKey string `toml:"public_key"` // on P-384: a file with it or its certificate
+		// X5U is where clients find the chain of its certificates.
+		X5U string `toml:"x5u"`
+		// Products are those whose answers in XML are signed; those in JSON always are.
+		Products []string `toml:"products"`
+	} `toml:"content_signature"`
 
 	Tokens []tokenConfig `toml:"tokens"`
 	// SignOffs are how many people of which role must agree before what clients of a channel get is changed.
@@ -118,46 +136,27 @@ type tokenConfig struct {
 	Balrog map[string]balrogapi.Permission `toml:"balrog"`
 }
 
-func defaultConfig() config {
-	var c config
-	c.Listen = "127.0.0.1:8090"
+func defaultConfig() *config {
+	c := &config{Listen: "127.0.0.1:8090"}
 	c.Demand.Builds = 3
 	c.Log.Format, c.Log.Level = "auto", "info"
+	// SNAPSHOT and HASH are what a command behind a publication is told.
+	c.read = settings.New(c, func() any { return defaultConfig() }, settings.Options{Prefix: "AUSD_", Ignore: []string{"SNAPSHOT", "HASH"}})
 	return c
 }
 
-// loadConfig reads a configuration file; "" is none.
-func loadConfig(file string) (config, error) {
+// loadConfig reads a configuration file, "" for none, and variables. What cannot be read is said with what cannot be used.
+func loadConfig(file string, environ []string) *config {
 	c := defaultConfig()
-	if file == "" {
-		return c, nil
-	}
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return c, err
-	}
-	d := toml.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&c); err != nil {
-		var unknown *toml.StrictMissingError
-		var broken *toml.DecodeError
-		switch {
-		case errors.As(err, &unknown):
-			return c, cli.Usagef("%s: there is no such key:\n%s", file, unknown.String())
-		case errors.As(err, &broken):
-			return c, cli.Usagef("%s: %s", file, broken.String())
-		}
-		return c, cli.Usagef("%s: %w", file, err)
-	}
-	return c, nil
+	c.read.Load(file, environ)
+	return c
 }
 
-// options turns a configuration into what the server is told; log goes to w. Every problem is named with its key.
+// options turns a configuration into what the server is told, but for what signs; log goes to w. Every problem is named with its
+// key and its place.
 func (c *config) options(w io.Writer) (server.Options, error) {
-	var problems []string
-	bad := func(key, format string, args ...any) {
-		problems = append(problems, key+": "+fmt.Sprintf(format, args...))
-	}
+	check := &settings.Checker{Reader: c.read}
+	bad := check.Add
 	var o server.Options
 	o.Replica = c.replica(bad)
 	host, port, err := net.SplitHostPort(c.Listen)
@@ -177,7 +176,7 @@ func (c *config) options(w io.Writer) (server.Options, error) {
 		o.URL = &url.URL{Scheme: u.Scheme, Host: u.Host}
 	}
 	if c.Data == "" {
-		dir, err := dataDir()
+		dir, err := settings.UserDir("ausd", "STATE_DIRECTORY", "XDG_STATE_HOME", ".local/state")
 		if err != nil {
 			bad("data", "%v", err)
 		}
@@ -205,36 +204,40 @@ func (c *config) options(w io.Writer) (server.Options, error) {
 	if c.PurgeURL != "" && serviceURL(c.PurgeURL) == nil {
 		bad("purge_url", "%q: want http or https, and a host", c.PurgeURL)
 	}
-	if o.Generator.Signers, err = c.signers(); err != nil {
-		bad("signing", "%v", err)
+	if o.Generator.Signers, err = c.fileSigners(); err != nil {
+		bad("signing.files", "%v", err)
 	}
+	if c.Signing.Journal == "" && len(c.Signing.Keys) > 0 {
+		c.Signing.Journal = filepath.Join(c.Data, "signing.journal")
+	}
+	c.checkSigning(check)
 	for i, t := range c.Tokens {
-		key := fmt.Sprintf("tokens[%d]", i)
+		key := settings.Number("tokens", i, "")
 		token := server.Token{Name: t.Name, SHA256: t.SHA256}
 		if sum, err := hex.DecodeString(t.SHA256); err != nil || len(sum) != 32 {
-			bad(key+".sha256", "want 64 hexadecimal digits")
+			bad(key+"sha256", "want 64 hexadecimal digits")
 		}
 		if t.Name == "" || t.Name == "local" || t.Name == "ausd" {
-			bad(key+".name", "%q: want a name of its own", t.Name)
+			bad(key+"name", "%q: want a name of its own", t.Name)
 		}
 		for _, r := range t.Roles {
 			if !slices.Contains(server.Roles(), server.Role(r)) {
-				bad(key+".roles", "%q: want some of %v", r, server.Roles())
+				bad(key+"roles", "%q: want some of %v", r, server.Roles())
 			}
 			token.Roles = append(token.Roles, server.Role(r))
 		}
 		if len(t.Roles) == 0 {
-			bad(key+".roles", "want some of %v", server.Roles())
+			bad(key+"roles", "want some of %v", server.Roles())
 		}
 		for r, products := range t.Products {
 			if !slices.Contains(t.Roles, r) {
-				bad(key+".products", "%q is none of the token's roles", r)
+				bad(key+"products", "%q is none of the token's roles", r)
 			}
 			if r == string(server.RoleReplicate) {
-				bad(key+".products.replicate", "a replica has everything, or nothing")
+				bad(key+"products.replicate", "a replica has everything, or nothing")
 			}
 			if len(products) == 0 {
-				bad(key+".products."+r, "want some products; without a limit leave it out")
+				bad(key+"products."+r, "want some products; without a limit leave it out")
 			}
 			if token.Products == nil {
 				token.Products = map[server.Role][]string{}
@@ -244,22 +247,22 @@ func (c *config) options(w io.Writer) (server.Options, error) {
 		for name, p := range t.Balrog {
 			actions, ok := balrogapi.Permissions()[name]
 			if !ok {
-				bad(key+".balrog", "%q: want some of %v", name, slices.Sorted(maps.Keys(balrogapi.Permissions())))
+				bad(key+"balrog", "%q: want some of %v", name, slices.Sorted(maps.Keys(balrogapi.Permissions())))
 			}
 			for _, a := range p.Actions {
 				if ok && !slices.Contains(actions, a) {
-					bad(key+".balrog."+name+".actions", "%q: want some of %v", a, actions)
+					bad(key+"balrog."+name+".actions", "%q: want some of %v", a, actions)
 				}
 			}
 		}
 		for _, other := range c.Tokens[:i] {
 			if other.Name == t.Name {
-				bad(key+".name", "%q: another token has this name, and sign-offs count people by their names", t.Name)
+				bad(key+"name", "%q: another token has this name, and sign-offs count people by their names", t.Name)
 			}
 		}
 		token.SignOffRoles, token.System, token.Balrog = t.SignOffRoles, t.System, t.Balrog
 		if t.System && len(t.SignOffRoles) > 0 {
-			bad(key+".sign_off_roles", "a program agrees to nothing")
+			bad(key+"sign_off_roles", "a program agrees to nothing")
 		}
 		o.Tokens = append(o.Tokens, token)
 	}
@@ -273,19 +276,19 @@ func (c *config) options(w io.Writer) (server.Options, error) {
 		}
 	}
 	for i, r := range c.SignOffs {
-		key := fmt.Sprintf("sign_offs[%d]", i)
+		key := settings.Number("sign_offs", i, "")
 		if r.Product == "" || r.Channel == "" || strings.ContainsAny(r.Channel, "*") {
-			bad(key, "want a product and a channel, without wildcards")
+			bad(key+"product", "want a product and a channel, without wildcards")
 		}
 		if len(r.Roles) == 0 {
-			bad(key+".roles", "want at least one role with a number")
+			bad(key+"roles", "want at least one role with a number")
 		}
 		for role, n := range r.Roles {
 			switch {
 			case n < 1:
-				bad(key+".roles."+role, "%d: want 1 or more", n)
+				bad(key+"roles."+role, "%d: want 1 or more", n)
 			case holders[role] < n:
-				bad(key+".roles."+role, "%d: only %d tokens have this role among their sign_off_roles", n, holders[role])
+				bad(key+"roles."+role, "%d: only %d tokens have this role among their sign_off_roles", n, holders[role])
 			}
 		}
 		o.Policy = append(o.Policy, state.Requirement{Product: r.Product, Channel: r.Channel, Roles: r.Roles})
@@ -299,25 +302,26 @@ func (c *config) options(w io.Writer) (server.Options, error) {
 	if o.Log, err = servicelog.New(w, servicelog.Options{Program: "ausd", Host: host, Format: c.Log.Format, Level: level}); err != nil {
 		bad("log.format", "%q: want one of %v", c.Log.Format, servicelog.Formats())
 	}
-	if len(problems) > 0 {
-		return o, cli.Usagef("%s", strings.Join(problems, "; "))
+	if err := c.read.All(check.Problems); err != nil {
+		return o, cli.UsageError{Err: err}
 	}
 	return o, nil
 }
 
-// secret returns a text that is in the configuration, or in a file that it names.
-func secret(key, text, file string, bad func(key, format string, args ...any)) (from, value string) {
-	if file == "" {
-		return key, text
+// secret returns a text that is in the configuration, or in a file that it names, and the key that says it.
+func secret(key string, text settings.Secret, file string, bad func(key, format string, args ...any)) (from, value string) {
+	from = key
+	if file != "" {
+		from = key + "_file"
+		if text != "" {
+			bad(key, "%s is there, too: want one of them", from)
+		}
 	}
-	if text != "" {
-		bad(key, "%s_file is there, too: want one of them", key)
-	}
-	data, err := os.ReadFile(file)
+	value, err := settings.SecretOf(text, file)
 	if err != nil {
-		bad(key+"_file", "%v", err)
+		bad(from, "%v", err)
 	}
-	return key + "_file", strings.TrimSpace(string(data))
+	return from, value
 }
 
 // postgres returns the address of the database, "" for none.
@@ -361,8 +365,8 @@ func (c *config) partiald(bad func(key, format string, args ...any)) *server.Par
 		return nil
 	case u.Scheme == "http" && token != "" && !loopback(u.Hostname()):
 		bad("partiald.url", "%q: a token goes by https alone", p.URL)
-	case len(c.Signing.Keys) > 0:
-		bad("signing.keys", "with [partiald] that service signs: its configuration has the keys")
+	case len(c.Signing.Keys)+len(c.Signing.Files) > 0:
+		bad("signing", "with [partiald] that service signs: its configuration has the keys")
 	}
 	return &server.Partiald{URL: u, Token: token}
 }
@@ -405,22 +409,99 @@ func loopback(host string) bool {
 // maxKeyFile bounds files with keys, in bytes.
 const maxKeyFile = 64 << 10
 
-// signers reads the keys.
-func (c *config) signers() ([]mar.Signer, error) {
+// checkSigning says what is wrong with the keys.
+func (c *config) checkSigning(k *settings.Checker) {
+	s, answers := &c.Signing, &c.ContentSignature
+	s.Check(k)
+	if len(s.Keys) > 0 && len(s.Files) > 0 {
+		k.Add("signing.files", "and signing.keys exclude each other")
+	}
+	if len(s.Plugins) > 0 && len(s.Keys) == 0 && answers.Plugin == "" {
+		k.Add("signing.plugins", "they sign nothing: want signing.keys or [content_signature]")
+	}
+	if answers.Plugin == "" {
+		if answers.ID+answers.PublicKey+answers.X5U != "" || len(answers.Products) > 0 {
+			k.Add("content_signature.plugin", "is missing")
+		}
+		return
+	}
+	if !slices.ContainsFunc(s.Plugins, func(p signers.SignPlugin) bool { return p.Name == answers.Plugin }) {
+		k.Add("content_signature.plugin", "%q is not the name of one of signing.plugins", answers.Plugin)
+	}
+	if answers.ID == "" {
+		k.Add("content_signature.id", "is missing")
+	}
+	if answers.PublicKey == "" {
+		k.Add("content_signature.public_key", "is missing: what signatures must verify with is not taken from the plugin")
+	} else {
+		_, err := signers.AnswerKey(answers.PublicKey)
+		k.Try("content_signature.public_key", err)
+	}
+	if u := serviceURL(answers.X5U); u == nil || strings.ContainsAny(answers.X5U, "; \t") {
+		k.Add("content_signature.x5u", "%q: want where clients find the chain of certificates, http or https", answers.X5U)
+	}
+}
+
+// openSigning starts the signing plugins, and completes what the server is told. The plugins run until they are closed.
+func (c *config) openSigning(ctx context.Context, o *server.Options) (closed func() error, err error) {
+	var closers []func() error
+	closed = func() error {
+		var errs []error
+		for _, one := range slices.Backward(closers) {
+			errs = append(errs, one())
+		}
+		return errors.Join(errs...)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, closed())
+		}
+	}()
+	opened, err := c.Signing.Open(ctx, signers.Options{
+		Log: o.Log, Opened: func(closer func() error) { closers = append(closers, closer) },
+		Plugin: func(string, *plugins.Process) error { return nil },
+	})
+	var at *signers.KeyError
+	if errors.As(err, &at) {
+		return closed, c.read.At(at.Key, at.Err)
+	} else if err != nil {
+		return closed, err
+	}
+	for _, s := range opened.Signers {
+		o.Generator.Signers = append(o.Generator.Signers, s.Signer)
+	}
+	a := &c.ContentSignature
+	if a.Plugin == "" {
+		return closed, nil
+	}
+	public, err := signers.AnswerKey(a.PublicKey)
+	if err != nil {
+		return closed, c.read.At("content_signature.public_key", err)
+	}
+	signer, err := opened.Clients[a.Plugin].ContentSigner(ctx, a.ID, public)
+	if err != nil {
+		return closed, c.read.At("content_signature.id", err)
+	}
+	o.ContentSignature = &server.ContentSignature{Signer: signer, X5U: a.X5U, Products: a.Products}
+	return closed, nil
+}
+
+// fileSigners reads the keys that are in files.
+func (c *config) fileSigners() ([]mar.Signer, error) {
 	var passphrase []byte
 	if c.Signing.Passphrase != "" {
-		text, err := readKeyFile(c.Signing.Passphrase)
+		text, err := settings.ReadSmall(c.Signing.Passphrase, maxKeyFile)
 		if err != nil {
 			return nil, err
 		}
 		passphrase = bytes.TrimRight(text, "\r\n")
 	}
-	if n := len(c.Signing.Keys); n > mar.MaxSignatures {
+	if n := len(c.Signing.Files); n > mar.MaxSignatures {
 		return nil, fmt.Errorf("%d keys: an update has at most %d signatures", n, mar.MaxSignatures)
 	}
 	var signers []mar.Signer
-	for _, name := range c.Signing.Keys {
-		text, err := readKeyFile(name)
+	for _, name := range c.Signing.Files {
+		text, err := settings.ReadSmall(name, maxKeyFile)
 		if err != nil {
 			return nil, err
 		}
@@ -435,32 +516,4 @@ func (c *config) signers() ([]mar.Signer, error) {
 		signers = append(signers, s)
 	}
 	return signers, nil
-}
-
-func readKeyFile(name string) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
-	if err == nil && len(text) > maxKeyFile {
-		err = fmt.Errorf("%s: larger than %d bytes", name, maxKeyFile)
-	}
-	return text, err
-}
-
-// dataDir is where data is if nobody says: where systemd says, else in the user's directories.
-func dataDir() (string, error) {
-	if dir := os.Getenv("STATE_DIRECTORY"); dir != "" {
-		return dir, nil
-	}
-	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "ausd"), nil
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return "", err
-	}
-	return filepath.Join(home, ".local", "state", "ausd"), nil
 }

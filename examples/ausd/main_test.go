@@ -9,9 +9,13 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/senbonzakura/senbonzakura/internal/testkit"
+	"github.com/senbonzakura/senbonzakura/plugins/signing"
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(beSigner) != "" {
+		signing.Serve(serveKeys)
+	}
 	if os.Getenv("AUSD_TEST_RUN") != "" { // the program itself, for tests that kill it
 		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 	}
@@ -43,10 +47,7 @@ func TestSharedScripts(t *testing.T) {
 // The configuration that is shipped holds.
 func TestDeploy(t *testing.T) {
 	t.Parallel()
-	c, err := loadConfig(filepath.Join("deploy", "ausd.toml"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := loadConfig(filepath.Join("deploy", "ausd.toml"), nil)
 	c.Data = t.TempDir()
 	o, err := c.options(io.Discard)
 	if err != nil || o.URL.String() != "https://aus.example.org" || len(o.TrustedProxies) != 1 {

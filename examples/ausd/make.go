@@ -40,14 +40,14 @@ The exit code is 1 if a partial could not be made, or may not be published.`,
 		Example: `  ausd make --data state --url https://updates.example.org old.complete.mar new.complete.mar
   ausd export --data state --url https://updates.example.org --format plain public`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			_, opts, err := f.options(a.Stderr)
+			c, opts, err := f.options(a.Stderr)
 			if err != nil {
 				return err
 			}
 			opts.PublishMade = time.Millisecond
 			var list []book.Demand
 			err = cli.Interruptible(cmd.Context(), func(ctx context.Context) error {
-				list, err = a.makeAll(ctx, opts, args, o)
+				list, err = a.makeAll(ctx, c, opts, args, o)
 				return err
 			})
 			if err != nil {
@@ -82,8 +82,8 @@ The exit code is 1 if a partial could not be made, or may not be published.`,
 }
 
 // makeAll opens the data directory, adds files and makes what is wanted.
-func (a *app) makeAll(ctx context.Context, opts server.Options, files []string, o server.Addition) (list []book.Demand, err error) {
-	s, closed, err := openData(ctx, opts)
+func (a *app) makeAll(ctx context.Context, c *config, opts server.Options, files []string, o server.Addition) (list []book.Demand, err error) {
+	s, closed, err := openData(ctx, c, opts)
 	if err != nil {
 		return nil, err
 	}

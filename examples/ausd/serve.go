@@ -57,27 +57,24 @@ func (f *serveFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.data, "data", "", "directory of everything that must not be lost")
 }
 
-func (f *serveFlags) load() (config, error) {
+func (f *serveFlags) load() (*config, error) {
 	if f.config == "" {
 		f.config = os.Getenv("AUSD_CONFIG")
 	}
-	c, err := loadConfig(f.config)
-	if err != nil {
-		return c, err
-	}
-	for _, o := range []struct {
-		from string
-		to   *string
-	}{{f.listen, &c.Listen}, {f.url, &c.URL}, {f.data, &c.Data}} {
-		if o.from != "" {
-			*o.to = o.from
+	c := loadConfig(f.config, os.Environ())
+	for _, o := range []struct{ key, value string }{{"listen", f.listen}, {"url", f.url}, {"data", f.data}} {
+		if o.value == "" {
+			continue
+		}
+		if err := c.read.Set(o.key, o.value, "--"+o.key); err != nil {
+			return c, cli.UsageError{Err: err}
 		}
 	}
 	return c, nil
 }
 
 // options reads the configuration, and returns what the server is told by it.
-func (f *serveFlags) options(log io.Writer) (config, server.Options, error) {
+func (f *serveFlags) options(log io.Writer) (*config, server.Options, error) {
 	c, err := f.load()
 	if err != nil {
 		return c, server.Options{}, err
@@ -86,16 +83,20 @@ func (f *serveFlags) options(log io.Writer) (config, server.Options, error) {
 	return c, o, err
 }
 
-// openData opens the server of a data directory, from which others are kept until it is closed.
-func openData(ctx context.Context, opts server.Options) (s *server.Server, closed func() error, err error) {
+// openData opens the server of a data directory, from which others are kept until it is closed, and what it signs with.
+func openData(ctx context.Context, c *config, opts server.Options) (s *server.Server, closed func() error, err error) {
 	lock, err := lockData(opts.Dir)
 	if err != nil {
 		return nil, nil, err
 	}
-	if s, err = server.Open(ctx, opts); err != nil {
+	signed, err := c.openSigning(ctx, &opts)
+	if err != nil {
 		return nil, nil, errors.Join(err, lock.Unlock())
 	}
-	return s, func() error { return errors.Join(s.Close(), lock.Unlock()) }, nil
+	if s, err = server.Open(ctx, opts); err != nil {
+		return nil, nil, errors.Join(err, signed(), lock.Unlock())
+	}
+	return s, func() error { return errors.Join(s.Close(), signed(), lock.Unlock()) }, nil
 }
 
 // serve runs the server until it is told to stop.
@@ -124,7 +125,7 @@ func (a *app) serve(f *serveFlags) error {
 		return err
 	}
 	opts.Purge = purge(c.Purge, c.PurgeURL, opts.Log)
-	s, closed, err := openData(ctx, opts)
+	s, closed, err := openData(ctx, c, opts)
 	if err != nil {
 		return err
 	}

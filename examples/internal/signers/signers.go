@@ -4,6 +4,10 @@ package signers
 
 import (
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"log/slog"
 	"os"
@@ -225,6 +229,35 @@ func PublicKey(name string) (crypto.PublicKey, error) {
 	key, err := mar.ParsePublicKey(data)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return key, nil
+}
+
+// AnswerKey reads a file with the public key by which answers are signed: in PEM, the key itself, or certificates of which the
+// first is its own.
+func AnswerKey(name string) (crypto.PublicKey, error) {
+	data, err := settings.ReadSmall(name, 1<<20)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(data)
+	if block == nil {
+		return nil, fmt.Errorf("%s has no PEM", name)
+	}
+	var key any
+	if block.Type == "CERTIFICATE" {
+		var c *x509.Certificate
+		if c, err = x509.ParseCertificate(block.Bytes); err == nil {
+			key = c.PublicKey
+		}
+	} else {
+		key, err = x509.ParsePKIXPublicKey(block.Bytes)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if p, ok := key.(*ecdsa.PublicKey); !ok || p.Curve != elliptic.P384() {
+		return nil, fmt.Errorf("%s: want a key on P-384", name)
 	}
 	return key, nil
 }

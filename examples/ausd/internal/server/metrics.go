@@ -16,7 +16,7 @@ import (
 type collector struct {
 	s                                                             *Server
 	answers, quirks, partials, snapshot, objects, problems, wants *prometheus.Desc
-	expires, expired, contact                                     *prometheus.Desc
+	expires, expired, contact, unsigned                           *prometheus.Desc
 }
 
 func newCollector(s *Server) *collector {
@@ -32,6 +32,7 @@ func newCollector(s *Server) *collector {
 		objects:  desc("objects", "Objects of the published snapshot.", "kind"),
 		problems: desc("problems", "Problems of the published snapshot.", "severity"),
 		wants:    desc("demand", "Partials that clients could use, by what became of them; at most 10,000 are counted.", "state"),
+		unsigned: desc("answers_unsigned_total", "Answers that lack a Content-Signature, as the signing plugin gave none."),
 		expires:  desc("statement_expires_timestamp_seconds", "Of a replica: when what its server signed last expires."),
 		expired:  desc("statement_expired", "Of a replica: 1 where that has expired, or nothing is known of the server."),
 		contact:  desc("replica_contact_timestamp_seconds", "Of a replica: when its server said last what is published; 0 is not since the start."),
@@ -40,7 +41,7 @@ func newCollector(s *Server) *collector {
 
 // Describe sends the descriptions.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.answers, c.quirks, c.partials, c.snapshot, c.objects, c.problems, c.wants, c.expires, c.expired, c.contact} {
+	for _, d := range []*prometheus.Desc{c.answers, c.quirks, c.partials, c.snapshot, c.objects, c.problems, c.wants, c.unsigned, c.expires, c.expired, c.contact} {
 		ch <- d
 	}
 }
@@ -61,6 +62,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		counter(c.quirks, n, quirk)
 	}
 	counter(c.partials, counts.Partials)
+	if c.s.signs.opts != nil {
+		counter(c.unsigned, c.s.signs.failed.Load())
+	}
 	now := c.s.current.Load()
 	gauge(c.snapshot, now.head.Seq)
 	for _, k := range state.Kinds() {

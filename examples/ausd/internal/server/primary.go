@@ -22,8 +22,8 @@ import (
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/replicate"
 )
 
-// signing is what a server signs statements with, for its replicas.
-type signing struct {
+// statements is what a server signs statements with, for its replicas.
+type statements struct {
 	key ed25519.PrivateKey
 
 	mu     sync.Mutex

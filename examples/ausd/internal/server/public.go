@@ -38,24 +38,19 @@ func count(m *sync.Map, key any) {
 func (s *Server) servePublic(w http.ResponseWriter, r *http.Request) {
 	now := s.current.Load()
 	env := aus.Env{Now: s.now(), Client: func() string { return s.clientOf(r) }}
-	url := r.RequestURI
-	if url == "" {
-		url = r.URL.RequestURI()
-	}
-	h := w.Header()
-	answer := now.snapshot.Respond(aus.Request{Method: r.Method, URL: url, Base: s.base, Header: r.Header, Into: h}, env)
+	answer := s.answer(now, r, env)
+	cacheControl := "" // what the answer says by itself
 	if a := answer.Answer; a != nil {
-		s.counted(&answer)
-		if now.head.Seq == 0 { // nothing is known yet, and that must not be remembered
-			h.Set("Cache-Control", "no-store")
+		s.counted(&answer.Response)
+		if now.head.Seq == 0 || answer.unsigned { // nothing is known yet, or not for all, and that must not be remembered
+			cacheControl = "no-store"
 		} else if !a.Random {
-			if keep := keepFor(now.snapshot, a, env.Now); keep != keepAnswers { // which is what the answer says by itself
-				h.Set("Cache-Control", "public, max-age="+strconv.Itoa(keep))
+			if keep := keepFor(now.snapshot, a, env.Now); keep != keepAnswers {
+				cacheControl = "public, max-age=" + strconv.Itoa(keep)
 			}
 		}
 	}
-	w.WriteHeader(answer.Status)
-	_, _ = w.Write(answer.Body) // a client that has gone away
+	answer.writeTo(w, cacheControl)
 }
 
 // keepFor is how long an answer holds: shorter while a shutoff is on, and never past the time at which it may change.

@@ -11,6 +11,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -51,6 +52,8 @@ type Options struct {
 	Tokens []Token
 	// Generator says how partials are made. Its Signers sign those whose complete is signed.
 	Generator senbonzakura.Options
+	// ContentSignature says how answers are signed; nil is not at all.
+	ContentSignature *ContentSignature
 	// Partiald makes the partials in place of the server; nil is the server itself.
 	Partiald *Partiald
 	// PublishMade is the shortest time between two publications of made partials; 0 means 5 s.
@@ -129,8 +132,9 @@ type Server struct {
 	work     chan struct{} // there may be something to make
 	ordering chan []string // products whose partials are to be ordered
 	counts   counters
+	signs    contentSigner
 
-	signing  signing
+	signing  statements
 	replica  replica
 	replicas askers
 
@@ -146,10 +150,11 @@ type published struct {
 	snapshot *aus.Snapshot
 	problems []aus.Problem
 	replaced chan struct{} // closed when something else is published
+	said     saidAnswers
 }
 
 func newPublished(head book.Snapshot, st *state.State, snapshot *aus.Snapshot, problems []aus.Problem) *published {
-	return &published{head, st, snapshot, problems, make(chan struct{})}
+	return &published{head: head, state: st, snapshot: snapshot, problems: problems, replaced: make(chan struct{}), said: saidAnswers{seed: maphash.MakeSeed()}}
 }
 
 // install lets clients be answered from something else, and tells replicas.
@@ -172,7 +177,7 @@ func Open(ctx context.Context, opts Options) (*Server, error) {
 	}
 	s := &Server{
 		opts: opts, log: opts.Log, own: opts.URL.Host, base: opts.URL.Scheme + "://" + opts.URL.Host,
-		work: make(chan struct{}, 1), ordering: make(chan []string, 64),
+		work: make(chan struct{}, 1), ordering: make(chan []string, 64), signs: contentSigner{opts: opts.ContentSignature, log: opts.Log},
 	}
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())

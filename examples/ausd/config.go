@@ -140,8 +140,8 @@ func defaultConfig() *config {
 	c := &config{Listen: "127.0.0.1:8090"}
 	c.Demand.Builds = 3
 	c.Log.Format, c.Log.Level = "auto", "info"
-	// SNAPSHOT and HASH are what a command behind a publication is told.
-	c.read = settings.New(c, func() any { return defaultConfig() }, settings.Options{Prefix: "AUSD_", Ignore: []string{"SNAPSHOT", "HASH"}})
+	// URL is where commands find a server, SNAPSHOT and HASH are what a command behind a publication is told.
+	c.read = settings.New(c, func() any { return defaultConfig() }, settings.Options{Prefix: "AUSD_", Ignore: []string{"URL", "SNAPSHOT", "HASH"}})
 	return c
 }
 

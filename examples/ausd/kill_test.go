@@ -63,7 +63,7 @@ func startProcess(t *testing.T, dir string, args ...string) *process {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), exe, append(args, "--data", dir, "--listen", "127.0.0.1:0")...)
-	cmd.Env = append(os.Environ(), "AUSD_TEST_RUN=1")
+	cmd.Env = append(os.Environ(), "SENBON_TEST_BE_AUSD=1")
 	log := &processLog{more: make(chan struct{})}
 	cmd.Stderr = log
 	out, err := cmd.StdoutPipe()

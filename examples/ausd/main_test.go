@@ -16,7 +16,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(beSigner) != "" {
 		signing.Serve(serveKeys)
 	}
-	if os.Getenv("AUSD_TEST_RUN") != "" { // the program itself, for tests that kill it
+	if os.Getenv("SENBON_TEST_BE_AUSD") != "" { // the program itself, for tests that kill it
 		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 	}
 	testscript.Main(m, map[string]func(){

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -37,7 +36,7 @@ import (
 )
 
 // beSigner makes the test binary a signing plugin of the keys in its arguments.
-const beSigner = "AUSD_TEST_BE_SIGNER"
+const beSigner = "SENBON_TEST_BE_SIGNER"
 
 func serveKeys(context.Context) (signing.Backend, error) {
 	var keys []signing.HeldKey
@@ -60,8 +59,8 @@ func serveKeys(context.Context) (signing.Backend, error) {
 	return signing.NewKeyring(signing.Info{Name: "test", Version: "1"}, keys...)
 }
 
-// completeOf is a small complete update, signed.
-func completeOf(t *testing.T, version, buildID string, key crypto.Signer) []byte {
+// completeOf is a small complete update, signed where there is a key.
+func completeOf(t *testing.T, version, buildID string, key *rsa.PrivateKey) []byte {
 	t.Helper()
 	large := bytes.Repeat([]byte("what stays "), 1000)
 	archive, _, err := partial.Pack(t.Context(), fstest.MapFS{
@@ -72,12 +71,16 @@ func completeOf(t *testing.T, version, buildID string, key crypto.Signer) []byte
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := mar.CryptoSigner(key, mar.RSAPKCS1SHA384)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var b bytes.Buffer
-	if _, err := archive.WriteSigned(t.Context(), &b, s); err != nil {
+	if key == nil {
+		_, err = archive.WriteTo(&b)
+	} else {
+		var s mar.Signer
+		if s, err = mar.CryptoSigner(key, mar.RSAPKCS1SHA384); err == nil {
+			_, err = archive.WriteSigned(t.Context(), &b, s)
+		}
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()
@@ -248,7 +251,7 @@ x5u = "ftp://x"
 `), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err := loadConfig(file, []string{"AUSD_URL=aus.example", "AUSD_SNAPSHOT=3", "AUSD_DATE=/x"}).options(io.Discard)
+	_, err := loadConfig(file, []string{"AUSD_PURGE_URL=aus.example", "AUSD_SNAPSHOT=3", "AUSD_URL=http://elsewhere", "AUSD_DATE=/x"}).options(io.Discard)
 	if err == nil {
 		t.Fatal("it holds")
 	}
@@ -262,7 +265,7 @@ x5u = "ftp://x"
 		`ausd.toml:11: content_signature.plugin: "hsm" is not the name of one of signing.plugins`,
 		"content_signature.id: is missing",
 		`content_signature.x5u: "ftp://x": want where clients find`,
-		`AUSD_URL: url: "aus.example": want http or https`,
+		`AUSD_PURGE_URL: purge_url: "aus.example": want http or https`,
 		"AUSD_DATE: no key has this variable (did you mean AUSD_DATA?)",
 	} {
 		if !strings.Contains(err.Error(), want) {

@@ -179,7 +179,7 @@ func (s *Server) orderJob(ctx context.Context, d book.Demand) (job, error) {
 	read := func(_ int, r io.Reader) error { return json.NewDecoder(io.LimitReader(r, maxJob)).Decode(&j) }
 	err = s.askPartiald(ctx, http.MethodPost, "/api/v1/partials", order, read)
 	var refused *refusedError
-	if errors.As(err, &refused) && refused.status == http.StatusUnprocessableEntity && (len(from.URLs) == 0 || len(to.URLs) == 0) {
+	if errors.As(err, &refused) && refused.status == http.StatusConflict && (len(from.URLs) == 0 || len(to.URLs) == 0) {
 		for _, b := range []aus.Build{d.From, d.To} {
 			if err := s.uploadComplete(ctx, b); err != nil {
 				return j, err

@@ -123,7 +123,7 @@ func (p *standIn) order(w http.ResponseWriter, r *http.Request) {
 	for i, side := range []jobSource{order.From, order.To} {
 		file := filepath.Join(p.dir, side.SHA512)
 		if _, err := os.Stat(file); err != nil || len(side.URLs) > 0 {
-			w.WriteHeader(http.StatusUnprocessableEntity)
+			w.WriteHeader(http.StatusConflict)
 			p.reply(w, map[string]string{"detail": "nothing with this hash was uploaded"})
 			return
 		}

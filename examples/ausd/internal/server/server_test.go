@@ -24,7 +24,7 @@ import (
 )
 
 // onPostgres is where a process that runs the tests once more, on PostgreSQL, finds its server.
-const onPostgres = "AUSD_TEST_POSTGRES"
+const onPostgres = "SENBON_TEST_AUSD_POSTGRES"
 
 // databases has the database of each data directory, on PostgreSQL.
 var databases sync.Map

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/balrogapi"
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/book"
@@ -104,6 +105,12 @@ type config struct {
 		Products []string `toml:"products"`
 	} `toml:"content_signature"`
 
+	Auth struct {
+		// Failures is how many wrong tokens of one address within ten minutes ban it, for Ban; 0 bans nobody.
+		Failures int               `toml:"failures"`
+		Ban      settings.Duration `toml:"ban"`
+	} `toml:"auth"`
+
 	Tokens []tokenConfig `toml:"tokens"`
 	// SignOffs are how many people of which role must agree before what clients of a channel get is changed.
 	SignOffs []signOffConfig `toml:"sign_offs"`
@@ -140,6 +147,7 @@ func defaultConfig() *config {
 	c := &config{Listen: "127.0.0.1:8090"}
 	c.Demand.Builds = 3
 	c.Log.Format, c.Log.Level = "auto", "info"
+	c.Auth.Failures, c.Auth.Ban = 20, settings.Duration{Duration: 15 * time.Minute}
 	// URL is where commands find a server, SNAPSHOT and HASH are what a command behind a publication is told.
 	c.read = settings.New(c, func() any { return defaultConfig() }, settings.Options{Prefix: "AUSD_", Ignore: []string{"URL", "SNAPSHOT", "HASH"}})
 	return c
@@ -196,6 +204,11 @@ func (c *config) options(w io.Writer) (server.Options, error) {
 		o.TrustedProxies = append(o.TrustedProxies, p)
 	}
 	o.ClientParameter = c.ClientParameter
+	o.Failures, o.Ban = c.Auth.Failures, c.Auth.Ban.Duration
+	check.Between("auth.failures", o.Failures, 0, 1_000_000)
+	if o.Failures > 0 {
+		check.AtLeast("auth.ban", c.Auth.Ban, "1s")
+	}
 	if o.Builds = c.Demand.Builds; o.Builds == 0 {
 		o.Builds = -1
 	}

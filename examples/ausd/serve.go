@@ -31,18 +31,15 @@ import (
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/book"
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/replicate"
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/server"
+	"github.com/senbonzakura/senbonzakura/examples/internal/chain"
 	"github.com/senbonzakura/senbonzakura/examples/internal/cli"
 	"github.com/senbonzakura/senbonzakura/examples/internal/database"
 )
 
 // How long things may take.
 const (
-	headerTime  = 10 * time.Second
-	answerTime  = 30 * time.Minute // a complete update on a slow line
-	idleTime    = 2 * time.Minute
 	stopTime    = 10 * time.Second
 	purgeTime   = time.Minute
-	maxHeader   = 32 << 10
 	oneInstance = "ausd.lock"
 )
 
@@ -129,10 +126,7 @@ func (a *app) serve(f *serveFlags) error {
 	if err != nil {
 		return err
 	}
-	web := &http.Server{
-		Handler: s.Handler(), ReadHeaderTimeout: headerTime, WriteTimeout: answerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
-		ErrorLog: slog.NewLogLogger(opts.Log.Handler(), slog.LevelDebug),
-	}
+	web := chain.NewServer(s.Handler(), opts.Log)
 	cli.NewPrinter(a.Stdout).Printf("ausd answers at %s (page: %s/)\n", opts.URL, opts.URL)
 	failed := make(chan error, 1)
 	go func() { failed <- web.Serve(listener) }()

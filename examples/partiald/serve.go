@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/senbonzakura/senbonzakura/examples/internal/chain"
 	"github.com/senbonzakura/senbonzakura/examples/internal/cli"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/config"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/engine"
@@ -141,7 +142,7 @@ func start(ctx context.Context, a *app, c *config.Config, log *slog.Logger) (_ *
 	if s.parts.monkey != nil {
 		handler = s.parts.monkey.Handler(handler)
 	}
-	s.server = web.NewServer(handler, log.With("part", "http"))
+	s.server = chain.NewServer(handler, log.With("part", "http"))
 	if c.Server.TLSCertificate != "" {
 		certs := &certificates{certificate: c.Server.TLSCertificate, key: c.Server.TLSKey, log: log}
 		s.server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certs.get}

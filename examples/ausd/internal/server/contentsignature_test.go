@@ -28,16 +28,16 @@ import (
 // signedName is whom clients take signed answers from.
 const signedName = "aus.content-signature.example"
 
-// chain is a root and a certificate of it for the key that signs answers.
-type chain struct {
+// certificates are a root and a certificate of it for the key that signs answers.
+type certificates struct {
 	pem  []byte
 	root [sha256.Size]byte // what clients know
 	key  *ecdsa.PrivateKey
 }
 
-func newChain(t *testing.T) *chain {
+func newChain(t *testing.T) *certificates {
 	t.Helper()
-	c := &chain{}
+	c := &certificates{}
 	var parent *x509.Certificate
 	var parentKey *ecdsa.PrivateKey
 	for i, name := range []string{"root", signedName} {

@@ -107,9 +107,7 @@ func unix(t time.Time) int64 {
 }
 
 // metrics serves the figures to who may read.
-func (s *Server) metrics() http.Handler {
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(newCollector(s))
+func (s *Server) metrics(registry *prometheus.Registry) http.Handler {
 	figures := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if c := s.who(r); c == nil || !c.may(RoleRead) {

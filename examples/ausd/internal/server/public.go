@@ -2,9 +2,7 @@ package server
 
 import (
 	"net/http"
-	"net/netip"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -97,7 +95,7 @@ func (s *Server) clientOf(r *http.Request) string {
 			return s.client("parameter " + v)
 		}
 	}
-	addr, ok := s.remote(r)
+	addr, ok := s.locator.Client(r)
 	if !ok {
 		return ""
 	}
@@ -110,33 +108,6 @@ func (s *Server) clientOf(r *http.Request) string {
 		return ""
 	}
 	return s.client("address " + prefix.String())
-}
-
-// remote is the client's address: that of the connection, or what a trusted proxy says.
-func (s *Server) remote(r *http.Request) (netip.Addr, bool) {
-	ap, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Addr{}, false
-	}
-	addr := ap.Addr().Unmap().WithZone("")
-	said := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
-	for i := len(said) - 1; i >= 0 && s.trusted(addr); i-- {
-		next, err := netip.ParseAddr(strings.TrimSpace(said[i]))
-		if err != nil {
-			break
-		}
-		addr = next.Unmap().WithZone("")
-	}
-	return addr, true
-}
-
-func (s *Server) trusted(addr netip.Addr) bool {
-	for _, p := range s.opts.TrustedProxies {
-		if p.Contains(addr) {
-			return true
-		}
-	}
-	return false
 }
 
 // serveHeartbeat says whether the server answers clients: 503 before anything was published.

@@ -578,3 +578,53 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("from elsewhere: status %d", w.Code)
 	}
 }
+
+// Who tries tokens is kept out from all but what clients ask, and so is nobody on this machine.
+func TestBans(t *testing.T) {
+	t.Parallel()
+	sum := sha256.Sum256([]byte("right"))
+	s := start(t, t.TempDir(), func(o *Options) {
+		o.Failures, o.Ban = 3, time.Hour
+		o.Tokens = []Token{{Name: "reader", SHA256: hex.EncodeToString(sum[:]), Roles: []Role{RoleRead}}}
+	})
+	s.seed()
+	handler := s.Handler()
+	ask := func(from, path, token string) *httptest.ResponseRecorder {
+		r := httptest.NewRequest(http.MethodGet, path, nil)
+		r.RemoteAddr, r.Host = from+":5000", "aus.example"
+		if token != "" {
+			r.Header.Set("Authorization", "Bearer "+token)
+		}
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, r)
+		return w
+	}
+	const status = "/admin/v1/status"
+	for i := range 3 {
+		if got := ask("203.0.113.9", status, "wrong").Code; got != http.StatusUnauthorized {
+			t.Errorf("%d: %d", i, got)
+		}
+		ask("127.0.0.1", status, "wrong")
+	}
+	if w := ask("203.0.113.9", status, "wrong"); w.Code != http.StatusForbidden || w.Header().Get("Retry-After") == "" || !strings.Contains(w.Body.String(), "banned until") {
+		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+	}
+	for _, tt := range []struct {
+		from, path, token string
+		want              int
+	}{
+		{"203.0.113.9", status, "", http.StatusForbidden},
+		{"203.0.113.9", status, "right", http.StatusOK},
+		{"203.0.113.9", client, "", http.StatusOK},
+		{"203.0.113.9", "/files/" + strings.Repeat("a", 32) + "/x.mar", "", http.StatusNotFound},
+		{"203.0.113.8", status, "right", http.StatusOK},
+		{"127.0.0.1", status, "wrong", http.StatusUnauthorized},
+	} {
+		if w := ask(tt.from, tt.path, tt.token); w.Code != tt.want {
+			t.Errorf("%s asks %s with %q: %d %s, want %d", tt.from, tt.path, tt.token, w.Code, w.Body, tt.want)
+		}
+	}
+	if w := ask("203.0.113.8", "/metrics", "right"); !strings.Contains(w.Body.String(), `ausd_http_request_duration_seconds_count{code="403",method="GET",route="GET /admin/v1/status"} 2`) {
+		t.Errorf("%s", w.Body)
+	}
+}

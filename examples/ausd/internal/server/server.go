@@ -29,6 +29,7 @@ import (
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/balrogapi"
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/book"
 	"github.com/senbonzakura/senbonzakura/examples/ausd/internal/state"
+	"github.com/senbonzakura/senbonzakura/examples/internal/chain"
 	"github.com/senbonzakura/senbonzakura/examples/internal/database"
 	"github.com/senbonzakura/senbonzakura/internal/atomicfile"
 )
@@ -48,6 +49,10 @@ type Options struct {
 	ClientParameter string
 	// TrustedProxies may say in X-Forwarded-For whom they ask for.
 	TrustedProxies []netip.Prefix
+	// Failures is how many wrong tokens of one address within ten minutes ban it, for Ban; 0 bans nobody. What clients ask is
+	// answered all the same.
+	Failures int
+	Ban      time.Duration
 	// Tokens are who may change things from elsewhere than this machine.
 	Tokens []Token
 	// Generator says how partials are made. Its Signers sign those whose complete is signed.
@@ -133,6 +138,8 @@ type Server struct {
 	ordering chan []string // products whose partials are to be ordered
 	counts   counters
 	signs    contentSigner
+	locator  chain.Locator
+	bans     chain.Bans
 
 	signing  statements
 	replica  replica
@@ -178,6 +185,7 @@ func Open(ctx context.Context, opts Options) (*Server, error) {
 	s := &Server{
 		opts: opts, log: opts.Log, own: opts.URL.Host, base: opts.URL.Scheme + "://" + opts.URL.Host,
 		work: make(chan struct{}, 1), ordering: make(chan []string, 64), signs: contentSigner{opts: opts.ContentSignature, log: opts.Log},
+		locator: chain.Locator{TrustedProxies: opts.TrustedProxies}, bans: chain.Bans{Failures: opts.Failures, Window: 10 * time.Minute, For: opts.Ban},
 	}
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())

@@ -23,6 +23,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/senbonzakura/senbonzakura"
+	"github.com/senbonzakura/senbonzakura/examples/internal/chain"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 	"github.com/senbonzakura/senbonzakura/partial"
 )
@@ -909,10 +910,10 @@ func (s *server) bans(ctx context.Context, _ *struct{}) (*bansOut, error) {
 // banAddress returns an address as it is counted and banned.
 func banAddress(text string) (string, error) {
 	if a, err := netip.ParseAddr(text); err == nil {
-		return canonical(a), nil
+		return chain.Canonical(a), nil
 	}
 	if p, err := netip.ParsePrefix(text); err == nil && (p.Addr().Is6() && p.Bits() == 64 || p.IsSingleIP()) {
-		return canonical(p.Addr()), nil
+		return chain.Canonical(p.Addr()), nil
 	}
 	e := job.Errorf(job.CodeRequest, "%.60q is neither an IP address nor an IPv6 network of /64", text)
 	e.Field = "address"

@@ -42,7 +42,7 @@ func presented(r *http.Request, in *info) (token string, cookie bool) {
 		return strings.TrimSpace(token), false
 	}
 	name := cookieName
-	if in.secure { // where the other one may be from anybody in the same domain
+	if in.Secure { // where the other one may be from anybody in the same domain
 		name = cookieSecure
 	}
 	if c, err := r.Cookie(name); err == nil && c.Value != "" {
@@ -59,12 +59,12 @@ func (s *server) admit(r *http.Request, in *info) *Problem {
 	if token != "" {
 		c = s.find(token)
 	}
-	key := in.addr
+	key := in.Addr
 	if c != nil {
 		key = "token:" + c.name
-	} else if ban, ok := s.svc.Banned(in.addr); ok {
+	} else if ban, ok := s.svc.Banned(in.Addr); ok {
 		// Where everybody here may operate, somebody has to be able to lift the ban.
-		if token != "" || !in.local || !s.anon.may(RoleOperate) {
+		if token != "" || !in.Local || !s.anon.may(RoleOperate) {
 			s.metrics.refused.WithLabelValues(string(codeBanned)).Inc()
 			p := problem(codeBanned, "banned until %s: %s", ban.Until.UTC().Format(time.RFC3339), ban.Reason).after(time.Until(ban.Until))
 			p.Retryable = false
@@ -80,25 +80,25 @@ func (s *server) admit(r *http.Request, in *info) *Problem {
 
 // offend counts an authentication that failed, and bans the address from which too many come.
 func (s *server) offend(r *http.Request, in *info, what string) {
-	if !s.opts.BanAfter.on() || in.local {
+	if !s.opts.BanAfter.on() || in.Local {
 		return
 	}
-	if ok, _ := s.offence.add(r.Context(), in.addr); ok {
+	if ok, _ := s.offence.add(r.Context(), in.Addr); ok {
 		return
 	}
-	if _, banned := s.svc.Banned(in.addr); banned {
+	if _, banned := s.svc.Banned(in.Addr); banned {
 		return // an operator who is let in all the same: it is in the ledger already
 	}
 	ctx, cancel := call(context.WithoutCancel(r.Context()))
 	defer cancel()
-	ban := job.Ban{Address: in.addr, Until: time.Now().Add(s.opts.BanFor), Reason: what, By: "partiald"}
-	who := job.Asker{Name: "partiald", Address: in.addr, RequestID: in.id}
+	ban := job.Ban{Address: in.Addr, Until: time.Now().Add(s.opts.BanFor), Reason: what, By: "partiald"}
+	who := job.Asker{Name: "partiald", Address: in.Addr, RequestID: in.ID}
 	if err := s.svc.Ban(ctx, ban, who); err != nil {
-		s.log.LogAttrs(ctx, slog.LevelError, "ban", slog.String("address", in.addr), slog.Any("error", err))
+		s.log.LogAttrs(ctx, slog.LevelError, "ban", slog.String("address", in.Addr), slog.Any("error", err))
 		return
 	}
-	s.log.LogAttrs(ctx, slog.LevelWarn, "banned", slog.String("address", in.addr), slog.String("reason", what),
-		slog.Time("until", ban.Until), slog.String("request_id", in.id))
+	s.log.LogAttrs(ctx, slog.LevelWarn, "banned", slog.String("address", in.Addr), slog.String("reason", what),
+		slog.Time("until", ban.Until), slog.String("request_id", in.ID))
 }
 
 // authorize finds out who asks and whether the route is for them.
@@ -140,7 +140,7 @@ func (s *server) quota(ctx context.Context, n int) error {
 	}
 	key := "quota:" + c.name
 	if !c.token {
-		key += ":" + in.addr
+		key += ":" + in.Addr
 	}
 	ctx, cancel := call(ctx)
 	defer cancel()
@@ -167,7 +167,7 @@ func setCookie(w http.ResponseWriter, in *info, token string) {
 		Name: cookieName, Value: token, Path: "/", MaxAge: int(cookieAge / time.Second),
 		HttpOnly: true, SameSite: http.SameSiteStrictMode,
 	}
-	if in.secure {
+	if in.Secure {
 		c.Name, c.Secure = cookieSecure, true
 	}
 	http.SetCookie(w, c)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/senbonzakura/senbonzakura/examples/internal/chain"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 )
 
@@ -104,7 +105,7 @@ func (s *server) byteRoutes(api huma.API) {
 func (s *server) download(w http.ResponseWriter, r *http.Request, id string) {
 	infoFrom(r.Context()).job = id
 	if !isID(id) {
-		writeProblem(w, r, noJob(cut(id, 80)))
+		writeProblem(w, r, noJob(chain.Cut(id, 80)))
 		return
 	}
 	a, err := s.svc.Artifact(r.Context(), id)

@@ -185,7 +185,7 @@ func (h *held) enter(addr string, most int) (leave func(), ok bool) {
 // wait returns the status of a job once it is final, or after d. Who waits for too much already does not wait: the status
 // has no ID then.
 func (s *server) wait(ctx context.Context, id string, d time.Duration) (job.Status, error) {
-	left, ok := s.held.enter(infoFrom(ctx).addr, s.opts.MaxHeld)
+	left, ok := s.held.enter(infoFrom(ctx).Addr, s.opts.MaxHeld)
 	if !ok {
 		return job.Status{}, nil
 	}
@@ -222,7 +222,7 @@ func (s *server) watch(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, r, problem(codeNotAccept, "events are text/event-stream"))
 		return
 	}
-	left, ok := s.held.enter(infoFrom(r.Context()).addr, s.opts.MaxHeld)
+	left, ok := s.held.enter(infoFrom(r.Context()).Addr, s.opts.MaxHeld)
 	if !ok {
 		writeProblem(w, r, problem(codeRate, "more than %d streams and waiting requests at a time", s.opts.MaxHeld).after(eventBeat))
 		return

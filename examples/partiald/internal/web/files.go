@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/senbonzakura/senbonzakura"
+	"github.com/senbonzakura/senbonzakura/examples/internal/chain"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/plot"
 	"github.com/senbonzakura/senbonzakura/partial"
@@ -129,7 +130,7 @@ func formats(recipeID string) (patch, file string) {
 			file = names[0]
 		}
 	}
-	return cut(cmp.Or(patch, "patch"), 20), cut(cmp.Or(file, "whole"), 20)
+	return chain.Cut(cmp.Or(patch, "patch"), 20), chain.Cut(cmp.Or(file, "whole"), 20)
 }
 
 // readProvenance makes of a provenance what the page shows.
@@ -158,7 +159,7 @@ func readReport(p *proved) *reportData {
 		d.Client = clientRows(r.Client)
 	}
 	for _, text := range []*string{&r.From.Version, &r.From.BuildID, &r.To.Name, &r.To.Version, &r.To.BuildID} { // anybody's
-		*text = cut(*text, 128)
+		*text = chain.Cut(*text, 128)
 	}
 	if r.From.Version != "" && r.To.Version != "" {
 		d.Name, d.Title = r.To.Name, way(r.From.Version, r.To.Version)
@@ -182,7 +183,7 @@ func readReport(p *proved) *reportData {
 			case updater.PatchZucchini:
 				row.Format, row.kind = "Zucchini", 3
 			default:
-				row.Format = cut(strings.ToUpper(f.Format), 20)
+				row.Format = chain.Cut(strings.ToUpper(f.Format), 20)
 			}
 		case partial.ActionAdd:
 			row.Action, row.Format, row.kind, row.Whole = "added", whole, 1, f.FullSize
@@ -213,7 +214,7 @@ func readReport(p *proved) *reportData {
 	if out := n[partial.ActionLeftOut]; out > 0 {
 		d.Summary = strings.TrimSuffix(d.Summary, ".") + fmt.Sprintf(", %d left out.", out)
 	}
-	d.Failure, d.Found = cut(r.Failure, 1000), len(r.Findings)
+	d.Failure, d.Found = chain.Cut(r.Failure, 1000), len(r.Findings)
 	d.Findings = foundRows(r.Findings)
 	return d
 }
@@ -235,7 +236,7 @@ func foundRows(list []partial.Finding) []finding {
 	})
 	var out []finding
 	for _, f := range list[:min(len(list), maxFindings)] {
-		row := finding{Severity: cut(string(f.Severity), 20), Path: cut(f.Path, 300), Message: cut(f.Message, 1000), WayOut: cut(f.WayOut, 1000), Class: "queued"}
+		row := finding{Severity: chain.Cut(string(f.Severity), 20), Path: chain.Cut(f.Path, 300), Message: chain.Cut(f.Message, 1000), WayOut: chain.Cut(f.WayOut, 1000), Class: "queued"}
 		if f.Severity == partial.Broken {
 			row.Class = "failed"
 		}

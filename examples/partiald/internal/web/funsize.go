@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/senbonzakura/senbonzakura/examples/internal/chain"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 )
 
@@ -63,7 +64,7 @@ func funsizeProblem(w http.ResponseWriter, r *http.Request, p *Problem) {
 
 func requestURL(r *http.Request) string {
 	scheme := "http://"
-	if infoFrom(r.Context()).secure {
+	if infoFrom(r.Context()).Secure {
 		scheme = "https://"
 	}
 	return scheme + r.Host + r.URL.RequestURI()
@@ -158,7 +159,7 @@ var hexDigits = regexp.MustCompile(`^([0-9a-fA-F]{128}|[0-9a-fA-F]{64})$`)
 func (s *server) funsizeGet(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("id")
 	missing := func() {
-		result(w, http.StatusNotFound, fmt.Sprintf("Partial with identifier %s not found", cut(id, 300)))
+		result(w, http.StatusNotFound, fmt.Sprintf("Partial with identifier %s not found", chain.Cut(id, 300)))
 	}
 	from, to, _ := strings.Cut(strings.ToLower(id), "-")
 	if !hexDigits.MatchString(from) || !hexDigits.MatchString(to) {

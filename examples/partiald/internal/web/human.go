@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/senbonzakura/senbonzakura/examples/internal/chain"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 )
 
@@ -159,7 +160,7 @@ func about(product, versions string, spec job.Spec) string {
 func labels(st job.Status) string {
 	list := make([]string, 0, len(st.Spec.Labels))
 	for k, v := range st.Spec.Labels {
-		list = append(list, cut(k+": "+v, 120))
+		list = append(list, chain.Cut(k+": "+v, 120))
 	}
 	slices.Sort(list)
 	for i, l := range list {
@@ -189,7 +190,7 @@ func sourceName(s job.Source) string {
 		name = path.Base(name)
 		name = strings.TrimSuffix(strings.TrimSuffix(name, ".mar"), ".complete")
 		if name != "" && name != "." && name != "/" {
-			return cut(name, 80)
+			return chain.Cut(name, 80)
 		}
 	}
 	return short(cmp.Or(s.SHA512, s.SHA256, "?"))

@@ -21,6 +21,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/senbonzakura/senbonzakura/examples/internal/chain"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/sample"
 )
@@ -596,7 +597,7 @@ func (s *server) readForm(w http.ResponseWriter, r *http.Request) (sent, error) 
 				return f, err
 			}
 			f.uploads[which] = u
-			f.values.Set(which+"_name", cut(strings.ToValidUTF8(path.Base(strings.ReplaceAll(part.FileName(), "\\", "/")), "�"), 255))
+			f.values.Set(which+"_name", chain.Cut(strings.ToValidUTF8(path.Base(strings.ReplaceAll(part.FileName(), "\\", "/")), "�"), 255))
 		case isFile: // nothing was chosen
 		default:
 			value, err := io.ReadAll(io.LimitReader(part, left+1))
@@ -641,7 +642,7 @@ func (f *sent) spec() (job.Spec, error) {
 		}
 		u, uploaded := f.uploads[sd.name]
 		if len(sd.src.URLs) == 0 {
-			sd.src.Name = cut(get(sd.name+"_name"), 255)
+			sd.src.Name = chain.Cut(get(sd.name+"_name"), 255)
 		}
 		switch {
 		case uploaded:
@@ -767,7 +768,7 @@ func (s *server) historyPage(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	for k := range q {
 		for i, v := range q[k] {
-			q[k][i] = strings.ToValidUTF8(cut(v, 300), "�")
+			q[k][i] = strings.ToValidUTF8(chain.Cut(v, 300), "�")
 		}
 	}
 	f := job.Filter{
@@ -1069,7 +1070,7 @@ func (s *server) postBan(w http.ResponseWriter, r *http.Request) {
 		if _, scanErr := fmt.Sscanf(r.PostForm.Get("hours"), "%d", &hours); scanErr != nil || hours < 1 || hours > 8760 {
 			err = problem(job.CodeRequest, "the hours are a number from 1 to 8760")
 		} else {
-			in := &banIn{BanRequest{strings.TrimSpace(r.PostForm.Get("address")), hours * 3600, cut(r.PostForm.Get("reason"), 300)}}
+			in := &banIn{BanRequest{strings.TrimSpace(r.PostForm.Get("address")), hours * 3600, chain.Cut(r.PostForm.Get("reason"), 300)}}
 			_, err = s.ban(r.Context(), in)
 		}
 	}
@@ -1250,7 +1251,7 @@ type apiOperation struct {
 
 func (s *server) apiPage(w http.ResponseWriter, r *http.Request) {
 	scheme := "http://"
-	if infoFrom(r.Context()).secure {
+	if infoFrom(r.Context()).Secure {
 		scheme = "https://"
 	}
 	s.show(w, r, http.StatusOK, "api", view{Title: "API", Data: apiData{scheme + r.Host, len(s.callers) > 0, s.operations}})

@@ -188,7 +188,7 @@ func problemOf(ctx context.Context, err error) *Problem {
 		}
 	}
 	if in := infoFrom(ctx); in != nil {
-		p.RequestID = in.id
+		p.RequestID = in.ID
 		in.code = p.Code
 	}
 	return p
@@ -294,7 +294,7 @@ func explain(ctx huma.Context, _ string, v any) (any, error) {
 		p.Detail = p.Errors[0].Field + ": " + p.Errors[0].Message
 	}
 	if in := infoFrom(ctx.Context()); in != nil {
-		p.RequestID = in.id
+		p.RequestID = in.ID
 		in.code = p.Code
 		if code == job.CodeInternal {
 			in.failed(errors.New(cmp.Or(m.Detail, "unknown")))

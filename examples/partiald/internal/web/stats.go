@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/senbonzakura/senbonzakura/examples/internal/chain"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/plot"
 )
@@ -37,7 +38,7 @@ func sizes(jobs []job.Status) template.HTML {
 			label = strings.TrimSpace(label + " " + st.Spec.Locale)
 		}
 		cols = append(cols, plot.Column{
-			Label: plain(cut(label, 16)), Title: subject(st) + ": " + humanBytes(st.Result.Size) + " instead of " + humanBytes(st.Result.Complete),
+			Label: plain(chain.Cut(label, 16)), Title: subject(st) + ": " + humanBytes(st.Result.Size) + " instead of " + humanBytes(st.Result.Complete),
 			Values: []float64{float64(st.Result.Size), float64(st.Result.Complete)},
 		})
 	}
@@ -199,8 +200,8 @@ const maxGrid = 3000
 
 // gridOf puts jobs into a grid; nil where they are of one locale and platform, or do not say.
 func gridOf(jobs []job.Status) *grid {
-	locale := func(st job.Status) string { return cut(st.Spec.Locale, 40) }
-	platform := func(st job.Status) string { return cut(st.Spec.Platform, 40) }
+	locale := func(st job.Status) string { return chain.Cut(st.Spec.Locale, 40) }
+	platform := func(st job.Status) string { return chain.Cut(st.Spec.Platform, 40) }
 	var locales, platforms []string
 	for _, st := range jobs {
 		locales, platforms = append(locales, locale(st)), append(platforms, platform(st))

@@ -31,7 +31,7 @@ func (s *server) begin(ctx context.Context) (end func(), err error) {
 	in := infoFrom(ctx)
 	who := "token:" + in.caller.name
 	if !in.caller.token {
-		who = in.addr
+		who = in.Addr
 	}
 	u := &s.uploading
 	u.mu.Lock()

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/senbonzakura/senbonzakura"
+	"github.com/senbonzakura/senbonzakura/examples/internal/chain"
 	"github.com/senbonzakura/senbonzakura/partial/updater"
 )
 
@@ -59,7 +60,7 @@ func verdictRows(list updater.Verdicts) template.HTML {
 }
 
 // told is a text of unknown origin, as it may stand in a page.
-func told(text string) string { return html.EscapeString(plain(cut(text, 1000))) }
+func told(text string) string { return html.EscapeString(plain(chain.Cut(text, 1000))) }
 
 // sourceWords say where a fact about the client comes from.
 var sourceWords = map[updater.Source]string{

@@ -25,17 +25,16 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/senbonzakura/senbonzakura/examples/internal/chain"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 )
 
 const (
 	headerXFF       = "X-Forwarded-For"
 	headerForwarded = "Forwarded"
-	headerRequestID = "X-Request-Id"
 
 	anonymous = "anonymous"
 
-	maxHeaderBytes  = 32 << 10
 	maxHeaderFields = 100
 	maxBody         = 64 << 10
 	maxBatchBody    = 4 << 20
@@ -56,6 +55,7 @@ type server struct {
 	mux       *http.ServeMux
 	cross     *http.CrossOriginProtection
 	metrics   *metrics
+	chain     *chain.Chain
 	rate      *counter // requests of a token, or of an address without one
 	offence   *counter // wrong tokens
 	events    *hub
@@ -95,6 +95,12 @@ func New(svc job.Service, opts Options) (http.Handler, error) {
 	if s.metrics, err = newMetrics(opts.Registry); err != nil {
 		return nil, err
 	}
+	if s.chain, err = chain.New(chain.Options{
+		Name: "partiald", Log: opts.Logger, Registry: opts.Registry, BodyTime: opts.BodyTime, Stall: opts.Stall, BodyError: bodyError,
+		Locator: chain.Locator{TrustedProxies: opts.TrustedProxies, ProxyHeader: opts.ProxyHeader},
+	}); err != nil {
+		return nil, &OptionError{"Registry", fmt.Sprintf("has such metrics already: %v", err)}
+	}
 	if len(opts.Hosts) > 0 {
 		s.hosts = map[string]bool{}
 		for _, h := range opts.Hosts {
@@ -105,19 +111,6 @@ func New(svc job.Service, opts Options) (http.Handler, error) {
 		return nil, err
 	}
 	return s.outer(), nil
-}
-
-// NewServer returns a server with the limits that partiald wants: headers of at most 32 KiB within ten seconds. There
-// is no limit for the whole of a request or answer, because downloads, uploads and events may take long; streams in
-// which nothing moves are ended by the handler.
-func NewServer(h http.Handler, log *slog.Logger) *http.Server {
-	return &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}
 }
 
 // access says who may call a route, and how errors look.
@@ -136,7 +129,7 @@ func (s *server) handle(pattern string, a access, h http.HandlerFunc) {
 	}
 	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		in := infoFrom(r.Context())
-		in.route, in.access = route, a
+		in.Route, in.access, in.Quiet = route, a, a.free
 		if !a.free {
 			if p := s.admit(r, in); p != nil {
 				s.refuse(w, r, p)
@@ -185,7 +178,7 @@ func call(ctx context.Context) (context.Context, context.CancelFunc) {
 // asker says who asks, for the ledger.
 func asker(ctx context.Context) job.Asker {
 	in := infoFrom(ctx)
-	return job.Asker{Name: in.caller.name, Address: in.addr, RequestID: in.id, Operator: in.caller.may(RoleOperate), Token: in.caller.token}
+	return job.Asker{Name: in.caller.name, Address: in.Addr, RequestID: in.ID, Operator: in.caller.may(RoleOperate), Token: in.caller.token}
 }
 
 // isID says whether it looks like a job's ID; the service is not asked about anything else.
@@ -206,30 +199,15 @@ func noJob(id string) *Problem {
 }
 
 type metrics struct {
-	duration *prometheus.HistogramVec
-	inFlight prometheus.Gauge
 	watchers prometheus.Gauge
-	sent     prometheus.Counter
 	received prometheus.Counter
 	refused  *prometheus.CounterVec
-	panics   prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
-		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "partiald_http_request_duration_seconds",
-			Help:    "Time from the request's header to the end of the answer, by route.",
-			Buckets: []float64{.001, .005, .02, .1, .5, 2, 10, 60},
-		}, []string{"route", "method", "code"}),
-		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "partiald_http_requests_in_flight", Help: "Requests that are being answered.",
-		}),
 		watchers: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "partiald_http_event_streams", Help: "Clients that watch a job's events.",
-		}),
-		sent: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "partiald_http_sent_bytes_total", Help: "Bytes of answers' bodies.",
 		}),
 		received: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "partiald_http_upload_bytes_total", Help: "Bytes of uploads.",
@@ -237,11 +215,8 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "partiald_http_refused_total", Help: "Requests refused before the service was asked, by code.",
 		}, []string{"code"}),
-		panics: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "partiald_http_panics_total", Help: "Requests that ended in a panic.",
-		}),
 	}
-	for _, c := range []prometheus.Collector{m.duration, m.inFlight, m.watchers, m.sent, m.received, m.refused, m.panics} {
+	for _, c := range []prometheus.Collector{m.watchers, m.received, m.refused} {
 		if err := reg.Register(c); err != nil {
 			return nil, &OptionError{"Registry", fmt.Sprintf("has such metrics already: %v", err)}
 		}

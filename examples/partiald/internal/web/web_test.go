@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/senbonzakura/senbonzakura/examples/internal/chain"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/job/jobtest"
 	"github.com/senbonzakura/senbonzakura/examples/partiald/internal/web"
@@ -50,7 +51,7 @@ func openWith(t *testing.T, svc *jobtest.Service, opts web.Options, change ...fu
 		t.Fatal(err)
 	}
 	s.srv = httptest.NewUnstartedServer(h)
-	s.srv.Config = web.NewServer(h, opts.Logger)
+	s.srv.Config = chain.NewServer(h, opts.Logger)
 	for _, c := range change {
 		c(s.srv.Config)
 	}

@@ -104,7 +104,10 @@ func TestLies(t *testing.T) {
 	}
 }
 
-func lie(t *testing.T, l *liar) *Client { return lieBy(t, l) }
+func lie(t *testing.T, l *liar) *Client {
+	t.Helper()
+	return lieBy(t, l)
+}
 
 func lieBy(t *testing.T, l signingpb.SigningServer) *Client {
 	t.Helper()

@@ -31,7 +31,9 @@ func TestChain(t *testing.T) {
 	}
 	type key struct{}
 	handler := c.Handler(Hooks{
-		Begin: func(r *http.Request, _ *Request) *http.Request { return r.WithContext(context.WithValue(r.Context(), key{}, "who")) },
+		Begin: func(r *http.Request, _ *Request) *http.Request {
+			return r.WithContext(context.WithValue(r.Context(), key{}, "who"))
+		},
 		Serve: func(w http.ResponseWriter, r *http.Request) {
 			in := From(r.Context())
 			in.Route = r.URL.Path

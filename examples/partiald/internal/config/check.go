@@ -468,7 +468,7 @@ func (k *checker) storage() {
 	s := &k.c.Storage
 	switch {
 	case s.Command != "":
-		s.Plugin.Check(&k.Checker, "storage.")
+		s.Check(&k.Checker, "storage.")
 	case k.Known("storage.command"):
 		if s.Presign.Duration > 0 && s.Presign != Default().Storage.Presign {
 			k.Add("storage.presign", "needs a plugin (storage.command)")

@@ -41,6 +41,6 @@ Exit codes: ` + cli.ExitText + `.`,
 	}
 	f.add(root)
 	root.PersistentFlags().BoolVar(&a.JSON, "json", false, "print the result as JSON on standard output")
-	root.AddCommand(a.addCommand(), a.importCommand(), a.makeCommand(), a.explainCommand(), a.checkCommand(), a.previewCommand(), a.exportCommand(), a.probeCommand(), a.compareCommand(), a.replayCommand(), a.backupCommand(), a.gcCommand(), a.tokenCommand(), a.keyCommand())
+	root.AddCommand(a.addCommand(), a.importCommand(), a.makeCommand(), a.explainCommand(), a.checkCommand(), a.previewCommand(), a.exportCommand(), a.probeCommand(), a.compareCommand(), a.replayCommand(), a.backupCommand(), a.restoreCommand(), a.gcCommand(), a.tokenCommand(), a.keyCommand())
 	return root
 }

@@ -44,6 +44,7 @@ var printed = map[string][]any{
 	"preview": {server.Preview{}},
 	"probe":   {[]probed{}},
 	"replay":  {replayResult{}},
+	"restore": {restored{}},
 	"token":   {tokenResult{}},
 }
 
@@ -125,6 +126,9 @@ func TestExamples(t *testing.T) {
 			name := c.Words[1]
 			if seen[name]++; name == "backup" { // whose copy is there now
 				c.Words = append(c.Words[:2:2], "again.db")
+			}
+			if name == "restore" { // which puts nothing over a book
+				c.Words = append(c.Words[:2:2], "--data", "again", c.Words[len(c.Words)-1])
 			}
 			out.Reset()
 			said.Reset()

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -232,6 +233,57 @@ func TestStop(t *testing.T) {
 		}
 		if err := p.cmd.Wait(); err != nil {
 			t.Errorf("it ends with %v", err)
+		}
+	}
+}
+
+// A backup comes back whole or not at all, and over nothing.
+func TestRestore(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	in := func(name string) string { return filepath.Join(dir, name) }
+	p := startProcess(t, in("state"))
+	defer p.kill(t)
+	older := in("1.mar")
+	pack(t, older, "1.0", "20240101000000")
+	if code, said := tool("add", "--server", p.url, "--product", "Wolf", "--target", "Linux_x86_64-gcc3", older); code != 0 {
+		t.Fatal(said)
+	}
+	if code, said := tool("backup", "--data", in("state"), in("copy.db")); code != 0 {
+		t.Fatal(said)
+	}
+	if code, said := tool("restore", "--data", in("new"), in("copy.db")); code != 0 || !strings.Contains(said, "restored up to snapshot 1") || !strings.Contains(said, "1 files are missing") {
+		t.Errorf("%d: %s", code, said)
+	}
+	if code, said := tool("restore", "--data", in("new"), in("copy.db")); code != cli.ExitUsage || !strings.Contains(said, "is there already") {
+		t.Errorf("over a book: %d: %s", code, said)
+	}
+	if code, said := tool("restore", "--data", in("state"), in("copy.db")); code == 0 || !strings.Contains(said, "another ausd serves") {
+		t.Errorf("beside a server: %d: %s", code, said)
+	}
+	again := startProcess(t, in("new"), "--url", p.url) // under the same name as before
+	defer again.kill(t)
+	a, err := ask(t.Context(), newClient(), again.url+"/update/3/Wolf/0.9/20230101000000/Linux_x86_64-gcc3/en-US/release/x/default/default/update.xml", "")
+	if err != nil || !strings.Contains(string(a.Body), `appVersion="1.0"`) {
+		t.Errorf("the copy answers %+v, %v", a, err)
+	}
+	// What is damaged leaves nothing behind.
+	text, err := os.ReadFile(in("copy.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, broken := range map[string][]byte{"cut": text[:len(text)/2], "changed": bytes.ReplaceAll(text, []byte("Wolf-1.0"), []byte("Wolf-9.0")), "something else": []byte("hello")} {
+		file := in(name + ".db")
+		if err := os.WriteFile(file, broken, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if code, said := tool("restore", "--data", in(name), file); code == 0 {
+			t.Errorf("%s: %s", name, said)
+		}
+		left, err := filepath.Glob(filepath.Join(in(name), "*.db"))
+		hidden, err2 := filepath.Glob(filepath.Join(in(name), ".restore*"))
+		if err != nil || err2 != nil || len(left)+len(hidden) > 0 {
+			t.Errorf("%s: %v %v is left", name, left, hidden)
 		}
 	}
 }

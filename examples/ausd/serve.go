@@ -224,8 +224,8 @@ func (a *app) backupCommand() *cobra.Command {
 		Use:   "backup FILE",
 		Short: "Copy the book of the server into a new file, while it runs",
 		Long: `backup writes a copy of the database: everything that was ever published, drafts and history. The files under
-"files" in the data directory belong to it; they never change and can be copied before or after. To restore, put the copy
-into an empty data directory as ausd.db, and the files under files. A book in PostgreSQL is copied by pg_dump.`,
+"files" in the data directory belong to it; they never change and can be copied before or after. "ausd restore" puts the copy
+back. A book in PostgreSQL is copied by pg_dump.`,
 		Example: "  ausd backup /backup/ausd.db && rsync -a ~/.local/state/ausd/files /backup/",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -247,6 +247,107 @@ into an empty data directory as ausd.db, and the files under files. A book in Po
 	}
 	f.add(cmd)
 	return cmd
+}
+
+// restored is what ausd restore prints: what was published last, by the backup, and how many files it lacks.
+type restored struct {
+	Snapshot int64  `json:"snapshot"`
+	Hash     string `json:"hash"`
+	Missing  int    `json:"missing_files"`
+}
+
+func (a *app) restoreCommand() *cobra.Command {
+	var f serveFlags
+	cmd := &cobra.Command{
+		Use:   "restore FILE",
+		Short: "Put a backup into a data directory that has no book",
+		Long: `restore puts a file that "ausd backup" wrote into the data directory, after looking whether what it says was published last is
+whole. A book that is there already is left alone. Files that the backup names and that are not under "files" in the data directory are
+counted: copy them there, too. A book in PostgreSQL is restored by pg_restore or psql.`,
+		Example: "  ausd restore --data /var/lib/ausd /backup/ausd.db",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			_, opts, err := f.options(a.Stderr)
+			if err != nil {
+				return err
+			}
+			if opts.Postgres != "" {
+				return cli.Usagef("the book is in PostgreSQL, which pg_restore fills")
+			}
+			lock, err := lockData(opts.Dir)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, lock.Unlock()) }()
+			done, err := restore(cmd.Context(), args[0], opts.Dir)
+			if err != nil {
+				return err
+			}
+			return a.Print(done, func(w *cli.Printer) {
+				w.Printf("restored up to snapshot %d\n", done.Snapshot)
+				if done.Missing > 0 {
+					w.Printf("%d files are missing below %s\n", done.Missing, filepath.Join(opts.Dir, "files"))
+				}
+			})
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+// restore puts a backup into a data directory, whole or not at all.
+func restore(ctx context.Context, file, dir string) (done restored, err error) {
+	to := filepath.Join(dir, "ausd.db")
+	if _, err := os.Stat(to); err == nil {
+		return done, cli.Usagef("%s is there already: nothing is put over it", to)
+	}
+	if _, err := os.Stat(file); err != nil {
+		return done, err
+	}
+	half, err := os.MkdirTemp(dir, ".restore-*")
+	if err != nil {
+		return done, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(half)) }()
+	part := filepath.Join(half, "ausd.db")
+	if err := database.CopySQLite(ctx, file, part); err != nil {
+		return done, err
+	}
+	b, err := book.Open(ctx, part, nil)
+	if err != nil {
+		return done, err
+	}
+	done, err = whole(ctx, b, dir)
+	if err = errors.Join(err, b.Close()); err != nil {
+		return done, fmt.Errorf("%s: %w", file, err)
+	}
+	return done, os.Rename(part, to)
+}
+
+// whole says whether what a book published last is what its hash says, and how many of its files are not in a data directory.
+func whole(ctx context.Context, b *book.Book, dir string) (restored, error) {
+	head, err := b.Head(ctx)
+	if err != nil {
+		return restored{}, err
+	}
+	done := restored{Snapshot: head.Seq, Hash: head.Hash}
+	st, err := b.State(ctx, head.Seq, nil)
+	if err != nil {
+		return done, err
+	}
+	if got := st.Hash(); head.Seq > 0 && got != head.Hash {
+		return done, fmt.Errorf("snapshot %d is damaged: its hash is %s, want %s", head.Seq, got, head.Hash)
+	}
+	files, err := b.Files(ctx)
+	if err != nil {
+		return done, err
+	}
+	for _, f := range files {
+		if _, err := os.Stat(filepath.Join(dir, "files", strings.ToLower(f.SHA512)+".mar")); err != nil {
+			done.Missing++
+		}
+	}
+	return done, nil
 }
 
 func (a *app) keyCommand() *cobra.Command {

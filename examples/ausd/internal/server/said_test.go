@@ -24,6 +24,10 @@ func TestSaid(t *testing.T) {
 	now := func() time.Time { return time.Unix(clock.Load(), 0).UTC() }
 	s := start(t, t.TempDir(), func(o *Options) { o.Now = now })
 	s.seed()
+	old := ruleBody(2, `, "priority": 200, "buildTarget": "Darwin_x86", "headerArchitecture": "PPC", "mapping": "Fox-90.0"`)
+	if status := s.call("POST", "/admin/v1/changes", change("an architecture", operation("rule", "2", old)), nil); status != http.StatusOK {
+		t.Fatal(status)
+	}
 	handler := s.Handler()
 	ask := func(method, url, agent string) *httptest.ResponseRecorder {
 		r := httptest.NewRequest(method, url, nil)

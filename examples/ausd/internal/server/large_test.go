@@ -294,7 +294,7 @@ func (d *discard) Header() http.Header         { return d.h }
 func (d *discard) Write(p []byte) (int, error) { return len(p), nil }
 func (d *discard) WriteHeader(int)             {}
 
-// BenchmarkServe is what one answer costs besides the reading and writing of HTTP.
+// BenchmarkServe is what one answer costs besides the reading and writing of HTTP: one that was given before, and one that was not.
 func BenchmarkServe(b *testing.B) {
 	const releases = 500
 	s, err := Open(b.Context(), Options{Dir: b.TempDir(), URL: &url.URL{Scheme: "http", Host: "aus.example"}, Builds: -1})
@@ -310,12 +310,19 @@ func BenchmarkServe(b *testing.B) {
 		b.Fatal(err)
 	}
 	handler := s.Handler()
-	requests := make([]*http.Request, 2000)
-	for i := range requests {
-		requests[i] = httptest.NewRequest(http.MethodGet, largeURL(i, releases/50), nil)
-	}
-	b.ReportAllocs()
-	for i := 0; b.Loop(); i++ {
-		handler.ServeHTTP(&discard{make(http.Header, 8)}, requests[i%len(requests)])
+	for _, bb := range []struct {
+		name string
+		urls int
+	}{{"again", 2000}, {"first", 4 * maxSaid}} { // of so many none is remembered until it comes again
+		requests := make([]*http.Request, bb.urls)
+		for i := range requests {
+			requests[i] = httptest.NewRequest(http.MethodGet, largeURL(i, releases/50)+"?_="+strconv.Itoa(i%bb.urls), nil)
+		}
+		b.Run("asked="+bb.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				handler.ServeHTTP(&discard{make(http.Header, 8)}, requests[i%len(requests)])
+			}
+		})
 	}
 }

@@ -29,7 +29,7 @@ func (r *Release) build(p *platform, l *locale) (Build, bool) {
 		return Build{}, false
 	}
 	for i := range l.completes {
-		c := &l.completes[i]
+		c := r.app.patch(&l.completes[i])
 		size, err := strconv.ParseInt(c.size.text, 10, 64)
 		if c.from.text != "*" || c.hash.kind != text || c.url.kind != text || err != nil {
 			continue

@@ -334,11 +334,13 @@ func (f *findings) platform(r *appRelease, p *platform) {
 		}
 		whole := false
 		for j := range l.completes {
-			whole = whole || l.completes[j].from.text == "*"
-			f.patch(r, p, l, "complete", path+".completes", &l.completes[j])
+			u := r.patch(&l.completes[j])
+			whole = whole || u.from.text == "*"
+			f.patch(r, p, l, "complete", path+".completes", &u)
 		}
 		for j := range l.partials {
-			f.patch(r, p, l, "partial", path+".partials", &l.partials[j])
+			u := r.patch(&l.partials[j])
+			f.patch(r, p, l, "partial", path+".partials", &u)
 		}
 		if !whole {
 			f.add("complete", SeverityWarning, QuirkNoPatch, path, "no complete update")

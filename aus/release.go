@@ -64,7 +64,10 @@ func NewRelease(name, product string, document []byte, opts *ReleaseOptions) (*R
 	r.schema = schemaOf(&v)
 	switch {
 	case r.schema.App():
-		r.app = newAppRelease(&v, r.schema)
+		if len(r.document) > maxPacked {
+			return nil, fmt.Errorf("%w: release %q has %d bytes, want at most %d", ErrLimit, name, len(r.document), maxPacked)
+		}
+		r.app = newAppRelease(&v, r.schema, r.document)
 	case r.schema == SchemaGMP:
 		r.addons = newAddons(&v, "vendors")
 	case r.schema == SchemaSystemAddons:
@@ -136,6 +139,8 @@ type appRelease struct {
 	bouncer      names
 	hasPlatforms bool
 	platforms    []platform // by name
+	document     string
+	more         string // what patches say in other words than the document's
 }
 
 // versions are the versions of a release, or of a locale in it.
@@ -199,7 +204,58 @@ type locale struct {
 	versions            versions
 	parsed              *version // of versions.release, where that is filled
 	osUpdate            bool
-	completes, partials []patch
+	completes, partials []packedPatch
+}
+
+// packedPatch is a patch without pointers: there are millions in a large snapshot, and a garbage collector that follows
+// them takes its time from clients.
+type packedPatch struct {
+	from, size, hash, url, proof packed
+	isObject                     bool
+}
+
+// packed is a scalar by its place in the document, or behind it in what is said in other words.
+type packed struct {
+	at, n uint32
+	kind  kind
+}
+
+// maxPacked bounds documents, in bytes, so that places fit: JSON in other words is at most six times as long.
+const maxPacked = 512 << 20
+
+// packer packs what the patches of a release say.
+type packer struct {
+	document string
+	more     []byte
+}
+
+func (p *packer) scalar(v *value) packed {
+	s := v.scalar()
+	switch {
+	case s.kind == absent || s.kind == null:
+		return packed{kind: s.kind}
+	case v.place > 0 && s.text == v.text:
+		return packed{uint32(v.place - 1), uint32(len(s.text)), s.kind} //nolint:gosec // of a document of at most maxPacked bytes
+	}
+	at := len(p.document) + len(p.more)
+	p.more = append(p.more, s.text...)
+	return packed{uint32(at), uint32(len(s.text)), s.kind} //nolint:gosec // see maxPacked
+}
+
+func (r *appRelease) unpack(p packed) scalar {
+	switch {
+	case p.kind == null:
+		return scalar{"None", null}
+	case int(p.at) < len(r.document):
+		return scalar{r.document[p.at : p.at+p.n], p.kind}
+	}
+	at := int(p.at) - len(r.document)
+	return scalar{r.more[at : at+int(p.n)], p.kind}
+}
+
+// patch returns what a patch of the release says.
+func (r *appRelease) patch(p *packedPatch) patch {
+	return patch{r.unpack(p.from), r.unpack(p.size), r.unpack(p.hash), r.unpack(p.url), r.unpack(p.proof), p.isObject}
 }
 
 // patch is one update file that is offered.
@@ -212,9 +268,11 @@ type patch struct {
 	isObject bool
 }
 
-func newAppRelease(v *value, schema Schema) *appRelease {
+func newAppRelease(v *value, schema Schema, document string) *appRelease {
+	pack := &packer{document: document}
 	r := &appRelease{
 		schema:       schema,
+		document:     document,
 		hashFunction: v.get("hashFunction").scalar(),
 		versions:     newVersions(v, schema),
 		special:      schema == 1 && v.get("oldVersionSpecialCases").truthy(),
@@ -258,9 +316,9 @@ func newAppRelease(v *value, schema Schema) *appRelease {
 				l.parsed = &parsed
 			}
 			if schema < 3 {
-				l.completes, l.partials = single(m.value.get("complete")), single(m.value.get("partial"))
+				l.completes, l.partials = pack.single(m.value.get("complete")), pack.single(m.value.get("partial"))
 			} else {
-				l.completes, l.partials = patches(m.value.get("completes")), patches(m.value.get("partials"))
+				l.completes, l.partials = pack.patches(m.value.get("completes")), pack.patches(m.value.get("partials"))
 			}
 			p.locales = append(p.locales, l)
 		}
@@ -268,6 +326,7 @@ func newAppRelease(v *value, schema Schema) *appRelease {
 		r.platforms = append(r.platforms, p)
 	}
 	slices.SortFunc(r.platforms, func(a, b platform) int { return strings.Compare(a.name, b.name) })
+	r.more = string(pack.more)
 	return r
 }
 
@@ -382,28 +441,28 @@ func findText(list []namedText, name string) scalar {
 	return scalar{}
 }
 
-func single(v *value) []patch {
+func (p *packer) single(v *value) []packedPatch {
 	if v.kind == absent {
 		return nil
 	}
-	return []patch{newPatch(v)}
+	return []packedPatch{p.patch(v)}
 }
 
-func patches(v *value) []patch {
+func (p *packer) patches(v *value) []packedPatch {
 	if len(v.items) == 0 {
 		return nil
 	}
-	list := make([]patch, 0, len(v.items))
+	list := make([]packedPatch, 0, len(v.items))
 	for i := range v.items {
-		list = append(list, newPatch(&v.items[i]))
+		list = append(list, p.patch(&v.items[i]))
 	}
 	return list
 }
 
-func newPatch(v *value) patch {
-	return patch{
-		from: v.get("from").scalar(), size: v.get("filesize").scalar(), hash: v.get("hashValue").scalar(),
-		url: v.get("fileUrl").scalar(), proof: v.get("binTransInclusionProof").scalar(), isObject: v.kind == object,
+func (p *packer) patch(v *value) packedPatch {
+	return packedPatch{
+		from: p.scalar(v.get("from")), size: p.scalar(v.get("filesize")), hash: p.scalar(v.get("hashValue")),
+		url: p.scalar(v.get("fileUrl")), proof: p.scalar(v.get("binTransInclusionProof")), isObject: v.kind == object,
 	}
 }
 

@@ -337,7 +337,8 @@ func (s *Snapshot) eachComplete(f func(r *Release, p *platform, l *locale, key s
 		for i := range r.app.platforms {
 			p := &r.app.platforms[i]
 			for j := range p.locales {
-				for _, c := range p.locales[j].completes {
+				for k := range p.locales[j].completes {
+					c := r.app.patch(&p.locales[j].completes[k])
 					if c.from.text == "*" && c.hash.kind == text {
 						f(r, p, &p.locales[j], hashKey(r.app.hashFunction.text, c.hash.text))
 					}

@@ -29,6 +29,7 @@ const (
 type value struct {
 	kind    kind
 	text    string // of a text; of a number as written; "true" or "false"
+	place   int    // where the text begins in the document, plus 1; 0 where it is no part of it
 	items   []value
 	members []member
 }
@@ -238,8 +239,13 @@ func (p *parser) value(depth int) (value, error) {
 		p.at++
 		return p.list(depth)
 	case '"':
+		start := p.at + 1
 		s, err := p.string()
-		return value{kind: text, text: s}, err
+		v := value{kind: text, text: s}
+		if p.at == start+len(s)+1 { // else it has escapes
+			v.place = start + 1
+		}
+		return v, err
 	}
 	start := p.at
 	for p.at < len(p.text) && strings.IndexByte(" \t\n\r,:]}", p.text[p.at]) < 0 {
@@ -253,7 +259,7 @@ func (p *parser) value(depth int) (value, error) {
 	case "true", "false":
 		return value{kind: boolean, text: s}, nil
 	default:
-		return value{kind: number, text: s}, nil
+		return value{kind: number, text: s, place: start + 1}, nil
 	}
 }
 

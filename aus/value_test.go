@@ -67,3 +67,34 @@ func FuzzParseValue(f *testing.F) {
 		}
 	})
 }
+
+// What a patch says is the same packed as it was, in the document's words and in others.
+func TestPacked(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{
+		`"https://dl.example/x.mar"`, `"https:\/\/dl.example\/x.mar"`, `"\u00fc\n"`, `"ü"`, `""`, `null`, `true`, `false`, `0`, `-0`, `50000000`, `1.50`, `1e3`, `1E400`, `[1, "a"]`, `{"a": null}`,
+	} {
+		document := `{"schema_version": 9, "platforms": {"p": {"locales": {"l": {"completes": [{"from": ` + text + `, "fileUrl": ` + text + `, "x": 1}, {"hashValue": ` + text + `}, 3], "partials": [{"filesize":` + text + `}]}}}}}`
+		v, err := parseValue(document, Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := newAppRelease(&v, 9, document)
+		l := r.platforms[0].locales[0]
+		one, err := parseValue(text, Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := one.scalar()
+		for _, tt := range []struct{ got, want patch }{
+			{r.patch(&l.completes[0]), patch{from: want, url: want, isObject: true}},
+			{r.patch(&l.completes[1]), patch{hash: want, isObject: true}},
+			{r.patch(&l.completes[2]), patch{}},
+			{r.patch(&l.partials[0]), patch{size: want, isObject: true}},
+		} {
+			if tt.got != tt.want {
+				t.Errorf("%s: %+v, want %+v", text, tt.got, tt.want)
+			}
+		}
+	}
+}

@@ -303,10 +303,11 @@ type patchWriter struct {
 }
 
 // first writes the first patch of a list that is for the client.
-func (w *patchWriter) first(b []byte, kind string, list []patch) ([]byte, bool) {
+func (w *patchWriter) first(b []byte, kind string, list []packedPatch) ([]byte, bool) {
 	e, app := w.e, w.release.app
 	for i := range list {
-		p := &list[i]
+		unpacked := app.patch(&list[i])
+		p := &unpacked
 		if !p.isObject || p.from.kind == absent {
 			if !e.fault(QuirkIncomplete, "a "+kind+" without from") {
 				return b, false

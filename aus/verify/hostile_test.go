@@ -184,12 +184,7 @@ func TestHostileLog(t *testing.T) {
 // What cannot be read keeps the report from passing and hides nothing; where nothing can be read, that is the error.
 func TestUnreadableLog(t *testing.T) {
 	t.Parallel()
-	var good []byte
-	for _, s := range samples(t) {
-		if s.name == "01-all-pass" {
-			good = s.text
-		}
-	}
+	good := sampleNamed(t, "01-all-pass").text
 	broken := errors.New("the disk is broken")
 	logs := map[string]func() (io.ReadCloser, error){
 		"gone": func() (io.ReadCloser, error) { return os.Open(filepath.Join(t.TempDir(), "nosuch")) },

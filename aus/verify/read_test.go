@@ -63,6 +63,16 @@ func samples(tb testing.TB) []*sample {
 	return list
 }
 
+func sampleNamed(tb testing.TB, name string) *sample {
+	tb.Helper()
+	list := samples(tb)
+	i := slices.IndexFunc(list, func(s *sample) bool { return s.name == name })
+	if i < 0 {
+		tb.Fatalf("there is no log %s", name)
+	}
+	return list[i]
+}
+
 func findingLine(id Identity, kind string, result Result, reasons []Reason) string {
 	id.Product = "" // which the findings do not name
 	var codes []string
@@ -300,17 +310,13 @@ func TestNoPassFromNothing(t *testing.T) {
 // Lines of two tests that are mixed up leave no pass by silence.
 func TestMixed(t *testing.T) {
 	t.Parallel()
-	for _, s := range samples(t) {
-		if s.name != "01-all-pass" {
-			continue
-		}
-		at := bytes.LastIndex(s.text, []byte("No differences found"))
-		text := slices.Concat(s.text[:at], []byte("TEST-UNEXPECTED-FAIL: [153.5.1 de complete] check_updates returned failure for x: 1\n"), s.text[at:])
-		report := read(t, text)
-		totals := report.Totals()
-		if totals.Pass != 0 || totals.Fail != 1 || report.Passed(false) {
-			t.Errorf("got %+v, want one failure and no pass", totals)
-		}
+	s := sampleNamed(t, "01-all-pass")
+	at := bytes.LastIndex(s.text, []byte("No differences found"))
+	text := slices.Concat(s.text[:at], []byte("TEST-UNEXPECTED-FAIL: [153.5.1 de complete] check_updates returned failure for x: 1\n"), s.text[at:])
+	report := read(t, text)
+	totals := report.Totals()
+	if totals.Pass != 0 || totals.Fail != 1 || report.Passed(false) {
+		t.Errorf("got %+v, want one failure and no pass", totals)
 	}
 }
 
@@ -344,23 +350,19 @@ TEST-UNEXPECTED-FAIL: update status was not successful: failed: 4
 // A log of verify.sh alone has no closing line, which the report says; a test that had no chance to end is not a pass.
 func TestBareLog(t *testing.T) {
 	t.Parallel()
-	for _, s := range samples(t) {
-		if s.name != "01-all-pass" {
-			continue
-		}
-		from := bytes.Index(s.text, []byte("Using config file"))
-		to := bytes.LastIndex(s.text, []byte("command: END"))
-		report := read(t, s.text[from:to])
-		if totals := report.Totals(); totals.Pass != 4 || totals.Tests != 4 || !report.Passed(false) {
-			t.Errorf("got %+v", totals)
-		}
-		if !strings.Contains(strings.Join(report.Notes, "\n"), "no closing line") {
-			t.Errorf("the notes do not say it: %q", report.Notes)
-		}
-		cut := bytes.LastIndex(s.text[:to], []byte("EXECUTE PATCH"))
-		if totals := read(t, s.text[from:cut]).Totals(); totals.Pass != 3 || totals.Interrupted != 1 {
-			t.Errorf("cut while applying: %+v", totals)
-		}
+	s := sampleNamed(t, "01-all-pass")
+	from := bytes.Index(s.text, []byte("Using config file"))
+	to := bytes.LastIndex(s.text, []byte("command: END"))
+	report := read(t, s.text[from:to])
+	if totals := report.Totals(); totals.Pass != 4 || totals.Tests != 4 || !report.Passed(false) {
+		t.Errorf("got %+v", totals)
+	}
+	if !strings.Contains(strings.Join(report.Notes, "\n"), "no closing line") {
+		t.Errorf("the notes do not say it: %q", report.Notes)
+	}
+	cut := bytes.LastIndex(s.text[:to], []byte("EXECUTE PATCH"))
+	if totals := read(t, s.text[from:cut]).Totals(); totals.Pass != 3 || totals.Interrupted != 1 {
+		t.Errorf("cut while applying: %+v", totals)
 	}
 }
 

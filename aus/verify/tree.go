@@ -385,7 +385,22 @@ func treeBy7z(ctx context.Context, file, name string, s store) (*tree, error) {
 	}
 	t := newTree(name, s)
 	var total int64
-	err = fs.WalkDir(root.FS(), top, func(p string, d fs.DirEntry, err error) error {
+	err = eachFile(root, top, func(inside string, info fs.FileInfo, content io.Reader) error {
+		if total += info.Size(); total > maxTreeBytes {
+			return fmt.Errorf("%s: too large", name)
+		}
+		sum, size, err := s.put(content)
+		if err != nil {
+			return err
+		}
+		return t.add(inside, treeFile{sum, size, mar.Executable(info.Mode())})
+	})
+	return t, err
+}
+
+// eachFile hands over every regular file below a directory, with its path from there.
+func eachFile(root *os.Root, top string, take func(inside string, info fs.FileInfo, content io.Reader) error) error {
+	return fs.WalkDir(root.FS(), top, func(p string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
@@ -393,21 +408,16 @@ func treeBy7z(ctx context.Context, file, name string, s store) (*tree, error) {
 		if err != nil {
 			return err
 		}
-		if total += info.Size(); total > maxTreeBytes {
-			return fmt.Errorf("%s: too large", name)
-		}
 		f, err := root.Open(p)
 		if err != nil {
 			return err
 		}
 		defer f.Close()
-		sum, size, err := s.put(f)
-		if err != nil {
-			return err
+		if top != "." {
+			p = strings.TrimPrefix(p, top+"/")
 		}
-		return t.add(strings.TrimPrefix(strings.TrimPrefix(p, top), "/"), treeFile{sum, size, mar.Executable(info.Mode())})
+		return take(p, info, f)
 	})
-	return t, err
 }
 
 // installationIn finds the installation in what an installer was unpacked to: "core" or "bin" of Windows, the only

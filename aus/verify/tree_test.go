@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -357,6 +359,36 @@ func TestRedirects(t *testing.T) {
 		via := slices.Repeat([]*http.Request{tt.from}, tt.before)
 		if err := follow(tt.to, via); (err == nil) != tt.ok {
 			t.Errorf("from %s to %s after %d: %v", tt.from.URL, tt.to.URL, tt.before, err)
+		}
+	}
+}
+
+// Files keep their names, with a dot in front as well, whatever directory the installation is.
+func TestEachFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, name := range []string{".hidden", "core/.hidden", "core/core/a"} {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700), os.WriteFile(filepath.Join(dir, name), []byte(name), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	for top, want := range map[string][]string{".": {".hidden", "core/.hidden", "core/core/a"}, "core": {".hidden", "core/a"}} {
+		var got []string
+		err := eachFile(root, top, func(inside string, _ fs.FileInfo, content io.Reader) error {
+			text, err := io.ReadAll(content)
+			if string(text) != path.Join(top, inside) {
+				t.Errorf("%s: %s holds %q", top, inside, text)
+			}
+			got = append(got, inside)
+			return err
+		})
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("%s: got %q, %v, want %q", top, got, err, want)
 		}
 	}
 }

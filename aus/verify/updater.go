@@ -279,21 +279,9 @@ func readTree(dir string) (map[string]treeFile, error) {
 		return nil, err
 	}
 	defer root.Close()
-	err = fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		f, err := root.Open(name)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
+	err = eachFile(root, ".", func(name string, info fs.FileInfo, content io.Reader) error {
 		h := sha256.New()
-		size, err := io.Copy(h, f)
+		size, err := copyAll(h, content)
 		var sum digest
 		h.Sum(sum[:0])
 		files[name] = treeFile{sum, size, mar.Executable(info.Mode())}

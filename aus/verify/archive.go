@@ -141,10 +141,10 @@ type alike struct {
 
 // content is what members with the same bytes hold.
 type content struct {
-	raw *io.SectionReader // their bytes, which are in a file
+	raw  *io.SectionReader     // their bytes, which are in a file
+	kept atomic.Pointer[place] // of raw, or of the same bytes elsewhere; nil: not in the work directory
 
 	mu   sync.Mutex
-	kept place // of raw, or of the same bytes elsewhere
 	done bool
 	sum  digest
 	size int64
@@ -178,10 +178,8 @@ func (c *contents) recognise(ctx context.Context, e *entry) (*content, error) {
 			others.list = append(others.list, e.content)
 		}
 	}
-	e.content.mu.Lock()
-	defer e.content.mu.Unlock()
-	if e.content.kept == (place{}) {
-		e.content.kept = e.place
+	if e.place != (place{}) {
+		e.content.kept.CompareAndSwap(nil, &e.place)
 	}
 	return e.content, nil
 }
@@ -198,12 +196,11 @@ func (c *contents) kept(ctx context.Context, raw []byte) (*content, place, error
 	if k == nil {
 		return nil, place{}, err
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.kept == (place{}) {
+	at := k.kept.Load()
+	if at == nil {
 		return nil, place{}, nil
 	}
-	return k, k.kept, nil
+	return k, *at, nil
 }
 
 // alike gives those that a member may be the same as.

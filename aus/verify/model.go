@@ -296,6 +296,9 @@ func (r *Report) Filter(keep func(*Test) bool) *Report {
 			out.Tests = append(out.Tests, r.Tests[i])
 		}
 	}
+	if len(out.Tests) == 0 && len(r.Tests) > 0 {
+		out.Notes = append(slices.Clone(r.Notes), fmt.Sprintf("none of the %s is among those that were asked for", count(len(r.Tests), "test")))
+	}
 	out.finish()
 	return &out
 }

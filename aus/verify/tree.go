@@ -413,10 +413,7 @@ func eachFile(root *os.Root, top string, take func(inside string, info fs.FileIn
 			return err
 		}
 		defer f.Close()
-		if top != "." {
-			p = strings.TrimPrefix(p, top+"/")
-		}
-		return take(p, info, f)
+		return take(strings.TrimPrefix(p, top+"/"), info, f)
 	})
 }
 

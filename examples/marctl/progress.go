@@ -40,12 +40,14 @@ const (
 	progressInLog      = 10 * time.Second
 )
 
-func (a *app) newProgress(what string) *progress {
+func (a *app) newProgress(what string) *progress { return a.progressEvery(what, progressInLog) }
+
+// progressEvery shows a line as often as it says, where standard error is no terminal.
+func (a *app) progressEvery(what string, every time.Duration) *progress {
 	p := &progress{steps: map[string]*step{}}
 	if a.quiet {
 		return p
 	}
-	every := progressInLog
 	f, ok := a.stderr.(*os.File)
 	if p.terminal = ok && isTerminal(f) && os.Getenv("TERM") != "dumb"; p.terminal {
 		every = progressOnTerminal

@@ -127,7 +127,7 @@ func (a *app) runUpdates(ctx context.Context, f *verifyRunFlags, name string) (*
 	}
 	defer func() { _ = client.Close() }() // which ends idle connections
 	o.Fetch = client
-	p := a.newProgress("tests")
+	p := a.progressEvery("tests", time.Minute) // a run takes hours, and its log is read
 	p.counts = true
 	o.Progress = func(e ausverify.Progress) {
 		detail := fmt.Sprintf("%d failed  %s %s %s", e.Failed, e.Test.Locale, e.Test.PatchType, e.Test.Release)

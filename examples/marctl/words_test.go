@@ -138,6 +138,11 @@ func TestProgress(t *testing.T) {
 	quick := (&app{stderr: &out}).newProgress("quick")
 	quick.set("quick", 1, 2)
 	quick.end()
+	rare := (&app{stderr: &out}).progressEvery("tests", time.Minute)
+	rare.end()
+	if quick.every != progressInLog || rare.every != time.Minute {
+		t.Errorf("a line comes every %v and %v", quick.every, rare.every)
+	}
 	if out.Len() > 0 {
 		t.Errorf("said %q", out.String())
 	}

@@ -65,7 +65,8 @@ type RunOptions struct {
 	Again string
 	// Workers is how many update requests are followed at a time; 0 is two for each processor.
 	Workers int
-	// Memory bounds, in bytes, the files that are patched at a time; 0 is 1 GiB. A larger file runs alone.
+	// Memory bounds, in bytes, the files that are patched at a time; 0 is 1 GiB. A larger file runs alone. Up to a quarter as
+	// much again is for MARs that are being received; those that find no room go through the disk.
 	Memory int64
 	// Toolchains have the rules about the updaters of each version, beside what FROM shows of its own; nil is
 	// [toolchain.DefaultSet].

@@ -117,10 +117,10 @@ func (p *parts) ReadAt(b []byte, off int64) (n int, err error) {
 		m, err := p.file(p.Parts[i].File).ReadAt(b[:step], p.Parts[i].Off+in)
 		n += m
 		if int64(m) < step {
-			if errors.Is(err, io.EOF) {
-				err = io.ErrUnexpectedEOF // the MAR does not end here
+			if errors.Is(err, io.EOF) { // the MAR does not end here
+				err = fmt.Errorf("%w: %s is shorter than it was", errSetup, p.Parts[i].File)
 			}
-			return n, fmt.Errorf("%w: a file of the work directory was changed: %w", errSetup, err)
+			return n, err
 		}
 		b, off = b[step:], off+step
 	}

@@ -294,8 +294,11 @@ func TestDamagedWork(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if report, err := Run(t.Context(), r.config(), o); err != nil || !report.Passed(true) {
-			t.Errorf("%s: %v: %+v", what, err, report.Groups)
+		for _, o.Memory = range []int64{1, 0} { // through the disk, and through memory
+			report, err := Run(t.Context(), r.config(), o)
+			if err != nil || !report.Passed(true) {
+				t.Errorf("%s, memory %d: %v: %+v", what, o.Memory, err, report.Groups)
+			}
 		}
 	}
 }

@@ -920,10 +920,14 @@ func (r *runner) fetchFile(ctx context.Context, request fetch.Request, name stri
 		return nil, err
 	}
 	defer file.Close()
-	if err := keep(file, r.keeper.file(name).name); err != nil {
+	whole := r.keeper.file(name)
+	if err := keep(file, whole.name); err != nil {
 		return nil, err
 	}
-	return r.keeper.source(name)
+	if err := os.Remove(whole.name + partsEnding); err != nil && !errors.Is(err, fs.ErrNotExist) { // which was damaged
+		return nil, err
+	}
+	return &wholeFile{whole, request.Size, name}, nil
 }
 
 // keep moves what was fetched into the work directory, which may be on another file system. It need not last through a

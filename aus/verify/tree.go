@@ -34,8 +34,8 @@ const (
 	maxTreeBytes = 8 << 30
 )
 
-// errSetup says that something which the work needs is not here.
-var errSetup = errors.New("not set up for this")
+// errSetup says that something which the work needs is not here, or not as it should be.
+var errSetup = errors.New("trouble of this machine")
 
 // digest is the SHA-256 of a file's content.
 type digest [sha256.Size]byte

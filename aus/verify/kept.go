@@ -194,15 +194,19 @@ func (k *keeper) parts(name string) (*parts, error) {
 	if len(text) > maxParts {
 		return nil, fmt.Errorf("%s: more than %d bytes", f.Name(), maxParts)
 	}
-	var list partsList
-	if err := json.Unmarshal(text, &list); err != nil {
-		return nil, fmt.Errorf("%s: %w", f.Name(), err)
-	}
-	p, err := newParts(list, k.file)
+	p, err := parseParts(text, k.file)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Name(), err)
 	}
 	return p, nil
+}
+
+func parseParts(text []byte, file func(name string) lazyFile) (*parts, error) {
+	var list partsList
+	if err := json.Unmarshal(text, &list); err != nil {
+		return nil, err
+	}
+	return newParts(list, file)
 }
 
 // list keeps a list of parts under a name. It need not last through a power cut, nor need what it names: whoever goes on from

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -198,17 +199,19 @@ func TestKept(t *testing.T) {
 	}
 }
 
+// damagedLists are lists of parts that are damaged, or mean harm.
+var damagedLists = []string{
+	"", "\n", "{}", "{\n", "[]\n", `{"parts":[]}`, `{"parts":[{"size":1,"off":0}]}`, `{"parts":[{"size":-1,"off":0,"file":"a"}]}` + "\n", `{"parts":[{"size":0,"off":0,"file":"a"}]}` + "\n", `{"parts":[{"size":1,"off":-1,"file":"a"}]}` + "\n",
+	`{"parts":[{"size":1,"off":0,"file":"../../etc/passwd"}]}` + "\n", `{"parts":[{"size":1,"off":0,"file":"/etc/passwd"}]}` + "\n",
+	`{"parts":[{"size":9223372036854775807,"off":0,"file":"a"},{"size":9223372036854775807,"off":0,"file":"a"}]}` + "\n",
+}
+
 // Lists of parts that are damaged, or mean harm, are refused.
 func TestDamagedParts(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	k := newKeeper(t, dir)
-	for _, list := range []string{
-		"", "\n", "{}", "{\n", "[]\n", `{"parts":[]}`, `{"parts":[{"size":1,"off":0}]}`, `{"parts":[{"size":-1,"off":0,"file":"a"}]}` + "\n", `{"parts":[{"size":0,"off":0,"file":"a"}]}` + "\n", `{"parts":[{"size":1,"off":-1,"file":"a"}]}` + "\n",
-		`{"parts":[{"size":1,"off":0,"file":"../../etc/passwd"}]}` + "\n", `{"parts":[{"size":1,"off":0,"file":"/etc/passwd"}]}` + "\n",
-		`{"parts":[{"size":9223372036854775807,"off":0,"file":"a"},{"size":9223372036854775807,"off":0,"file":"a"}]}` + "\n",
-		`{"parts":[{"size":1,"off":0,"file":"a"}` + strings.Repeat(" ", maxParts) + "]}\n",
-	} {
+	for _, list := range append(slices.Clone(damagedLists), `{"parts":[{"size":1,"off":0,"file":"a"}`+strings.Repeat(" ", maxParts)+"]}") {
 		if err := os.WriteFile(filepath.Join(dir, "mars", "odd.parts"), []byte(list), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -435,4 +438,32 @@ func TestOlderWork(t *testing.T) {
 			t.Errorf("%s is asked for, which the work directory has", path)
 		}
 	}
+}
+
+// FuzzParts reads any list of parts without trouble; what is taken says of every byte where it is.
+func FuzzParts(f *testing.F) {
+	for _, list := range damagedLists {
+		f.Add([]byte(list), int64(0), int64(1))
+	}
+	f.Add([]byte(`{"crc32c":1,"parts":[{"size":3,"off":5,"file":"a"},{"size":4,"off":0,"file":"b/c"}]}`), int64(2), int64(2))
+	dir := f.TempDir()
+	var open openFiles
+	f.Fuzz(func(t *testing.T, text []byte, off, size int64) {
+		p, err := parseParts(text, func(name string) lazyFile { return lazyFile{filepath.Join(dir, "none", name), &open} })
+		if err != nil {
+			return
+		}
+		at := p.place(off, size)
+		if inside := off >= 0 && size > 0 && off < p.size && size <= p.size-off; at != (place{}) && !inside {
+			t.Errorf("%d bytes at %d of %d are in %+v", size, off, p.size, at)
+		} else if inside && p.place(off, 1) == (place{}) {
+			t.Errorf("the byte at %d of %d is nowhere", off, p.size)
+		}
+		if n, err := p.ReadAt(make([]byte, 16), off); n != 0 || err == nil {
+			t.Errorf("%d bytes of files that are not there, %v", n, err)
+		}
+		if p.intact() {
+			t.Error("what is not there is intact")
+		}
+	})
 }

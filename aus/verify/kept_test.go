@@ -467,3 +467,29 @@ func FuzzParts(f *testing.F) {
 		}
 	})
 }
+
+// A MAR that is another one now, at the same address, is not taken from the work directory.
+func TestChangedMAR(t *testing.T) {
+	t.Parallel()
+	r := smallRelease(t, 1, 2, 1)
+	o := r.options(t)
+	o.Work = t.TempDir()
+	if report, err := Run(t.Context(), r.config(), o); err != nil || !report.Passed(true) {
+		t.Fatalf("%v: %+v", err, report.Groups)
+	}
+	path := fmt.Sprintf("/partial/%s/%s/%s.mar", r.platforms[0], r.releases[0], r.locales[1])
+	delete(r.files, path)
+	delete(r.made, path)
+	r.fault = func(_, locale, _, patchType string) string {
+		if locale == r.locales[1] && patchType == "partial" {
+			return "wrong-tree"
+		}
+		return ""
+	}
+	o.Again = AgainAll
+	report, err := Run(t.Context(), r.config(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkPlanted(t, report, map[Identity]Code{{"Firefox", r.releases[0], buildID(0), r.platforms[0], r.locales[1], "esr-localtest", "partial"}: TreeDiffers})
+}

@@ -244,16 +244,25 @@ func TestBuffers(t *testing.T) {
 	}
 }
 
+// passes runs a release in which nothing is wrong.
+func (r *release) passes(tb testing.TB, o *RunOptions) {
+	tb.Helper()
+	report, err := Run(tb.Context(), r.config(), o)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if !report.Passed(true) {
+		tb.Fatalf("%+v", report.Groups)
+	}
+}
+
 // Without room in memory everything goes through files, and comes to the same.
 func TestNoRoom(t *testing.T) {
 	t.Parallel()
 	r := smallRelease(t, 2, 2, 1)
 	o := r.options(t)
 	o.Memory, o.Work = 1, t.TempDir()
-	report, err := Run(t.Context(), r.config(), o)
-	if err != nil || !report.Passed(true) {
-		t.Fatalf("%v: %+v", err, report.Groups)
-	}
+	r.passes(t, o)
 	if list, err := filepath.Glob(filepath.Join(o.Work, "mars", "*.parts")); err != nil || len(list) > 0 {
 		t.Errorf("there was no room, and %q came through memory: %v", list, err)
 	}
@@ -265,9 +274,7 @@ func TestDamagedWork(t *testing.T) {
 	r := smallRelease(t, 1, 3, 1)
 	o := r.options(t)
 	o.Work, o.Workers = t.TempDir(), 1
-	if report, err := Run(t.Context(), r.config(), o); err != nil || !report.Passed(true) {
-		t.Fatalf("%v: %+v", err, report.Groups)
-	}
+	r.passes(t, o)
 	kept := func() []string {
 		var list []string
 		for _, pattern := range []string{"mars/*", "installers/*"} {
@@ -392,9 +399,7 @@ func TestOlderWork(t *testing.T) {
 	r := smallRelease(t, 1, 2, 1)
 	o := r.options(t)
 	o.Work = t.TempDir()
-	if report, err := Run(t.Context(), r.config(), o); err != nil || !report.Passed(true) {
-		t.Fatalf("%v: %+v", err, report.Groups)
-	}
+	r.passes(t, o)
 	k := newKeeper(t, o.Work)
 	for _, sub := range []string{"mars", "installers"} {
 		lists, err := filepath.Glob(filepath.Join(o.Work, sub, "*"+partsEnding))
@@ -430,9 +435,7 @@ func TestOlderWork(t *testing.T) {
 	}
 	clear(r.asked)
 	o.Again = AgainAll
-	if report, err := Run(t.Context(), r.config(), o); err != nil || !report.Passed(true) {
-		t.Errorf("%v: %+v", err, report.Groups)
-	}
+	r.passes(t, o)
 	for path := range r.asked {
 		if strings.HasPrefix(path, "/partial/") || strings.HasPrefix(path, "/to/") {
 			t.Errorf("%s is asked for, which the work directory has", path)
@@ -474,9 +477,7 @@ func TestChangedMAR(t *testing.T) {
 	r := smallRelease(t, 1, 2, 1)
 	o := r.options(t)
 	o.Work = t.TempDir()
-	if report, err := Run(t.Context(), r.config(), o); err != nil || !report.Passed(true) {
-		t.Fatalf("%v: %+v", err, report.Groups)
-	}
+	r.passes(t, o)
 	path := fmt.Sprintf("/partial/%s/%s/%s.mar", r.platforms[0], r.releases[0], r.locales[1])
 	delete(r.files, path)
 	delete(r.made, path)

@@ -110,26 +110,33 @@ const (
 	crowdJitter = 5 * time.Second
 )
 
-// crowded hands a job back whose caller has as many under way here as one may have.
-func (e *Engine) crowded(m *queue.Message) bool {
+// admit counts a job among those that its caller has under way here, until leave is called. Where these are as many as one may
+// have, the job is handed back and ok is false.
+func (e *Engine) admit(m *queue.Message) (leave func(), ok bool) {
+	leave = func() {}
 	if m.Data == nil {
-		return false
+		return leave, true
 	}
 	ticket, err := decode(m.Data)
 	if err != nil || ticket.account() == "" {
-		return false
+		return leave, true
 	}
+	caller := ticket.account()
 	e.active.Lock()
-	n := 0
-	for _, a := range e.active.m {
-		if a.by == ticket.account() {
-			n++
-		}
+	ok = e.active.of[caller] < e.o.PerCaller
+	if ok {
+		e.active.of[caller]++
 	}
 	e.active.Unlock()
-	if n < e.o.PerCaller {
-		return false
+	if !ok {
+		_ = m.HandBack(e.ctx, crowdDelay+rand.N(crowdJitter)) // or it comes after AckWait
+		return leave, false
 	}
-	_ = m.HandBack(e.ctx, crowdDelay+rand.N(crowdJitter)) // or it comes after AckWait
-	return true
+	return func() {
+		e.active.Lock()
+		defer e.active.Unlock()
+		if e.active.of[caller]--; e.active.of[caller] == 0 {
+			delete(e.active.of, caller)
+		}
+	}, true
 }

@@ -55,7 +55,8 @@ type Engine struct {
 	checks singleflight.Group // of Health
 	active struct {
 		sync.Mutex
-		m map[string]*attempt
+		m  map[string]*attempt
+		of map[string]int // how many jobs of each caller, see admit
 	}
 
 	unwatch context.CancelFunc // of the watches; start's, then the requeue loop's
@@ -134,7 +135,7 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	e := &Engine{o: o, q: o.Queue, l: o.Ledger, cache: o.Cache, log: slog.New(jobHandler{o.Log.Handler()})}
 	e.mirror.init()
 	e.follow.pending, e.follow.wake = map[string]record{}, make(chan struct{}, 1)
-	e.active.m = map[string]*attempt{}
+	e.active.m, e.active.of = map[string]*attempt{}, map[string]int{}
 	e.sick = make(chan struct{}, 1)
 	e.gate.init(max(o.Slots, 1))
 	e.places.ways = map[string]int{}

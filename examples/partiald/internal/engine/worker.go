@@ -51,7 +51,6 @@ type attempt struct {
 	id      string
 	token   string
 	number  int
-	by      string // whose share it counts against
 	spec    job.Spec
 	started time.Time // monotonic
 	log     *jobLog
@@ -109,9 +108,14 @@ func (e *Engine) lease(ctx context.Context, message func() *queue.Message) {
 
 // work does one job.
 func (e *Engine) work(m *queue.Message) {
-	if e.adopt(m) || e.crowded(m) {
+	if e.adopt(m) {
 		return
 	}
+	leave, ok := e.admit(m)
+	if !ok {
+		return
+	}
+	defer leave()
 	a := &attempt{
 		e: e, id: m.ID, m: m, token: rand.Text(), started: time.Now(), log: &jobLog{}, wake: make(chan struct{}, 1),
 		sides: map[string]job.Progress{},
@@ -292,7 +296,6 @@ func (a *attempt) claimed(r *record, revision uint64, before job.State) {
 		o(a.id, before, job.Fetching)
 	}
 	a.record, a.revision, a.number, a.spec, a.state = *r, revision, r.Attempt, r.spec(), job.Fetching
-	a.by = r.account()
 	if o := a.e.o.Observer.Began; o != nil && r.Deaths == 0 && r.Failures == 0 {
 		if round, ok := r.round(); ok {
 			o(a.id, max(0, a.e.now().Sub(round.At)))

@@ -295,7 +295,11 @@ func (g *Generator) recipe(r *Request, from, to *side, p *Provenance) (partial.R
 		recipe = *r.Recipe
 		p.Reasons = append([]string{"recipe given by the request"}, selection.Reasons...)
 	}
-	return r.with(recipe), selection.Client, nil
+	recipe = r.with(recipe)
+	if _, ok := to.reader.Product(); !ok && r.Channel != "" && recipe.Product.Version == "" {
+		recipe.Product.Version = to.input.Build.Version // a directory says its version in application.ini alone
+	}
+	return recipe, selection.Client, nil
 }
 
 // signature asks the client about the signatures that the signers will make.

@@ -251,6 +251,9 @@ func (r *Request) key(from, to, selection string, opts *Options) cache.Key {
 	parts := []string{
 		"request/3", from, to, selection, r.Product, r.Platform, r.Arch, r.Locale, r.Channel, r.ProductVersion, string(client), r.Trust.String(), fmt.Sprint(r.AllowFindings),
 	}
+	if r.Channel != "" && r.ProductVersion == "" {
+		parts = append(parts, "version of the application") // which a TO without product block did not pass on
+	}
 	list := func(items []string) { parts = append(parts, fmt.Sprint(len(items)), strings.Join(items, "\x00")) }
 	list(sorted(r.Force))
 	list(sorted(r.Formats))

@@ -1,6 +1,7 @@
 package partial
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -39,7 +40,9 @@ func (a *assembly) make(ctx context.Context, steps []*step, removed []updater.In
 	list = append(list, removed...)
 	list = append(list, a.removeDirectories()...)
 	a.unmentioned()
-	a.sameReleases(len(list))
+	if err := a.sameReleases(ctx, len(list)); err != nil {
+		return err
+	}
 	if err := a.checks.refuse(); err != nil {
 		return err
 	}
@@ -143,23 +146,40 @@ func (a *assembly) lostMode(s *step) {
 }
 
 // sameReleases finds out whether there is anything to update.
-func (a *assembly) sameReleases(instructions int) {
+func (a *assembly) sameReleases(ctx context.Context, instructions int) error {
 	f := Finding{Kind: KindSame, Severity: Note, Message: "FROM and TO hold the same files: there is nothing to update", WayOut: "give another FROM or TO"}
 	if instructions == 0 {
 		f.Severity, f.Code = Broken, updater.CodeNoActions
 		f.Message += ", and the updater fails where the manifest does nothing"
 		a.checks.add(f)
-		return
+		return nil
 	}
 	if len(a.from.names) != len(a.to.names) {
-		return
+		return nil
 	}
 	for _, s := range a.steps {
-		if s.from == nil || !s.stored && !s.equal || s.from.Executable() != s.to.Executable() {
-			return
+		if s.from == nil || s.action == ActionPatch || s.from.Executable() != s.to.Executable() {
+			return nil
+		}
+	}
+	for _, s := range a.steps { // what goes in whole whether it changed or not, nobody has compared
+		if s.stored || s.equal {
+			continue
+		}
+		was, err := s.from.Content(ctx, a.lim)
+		if err != nil {
+			return &InputError{"FROM", err}
+		}
+		is, err := s.to.Content(ctx, a.lim)
+		if err != nil {
+			return &InputError{"TO", err}
+		}
+		if !bytes.Equal(was, is) {
+			return nil
 		}
 	}
 	a.checks.add(f)
+	return nil
 }
 
 // noteWhole says what is not as it was about a file that goes in whole.
@@ -304,4 +324,15 @@ func (a *assembly) prove(ctx context.Context) error {
 	}
 	a.rep.Verified = len(proof.Differences) == 0
 	return nil
+}
+
+// unproved says of the checks that the proof makes that nobody made them.
+func (a *assembly) unproved() {
+	var list updater.Verdicts
+	for _, c := range []updater.Check{updater.CheckSettings, updater.CheckMembers, updater.CheckManifests, updater.CheckPatches} {
+		if !slices.ContainsFunc(a.rep.Checks, func(v updater.Verdict) bool { return v.Check == c }) {
+			list = append(list, updater.Verdict{Check: c, Answer: updater.NotChecked, Reason: "the proof is left out"})
+		}
+	}
+	a.rep.Checks = merged(a.rep.Checks, list.Skip(a.skip...))
 }

@@ -168,10 +168,12 @@ func (p *pair) build(ctx context.Context, found *checks, c *caches, noVerify boo
 	if err != nil {
 		return nil, err
 	}
-	if !noVerify {
-		if err := a.prove(ctx); err != nil {
-			return nil, err
-		}
+	if noVerify {
+		a.unproved()
+		return archive, nil
+	}
+	if err := a.prove(ctx); err != nil {
+		return nil, err
 	}
 	return archive, nil
 }

@@ -214,11 +214,14 @@ func (c *checks) versions(from, to ReleaseInfo, allowed bool) {
 		severity = Note
 	}
 	if to.Version != "" && from.Version != "" && version.Compare(to.Version, from.Version) < 0 {
-		c.add(Finding{
+		f := Finding{
 			Kind: KindDowngrade, Check: updater.CheckDowngrade, Severity: severity, Code: updater.CodeDowngrade,
 			Message: fmt.Sprintf("TO's version %s is older than FROM's %s: clients refuse to go back", to.Version, from.Version),
-			WayOut:  "swap FROM and TO, or allow the downgrade",
-		})
+		}
+		if !allowed {
+			f.WayOut = "swap FROM and TO, or allow the downgrade"
+		}
+		c.add(f)
 		return
 	}
 	if to.Version == from.Version && to.BuildID != "" && from.BuildID != "" && to.BuildID < from.BuildID {

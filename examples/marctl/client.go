@@ -35,15 +35,21 @@ func checkNames() []string {
 	return names
 }
 
+// parsePlatform reads --platform, in any spelling of the field; "" says nothing.
+func parsePlatform(name string) (updater.Platform, error) {
+	p, ok := updater.ParsePlatform(name)
+	if !ok && name != "" {
+		return "", usagef("--platform %q: want linux, windows, macos or a name that begins like one", name)
+	}
+	return p, nil
+}
+
 // options returns what the flags say.
 func (f *clientFlags) options() (*toolchain.SelectOptions, error) {
 	o := &toolchain.SelectOptions{Client: updater.Claims{Gecko: f.gecko, Version: f.version}}
-	if f.platform != "" {
-		p, ok := updater.ParsePlatform(f.platform)
-		if !ok {
-			return nil, usagef("--platform %q: want linux, windows, macos or a name that begins like one", f.platform)
-		}
-		o.Client.Platform = p
+	var err error
+	if o.Client.Platform, err = parsePlatform(f.platform); err != nil {
+		return nil, err
 	}
 	if err := o.Trust.UnmarshalText([]byte(f.trust)); err != nil {
 		return nil, usageError{err}

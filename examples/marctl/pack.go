@@ -14,9 +14,8 @@ import (
 )
 
 var (
-	packPlatforms = []string{partial.PlatformLinux, partial.PlatformWindows, partial.PlatformMacOS}
-	packFormats   = memberFormats()
-	packLayouts   = []mar.Layout{mar.LayoutSections, mar.LayoutNoSections, mar.LayoutOriginal}
+	packFormats = memberFormats()
+	packLayouts = []mar.Layout{mar.LayoutSections, mar.LayoutNoSections, mar.LayoutOriginal}
 )
 
 // memberFormats are the names of the formats of members.
@@ -37,7 +36,11 @@ type packFlags struct {
 }
 
 func (f *packFlags) options() (partial.PackOptions, error) {
-	opts := partial.PackOptions{Arch: f.arch, Platform: f.platform, Product: f.product(mar.Product{}), SkipLinks: f.skipLinks}
+	platform, err := parsePlatform(f.platform)
+	if err != nil {
+		return partial.PackOptions{}, err
+	}
+	opts := partial.PackOptions{Arch: f.arch, Platform: string(platform), Product: f.product(mar.Product{}), SkipLinks: f.skipLinks}
 	opts.Compression.Format = updater.MemberFormat(f.compression)
 	if opts.Compression.Format == updater.FormatXZ {
 		opts.Compression.Files = partial.XZ{Level: partial.Level(f.level)}
@@ -119,7 +122,8 @@ For clients before Firefox 56: --compression bzip2, which reads no xz. Older one
 	f.add(cmd, "clients refuse an update without channel and version")
 	flags := cmd.Flags()
 	choice(cmd, &f.level, "level", string(partial.Level6), "how hard to compress with xz", levelNames...)
-	choice(cmd, &f.platform, "platform", "", "whose names are good (default: by the files)", packPlatforms...)
+	flags.StringVar(&f.platform, "platform", "", "whose names are good: linux, windows, macos or a name that begins like one (default: by the files)")
+	known(cmd, "platform", "linux", "windows", "macos")
 	choice(cmd, &f.compression, "compression", string(updater.FormatXZ), "of members", packFormats...)
 	choice(cmd, &f.layout, "layout", mar.LayoutSections.String(), "form of the container", layoutNames()...)
 	flags.StringSliceVar(&f.manifests, "manifest", []string{"3"}, "versions of the manifest to write, in this order: 2, 3")

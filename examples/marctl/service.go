@@ -20,7 +20,9 @@ import (
 
 	"github.com/senbonzakura/senbonzakura"
 	"github.com/senbonzakura/senbonzakura/cache"
+	"github.com/senbonzakura/senbonzakura/mar"
 	"github.com/senbonzakura/senbonzakura/partial"
+	"github.com/senbonzakura/senbonzakura/partial/updater"
 	"github.com/senbonzakura/senbonzakura/toolchain"
 	"github.com/senbonzakura/senbonzakura/toolchain/tools"
 )
@@ -125,10 +127,32 @@ func readBuild(name string) (toolchain.Build, error) {
 	}
 	defer r.Close()
 	build, err := toolchain.ReadBuild(r.Reader)
+	if err == nil {
+		err = completeUpdate(r.Reader)
+	}
 	if err != nil {
 		return build, named(name, err)
 	}
 	return build, nil
+}
+
+// completeUpdate returns an error for an update whose manifest says that it is a partial one, which is no build.
+func completeUpdate(r *mar.Reader) error {
+	for _, v := range []updater.ManifestVersion{updater.ManifestV3, updater.ManifestV2} {
+		f := r.Lookup(v.Name())
+		if f == nil {
+			continue
+		}
+		text, err := updater.MemberOf(f).Content(context.Background(), updater.Limits{Member: updater.ManifestLimit})
+		if err != nil {
+			return err
+		}
+		if m, err := updater.ParseManifest(text); err == nil && m.Type == "partial" {
+			return fmt.Errorf("it is not a complete update: its %s says partial", f.Name)
+		}
+		break
+	}
+	return nil
 }
 
 func dash(s string) string {

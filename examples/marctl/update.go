@@ -216,10 +216,13 @@ type partialResult struct {
 func (a *app) partialDone(out string, made *senbonzakura.Result, written bool) error {
 	report, p := made.Report, made.Provenance
 	return a.summary(partialResult{out, written, made.Cached, p.Checks, report}, func(w *printer) {
-		w.findings(report.Findings)
 		if !written {
+			w.findings(report.Findings)
 			return
 		}
+		w.findings(slices.DeleteFunc(slices.Clone(report.Findings), func(f partial.Finding) bool { // checks say them again
+			return f.Severity == partial.Warning && slices.ContainsFunc(p.Checks.Warnings(), func(v updater.Verdict) bool { return v.Check == f.Check })
+		}))
 		w.verdicts(p.Checks)
 		counts := map[partial.Action]int{}
 		for _, file := range report.Files {
@@ -437,7 +440,8 @@ updater would refuse, as far as its files tell, is refused: --skip leaves a chec
 			if err != nil {
 				return named(args[0], err)
 			}
-			return a.summary(applyResult{args[0], args[1], true, verdicts.Skip(opts.Skip...)}, func(w *printer) {
+			verdicts = verdicts.Skip(opts.Skip...)
+			return a.summary(applyResult{args[0], args[1], true, verdicts}, func(w *printer) {
 				w.verdicts(verdicts.Warnings())
 				w.printf("%s applied to %s\n", args[0], args[1])
 			})

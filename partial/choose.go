@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/senbonzakura/senbonzakura/bsdiff"
@@ -14,7 +15,15 @@ import (
 )
 
 // PatchFormats names the formats of the patches that recipes can choose from.
-func PatchFormats() []string { return []string{updater.PatchMBDIFF10, updater.PatchZucchini} }
+func PatchFormats() []string {
+	var list []string
+	for _, f := range updater.PatchFormats() {
+		if slices.ContainsFunc(ownStrategies(), func(s strategy) bool { return s.Format() == f.Name() }) {
+			list = append(list, f.Name())
+		}
+	}
+	return list
+}
 
 // A strategy is one way to make the patch of a file.
 type strategy struct {

@@ -129,7 +129,9 @@ func (g *Generator) archive(ctx context.Context, r *Request, from, to *side, rec
 	})
 	for _, s := range []*side{to, from} { // what packing a directory found stands in front
 		if s.local != nil && s.local.report != nil && report != nil {
-			report.Findings = append(slices.Clone(s.local.report.Findings), report.Findings...)
+			known := report.Findings // of which both may have the same
+			found := slices.DeleteFunc(slices.Clone(s.local.report.Findings), func(f partial.Finding) bool { return slices.Contains(known, f) })
+			report.Findings = append(found, known...)
 		}
 	}
 	if err == nil && !r.AllowFindings {

@@ -25,7 +25,7 @@ func TestDidYouMean(t *testing.T) {
 		"partial --formats mbdif a b c": `did you mean "mbdiff10"?`,
 		"pack --level besst x y":        `did you mean "best"?`,
 		"partial --skip verfy a b c":    `did you mean "verify"?`,
-		"pack --platform window x y":    `did you mean "windows"?`,
+		"pack --layout section x y":     `did you mean "sections"?`,
 		"qqqqqq":                        "",
 	} {
 		var out, errs bytes.Buffer

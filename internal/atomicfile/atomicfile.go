@@ -64,10 +64,16 @@ func target(path string) (string, fs.FileInfo, error) {
 	}
 	link, err := os.Lstat(path)
 	if err == nil && link.Mode()&fs.ModeSymlink != 0 {
-		followed, err := filepath.EvalSymlinks(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			err = &fs.PathError{Op: "write", Path: path, Err: errors.New("a symbolic link that leads nowhere")}
+		info, err := os.Stat(path) // which sees pipes that have no name, as /dev/stdout may be, and counts links
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return "", nil, &fs.PathError{Op: "write", Path: path, Err: errors.New("a symbolic link that leads nowhere")}
+		case err == nil && !info.Mode().IsRegular() && !info.IsDir():
+			return "", nil, &fs.PathError{Op: "write", Path: path, Err: errors.New("not a regular file")}
+		case err != nil:
+			return "", nil, err
 		}
+		followed, err := filepath.EvalSymlinks(path)
 		if err != nil {
 			return "", nil, err
 		}

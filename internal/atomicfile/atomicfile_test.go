@@ -3,6 +3,7 @@ package atomicfile
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -123,7 +124,31 @@ func TestWriteKeeps(t *testing.T) {
 	if err := Write(t.Context(), nowhere, 0o644, write); err == nil {
 		t.Error("written through a link that leads nowhere")
 	}
+	loop := filepath.Join(t.TempDir(), "loop")
+	if err := os.Symlink("loop", loop); err != nil {
+		t.Fatal(err)
+	}
+	if err := Check(loop); err == nil || strings.Contains(err.Error(), "EvalSymlinks") {
+		t.Errorf("a link to itself: got %v", err)
+	}
 	onlyTarget(t, target)
+}
+
+// A link to a pipe without a name, as /dev/stdout may be one, is no link that leads nowhere.
+func TestCheckPipe(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux has /proc/self/fd")
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	if err := Check(fmt.Sprintf("/proc/self/fd/%d", w.Fd())); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("got %v", err)
+	}
 }
 
 func onlyTarget(t *testing.T, path string) {

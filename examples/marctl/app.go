@@ -91,6 +91,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		code = exitInterrupted
 		if !strings.HasPrefix(message, interrupted) {
 			message = interrupted + ": nothing was written"
+			failed.Error = message
 		}
 	}
 	if failed.Code = code; a.json {
@@ -157,6 +158,7 @@ Exit codes: ` + exitText + `.`,
 	root.InitDefaultCompletionCmd()
 	root.InitDefaultHelpCmd()
 	a.wrap(root)
+	refuseUnknownTopics(root)
 	return root
 }
 
@@ -166,6 +168,10 @@ func (a *app) wrap(cmd *cobra.Command) {
 	if check := cmd.Args; check != nil {
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
 			if err := check(cmd, args); err != nil {
+				if strings.Contains(err.Error(), "arg(s)") { // which counts and does not say what is missing
+					_, want, _ := strings.Cut(cmd.Use, " ")
+					err = fmt.Errorf("want %s, got %d arguments", want, len(args))
+				}
 				return usageError{err}
 			}
 			return nil
@@ -191,6 +197,26 @@ func (a *app) wrap(cmd *cobra.Command) {
 	}
 	for _, sub := range cmd.Commands() {
 		a.wrap(sub)
+	}
+}
+
+// refuseUnknownTopics lets help refuse a word that is no command instead of showing what was not asked for.
+func refuseUnknownTopics(root *cobra.Command) {
+	for _, help := range root.Commands() {
+		if help.Name() != "help" {
+			continue
+		}
+		help.Args = func(_ *cobra.Command, words []string) error {
+			at := root
+			for _, word := range words {
+				next, _, err := at.Find([]string{word})
+				if err != nil || next == at {
+					return usagef("unknown command %q for %q%s", word, at.CommandPath(), didYouMean(word, commandNames(at)))
+				}
+				at = next
+			}
+			return nil
+		}
 	}
 }
 

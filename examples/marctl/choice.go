@@ -67,7 +67,19 @@ func choice(cmd *cobra.Command, p *string, name, byDefault, usage string, values
 // choices adds a flag that can be repeated, each of whose values is one of values.
 func choices(cmd *cobra.Command, p *[]string, name, usage string, values ...string) {
 	cmd.Flags().Var(&someOf{p, values}, name, usage+": "+strings.Join(values, ", ")+" (repeatable)")
-	known(cmd, name, values...)
+	knownList(cmd, name, values...)
+}
+
+// knownList says which values of a flag shells complete, also behind a comma.
+func knownList(cmd *cobra.Command, name string, values ...string) {
+	must(cmd.RegisterFlagCompletionFunc(name, func(_ *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+		before := typed[:strings.LastIndex(typed, ",")+1] // shells take what begins with what is there
+		var list []string
+		for _, v := range values {
+			list = append(list, before+v)
+		}
+		return list, cobra.ShellCompDirectiveNoFileComp
+	}))
 }
 
 // known says which values of a flag shells complete.
@@ -95,7 +107,16 @@ func flagError(cmd *cobra.Command, err error) error {
 		name := absent.GetSpecifiedName()
 		return usagef("unknown flag: --%s%s", name, strings.Replace(didYouMean(name, names), `"`, `"--`, 1))
 	case errors.As(err, &invalid):
-		return usagef("--%s %q: %w", invalid.GetFlag().Name, invalid.GetValue(), invalid.Unwrap())
+		why := invalid.Unwrap()
+		switch invalid.GetFlag().Value.Type() { // which Go reads, and refuses in its words
+		case "int":
+			why = errors.New("want a number")
+		case "duration":
+			why = errors.New("want a time such as 90s, 10m or 1h30m")
+		case "bool":
+			why = errors.New("want true or false")
+		}
+		return usagef("--%s %q: %w", invalid.GetFlag().Name, invalid.GetValue(), why)
 	}
 	return usageError{err}
 }

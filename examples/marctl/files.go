@@ -128,6 +128,14 @@ func (a *app) prepare(cmd *cobra.Command, args []string) ([]string, error) {
 			places = append(places, place{what: "--" + f.Name, name: name, use: u})
 		}
 	})
+	for _, p := range places {
+		if p.name == "" {
+			return nil, usagef("%s is empty", p.what)
+		}
+	}
+	if err := notNegative(cmd); err != nil {
+		return nil, err
+	}
 	if err := a.keepApart(places); err != nil {
 		return nil, err
 	}
@@ -164,6 +172,18 @@ func (a *app) prepare(cmd *cobra.Command, args []string) ([]string, error) {
 		}
 	})
 	return args, err
+}
+
+// notNegative refuses times and counts below nothing: purge would take "not used for -1h" for everything.
+func notNegative(cmd *cobra.Command) error {
+	var err error
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		number := f.Value.Type() == "int" && f.Name != "partials" || f.Value.Type() == "duration"
+		if number && strings.HasPrefix(f.Value.String(), "-") && err == nil {
+			err = usagef("--%s %s: want nothing below 0", f.Name, f.Value)
+		}
+	})
+	return err
 }
 
 // argumentWords returns what the usage line calls the arguments.
@@ -235,7 +255,11 @@ func (a *app) keepApart(places []place) error {
 			case other.use == writes || other.use == appends:
 				return usagef("%s and %s are the same file, %s", out.what, other.what, out.name)
 			case other.input():
-				return usagef("%s is also %s: %s would be lost; give another name", out.what, other.what, other.name)
+				lost := other.name
+				if lost == "-" {
+					lost = out.name
+				}
+				return usagef("%s is also %s: %s would be lost; give another name", out.what, other.what, lost)
 			}
 		}
 		for _, dir := range dirs {

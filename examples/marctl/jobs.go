@@ -296,7 +296,11 @@ func readSums(name string, sums map[string]string) error {
 			if len(fields) < 2 {
 				return fmt.Errorf("%s:%d: want a hash and a path", name, line)
 			}
-			sum, file = fields[0], strings.TrimPrefix(fields[len(fields)-1], "*")
+			sum, file = fields[0], fields[len(fields)-1]
+			if len(fields) != 4 || !strings.HasPrefix(fields[1], "sha") && fields[1] != "md5" { // else algorithm and size come first
+				file = strings.TrimSpace(strings.TrimPrefix(text, sum)) // which may have spaces
+			}
+			file = strings.TrimPrefix(file, "*")
 		}
 		if _, err := fetch.ParseHash(sum); err != nil {
 			return fmt.Errorf("%s:%d: %w", name, line, err)

@@ -28,7 +28,7 @@ func (a *app) manCommand() *cobra.Command {
   marctl man | man -l -`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
+			if len(args) == 0 || args[0] == "-" {
 				_, err := io.WriteString(a.stdout, manPage(cmd.Root()))
 				return err
 			}

@@ -56,8 +56,8 @@ func publicKey(name string) (crypto.PublicKey, error) {
 	}
 	data, err := readSmall(name, 1<<16)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("--key %s: no such file, and no built-in key of that name (built in: %s)",
-			name, strings.Join(mar.BuiltinKeys(), ", "))
+		return nil, fmt.Errorf("--key %s: no such file, and no built-in key of that name%s (built in: %s)",
+			name, didYouMean(name, mar.BuiltinKeys()), strings.Join(mar.BuiltinKeys(), ", "))
 	}
 	if err != nil {
 		return nil, err

@@ -174,7 +174,7 @@ kept in a cache. --request makes many updates: a JSON file with an array "partia
 	flagTakes(cmd, reads, "request")
 	flagTakes(cmd, writes, "report", "manifest")
 	keyFlag(cmd, "key")
-	must(cmd.RegisterFlagCompletionFunc("formats", cobra.FixedCompletions(partial.PatchFormats(), cobra.ShellCompDirectiveNoFileComp)))
+	knownList(cmd, "formats", partial.PatchFormats()...)
 	return cmd
 }
 

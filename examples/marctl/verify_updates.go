@@ -62,7 +62,7 @@ the log. Tests that were planned and did not run, or were interrupted, are liste
   release = "153.*"
   expires = 2027-01-31
 
-Exit codes: 0 all passed; 1 something failed, was interrupted, did not run or could not be read; 2 called wrongly.`,
+Exit codes: 0 all passed; 1 something failed, was interrupted, did not run or could not be read; 2 called wrongly; 130 interrupted.`,
 		Example: `  marctl verify-updates update-verify.cfg --key release-primary --work work/
   marctl verify-updates update-verify.cfg --work work/ --again failed --html report.html
   marctl verify-updates update-verify.cfg --updater firefox/updater --chunk 3/16

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -26,13 +27,82 @@ func TestDidYouMean(t *testing.T) {
 		"pack --level besst x y":        `did you mean "best"?`,
 		"partial --skip verfy a b c":    `did you mean "verify"?`,
 		"pack --layout section x y":     `did you mean "sections"?`,
+		"help partail":                  `did you mean "partial"?`,
+		"help signature ad":             `did you mean "add"?`,
 		"qqqqqq":                        "",
+		"help qqqqqq":                   "",
 	} {
 		var out, errs bytes.Buffer
 		code := run(t.Context(), strings.Fields(args), strings.NewReader(""), &out, &errs)
 		if said := errs.String(); code != exitUsage || !strings.Contains(said, want) || want == "" && strings.Contains(said, "did you mean") {
 			t.Errorf("%s: exit code %d, said %q", args, code, said)
 		}
+	}
+}
+
+// What is called wrongly is refused in the words of people who call, before anything is done.
+func TestCalledWrongly(t *testing.T) {
+	t.Chdir(t.TempDir())
+	t.Setenv("XDG_CACHE_HOME", t.TempDir()) // where it fails, nobody's cache is purged
+	if err := os.WriteFile("a", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"list"}, "want FILE, got 0 arguments"},
+		{[]string{"list", "a", "--workers", "x"}, `--workers "x": want a number`},
+		{[]string{"list", "a", "--workers", "-1"}, "--workers -1: want nothing below 0"},
+		{[]string{"list", "a", "--json=x"}, `--json "x": want true or false`},
+		{[]string{"cache", "purge", "--cache", ".", "--age", "1 day"}, `--age "1 day": want a time such as`},
+		{[]string{"cache", "purge", "--cache", ".", "--age", "-720h"}, "--age -720h0m0s: want nothing below 0"},
+		{[]string{"strip", "a", ""}, "OUT is empty"},
+		{[]string{"strip", "", "b"}, "FILE is empty"},
+	} {
+		var out, errs bytes.Buffer
+		code := run(t.Context(), c.args, strings.NewReader(""), &out, &errs)
+		if said := errs.String(); code != exitUsage || !strings.Contains(said, c.want) {
+			t.Errorf("%q: exit code %d, said %q", c.args, code, said)
+		}
+	}
+	var out, errs bytes.Buffer
+	if code := run(t.Context(), []string{"verify", "a", "--key", "relese-primary"}, strings.NewReader(""), &out, &errs); code != exitNo || !strings.Contains(errs.String(), `did you mean "release-primary"?`) {
+		t.Errorf("exit code %d, said %q", code, errs.String())
+	}
+	if code := run(t.Context(), []string{"man", "-"}, strings.NewReader(""), &out, &errs); code != exitDone || !strings.Contains(out.String(), ".TH") {
+		t.Errorf("man -: exit code %d, said %q", code, out.String())
+	}
+	if list, err := os.ReadDir("."); err != nil || len(list) != 1 {
+		t.Errorf("left behind: %v, %v", list, err)
+	}
+}
+
+// A flag that takes several values between commas completes each of them.
+func TestCompleteLists(t *testing.T) {
+	t.Parallel()
+	for flag, want := range map[string]string{"--formats": "mbdiff10,zucchini", "--skip": "mbdiff10,verify"} {
+		var out, errs bytes.Buffer
+		run(t.Context(), []string{"__complete", "partial", flag, "mbdiff10,"}, strings.NewReader(""), &out, &errs)
+		if !strings.Contains(out.String(), want+"\n") {
+			t.Errorf("%s: got %q", flag, out.String())
+		}
+	}
+}
+
+// An interrupt is called one in JSON too.
+func TestInterruptedJSON(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var out, errs bytes.Buffer
+	name := filepath.Join(t.TempDir(), "a")
+	if err := os.WriteFile(name, []byte("what is there"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code := run(ctx, []string{"--json", "diff", name, name, name + ".patch"}, strings.NewReader(""), &out, &errs)
+	if want := `{"error":"interrupted: nothing was written","code":130}` + "\n"; code != exitInterrupted || out.String() != want {
+		t.Errorf("exit code %d, printed %q, want %q", code, out.String(), want)
 	}
 }
 
@@ -82,7 +152,7 @@ func TestSums(t *testing.T) {
 	dir := t.TempDir()
 	sum := strings.Repeat("ab", 64)
 	name := filepath.Join(dir, "SHA512SUMS")
-	text := "\ufeff" + sum + "  ./a.mar\n" + sum + " *dir/b.mar\r\nSHA512 (c d.mar) = " + sum + "\n" + sum + " sha512 123 e.mar\n# remark\n\n"
+	text := "\ufeff" + sum + "  ./a.mar\n" + sum + " *dir/b.mar\r\nSHA512 (c d.mar) = " + sum + "\n" + sum + " sha512 123 e.mar\n" + sum + "  f g.mar\n# remark\n\n"
 	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +160,7 @@ func TestSums(t *testing.T) {
 	if err := readSums(name, sums); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"a.mar", "dir/b.mar", "c d.mar", "e.mar"} {
+	for _, want := range []string{"a.mar", "dir/b.mar", "c d.mar", "e.mar", "f g.mar"} {
 		if sums[want] != sum {
 			t.Errorf("%s is not in %v", want, sums)
 		}

@@ -129,7 +129,7 @@ func (r *Report) WriteText(w io.Writer) error {
 		count[res.Status]++
 		fmt.Fprintf(&b, "%-9s %-3s PROTOCOL.md %-4s %s", res.Status, res.Rule, res.Section, res.What)
 		if res.Detail != "" && (res.Status != NotTried || res.Detail != why) {
-			fmt.Fprintf(&b, "\n          → %s", res.Detail)
+			fmt.Fprintf(&b, "\n          → %s", strings.ReplaceAll(res.Detail, "\n", "\n            "))
 		}
 		if res.Status == NotTried {
 			why = res.Detail

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"crypto"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -62,6 +64,9 @@ func (f *pluginFlags) config() (plugins.Config, error) {
 			return plugins.Config{}, err
 		}
 		return plugins.Config{}, usagef("--sha256 is missing: if you trust %s as it is now, it is %s", f.path, sum)
+	}
+	if sum, err := hex.DecodeString(f.sha256); err != nil || len(sum) != sha256.Size {
+		return plugins.Config{}, usagef("--sha256 %q: want 64 hexadecimal digits", f.sha256)
 	}
 	cfg := plugins.Config{Path: f.path, SHA256: f.sha256, Args: f.args, CallTimeout: f.timeout}
 	for _, e := range f.env {
@@ -326,6 +331,9 @@ func askPlugin(ctx context.Context, cfg plugins.Config) (*pluginAnswer, error) {
 	if signErr != nil {
 		store, err := storage.Start(ctx, cfg)
 		if err != nil {
+			if err.Error() == signErr.Error() { // which has nothing to do with its kind
+				return nil, err
+			}
 			return nil, fmt.Errorf("neither a signing plugin (%w) nor a storage plugin (%w)", signErr, err)
 		}
 		info, err := store.Info(ctx)
@@ -373,8 +381,8 @@ func (a *app) pluginCheck() *cobra.Command {
 plugins/PROTOCOL.md that has it, and what was seen where it is broken; the exit code is 1 then. A storage plugin is
 written to: objects with a prefix of their own, which are deleted at the end.
 
-A plugin runs in a directory of its own: give it absolute paths. One that does not answer a call within --plugin-timeout, 10 s
-here, ends the check; raise it for keys or stores that are slow.
+A plugin runs in a directory of its own: give it absolute paths. One that does not answer a call within --plugin-timeout ends
+the check; raise it for keys or stores that are slow.
 
 To see what it does in a debugger, start the plugin yourself with the environment variable SENBONZAKURA_DEBUG=FILE, and
 check it with --plugin-attach FILE: it has all the time then.`,
@@ -388,9 +396,6 @@ check it with --plugin-attach FILE: it has all the time then.`,
 			cfg, err := f.config()
 			if err != nil {
 				return err
-			}
-			if !cmd.Flags().Changed("plugin-timeout") {
-				cfg.CallTimeout = 0 // the kit's own
 			}
 			var report *conformance.Report
 			if args[0] == "signing" {
@@ -416,6 +421,9 @@ check it with --plugin-attach FILE: it has all the time then.`,
 		},
 	}
 	f.add(cmd, "path")
+	timeout := cmd.Flags().Lookup("plugin-timeout")
+	timeout.DefValue = "10s"
+	must(timeout.Value.Set(timeout.DefValue))
 	cmd.Flags().StringVarP(&key, "key", "k", "", "only this key of a signing plugin")
 	freeText(cmd, "key")
 	cmd.Flags().StringVar(&public, "public-key", "", "what that key's signatures must verify with: a file or a built-in name")

@@ -57,6 +57,7 @@ func TestCalledWrongly(t *testing.T) {
 		{[]string{"list", "a", "--json=x"}, `--json "x": want true or false`},
 		{[]string{"cache", "purge", "--cache", ".", "--age", "1 day"}, `--age "1 day": want a time such as`},
 		{[]string{"cache", "purge", "--cache", ".", "--age", "-720h"}, "--age -720h0m0s: want nothing below 0"},
+		{[]string{"plugin", "info", "a", "--sha256", "00"}, `--sha256 "00": want 64 hexadecimal digits`},
 		{[]string{"strip", "a", ""}, "OUT is empty"},
 		{[]string{"strip", "", "b"}, "FILE is empty"},
 	} {
@@ -69,6 +70,13 @@ func TestCalledWrongly(t *testing.T) {
 	var out, errs bytes.Buffer
 	if code := run(t.Context(), []string{"verify", "a", "--key", "relese-primary"}, strings.NewReader(""), &out, &errs); code != exitNo || !strings.Contains(errs.String(), `did you mean "release-primary"?`) {
 		t.Errorf("exit code %d, said %q", code, errs.String())
+	}
+	errs.Reset()
+	if code := run(t.Context(), []string{"plugin", "info", "--plugin-attach", "a"}, strings.NewReader(""), &out, &errs); code != exitNo || strings.Count(errs.String(), "debug mode") != 1 {
+		t.Errorf("exit code %d, said %q", code, errs.String())
+	}
+	if code := run(t.Context(), []string{"plugin", "check", "--help"}, strings.NewReader(""), &out, &errs); code != exitDone || !strings.Contains(out.String(), "longest time for one call (default 10s)") {
+		t.Errorf("exit code %d, printed %q", code, out.String())
 	}
 	if code := run(t.Context(), []string{"man", "-"}, strings.NewReader(""), &out, &errs); code != exitDone || !strings.Contains(out.String(), ".TH") {
 		t.Errorf("man -: exit code %d, said %q", code, out.String())

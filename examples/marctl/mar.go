@@ -385,6 +385,9 @@ func (a *app) wrote(name string, n int64) error {
 }
 
 func (a *app) fileEntry(ctx context.Context, dir, name, compression, filter string) (mar.Entry, error) {
+	if name == "-" {
+		return mar.Entry{}, usagef("an entry needs a name, and standard input has none: give a file")
+	}
 	file := filepath.Join(dir, name)
 	info, err := os.Stat(file)
 	if err != nil {

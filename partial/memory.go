@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"runtime"
+	"runtime/metrics"
 	"slices"
 	"sync/atomic"
 
@@ -27,14 +28,20 @@ type Memory struct {
 	back atomic.Int64        // given back since the garbage collector ran
 }
 
-// collectAfter is how many bytes may be given back before the garbage collector is run. By itself it waits until as much
-// garbage as data has come together, and the bound would hold for half of the memory only. A run costs
-// milliseconds, because nearly everything here is bytes without pointers.
-const collectAfter = 16 << 20
+// How many bytes may be given back before the garbage collector is run: a quarter of what was in use when it ran last, within
+// these bounds. By itself it waits until as much garbage as data has come together, and the bound would hold for half
+// of the memory only. A run costs milliseconds, because nearly everything here is bytes without pointers; but what it has freed
+// is cleared again before it is used, which large releases, that give back a lot, would feel.
+const (
+	collectLeast = 16 << 20
+	collectMost  = 48 << 20
+)
 
 // collect is told that n bytes were let go. It runs the garbage collector if they, and those before them, are worth it.
 func (m *Memory) collect(n int64) {
-	if m.back.Add(n) >= collectAfter {
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(live)
+	if m.back.Add(n) >= min(max(int64(live[0].Value.Uint64()/4), collectLeast), collectMost) {
 		m.back.Store(0)
 		runtime.GC()
 	}

@@ -44,7 +44,7 @@ func (f *pluginFlags) add(cmd *cobra.Command, pathFlag string) {
 	flagTakes(cmd, reads, "plugin-attach")
 	flagTakes(cmd, streams, pathFlag) // a program: no standard input
 	flagTakes(cmd, reads, "plugin-secret")
-	flags.DurationVar(&f.timeout, "plugin-timeout", 30*time.Second, "longest time for one call; a plugin of --plugin-attach has all the time")
+	flags.DurationVar(&f.timeout, "plugin-timeout", 30*time.Second, "longest time for one call")
 }
 
 // given says whether a plugin was named.

@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/senbonzakura/senbonzakura/examples/internal/words"
 )
 
 // oneOf is a flag's value that must be one of a list.
@@ -125,7 +127,7 @@ func flagError(cmd *cobra.Command, err error) error {
 func didYouMean(word string, list []string) string {
 	best, least := "", max(len(word)/3, 2)+1
 	for _, candidate := range list {
-		d := distance(strings.ToLower(word), strings.ToLower(candidate))
+		d := words.Distance(strings.ToLower(word), strings.ToLower(candidate))
 		if len(word) > 1 && strings.HasPrefix(candidate, word) {
 			d = min(d, 1)
 		}
@@ -137,25 +139,4 @@ func didYouMean(word string, list []string) string {
 		return ""
 	}
 	return fmt.Sprintf(" (did you mean %q?)", best)
-}
-
-// distance counts the letters that must be put in, taken out or replaced to make one word of another.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		before := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := before
-			if a[i] != b[j] {
-				change++
-			}
-			before = row[j+1]
-			row[j+1] = min(change, row[j+1]+1, row[j]+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -26,6 +26,8 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
+
+	"github.com/senbonzakura/senbonzakura/examples/internal/words"
 )
 
 // Problem is something that is wrong with the configuration.
@@ -497,7 +499,7 @@ func (c *Reader) suggest(key string) (meant []string, hint string) {
 func nearest(name string, known []string) string {
 	best, distance := "", 3
 	for _, other := range known {
-		if d := edits(name, other); d < distance {
+		if d := words.Distance(name, other); d < distance {
 			best, distance = other, d
 		}
 	}
@@ -520,27 +522,6 @@ func cutLast(key string) (section, last string, ok bool) {
 		return "", key, false
 	}
 	return key[:i], key[i+1:], true
-}
-
-// edits is how many letters must be put in, taken out or changed.
-func edits(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		corner := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := corner
-			if a[i] != b[j] {
-				cost++
-			}
-			corner = row[j+1]
-			row[j+1] = min(cost, row[j]+1, corner+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // assignment is a key with its value in a file, or the head of a table.
